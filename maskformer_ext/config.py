@@ -1,0 +1,168 @@
+"""The configuration of a training run: typed dataclasses, merged from YAML and ``key=value`` by OmegaConf."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class ModelConfig:
+    """The network. Sizes of the paper are the defaults."""
+
+    architecture: str = "maskformer"  # maskformer | per_pixel_baseline | per_pixel_baseline_plus
+    backbone: str = "resnet50"  # "resnet50", "swin_tiny" (as the original's), or any timm name with feature maps
+    backbone_weights: str | None = None  # a .pth or .safetensors file, "timm" (downloads), or "package:efficientnet-lite0"
+    freeze_batch_norm: bool = False  # keep the statistics and affine parameters of the backbone's batch norms fixed
+    pixel_mean: list[float] = field(default_factory=lambda: [123.675, 116.28, 103.53])
+    pixel_std: list[float] = field(default_factory=lambda: [58.395, 57.12, 57.375])
+    size_divisibility: int = 32  # images are padded to a multiple of this
+    num_classes: int | None = None  # None: what the data set has
+    num_queries: int = 100
+    query_init_std: float = 1.0  # standard deviation of the query embeddings at initialisation
+    pixel_decoder: str = "fpn"  # fpn | transformer_encoder
+    encoder_layers: int = 6  # of the transformer-encoder pixel decoder
+    pixel_decoder_dim: int = 256  # channels of the pixel decoder
+    mask_dim: int = 256  # C: channels of mask embeddings and mask features
+    hidden_dim: int = 256  # width of the transformer
+    num_heads: int = 8
+    feedforward_dim: int = 2048
+    decoder_layers: int = 6
+    dropout: float = 0.1
+    drop_path: float = 0.3  # of Swin backbones
+    decoder_feature: int = -1  # which backbone level (0 = stride 4 .. 3 = stride 32) the transformer decoder attends to
+    deep_supervision: bool = True
+
+
+@dataclass
+class CriterionConfig:
+    """The loss and the matching cost."""
+
+    class_weight: float = 1.0
+    mask_weight: float = 20.0
+    dice_weight: float = 1.0
+    no_object_weight: float = 0.1
+    alpha: float = 0.25
+    gamma: float = 2.0
+    ignore_void: bool = False  # leave void pixels and padding out of cost and loss instead of counting them as negatives
+
+
+@dataclass
+class AugmentationConfig:
+    """What happens to a training image, in this order."""
+
+    min_sizes: list[int] = field(default_factory=lambda: [512])  # shortest side, drawn from these; [] = keep
+    max_size: int = 2048  # cap of the longest side
+    crop_size: list[int] = field(default_factory=lambda: [512, 512])  # height, width; [] = no crop and no padding to it
+    single_category_max_area: float = 1.0  # a crop is redrawn while one class covers more than this share of it
+    color: bool = True  # brightness, contrast, saturation, hue
+    horizontal_flip: bool = True
+    vertical_flip: bool = False
+    rotate90: bool = False  # quarter turns, for images without an up direction
+
+
+@dataclass
+class DataConfig:
+    """Where the images come from."""
+
+    name: str = "digits"  # digits | camvid | nuclei | semantic_folder | instance_folder
+    root: str | None = None  # the folder of the data set; None: $MASKFORMER_EXT_DATA/<name>
+    task: str = "semantic"  # which targets: semantic | instance | panoptic
+    classes_file: str | None = None  # names and colours for folder data sets; None: classes.json below root
+    train_images: str = "train/images"  # folder data sets: paths below root
+    train_labels: str = "train/labels"
+    val_images: str = "val/images"
+    val_labels: str = "val/labels"
+    ignore_label: int = 255
+    num_train: int = 2000  # digits: how many different images are generated
+    num_val: int = 200
+    image_size: int = 128  # digits: side in pixels
+    drop_empty: bool = False  # drop segments that a crop removed
+    on_error: str = "raise"  # raise | skip (counted and reported)
+    num_workers: int = 2
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW with the original's parameter groups."""
+
+    lr: float = 1e-4
+    backbone_multiplier: float = 0.1
+    weight_decay: float = 1e-4
+    weight_decay_norm: float = 0.0
+    weight_decay_embed: float = 0.0
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    eps: float = 1e-8
+    clip_norm: float = 0.01  # L2 norm of all gradients together; 0 = no clipping
+
+
+@dataclass
+class ScheduleConfig:
+    """The factor on every learning rate."""
+
+    name: str = "poly"  # poly | step | cosine
+    power: float = 0.9
+    steps: list[int] = field(default_factory=list)  # step: iterations at which the rate falls
+    gamma: float = 0.1
+    warmup_iters: int = 0
+    warmup_factor: float = 1.0  # linear from this to 1
+
+
+@dataclass
+class TrainConfig:
+    """The loop."""
+
+    max_iters: int = 1000
+    batch_size: int = 16  # images an optimiser step, over all processes and accumulation steps
+    accumulation_steps: int = 1
+    precision: str = "fp32"  # fp32 | bf16 | fp16
+    channels_last: bool = False
+    compile: bool = False
+    ema_decay: float = 0.0  # evaluate and save an exponential moving average of the weights; 0 = off
+    eval_period: int = 0  # iterations; 0 = only at the end
+    checkpoint_period: int = 500
+    keep_checkpoints: int = 2
+    log_period: int = 20
+    max_bad_steps: int = 5  # stop after this many steps in a row with a loss that is not finite
+    max_minutes: float = 0.0  # stop early (and evaluate) after this time; 0 = no limit
+
+
+@dataclass
+class InferenceConfig:
+    """Evaluation and prediction."""
+
+    tasks: list[str] = field(default_factory=list)  # semantic, instance, panoptic; [] = what the data set offers
+    min_size: int = 0  # shortest side at test time; 0 = keep the image's size
+    max_size: int = 2048
+    resize: str = "scores"  # semantic: scores (the original's semantic recipes) | logits
+    object_mask_threshold: float = 0.8
+    overlap_threshold: float = 0.8
+    top_k: int = 100
+    mask_threshold: float = 0.5
+    tile: int = 0  # side of square tiles in pixels that large images are cut into; 0 = whole images
+
+
+@dataclass
+class Config:
+    """Everything that a run depends on; ``python -m maskformer_ext.train --help`` prints it."""
+
+    name: str = "run"
+    output_dir: str = "output"
+    seed: int = 0
+    resume: str = "none"  # none | auto | a checkpoint folder
+    eval_untrained: bool = False  # also evaluate before the first step
+    model: ModelConfig = field(default_factory=ModelConfig)
+    criterion: CriterionConfig = field(default_factory=CriterionConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return a configuration as plain containers, ready for JSON or YAML."""
+    from dataclasses import asdict
+
+    return asdict(config)

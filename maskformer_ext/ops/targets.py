@@ -1,0 +1,287 @@
+"""Ground-truth segments of a batch: one integer map an image, or boolean masks where segments overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+VOID = -1
+"""Value of ``segment_map`` where a pixel belongs to no segment."""
+
+_T = TypeVar("_T", bound="_Targets")
+
+
+class _Targets:
+    """What both target forms share: moving between devices, and the list of real segments."""
+
+    labels: Tensor
+    num_segments: Tensor
+    _pairs: tuple[Tensor, Tensor] | None
+
+    def _tensor_fields(self) -> dict[str, Tensor]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
+    def _map(self: _T, function) -> _T:
+        moved = {name: function(value) for name, value in self._tensor_fields().items()}
+        cached = None if self._pairs is None else tuple(function(index) for index in self._pairs)
+        return replace(self, **moved, _pairs=cached)
+
+    def to(self: _T, *args, **kwargs) -> _T:
+        """Move every tensor, with the arguments of ``Tensor.to``; dtypes are kept."""
+        return self._map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def pin_memory(self: _T) -> _T:
+        """Copy every tensor to page-locked memory."""
+        return self._map(Tensor.pin_memory)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the labels."""
+        return self.labels.device
+
+    def with_pairs(self: _T, multiple: int = 64) -> _T:
+        """Return the same targets with ``pairs()`` computed now, on the host, so that no later call waits for a GPU."""
+        return replace(self, _pairs=_list_pairs(self.num_segments, multiple))
+
+    def pairs(self, multiple: int = 64) -> tuple[Tensor, Tensor]:
+        """List every real segment of the batch.
+
+        The number of rows is a shape, so nothing that follows waits for the device, and one crowded image does not pad
+        the others. Targets made by ``collate`` carry the list along; otherwise it is computed here.
+
+        Args:
+            multiple: the number of rows is rounded up to a multiple of this, so that few different shapes occur.
+
+        Returns:
+            ``image_index`` and ``segment_index``, both (P,) int64; -1 in the rows beyond the last segment.
+        """
+        if self._pairs is not None:
+            return self._pairs
+        return _list_pairs(self.num_segments, multiple)
+
+
+@dataclass(frozen=True)
+class SegmentTargets(_Targets):
+    """Segments that do not overlap.
+
+    Attributes:
+        segment_map: (B, H, W) int16 or int32; the index of the segment that owns the pixel, ``VOID`` (-1) for none.
+        labels: (B, T) int64 class ids; what lies beyond ``num_segments`` is ignored.
+        num_segments: (B,) int64.
+    """
+
+    segment_map: Tensor
+    labels: Tensor
+    num_segments: Tensor
+    _pairs: tuple[Tensor, Tensor] | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _check_common("SegmentTargets", self.segment_map, "segment_map", 3, self.labels, self.num_segments)
+        if self.segment_map.dtype not in (torch.int16, torch.int32):
+            raise TypeError(f"SegmentTargets: segment_map must be int16 or int32, got {self.segment_map.dtype}")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.segment_map.shape[-2], self.segment_map.shape[-1]
+
+    def drop_empty(self) -> SegmentTargets:
+        """Remove segments without a pixel (a crop leaves such behind; the original trains on them as empty masks)."""
+        maps, labels = [], []
+        for image in range(len(self.labels)):
+            count = int(self.num_segments[image])
+            owners = self.segment_map[image].long()
+            present = torch.bincount(owners[owners >= 0].flatten(), minlength=count)[:count] > 0
+            renumber = torch.full((count + 1,), VOID, dtype=self.segment_map.dtype, device=owners.device)
+            renumber[:count][present] = torch.arange(int(present.sum()), dtype=renumber.dtype, device=owners.device)
+            maps.append(renumber[owners])  # index -1 reads the last entry, which is VOID
+            labels.append(self.labels[image, :count][present])
+        return _stack_segments(torch.stack(maps), labels)
+
+    def to_masks(self) -> MaskTargets:
+        """Expand to one boolean mask a segment (for comparison with other code; costs T times the memory)."""
+        index = torch.arange(self.labels.shape[1], device=self.device).view(1, -1, 1, 1)
+        masks = self.segment_map.unsqueeze(1) == index
+        return MaskTargets(masks, self.labels, self.num_segments, void=self.segment_map == VOID)
+
+    @staticmethod
+    def from_masks(masks: Sequence[Tensor], labels: Sequence[Tensor]) -> SegmentTargets | MaskTargets:
+        """Build targets from one mask a segment.
+
+        Args:
+            masks: for each image (T_i, H, W), bool, uint8 or float 0/1; all images of one size.
+            labels: for each image (T_i,) class ids.
+
+        Returns:
+            ``SegmentTargets`` where no two masks of an image overlap, otherwise ``MaskTargets``.
+
+        Raises:
+            ValueError: if the lists differ in length or an image has another number of masks than labels.
+        """
+        if len(masks) != len(labels):
+            raise ValueError(f"from_masks: masks and labels must have one entry an image, got {len(masks)}, {len(labels)}")
+        for image, (mask, label) in enumerate(zip(masks, labels, strict=True)):
+            if mask.dim() != 3 or len(mask) != len(label):
+                raise ValueError(
+                    f"from_masks: masks[{image}] must be (T, H, W) with T = {len(label)} labels, got {tuple(mask.shape)}"
+                )
+        boolean = [mask != 0 for mask in masks]
+        if any(len(mask) > 1 and bool((mask.sum(0) > 1).any()) for mask in boolean):
+            return _stack_masks(boolean, labels)
+        maps = []
+        for mask in boolean:
+            owner = torch.full(mask.shape[1:], VOID, dtype=torch.int32, device=mask.device)
+            if len(mask):
+                best, index = mask.max(0)
+                owner = torch.where(best, index.int(), owner)
+            maps.append(owner)
+        return _stack_segments(torch.stack(maps), labels)
+
+    @staticmethod
+    def from_label_map(label_map: Tensor, ignore: int = 255) -> SegmentTargets:
+        """Build targets for semantic segmentation: one segment a class that is present, in ascending order.
+
+        Args:
+            label_map: (B, H, W) or (H, W) integer class ids.
+            ignore: the value that means void.
+        """
+        batch = label_map.unsqueeze(0) if label_map.dim() == 2 else label_map
+        maps, labels = [], []
+        for image in batch.long():
+            present, inverse = torch.unique(image, return_inverse=True)
+            keep = present != ignore
+            renumber = torch.where(keep, keep.cumsum(0) - 1, VOID).int()
+            maps.append(renumber[inverse])
+            labels.append(present[keep])
+        return _stack_segments(torch.stack(maps), labels)
+
+    @staticmethod
+    def from_id_map(id_map: Tensor, categories: Mapping[int, int] | Sequence[Mapping[int, int]]) -> SegmentTargets:
+        """Build targets from a map of arbitrary segment ids.
+
+        Args:
+            id_map: (B, H, W) or (H, W) integer segment ids.
+            categories: class id of each segment id, for each image; ids that are not listed (background, crowd) are void.
+        """
+        batch = id_map.unsqueeze(0) if id_map.dim() == 2 else id_map
+        tables = [categories] if isinstance(categories, Mapping) else list(categories)
+        if len(tables) != len(batch):
+            raise ValueError(f"from_id_map: categories must have one table an image, B = {len(batch)}, got {len(tables)}")
+        maps, labels = [], []
+        for image, table in zip(batch.long(), tables, strict=True):
+            present, inverse = torch.unique(image, return_inverse=True)
+            index_of = {segment_id: index for index, segment_id in enumerate(table)}
+            renumber = [index_of.get(segment_id, VOID) for segment_id in present.tolist()]
+            maps.append(torch.tensor(renumber, dtype=torch.int32, device=image.device)[inverse])
+            labels.append(torch.tensor(list(table.values()), dtype=torch.int64, device=image.device))
+        return _stack_segments(torch.stack(maps), labels)
+
+    @staticmethod
+    def collate(targets: Sequence[SegmentTargets], size: tuple[int, int] | None = None) -> SegmentTargets:
+        """Join batches into one, padded with void at the right and bottom.
+
+        Args:
+            targets: batches of any size.
+            size: height and width of the result, at least the largest of them (default).
+        """
+        height, width = size or (max(t.size[0] for t in targets), max(t.size[1] for t in targets))
+        maps, labels = [], []
+        for target in targets:
+            h, w = target.size
+            if h > height or w > width:
+                raise ValueError(f"collate: size {(height, width)} must hold every segment_map, got one of {(h, w)}")
+            maps.append(F.pad(target.segment_map, (0, width - w, 0, height - h), value=VOID))
+            labels += [row[: int(n)] for row, n in zip(target.labels, target.num_segments, strict=True)]
+        dtype = torch.int32 if any(m.dtype == torch.int32 for m in maps) else torch.int16
+        return _stack_segments(torch.cat([m.to(dtype) for m in maps]), labels)
+
+
+@dataclass(frozen=True)
+class MaskTargets(_Targets):
+    """Segments that may overlap.
+
+    Attributes:
+        masks: (B, T, H, W) bool (uint8 and float 0/1 accepted).
+        labels: (B, T) int64 class ids; what lies beyond ``num_segments`` is ignored.
+        num_segments: (B,) int64.
+        void: (B, H, W) bool, needed by ``ignore_void``.
+    """
+
+    masks: Tensor
+    labels: Tensor
+    num_segments: Tensor
+    void: Tensor | None = None
+    _pairs: tuple[Tensor, Tensor] | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        _check_common("MaskTargets", self.masks, "masks", 4, self.labels, self.num_segments)
+        if self.masks.shape[1] != self.labels.shape[1]:
+            raise ValueError(
+                f"MaskTargets: masks must hold T = {self.labels.shape[1]} segments, as labels, got {tuple(self.masks.shape)}"
+            )
+        expected = (self.masks.shape[0], *self.masks.shape[2:])
+        if self.void is not None and tuple(self.void.shape) != expected:
+            raise ValueError(f"MaskTargets: void must be (B, H, W) = {expected}, got {tuple(self.void.shape)}")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.masks.shape[-2], self.masks.shape[-1]
+
+    @staticmethod
+    def from_masks(masks: Sequence[Tensor], labels: Sequence[Tensor]) -> MaskTargets:
+        """Build targets from one mask a segment, (T_i, H, W) and (T_i,) for each image, padded to the largest T."""
+        return _stack_masks([mask != 0 for mask in masks], labels)
+
+
+def _check_common(name: str, pixels: Tensor, pixels_name: str, dims: int, labels: Tensor, num_segments: Tensor) -> None:
+    shape = {3: "(B, H, W)", 4: "(B, T, H, W)"}[dims]
+    if pixels.dim() != dims:
+        raise ValueError(f"{name}: {pixels_name} must be {shape}, got {tuple(pixels.shape)}")
+    batch = pixels.shape[0]
+    if labels.dim() != 2 or labels.shape[0] != batch:
+        raise ValueError(f"{name}: labels must be (B, T) with B = {batch}, got {tuple(labels.shape)}")
+    if tuple(num_segments.shape) != (batch,):
+        raise ValueError(f"{name}: num_segments must be (B,) with B = {batch}, got {tuple(num_segments.shape)}")
+    for tensor, what in ((labels, "labels"), (num_segments, "num_segments")):
+        if tensor.dtype != torch.int64:
+            raise TypeError(f"{name}: {what} must be int64, got {tensor.dtype}")
+
+
+def _list_pairs(num_segments: Tensor, multiple: int) -> tuple[Tensor, Tensor]:
+    counts = num_segments.tolist()
+    rows = -(-sum(counts) // multiple) * multiple
+    image_index = torch.full((rows,), -1, dtype=torch.int64)
+    segment_index = torch.full((rows,), -1, dtype=torch.int64)
+    start = 0
+    for image, count in enumerate(counts):
+        image_index[start : start + count] = image
+        segment_index[start : start + count] = torch.arange(count)
+        start += count
+    return image_index.to(num_segments.device), segment_index.to(num_segments.device)
+
+
+def _pad_labels(labels: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+    counts = torch.tensor([len(label) for label in labels], dtype=torch.int64)
+    padded = torch.zeros((len(labels), int(counts.max()) if len(counts) else 0), dtype=torch.int64, device=device)
+    for row, label in zip(padded, labels, strict=True):
+        row[: len(label)] = label
+    return padded, counts.to(device)
+
+
+def _stack_segments(segment_map: Tensor, labels: Sequence[Tensor]) -> SegmentTargets:
+    padded, counts = _pad_labels(labels, segment_map.device)
+    return SegmentTargets(segment_map, padded, counts).with_pairs()
+
+
+def _stack_masks(masks: Sequence[Tensor], labels: Sequence[Tensor]) -> MaskTargets:
+    padded, counts = _pad_labels(labels, masks[0].device)
+    stacked = torch.zeros((len(masks), padded.shape[1], *masks[0].shape[1:]), dtype=torch.bool, device=masks[0].device)
+    for row, mask in zip(stacked, masks, strict=True):
+        row[: len(mask)] = mask
+    return MaskTargets(stacked, padded, counts).with_pairs()
