@@ -13,6 +13,8 @@ from torch import Tensor
 VOID = -1
 """Value of ``segment_map`` where a pixel belongs to no segment."""
 
+_PAIRS_MULTIPLE = 64
+
 _T = TypeVar("_T", bound="_Targets")
 
 
@@ -44,11 +46,11 @@ class _Targets:
         """The device of the labels."""
         return self.labels.device
 
-    def with_pairs(self: _T, multiple: int = 64) -> _T:
+    def with_pairs(self: _T, multiple: int = _PAIRS_MULTIPLE) -> _T:
         """Return the same targets with ``pairs()`` computed now, on the host, so that no later call waits for a GPU."""
         return replace(self, _pairs=_list_pairs(self.num_segments, multiple))
 
-    def pairs(self, multiple: int = 64) -> tuple[Tensor, Tensor]:
+    def pairs(self, multiple: int = _PAIRS_MULTIPLE) -> tuple[Tensor, Tensor]:
         """List every real segment of the batch.
 
         The number of rows is a shape, so nothing that follows waits for the device, and one crowded image does not pad
@@ -60,7 +62,7 @@ class _Targets:
         Returns:
             ``image_index`` and ``segment_index``, both (P,) int64; -1 in the rows beyond the last segment.
         """
-        if self._pairs is not None:
+        if self._pairs is not None and multiple == _PAIRS_MULTIPLE:
             return self._pairs
         return _list_pairs(self.num_segments, multiple)
 

@@ -1,0 +1,33 @@
+"""Fixtures shared by all tests: golden values, real images, deterministic seeds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """The folder of numbers produced by the original implementation."""
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real images; tests that need it are skipped where it is not there."""
+    root = os.environ.get("MASKFORMER_EXT_DATA")
+    if not root:
+        pytest.skip("MASKFORMER_EXT_DATA does not name a folder of real images")
+    return Path(root)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+    np.random.seed(0)
