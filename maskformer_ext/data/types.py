@@ -1,0 +1,92 @@
+"""What the data sets hand out: a description of the classes, one sample, one batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from maskformer_ext.ops.targets import SegmentTargets
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """The classes of a data set.
+
+    Attributes:
+        name: what reports call the data set.
+        classes: name of each class; the index is the class id.
+        colors: RGB in 0..255 of each class, for pictures.
+        thing_classes: ids of the classes whose instances are told apart; () where every class is stuff.
+        ignore_label: value of a semantic label map where nothing is known.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    thing_classes: tuple[int, ...] = ()
+    ignore_label: int = 255
+
+    @property
+    def num_classes(self) -> int:
+        """K: how many classes there are, without "no object"."""
+        return len(self.classes)
+
+
+@dataclass
+class Sample:
+    """One image and its segments.
+
+    Attributes:
+        image: (3, H, W) uint8 RGB.
+        segment_map: (H, W) int32, the index into ``labels`` of the segment that owns the pixel, -1 = void.
+        labels: (T,) int64 class ids.
+        name: what error messages and written predictions call the image.
+        size: height and width of the original image in pixels, before any augmentation.
+    """
+
+    image: Tensor
+    segment_map: Tensor
+    labels: Tensor
+    name: str
+    size: tuple[int, int]
+
+    def label_map(self, ignore_label: int = 255) -> Tensor:
+        """Return the semantic ground truth: (H, W) int64 class ids, ``ignore_label`` where the pixel is void."""
+        table = self.labels.new_full((len(self.labels) + 1,), ignore_label)
+        table[:-1] = self.labels
+        return table[self.segment_map.long()]  # index -1 reads the last entry
+
+
+@dataclass
+class Batch:
+    """Network input and targets of several images.
+
+    Attributes:
+        images: (B, 3, H, W) float32, normalised, padded at the right and bottom.
+        targets: segments on the (H, W) grid; padding is void.
+        sizes: height and width of each image inside the padded input, in pixels.
+        original_sizes: height and width of each image as stored, in pixels.
+        names: one name an image.
+    """
+
+    images: Tensor
+    targets: SegmentTargets
+    sizes: list[tuple[int, int]]
+    original_sizes: list[tuple[int, int]]
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to(self, device, *, non_blocking: bool = False) -> Batch:
+        """Move images and targets to a device."""
+        return replace(
+            self,
+            images=self.images.to(device, non_blocking=non_blocking),
+            targets=self.targets.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> Batch:
+        """Copy images and targets to page-locked memory (called by the data loader)."""
+        return replace(self, images=self.images.pin_memory(), targets=self.targets.pin_memory())
