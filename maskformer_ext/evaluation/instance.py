@@ -1,0 +1,171 @@
+"""Average precision of instance masks, as COCO defines it, computed by faster-coco-eval."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+
+from maskformer_ext.evaluation.counting import to_numpy
+
+
+class InstanceEvaluator:
+    """Collect true and predicted instances over images.
+
+    Args:
+        num_classes: K.
+        thing_classes: ids of the classes that are scored; None = all.
+        max_detections: how many instances an image may count, best score first (COCO: 100).
+    """
+
+    def __init__(
+        self, num_classes: int, thing_classes: Collection[int] | None = None, *, max_detections: int = 100
+    ) -> None:
+        self.num_classes = num_classes
+        self.thing_classes = sorted(range(num_classes) if thing_classes is None else thing_classes)
+        self.max_detections = max_detections
+        self.images: list[dict[str, Any]] = []
+        self.truths: list[dict[str, Any]] = []
+        self.predictions: list[dict[str, Any]] = []
+
+    def update(self, image_id: int, scores, labels, masks: Sequence[dict[str, Any]], segment_map, true_labels) -> None:
+        """Add one image.
+
+        Args:
+            image_id: a number that no other image has, in any process.
+            scores: (n,) of the predicted instances.
+            labels: (n,) class ids.
+            masks: n COCO RLE dicts of the size of ``segment_map``.
+            segment_map: (H, W) integer indices into ``true_labels``, -1 = void.
+            true_labels: (T,) class id of each true segment; those of other classes than ``thing_classes`` are left out.
+
+        Raises:
+            ValueError: if the masks are not as many as the scores, or differ from ``segment_map`` in size.
+        """
+        truth, true_labels = to_numpy(segment_map), to_numpy(true_labels)
+        scores, labels = to_numpy(scores), to_numpy(labels)
+        if not len(scores) == len(labels) == len(masks):
+            raise ValueError(
+                f"InstanceEvaluator: scores, labels and masks must be as many, got {len(scores)}, {len(labels)}, {len(masks)}"
+            )
+        size = [int(side) for side in truth.shape]
+        for mask in masks:
+            if list(mask["size"]) != size:
+                raise ValueError(
+                    f"InstanceEvaluator: masks must have the size of segment_map, {size}, got {mask['size']}"
+                )
+        self.images.append({"id": image_id, "height": size[0], "width": size[1]})
+        areas = np.bincount(truth[truth >= 0].reshape(-1), minlength=len(true_labels))
+        runs = runs_of_segments(truth, len(true_labels))
+        for index, label in enumerate(true_labels.tolist()):
+            if label in self.thing_classes and areas[index]:
+                rle = {"size": size, "counts": runs[index]}
+                self.truths.append({"image_id": image_id, "category_id": label, "area": int(areas[index]), "rle": rle})
+        for score, label, mask in zip(scores.tolist(), labels.tolist(), masks, strict=True):
+            self.predictions.append({"image_id": image_id, "category_id": label, "score": score, "rle": mask})
+
+    def state(self) -> dict[str, Any]:
+        """Return what has been collected, to be sent to another process."""
+        return {"images": self.images, "truths": self.truths, "predictions": self.predictions}
+
+    def merge(self, state: dict[str, Any]) -> None:
+        """Add what another process collected."""
+        self.images += state["images"]
+        self.truths += state["truths"]
+        self.predictions += state["predictions"]
+
+    def compute(self) -> dict[str, Any]:
+        """Return the scores, all in 0..1.
+
+        Returns:
+            ``AP`` (mean over IoU 0.50, 0.55 .. 0.95 and over the classes that occur in the truth), ``AP50``, ``AP75``;
+            ``per_class``: lists ``AP`` and ``AP50`` (NaN for classes without a true instance).
+        """
+        nan = float("nan")
+        if not self.truths:
+            nothing = [nan] * self.num_classes
+            return {"AP": nan, "AP50": nan, "AP75": nan, "per_class": {"AP": nothing, "AP50": nothing}}
+        precision, thresholds = self._precision()
+        per_class, per_class_50 = [nan] * self.num_classes, [nan] * self.num_classes
+        for column, label in enumerate(self.thing_classes):
+            per_class[label] = _mean_known(precision[:, :, column])
+            per_class_50[label] = _mean_known(precision[0, :, column])
+        index_75 = int(np.argmin(np.abs(thresholds - 0.75)))
+        return {
+            "AP": _mean_known(precision),
+            "AP50": _mean_known(precision[0]),
+            "AP75": _mean_known(precision[index_75]),
+            "per_class": {"AP": per_class, "AP50": per_class_50},
+        }
+
+    def _precision(self) -> tuple[np.ndarray, np.ndarray]:
+        """Run COCO's evaluation; return precision (IoU thresholds, recalls, classes) and the IoU thresholds."""
+        from faster_coco_eval import COCO, COCOeval_faster
+        from faster_coco_eval.core import mask as rle_tools
+
+        truths = []
+        for number, truth in enumerate(self.truths, start=1):
+            rle = rle_tools.frPyObjects(truth["rle"], *truth["rle"]["size"])
+            entry = {key: truth[key] for key in ("image_id", "category_id", "area")}
+            bbox = [float(side) for side in rle_tools.toBbox(rle)]
+            truths.append({"id": number, "iscrowd": 0, "segmentation": rle, "bbox": bbox, **entry})
+        categories = [{"id": label, "name": str(label)} for label in self.thing_classes]
+        ground_truth = COCO(
+            {"images": self.images, "annotations": truths, "categories": categories}, print_function=_silent
+        )
+        wanted = set(self.thing_classes)
+        detections = [
+            {**{key: entry[key] for key in ("image_id", "category_id", "score")}, "segmentation": entry["rle"]}
+            for entry in self.predictions
+            if entry["category_id"] in wanted
+        ]
+        if not detections:
+            occurring = {truth["category_id"] for truth in truths}
+            nothing = [0.0 if label in occurring else -1.0 for label in self.thing_classes]
+            return np.tile(nothing, (10, 101, 1)), np.linspace(0.5, 0.95, 10)
+        evaluation = COCOeval_faster(
+            ground_truth, ground_truth.loadRes(detections), iouType="segm", print_function=_silent
+        )
+        evaluation.params.maxDets = [self.max_detections]
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+        evaluation.evaluate()
+        evaluation.accumulate()
+        return evaluation.eval["precision"][:, :, :, 0, 0], np.asarray(evaluation.params.iouThrs)
+
+
+def runs_of_segments(segment_map: np.ndarray, num_segments: int) -> list[list[int]]:
+    """Return COCO's uncompressed run lengths of every segment in one pass over the map.
+
+    Args:
+        segment_map: (H, W) integers, index of the segment that owns the pixel, -1 = none.
+        num_segments: T.
+
+    Returns:
+        For each segment the lengths of alternating runs outside and inside it, down the columns, starting outside.
+    """
+    flat = segment_map.T.reshape(-1)
+    starts = (
+        np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]])) if len(flat) else np.zeros(0, dtype=np.int64)
+    )
+    ends = np.append(starts[1:], len(flat))
+    owners = flat[starts] if len(flat) else flat
+    runs: list[list[int]] = [[] for _ in range(num_segments)]
+    position = [0] * num_segments
+    for owner, start, end in zip(owners.tolist(), starts.tolist(), ends.tolist(), strict=True):
+        if owner >= 0:
+            runs[owner] += [start - position[owner], end - start]
+            position[owner] = end
+    for index, counts in enumerate(runs):
+        counts.append(len(flat) - position[index])
+    return runs
+
+
+def _mean_known(precision: np.ndarray) -> float:
+    """Average what COCO computed; -1 marks classes without a true instance."""
+    known = precision[precision > -1]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def _silent(*_: Any, **__: Any) -> None:
+    """Print nothing."""

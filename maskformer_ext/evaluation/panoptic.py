@@ -1,0 +1,133 @@
+"""Panoptic quality (Kirillov et al., "Panoptic Segmentation", equation 1) from the intersections of two segmentations."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from maskformer_ext.evaluation.counting import joint_histogram, to_numpy
+
+MATCH_IOU = 0.5
+"""Segments of one class whose IoU is above this are a match; at most one partner can be."""
+
+VOID_SHARE = 0.5
+"""A prediction without a match whose share of void pixels is above this is no false positive."""
+
+
+class PanopticEvaluator:
+    """Add up matches and misses of segments over images.
+
+    Args:
+        num_classes: K.
+        thing_classes: ids of the classes that count as things; all others are stuff.
+    """
+
+    def __init__(self, num_classes: int, thing_classes: Collection[int]) -> None:
+        self.num_classes = num_classes
+        self.thing_classes = frozenset(thing_classes)
+        self.iou_sum = np.zeros(num_classes, dtype=np.float64)
+        # Columns: true positives, false positives, false negatives.
+        self.counts = np.zeros((num_classes, 3), dtype=np.int64)
+
+    def update(self, prediction, segments_info: Sequence[Mapping[str, Any]], segment_map, labels) -> None:
+        """Count one image.
+
+        Args:
+            prediction: (H, W) integer segment ids, 0 = void.
+            segments_info: ``id`` and ``category_id`` of every id in ``prediction``.
+            segment_map: (H, W) integer indices into ``labels``, -1 = void.
+            labels: (T,) class id of each true segment.
+
+        Raises:
+            ValueError: if the maps differ in size, or hold an id or a class that does not exist.
+        """
+        prediction, truth, labels = to_numpy(prediction), to_numpy(segment_map), to_numpy(labels).astype(np.int64)
+        if prediction.shape != truth.shape:
+            raise ValueError(
+                f"PanopticEvaluator: prediction must have the size of segment_map, {truth.shape}, got {prediction.shape}"
+            )
+        ids = np.array([segment["id"] for segment in segments_info], dtype=np.int64)
+        classes = np.array([segment["category_id"] for segment in segments_info], dtype=np.int64)
+        for name, values in (("labels", labels), ("category_id", classes)):
+            if values.size and (values.min() < 0 or values.max() >= self.num_classes):
+                raise ValueError(f"PanopticEvaluator: {name} must be in [0, {self.num_classes}), got {values.tolist()}")
+        self._count(_intersections(prediction, ids, truth, len(labels)), classes, labels)
+
+    def _count(self, area: np.ndarray, classes: np.ndarray, labels: np.ndarray) -> None:
+        """Match segments, given the pixels (1 + predictions, 1 + truths) that each pair shares; index 0 is void."""
+        predicted, true = area.sum(1)[1:], area.sum(0)[1:]
+        shared, on_void = area[1:, 1:], area[1:, 0]
+        union = predicted[:, None] + true[None, :] - shared - on_void[:, None]
+        iou = shared / np.maximum(union, 1)
+        rows, columns = np.nonzero((iou > MATCH_IOU) & (classes[:, None] == labels[None, :]))
+        np.add.at(self.iou_sum, labels[columns], iou[rows, columns])
+        np.add.at(self.counts[:, 0], labels[columns], 1)
+
+        unmatched = predicted > 0
+        unmatched[rows] = False
+        unmatched &= on_void <= VOID_SHARE * predicted
+        np.add.at(self.counts[:, 1], classes[unmatched], 1)
+
+        missed = true > 0
+        missed[columns] = False
+        np.add.at(self.counts[:, 2], labels[missed], 1)
+
+    def state(self) -> dict[str, Any]:
+        """Return what has been counted, to be sent to another process."""
+        return {"iou_sum": self.iou_sum, "counts": self.counts}
+
+    def merge(self, state: dict[str, Any]) -> None:
+        """Add what another process counted."""
+        self.iou_sum = self.iou_sum + state["iou_sum"]
+        self.counts = self.counts + state["counts"]
+
+    def compute(self) -> dict[str, Any]:
+        """Return the scores, all in 0..1.
+
+        Returns:
+            ``PQ``, ``SQ``, ``RQ``: means over the classes that occur in truth or prediction; the same with suffix
+            ``_things`` and ``_stuff``, where such classes occur; ``per_class``: lists ``PQ``, ``SQ``, ``RQ`` (NaN for
+            classes that do not occur), ``TP``, ``FP``, ``FN``.
+        """
+        tp, fp, fn = self.counts.T.astype(np.float64)
+        present = self.counts.sum(1) > 0
+        with np.errstate(invalid="ignore", divide="ignore"):
+            sq = np.where(present, self.iou_sum / np.maximum(tp, 1), np.nan)
+            rq = tp / (tp + 0.5 * fp + 0.5 * fn)
+            pq = self.iou_sum / (tp + 0.5 * fp + 0.5 * fn)
+        is_thing = np.array([index in self.thing_classes for index in range(self.num_classes)], dtype=bool)
+        result: dict[str, Any] = {}
+        for suffix, chosen in (("", present), ("_things", present & is_thing), ("_stuff", present & ~is_thing)):
+            if suffix and not chosen.any():
+                continue
+            for name, values in (("PQ", pq), ("SQ", sq), ("RQ", rq)):
+                result[name + suffix] = float(values[chosen].mean()) if chosen.any() else float("nan")
+        counts = {name: self.counts[:, column].tolist() for column, name in enumerate(("TP", "FP", "FN"))}
+        result["per_class"] = {"PQ": pq.tolist(), "SQ": sq.tolist(), "RQ": rq.tolist(), **counts}
+        return result
+
+
+def _intersections(prediction: np.ndarray, ids: np.ndarray, truth: np.ndarray, num_true: int) -> np.ndarray:
+    """Return the shared pixels (1 + P, 1 + T) of predicted and true segments; row and column 0 are void."""
+    if len(np.unique(ids)) != len(ids) or (ids <= 0).any():
+        raise ValueError(f"PanopticEvaluator: ids in segments_info must be positive and different, got {ids.tolist()}")
+    largest, smallest = int(prediction.max(initial=0)), int(prediction.min(initial=0))
+    if smallest < 0 or truth.min(initial=-1) < -1 or truth.max(initial=-1) >= num_true:
+        raise ValueError(
+            f"PanopticEvaluator: prediction must hold ids >= 0 and segment_map indices in [-1, {num_true}), "
+            f"got from {smallest}, and [{truth.min()}, {truth.max()}]"
+        )
+    if largest <= 4 * (len(ids) + 64):  # usual: ids counted from 1
+        rows, values = prediction, np.arange(largest + 1)
+    else:
+        values, rows = np.unique(prediction, return_inverse=True)
+        rows = rows.reshape(prediction.shape)
+    area = joint_histogram(rows, truth + 1, len(values), 1 + num_true)
+    row_of = {int(value): row for row, value in enumerate(values)}
+    unknown = [value for value, row in row_of.items() if value and area[row].any() and value not in set(ids.tolist())]
+    if unknown:
+        raise ValueError(f"PanopticEvaluator: prediction holds ids that segments_info does not list: {unknown[:5]}")
+    empty = np.zeros(1 + num_true, dtype=np.int64)
+    return np.stack([area[row_of[i]] if i in row_of else empty for i in [0, *ids.tolist()]])
