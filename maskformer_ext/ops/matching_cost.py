@@ -1,0 +1,188 @@
+"""The cost of assigning each query to each segment: class, focal and dice terms."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import _checks
+from .targets import VOID, MaskTargets, SegmentTargets
+
+_OP = "matching_cost"
+
+
+def matching_cost(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    targets: SegmentTargets | MaskTargets,
+    *,
+    class_weight: float = 1.0,
+    focal_weight: float = 20.0,
+    dice_weight: float = 1.0,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    ignore_void: bool = False,
+) -> Tensor:
+    """Compute the matching cost of every query with every segment of its image.
+
+    The cost is ``class_weight * -softmax(class_logits)[label] + focal_weight * focal + dice_weight * dice``. The
+    segments are reduced to (h, w) by nearest neighbour, as ``interpolate`` does; focal is the mean over the pixels and
+    dice is ``1 - (2 I + 1) / (S + A + 1)``. No gradient.
+
+    Args:
+        class_logits: (..., B, Q, K + 1) floating, the last column "no object"; leading dimensions are decoder layers.
+        mask_logits: (..., B, Q, h, w) floating.
+        targets: the segments of the B images, of any size (H, W).
+        class_weight: factor of the class cost.
+        focal_weight: factor of the focal cost.
+        dice_weight: factor of the dice cost.
+        alpha: weight of positive pixels in the focal cost, 1 - alpha that of negative ones; negative: no weights.
+        gamma: exponent of the focal cost.
+        ignore_void: leave void pixels out of focal and dice (the mean is then over the others, at least 1).
+
+    Returns:
+        (..., B, Q, T) float32 (float64 where an input is); 0 in the columns beyond ``num_segments``; +inf in the rows
+        of queries with a NaN or +inf class logit or a non-finite mask logit.
+
+    Raises:
+        TypeError: an input is not floating.
+        ValueError: shapes or devices do not fit, or (on the CPU) a label or segment id is out of range.
+
+    Source: MaskFormer (arXiv 2107.06278), section 3.3 and appendix A; DETR (arXiv 2005.12872), equation 9.
+    """
+    _check_arguments(class_logits, mask_logits, targets, ignore_void)
+    return matching_cost_reference(
+        class_logits.detach(),
+        mask_logits.detach(),
+        targets,
+        class_weight=class_weight,
+        focal_weight=focal_weight,
+        dice_weight=dice_weight,
+        alpha=alpha,
+        gamma=gamma,
+        ignore_void=ignore_void,
+    )
+
+
+def nearest_index(in_size: int, out_size: int, device: torch.device | None = None) -> Tensor:
+    """Give the source index of each output position as ``interpolate(mode="nearest")`` does, (out_size,) int64."""
+    index = torch.arange(out_size, device=device)
+    scale = torch.tensor(in_size, dtype=torch.float32, device=device) / out_size
+    return (index * scale).floor().long().clamp(max=in_size - 1)
+
+
+def matching_cost_reference(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    targets: SegmentTargets | MaskTargets,
+    *,
+    class_weight: float,
+    focal_weight: float,
+    dice_weight: float,
+    alpha: float,
+    gamma: float,
+    ignore_void: bool,
+) -> Tensor:
+    """Compute ``matching_cost`` in plain PyTorch; arguments are those of ``matching_cost``, checked."""
+    if class_logits.device.type == "cpu" and not torch.compiler.is_compiling():
+        _check_values(class_logits.shape[-1] - 1, targets)
+    double = torch.float64 in (class_logits.dtype, mask_logits.dtype)
+    dtype = torch.float64 if double else torch.float32
+    height, width = mask_logits.shape[-2:]
+    with torch.no_grad(), torch.autocast(class_logits.device.type, enabled=False):
+        logits = mask_logits.to(dtype).flatten(-2)
+        finite = class_logits.amax(-1).isfinite() & logits.isfinite().all(-1)
+        logits = logits.where(finite.unsqueeze(-1), logits.new_zeros(()))
+        inside, outside, counted = (mask.to(dtype) for mask in _sample_targets(targets, height, width, ignore_void))
+
+        probability = class_logits.to(dtype).softmax(-1)
+        label = targets.labels.clamp(0, class_logits.shape[-1] - 2).unsqueeze(-2)
+        class_cost = -probability.gather(-1, label.expand(*probability.shape[:-1], -1))
+
+        foreground = logits.sigmoid()
+        positive = (-logits).sigmoid().pow(gamma) * F.softplus(-logits)
+        negative = foreground.pow(gamma) * F.softplus(logits)
+        if alpha >= 0:
+            positive, negative = alpha * positive, (1 - alpha) * negative
+        # Inside and outside are summed apart: a total minus the inside would cancel for good matches.
+        focal = positive @ inside.mT + negative @ outside.mT
+        focal_cost = focal / counted.sum(-1).clamp(min=1).view(-1, 1, 1)
+
+        area = (foreground * counted.unsqueeze(-2)).sum(-1, keepdim=True) + inside.sum(-1).unsqueeze(-2)
+        dice_cost = 1 - (2 * (foreground @ inside.mT) + 1) / (area + 1)
+
+        cost = class_weight * class_cost + focal_weight * focal_cost + dice_weight * dice_cost
+        cost = cost.where(finite.unsqueeze(-1), cost.new_full((), torch.inf))
+        real = torch.arange(targets.labels.shape[1], device=cost.device) < targets.num_segments.unsqueeze(-1)
+        return cost.where(real.unsqueeze(-2), cost.new_zeros(()))
+
+
+def _sample_targets(
+    targets: SegmentTargets | MaskTargets, height: int, width: int, ignore_void: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Reduce targets to (h, w): bool (B, T, hw) inside and outside of each segment, (B, hw) the pixels that count."""
+    rows = nearest_index(targets.size[0], height, targets.device).unsqueeze(-1)
+    columns = nearest_index(targets.size[1], width, targets.device)
+    if isinstance(targets, SegmentTargets):
+        owner = targets.segment_map[..., rows, columns].flatten(-2)
+        index = torch.arange(targets.labels.shape[1], device=owner.device).unsqueeze(-1)
+        inside = owner.unsqueeze(-2) == index
+        void = (owner < 0) | (owner >= targets.num_segments.unsqueeze(-1))
+    else:
+        inside = targets.masks[..., rows, columns].flatten(-2) != 0
+        void = None if targets.void is None else targets.void[..., rows, columns].flatten(-2)
+    if not ignore_void or void is None:
+        return inside, ~inside, inside.new_ones(inside.shape[0], inside.shape[-1])
+    counted = ~void
+    return inside & counted.unsqueeze(-2), ~inside & counted.unsqueeze(-2), counted
+
+
+def _check_values(num_classes: int, targets: SegmentTargets | MaskTargets) -> None:
+    """Raise ValueError where a label, a segment id or a number of segments is out of range (reads the tensors)."""
+    num_segments, capacity = targets.num_segments, targets.labels.shape[1]
+    if bool(((num_segments < 0) | (num_segments > capacity)).any()):
+        raise ValueError(f"{_OP}: num_segments must lie between 0 and T = {capacity}, got {num_segments.tolist()}")
+    real = torch.arange(capacity) < num_segments.unsqueeze(-1)
+    wrong = real & ((targets.labels < 0) | (targets.labels >= num_classes))
+    if bool(wrong.any()):
+        image, segment = wrong.nonzero()[0].tolist()
+        raise ValueError(
+            f"{_OP}: labels must lie between 0 and K - 1 = {num_classes - 1}, "
+            f"got {int(targets.labels[image, segment])} for segment {segment} of image {image}"
+        )
+    if isinstance(targets, SegmentTargets) and targets.segment_map.numel():
+        least, most = torch.aminmax(targets.segment_map.flatten(1), dim=1)
+        for image, (low, high, count) in enumerate(
+            zip(least.tolist(), most.tolist(), num_segments.tolist(), strict=True)
+        ):
+            if low < VOID or high >= count:
+                raise ValueError(
+                    f"{_OP}: segment_map must lie between -1 and num_segments - 1 = {count - 1} in image {image}, "
+                    f"got values from {low} to {high}"
+                )
+
+
+def _check_arguments(
+    class_logits: Tensor, mask_logits: Tensor, targets: SegmentTargets | MaskTargets, ignore_void: bool
+) -> None:
+    _checks.check_floating(_OP, class_logits=class_logits, mask_logits=mask_logits)
+    if not isinstance(targets, SegmentTargets | MaskTargets):
+        raise TypeError(f"{_OP}: targets must be SegmentTargets or MaskTargets, got {type(targets).__name__}")
+    if mask_logits.dim() < 4:
+        raise ValueError(f"{_OP}: mask_logits must be (..., B, Q, h, w), got {_checks.shape(mask_logits)}")
+    if class_logits.shape[:-1] != mask_logits.shape[:-2] or class_logits.shape[-1] < 2:
+        raise ValueError(
+            f"{_OP}: class_logits must be (..., B, Q, K + 1) with (..., B, Q) = {tuple(mask_logits.shape[:-2])}, "
+            f"as mask_logits, and K >= 1, got {_checks.shape(class_logits)}"
+        )
+    if mask_logits.shape[-4] != targets.labels.shape[0]:
+        raise ValueError(
+            f"{_OP}: targets must hold B = {mask_logits.shape[-4]} images, as mask_logits, "
+            f"got {targets.labels.shape[0]}"
+        )
+    if 0 in targets.size and 0 not in mask_logits.shape[-2:]:
+        raise ValueError(f"{_OP}: targets must have at least one pixel, got size {tuple(targets.size)}")
+    pixels = targets.segment_map if isinstance(targets, SegmentTargets) else targets.masks
+    _checks.check_same_device(_OP, class_logits=class_logits, mask_logits=mask_logits, targets=pixels)
+    _checks.check_same_device(_OP, class_logits=class_logits, labels=targets.labels, num_segments=targets.num_segments)
+    if ignore_void and isinstance(targets, MaskTargets) and targets.void is None:
+        raise ValueError(f"{_OP}: targets.void must be given with ignore_void=True, got None")

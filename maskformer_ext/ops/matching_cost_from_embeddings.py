@@ -1,0 +1,75 @@
+"""The matching cost from mask embeddings, so that no mask logits are kept."""
+
+import torch
+from torch import Tensor
+
+from . import _checks
+from .mask_dot import mask_dot
+from .matching_cost import matching_cost
+from .targets import MaskTargets, SegmentTargets
+
+_OP = "matching_cost_from_embeddings"
+
+
+def matching_cost_from_embeddings(
+    class_logits: Tensor,
+    mask_embed: Tensor,
+    mask_features: Tensor,
+    targets: SegmentTargets | MaskTargets,
+    *,
+    class_weight: float = 1.0,
+    focal_weight: float = 20.0,
+    dice_weight: float = 1.0,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    ignore_void: bool = False,
+) -> Tensor:
+    """Compute ``matching_cost`` of the mask logits ``mask_dot(mask_embed, mask_features)`` without keeping them.
+
+    Args:
+        class_logits: (..., B, Q, K + 1) floating, the last column "no object"; leading dimensions are decoder layers.
+        mask_embed: (..., B, Q, C) floating.
+        mask_features: (B, C, h, w) floating.
+        targets: the segments of the B images, of any size (H, W).
+        class_weight: factor of the class cost.
+        focal_weight: factor of the focal cost.
+        dice_weight: factor of the dice cost.
+        alpha: weight of positive pixels in the focal cost, 1 - alpha that of negative ones; negative: no weights.
+        gamma: exponent of the focal cost.
+        ignore_void: leave void pixels out of focal and dice.
+
+    Returns:
+        (..., B, Q, T) float32, as ``matching_cost``. No gradient.
+
+    Raises:
+        TypeError: an input is not floating.
+        ValueError: shapes or devices do not fit, or (on the CPU) a label or segment id is out of range.
+
+    Source: MaskFormer (arXiv 2107.06278), section 3.3.
+    """
+    _checks.check_floating(_OP, class_logits=class_logits, mask_embed=mask_embed, mask_features=mask_features)
+    if class_logits.dim() < 3 or class_logits.shape[:-1] != mask_embed.shape[:-1]:
+        raise ValueError(
+            f"{_OP}: class_logits must be (..., B, Q, K + 1) with (..., B, Q) = {tuple(mask_embed.shape[:-1])}, "
+            f"as mask_embed, got {_checks.shape(class_logits)}"
+        )
+    float64 = torch.float64 in (mask_embed.dtype, mask_features.dtype)
+    dtype = torch.float64 if float64 else torch.float32  # 16-bit logits would lose what the sums keep
+    layers = class_logits.shape[:-3]
+    classes, embeds = (tensor.detach().reshape(-1, *tensor.shape[-3:]) for tensor in (class_logits, mask_embed))
+    features = mask_features.detach()
+    costs = [  # one layer's logits live at a time
+        matching_cost(
+            layer_classes,
+            mask_dot(layer_embed, features, out_dtype=dtype),
+            targets,
+            class_weight=class_weight,
+            focal_weight=focal_weight,
+            dice_weight=dice_weight,
+            alpha=alpha,
+            gamma=gamma,
+            ignore_void=ignore_void,
+        )
+        for layer_classes, layer_embed in zip(classes, embeds, strict=True)
+    ]
+    return torch.stack(costs).reshape(*layers, *costs[0].shape) if layers else costs[0]
