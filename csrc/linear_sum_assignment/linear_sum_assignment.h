@@ -1,0 +1,24 @@
+// Batched linear sum assignment: contract of the kernels, torch-free.
+#pragma once
+
+#include <cstdint>
+
+#include "common/cpu_dispatch.h"
+#include "common/dtype.h"
+
+namespace maskformer_ext {
+
+struct LinearSumAssignmentParams {
+  const void* cost;            // (N, Q, T) contiguous, of cost_dtype; NaN and infinities forbid a pair
+  DType cost_dtype;            // float32, bfloat16, float16 or float64
+  const int64_t* num_targets;  // (N,) in [0, T], the columns that are there
+  int64_t num_queries;         // Q
+  int64_t max_targets;         // T
+  int64_t* query_of_target;    // (N, T) out: the query of each target, -1 for padding and the unmatched
+  bool* forced;                // (N,) out, or null: a forbidden pair had to be used
+};
+
+// Solves problems [begin, end) of the N.
+MASKFORMER_EXT_CPU_KERNEL(linear_sum_assignment, const LinearSumAssignmentParams& params, int64_t begin, int64_t end);
+
+}  // namespace maskformer_ext
