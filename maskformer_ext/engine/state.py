@@ -1,0 +1,277 @@
+"""Checkpoints: written so that a crash at any moment loses no earlier one, read without trusting their content.
+
+A checkpoint is a folder ``checkpoints/iter_0000500`` below the run's output folder::
+
+    model.safetensors    the weights (their moving average where there is one), configuration and classes in its header
+    config.yaml          the complete configuration
+    dataset.json         the classes, their colours, which of them are things
+    training_state.pt    optimizer, loss scale, iteration: what resuming needs; read with ``weights_only=True``
+    manifest.json        size and SHA-256 of the other files; written last
+
+It is written under a temporary name, flushed to disk, renamed, and only then named in the file ``latest``; older ones
+are removed after that. A folder whose files do not agree with its manifest is never chosen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maskformer_ext.config import Config, to_dict
+from maskformer_ext.config_io import config_from_dict, save_config
+from maskformer_ext.data.types import DatasetInfo
+from maskformer_ext.errors import UserError
+
+MODEL_FILE = "model.safetensors"
+_CONFIG_FILE = "config.yaml"
+_DATASET_FILE = "dataset.json"
+_TRAINING_FILE = "training_state.pt"
+_MANIFEST_FILE = "manifest.json"
+_LATEST = "latest"
+
+
+def save_checkpoint(
+    output_dir: str | Path,
+    iteration: int,
+    *,
+    model: nn.Module,
+    config: Config,
+    info: DatasetInfo,
+    training: Mapping[str, Any],
+    keep: int = 2,
+) -> Path:
+    """Write a checkpoint atomically and remove the oldest beyond ``keep``.
+
+    Args:
+        output_dir: the output folder of the run.
+        iteration: how many optimiser steps have been done.
+        model: whose weights are saved.
+        config: the configuration, with ``model.num_classes`` set.
+        info: the classes of the data set.
+        training: tensors and plain values that resuming needs; must be loadable with ``weights_only=True``.
+        keep: how many checkpoints stay.
+
+    Returns:
+        The folder of the new checkpoint.
+
+    Raises:
+        UserError: if the disk is full or not writable; earlier checkpoints are untouched.
+    """
+    root = Path(output_dir) / "checkpoints"
+    target = root / f"iter_{iteration:07d}"
+    temporary = root / f".{target.name}.tmp"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for leftover in root.glob(".iter_*.tmp"):  # of a run that was killed while it wrote
+            shutil.rmtree(leftover)
+        temporary.mkdir()
+        _write_files(temporary, model, config, info, {**training, "iteration": iteration})
+        replaced = target.with_name(f"{target.name}.replaced")
+        if target.exists():  # the same iteration again, after resuming from an older checkpoint
+            shutil.rmtree(replaced, ignore_errors=True)
+            os.replace(target, replaced)
+        os.replace(temporary, target)
+        _sync(root)
+        _write_text(root / f".{_LATEST}.tmp", target.name)
+        os.replace(root / f".{_LATEST}.tmp", root / _LATEST)
+        _sync(root)
+        shutil.rmtree(replaced, ignore_errors=True)
+        for old in [path for path in _by_age(root) if path != target][max(keep, 1) - 1 :]:
+            shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise UserError(f"checkpoint {target} could not be written: {error}") from error
+    return target
+
+
+def find_checkpoint(output_dir: str | Path) -> Path | None:
+    """Return the newest complete checkpoint of a run, or None; damaged ones are passed over."""
+    root = Path(output_dir) / "checkpoints"
+    candidates = _by_age(root)
+    pointer = root / _LATEST
+    if pointer.is_file():
+        named = root / pointer.read_text(encoding="utf-8", errors="replace").strip()
+        candidates.sort(key=lambda path: path != named)  # stable: the named one first, then by age
+    return next((path for path in candidates if damage(path) is None), None)
+
+
+def damage(folder: Path) -> str | None:
+    """Say what is wrong with a checkpoint folder, None if it is complete."""
+    try:
+        manifest = json.loads((folder / _MANIFEST_FILE).read_text(encoding="utf-8"))
+        for name, expected in manifest["files"].items():
+            path = folder / name
+            if path.stat().st_size != expected["bytes"] or _digest(path) != expected["sha256"]:
+                return f"{path} is not what was written"
+    except FileNotFoundError as error:
+        return f"{error.filename} is missing"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{folder / _MANIFEST_FILE} cannot be read ({error})"
+    return None
+
+
+def resolve_checkpoint(path: str | Path) -> Path:
+    """Return the ``model.safetensors`` that a run's output folder, a checkpoint folder or a file stands for."""
+    path = Path(path).expanduser()
+    if path.is_file() and path.suffix == ".safetensors":
+        return path
+    if not path.exists():
+        raise UserError(f"checkpoint {path} does not exist")
+    folder: Path | None = path if (path / MODEL_FILE).is_file() else find_checkpoint(path)
+    if folder is None and path.name == "checkpoints":
+        folder = find_checkpoint(path.parent)
+    if folder is None:
+        raise UserError(
+            f"{path} holds no complete checkpoint: expected the output folder of a run, one of its checkpoints/iter_* "
+            f"folders or a {MODEL_FILE} file"
+        )
+    if (folder / _MANIFEST_FILE).exists() and (problem := damage(folder)):
+        raise UserError(f"checkpoint {folder} is damaged: {problem}")
+    return folder / MODEL_FILE
+
+
+def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Config, DatasetInfo]:
+    """Build the model of a checkpoint, with its weights, ready for inference.
+
+    Args:
+        path: the output folder of a run (its newest checkpoint), a checkpoint folder, or a ``model.safetensors`` file.
+        device: where the model goes.
+
+    Returns:
+        The model in evaluation mode, its configuration, and the classes that it knows.
+
+    Raises:
+        UserError: if there is no checkpoint, it is damaged, or its weights belong to another architecture.
+    """
+    from maskformer_ext import build_model
+
+    file = resolve_checkpoint(path)
+    weights, header = read_weights(file)
+    config = config_from_dict(json.loads(header["config"]), str(file))
+    config.model.backbone_weights = None  # the checkpoint holds them
+    model = build_model(config.model)
+    assign_weights(model, weights, file)
+    return model.to(device).eval(), config, _info_from_json(header["dataset"])
+
+
+def load_training_state(folder: str | Path) -> dict[str, Any]:
+    """Read what resuming needs from a checkpoint folder; nothing in the file is executed."""
+    file = Path(folder) / _TRAINING_FILE
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{file} does not exist: training cannot go on from this checkpoint") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise UserError(f"{file} is not a training state of this program: {str(error).splitlines()[0]}") from error
+
+
+def read_weights(file: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read tensors and header of a ``model.safetensors`` file written by ``save_checkpoint``."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            header = opened.metadata() or {}
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} is not a readable safetensors file: {error}") from error
+    if missing := {"config", "dataset"} - header.keys():
+        raise UserError(f"{file} was not written by maskformer-ext: its header lacks {' and '.join(sorted(missing))}")
+    return weights, header
+
+
+def assign_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str | Path) -> None:
+    """Copy weights into a model whose parameters must have exactly these names and shapes.
+
+    Raises:
+        UserError: naming the first key that differs.
+    """
+    own = model.state_dict()
+    for key, value in own.items():
+        if key not in weights:
+            raise UserError(f"checkpoint {source} is of another architecture: it lacks {key!r}")
+        if weights[key].shape != value.shape:
+            raise UserError(
+                f"checkpoint {source} is of another architecture or number of classes: {key!r} is "
+                f"{tuple(weights[key].shape)} there, but {tuple(value.shape)} in this model"
+            )
+    for key in weights:
+        if key not in own:
+            raise UserError(f"checkpoint {source} is of another architecture: this model has no {key!r}")
+    model.load_state_dict(weights)
+
+
+def _write_files(
+    folder: Path, model: nn.Module, config: Config, info: DatasetInfo, training: Mapping[str, Any]
+) -> None:
+    from safetensors.torch import save_file
+
+    weights = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in model.state_dict().items()
+    }
+    dataset = json.dumps(dataclasses.asdict(info))
+    header = {"format": "pt", "config": json.dumps(to_dict(config)), "dataset": dataset}
+    save_file(weights, folder / MODEL_FILE, metadata=header)
+    save_config(config, folder / _CONFIG_FILE)
+    (folder / _DATASET_FILE).write_text(dataset, encoding="utf-8")
+    torch.save(dict(training), folder / _TRAINING_FILE)
+    files = {}
+    for path in sorted(folder.iterdir()):
+        _sync(path)
+        files[path.name] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
+    _write_text(folder / _MANIFEST_FILE, json.dumps({"iteration": training["iteration"], "files": files}, indent=2))
+    _sync(folder)
+
+
+def _by_age(root: Path) -> list[Path]:
+    """List checkpoint folders, the last written first."""
+
+    def written(path: Path) -> tuple[int, str]:
+        manifest = path / _MANIFEST_FILE
+        return (manifest.stat().st_mtime_ns if manifest.is_file() else 0), path.name
+
+    return sorted((path for path in root.glob("iter_*") if path.is_dir()), key=written, reverse=True)
+
+
+def _info_from_json(text: str) -> DatasetInfo:
+    values = json.loads(text)
+    return DatasetInfo(
+        name=values["name"],
+        classes=tuple(values["classes"]),
+        colors=tuple(tuple(color) for color in values["colors"]),
+        thing_classes=tuple(values["thing_classes"]),
+        ignore_label=values["ignore_label"],
+    )
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
