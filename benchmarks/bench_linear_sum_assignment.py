@@ -1,0 +1,83 @@
+"""linear_sum_assignment against a loop over scipy's and against lapx, on easy and on congested costs."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import lap
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import linear_sum_assignment as scipy_assignment
+
+from benchmarks.case import Case
+from maskformer_ext.ops import linear_sum_assignment
+
+SMALL = {"problems": 2, "queries": 5, "targets": 3}
+
+
+def build(*, device: str, problems: int, queries: int, targets: int, costs: str) -> Case:
+    """Make costs (problems, queries, targets).
+
+    `uniform` costs are independent; `congested` ones have rank one and 5% noise, so that every query likes the same
+    targets, as early in training.
+    """
+    generator = torch.Generator().manual_seed(2)
+    cost = torch.rand(problems, queries, targets, generator=generator)
+    if costs == "congested":
+        rows = torch.rand(problems, queries, 1, generator=generator)
+        cost = rows * torch.rand(problems, 1, targets, generator=generator) + 0.05 * cost
+    arrays = cost.numpy()
+    doubles = arrays.astype(np.float64)
+    on_device = cost.to(device)
+    counts = torch.full((problems,), targets, device=device)
+
+    def ours():
+        return linear_sum_assignment(on_device, counts).cpu()
+
+    def scipy_loop():
+        on_host = on_device.cpu().numpy()
+        return [scipy_assignment(matrix) for matrix in on_host]
+
+    def single(solver, matrices):
+        return [solver(matrix, extend_cost=True, return_cost=False) for matrix in matrices]
+
+    def batch(solver, matrices):
+        threads = torch.get_num_threads()
+        return list(zip(*solver(matrices, extend_cost=True, return_cost=False, n_threads=threads), strict=True))
+
+    peers = {"scipy, a loop": scipy_loop}
+    if device == "cpu":
+        peers["lapx lapjvx, a loop"] = partial(single, lap.lapjvx, doubles)
+        peers["lapx lapjvr, a loop"] = partial(single, lap.lapjvr, arrays)
+        peers["lapx lapjvr_batch"] = partial(batch, lap.lapjvr_batch, arrays)
+        peers["lapx lapjvx_batch"] = partial(batch, lap.lapjvx_batch, doubles)
+
+    def error(assignment, peer) -> float:
+        """Compare total costs: where costs tie, several assignments are right."""
+        columns = np.arange(targets)
+        worst = 0.0
+        for matrix, rows, (peer_rows, peer_columns) in zip(doubles, assignment.numpy(), peer, strict=True):
+            total, reference = matrix[rows, columns].sum(), matrix[peer_rows, peer_columns].sum()
+            if len(set(rows.tolist())) != targets:
+                return float("inf")
+            worst = max(worst, abs(total - reference) / abs(reference))
+        return worst
+
+    return Case(
+        op="linear_sum_assignment",
+        title=f"{problems} problems of {queries}x{targets}, {costs} costs",
+        ours=ours,
+        peers=peers,
+        tolerance=1e-6,
+        inputs={"cost": on_device},
+        error=error,
+        notes=("float64 copies of the costs were made beforehand for the peers that would copy to float64",),
+    )
+
+
+@pytest.mark.parametrize("costs", ["uniform", "congested"])
+@pytest.mark.parametrize(("problems", "queries", "targets"), [(96, 100, 30), (16, 300, 300)])
+def test_linear_sum_assignment(compare, problems, queries, targets, costs):
+    """All images and decoder layers of a step in one call, and few but large problems."""
+    compare(outside=False, problems=problems, queries=queries, targets=targets, costs=costs)

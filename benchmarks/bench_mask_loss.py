@@ -1,0 +1,92 @@
+"""mask_loss and matched_mask_loss against transformers' losses of masks resized with `interpolate`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers.models.maskformer.modeling_maskformer import dice_loss, sigmoid_focal_loss
+
+from benchmarks import scenes
+from benchmarks.case import Case
+from maskformer_ext.ops import SegmentTargets, mask_loss, matched_mask_loss
+
+SMALL = {"masks": 2, "size": 16, "target_size": 64}
+_WEIGHTS = (20.0, 1.0)
+
+
+def build(
+    *,
+    device: str,
+    masks: int,
+    backward: bool = True,
+    size: int = 128,
+    target_size: int = 512,
+    targets: str = "bool",
+    dtype: str = "float32",
+) -> Case:
+    """Make predictions (masks, size, size) and targets of `target_size`.
+
+    `targets` is the form that ours is given: `bool` or `float32` masks, or `segment_map`, one map of indices
+    (`matched_mask_loss`). The peer is always given float32 masks, the only form that it takes.
+    """
+    segment_map = scenes.segment_maps(1, masks, target_size)[0]
+    boolean = scenes.masks_of(segment_map, masks)
+    logits = scenes.logits_for(boolean, size).to(device, getattr(torch, dtype)).requires_grad_(backward)
+    float_masks = boolean.to(device, logits.dtype)
+    given = {"bool": boolean, "float32": boolean.float(), "segment_map": segment_map[None]}[targets].to(device)
+
+    def finish(focal, dice):
+        if not backward:
+            return focal, dice
+        total = _WEIGHTS[0] * focal + _WEIGHTS[1] * dice
+        return focal.detach(), dice.detach(), *torch.autograd.grad(total, logits)
+
+    if targets == "segment_map":
+        labels = torch.zeros(1, masks, dtype=torch.int64, device=device)
+        segments = SegmentTargets(given, labels, torch.tensor([masks], device=device))
+        image_index = torch.zeros(masks, dtype=torch.int64, device=device)
+        segment_index = torch.arange(masks, device=device)
+
+    def ours():
+        if targets == "segment_map":
+            focal, dice = matched_mask_loss(logits, segments, image_index, segment_index)
+        else:
+            focal, dice = mask_loss(logits, given)
+        return finish(focal.sum() / masks, dice.sum() / masks)
+
+    def peer():
+        resized = F.interpolate(logits[:, None], size=(target_size, target_size), mode="bilinear", align_corners=False)
+        resized, flat = resized[:, 0].flatten(1), float_masks.flatten(1)
+        return finish(sigmoid_focal_loss(resized, flat, masks), dice_loss(resized, flat, masks))
+
+    passes = "forward + backward" if backward else "forward"
+    form = {"bool": "", "float32": ", float32 targets", "segment_map": ", segment map"}[targets]
+    precision = "" if dtype == "float32" else f", {dtype}"
+    return Case(
+        op="matched_mask_loss" if targets == "segment_map" else "mask_loss",
+        title=f"{masks} masks {size}x{size} -> {target_size}x{target_size}, {passes}{form}{precision}",
+        ours=ours,
+        peers={"transformers": peer},
+        tolerance=1e-5 if dtype == "float32" else 5e-2,
+        inputs={"mask_logits": logits, "targets": given},
+        notes=("the peer is given float32 targets, the only form that it takes",),
+    )
+
+
+@pytest.mark.parametrize("backward", [True, False], ids=["forward_backward", "forward"])
+@pytest.mark.parametrize("masks", [20, 60])
+def test_mask_loss(compare, masks, backward):
+    """Masks as they come out of a data set: one boolean mask a segment."""
+    compare(masks=masks, backward=backward)
+
+
+def test_mask_loss_of_float_targets(compare):
+    """The same tensors for both."""
+    compare(masks=20, targets="float32")
+
+
+@pytest.mark.parametrize("masks", [20, 60])
+def test_matched_mask_loss(compare, masks):
+    """Targets as one map of segment indices."""
+    compare(masks=masks, targets="segment_map")

@@ -1,0 +1,89 @@
+"""Collects bench_*.py, restarts pytest with the allocator settings of a steady state, prints and records the table.
+
+Options: `--record` adds the figures to benchmarks/results/, `--device cpu|cuda` picks one device, `--inside` leaves out
+what needs processes of its own (memory, default allocator), `--benchmark-disable` only checks that results agree.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import memory, report
+from benchmarks.harness import compare as compare_case
+
+_records = pytest.StashKey[list[dict[str, Any]]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of the benchmarks."""
+    group = parser.getgroup("maskformer_ext benchmarks")
+    group.addoption("--record", action="store_true", help="add the figures to benchmarks/results/")
+    group.addoption("--device", choices=("cpu", "cuda"), help="run on this device only")
+    group.addoption("--inside", action="store_true", help="leave out memory and the default allocator's times")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Restart with the allocator's settings, which a process reads only when it starts, then map memory once."""
+    config.stash[_records] = []
+    config.addinivalue_line("markers", "timeout(seconds): see pytest-timeout")
+    if config.option.collectonly or config.getoption("benchmark_disable", False):
+        return
+    if not memory.is_steady_state():
+        capture = config.pluginmanager.getplugin("capturemanager")
+        if capture is not None:
+            capture.stop_global_capturing()
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **memory.STEADY_STATE})
+    memory.touch_memory()
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Collect the benchmarks, whose names do not match pytest's default pattern."""
+    known = any(file_path.match(pattern) for pattern in parent.config.getini("python_files"))
+    if not file_path.match("bench_*.py") or known or parent.session.isinitpath(file_path):
+        return None
+    return pytest.Module.from_parent(parent, path=file_path)
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request: pytest.FixtureRequest) -> str:
+    """Each device in turn; a GPU only where there is one."""
+    wanted = request.config.getoption("--device")
+    if wanted not in (None, request.param):
+        pytest.skip(f"--device {wanted}")
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    return request.param
+
+
+@pytest.fixture
+def compare(request: pytest.FixtureRequest, device: str, benchmark: Any) -> Callable[..., dict[str, Any]]:
+    """Compare our call with its peers, for the case that the module's `build(device=..., **parameters)` makes."""
+
+    def run(*, seconds: float = 6.0, outside: bool = True, **parameters: Any) -> dict[str, Any]:
+        parameters = {"device": device, **parameters}
+        outside = outside and not request.config.getoption("--inside")
+        record = compare_case(benchmark, request.module.__name__, parameters, seconds=seconds, outside=outside)
+        benchmark.extra_info.update(record)
+        if "calls" in record:
+            request.config.stash[_records].append(record)
+            if request.config.getoption("--record"):
+                report.append(record, device)
+        return record
+
+    return run
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the table."""
+    records = config.stash[_records]
+    if records:
+        terminalreporter.section("ours and the peers, medians")
+        terminalreporter.write_line(report.machine_line(records[-1]))
+        terminalreporter.write_line(report.table(records))

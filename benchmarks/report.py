@@ -1,0 +1,96 @@
+"""Write records of benchmarks as a table: `python -m benchmarks.report [FILE ...]`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+_HEADER = ("benchmark", "peer", "ours", "peer's", "ratio", "default allocator", "extra memory", "share", "error")
+
+
+def _time(seconds: float) -> str:
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.3g} us"
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"
+
+
+def _ratio(ours: float, peer: float) -> str:
+    return f"{peer / ours:.2f}x" if ours else "-"
+
+
+def rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return one row of the table for each peer of a record."""
+    calls = record["calls"]
+    ours = calls["ours"]
+    found = []
+    for name, peer in calls.items():
+        if name == "ours":
+            continue
+        default = memory = share = "-"
+        if "default_allocator" in peer:
+            ours_time, peer_time = ours["default_allocator"]["median"], peer["default_allocator"]["median"]
+            default = f"{_time(ours_time)} / {_time(peer_time)} = {_ratio(ours_time, peer_time)}"
+        if "memory" in peer:
+            ours_size, peer_size = ours["memory"]["extra"], peer["memory"]["extra"]
+            memory = f"{_size(ours_size)} / {_size(peer_size)}"
+            share = f"{100 * ours_size / peer_size:.1f}%" if peer_size > 1e6 else "-"
+        title = f"{record['op']}: {record['title']}"
+        if record["implementation"] != "native":
+            title += " [PyTorch reference, not the kernel]"
+        if not record["steady_state"]:
+            title += " [not in steady state]"
+        times = (_time(ours["median"]), _time(peer["median"]), _ratio(ours["median"], peer["median"]))
+        found.append((title, name, *times, default, memory, share, f"{peer['error']:.0e}"))
+    return found
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """Write records as a Markdown table, aligned so that it reads well as plain text too."""
+    lines = [_HEADER, *(row for record in records for row in rows(record))]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADER))]
+    text = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
+    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(text)
+
+
+def machine_line(record: dict[str, Any]) -> str:
+    """Say where a record was taken, in one line."""
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    return f"{record['device']}, {record['threads']} threads, {record['date'][:10]}; {versions}"
+
+
+def latest(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep the newest record of each benchmark, in the order of first appearance."""
+    newest = {(record["op"], record["title"], record["threads"]): record for record in records}
+    return list(newest.values())
+
+
+def append(record: dict[str, Any], device: str) -> Path:
+    """Add a record to the file of its device and return that file's path."""
+    slug = "cpu" if device == "cpu" else "-".join(record["device"].lower().split())
+    path = RESULTS / f"{slug}.json"
+    records = json.loads(path.read_text()) if path.exists() else []
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps([*records, record], indent=1) + "\n")
+    return path
+
+
+def main(arguments: list[str]) -> None:
+    """Print the table of each file named, or of all in `benchmarks/results/`."""
+    for path in [Path(name) for name in arguments] or sorted(RESULTS.glob("*.json")):
+        records = latest(json.loads(path.read_text()))
+        if records:
+            print(f"{machine_line(records[-1])}\n\n{table(records)}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
