@@ -1,0 +1,192 @@
+"""Focal and dice loss of the mask logits of matched queries, straight from a batch's segments."""
+
+import os
+
+import torch
+from torch import Tensor
+
+from maskformer_ext.ops._checks import check_integer, check_same_device, shape
+from maskformer_ext.ops._library import native, register
+from maskformer_ext.ops.dice_loss import check_target_dtype
+from maskformer_ext.ops.mask_loss import (
+    check_mask_logits,
+    check_sizes,
+    chunked_reference,
+    fake_losses,
+    gradient_from_maps,
+    save_gradient_maps,
+)
+from maskformer_ext.ops.sigmoid_focal_loss import check_focal
+from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
+
+_OP = "matched_mask_loss"
+_CHECK_CUDA = os.environ.get("MASKFORMER_EXT_CHECKS", "0") == "1"
+
+
+def matched_mask_loss(
+    mask_logits: Tensor,
+    targets: SegmentTargets | MaskTargets,
+    image_index: Tensor,
+    segment_index: Tensor,
+    *,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    ignore_void: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Compute focal and dice loss of each mask against the segment that it was matched with.
+
+    The logits are resized bilinearly (align_corners=False) to the size of the targets; nothing is stored at that size,
+    and no mask is made of a segment map.
+
+    Args:
+        mask_logits: (N, h, w) floating.
+        targets: the segments of B images, of any size (H, W).
+        image_index: (N,) int64, the image of each mask; -1: the mask has no pair, its loss and gradient are exactly 0.
+        segment_index: (N,) int64, the segment of that image; -1 likewise.
+        alpha: weight of positive pixels in the focal loss, 1 - alpha that of negative ones; negative: no weights.
+        gamma: exponent of the focal loss; 0 gives binary cross-entropy.
+        ignore_void: leave void pixels out: the focal loss is the mean over the others (at least 1), and dice sums them.
+
+    Returns:
+        The focal and the dice loss of each mask, both (N,) float32 (float64 where an input is).
+
+    Raises:
+        TypeError: mask_logits is not floating, targets is no targets, or an index is not int64.
+        ValueError: shapes or devices do not fit, alpha or gamma is out of range, `ignore_void` lacks `targets.void`.
+        RuntimeError, ValueError: on the CPU, an image, a segment or an id in the segment map is out of range.
+
+    Source: MaskFormer (arXiv 2107.06278), section 3.3.
+    """
+    check_mask_logits(_OP, mask_logits)
+    pixels = _pixels(targets)
+    void = _void(targets, ignore_void)
+    for name, index in (("image_index", image_index), ("segment_index", segment_index)):
+        check_integer(_OP, **{name: index})
+        if index.dim() != 1 or index.shape[0] != mask_logits.shape[0]:
+            raise ValueError(f"{_OP}: {name} must be (N,) with N = {mask_logits.shape[0]}, got {shape(index)}")
+        if index.dtype != torch.int64:
+            raise TypeError(f"{_OP}: {name} must be int64, got {index.dtype}")
+    check_same_device(
+        _OP, mask_logits=mask_logits, targets=pixels, image_index=image_index, segment_index=segment_index, void=void
+    )
+    check_sizes(_OP, mask_logits, pixels)
+    check_focal(_OP, alpha, gamma)
+    if native(_OP, mask_logits, pixels):
+        with_grad = mask_logits.requires_grad and torch.is_grad_enabled()
+        focal, dice, _, _ = torch.ops.maskformer_ext.matched_mask_loss(
+            mask_logits,
+            pixels,
+            targets.num_segments,
+            void,
+            image_index,
+            segment_index,
+            alpha,
+            gamma,
+            ignore_void,
+            with_grad,
+        )
+        return focal, dice
+    return _reference(mask_logits, targets, pixels, void, image_index, segment_index, alpha, gamma, ignore_void)
+
+
+def _pixels(targets: SegmentTargets | MaskTargets) -> Tensor:
+    if isinstance(targets, SegmentTargets):
+        return targets.segment_map
+    if not isinstance(targets, MaskTargets):
+        raise TypeError(f"{_OP}: targets must be SegmentTargets or MaskTargets, got {type(targets).__name__}")
+    check_target_dtype(_OP, targets.masks)
+    return targets.masks.detach()
+
+
+def _void(targets: SegmentTargets | MaskTargets, ignore_void: bool) -> Tensor | None:
+    """Give the void pixels where they are needed and are not in the segment map itself."""
+    if not ignore_void or isinstance(targets, SegmentTargets):
+        return None
+    if targets.void is None:
+        raise ValueError(f"{_OP}: targets must have void pixels, MaskTargets(..., void=...), for ignore_void=True")
+    if targets.void.dtype != torch.bool:
+        raise TypeError(f"{_OP}: targets.void must be bool, got {targets.void.dtype}")
+    return targets.void
+
+
+def _reference(
+    mask_logits: Tensor,
+    targets: SegmentTargets | MaskTargets,
+    pixels: Tensor,
+    void: Tensor | None,
+    image_index: Tensor,
+    segment_index: Tensor,
+    alpha: float,
+    gamma: float,
+    ignore_void: bool,
+) -> tuple[Tensor, Tensor]:
+    if mask_logits.shape[0] == 0 or pixels.shape[0] == 0 or (pixels.dim() == 4 and pixels.shape[1] == 0):
+        if mask_logits.shape[0]:
+            _check_ranges(targets, pixels, image_index, segment_index)
+        zero = mask_logits.masked_fill(torch.ones_like(mask_logits, dtype=torch.bool), 0.0).sum((1, 2))
+        zero = zero.to(torch.promote_types(zero.dtype, torch.float32))
+        return zero, zero.clone()
+    if not torch.compiler.is_compiling() and (_CHECK_CUDA or pixels.device.type == "cpu"):
+        _check_ranges(targets, pixels, image_index, segment_index)
+    image = image_index.clamp(0, pixels.shape[0] - 1)
+    counts = targets.num_segments[image]
+    paired = (image_index >= 0) & (image_index < pixels.shape[0]) & (segment_index >= 0) & (segment_index < counts)
+    segment = torch.where(paired, segment_index, 0)
+
+    def rows_of(rows: slice) -> tuple[Tensor, Tensor | None]:
+        images, segments = image[rows], segment[rows]
+        if pixels.dim() == 4:
+            return pixels[images, segments], ~void[images] if void is not None else None
+        owner = pixels[images]
+        inside = owner == segments.view(-1, 1, 1)
+        valid = (owner >= 0) & (owner < counts[rows].view(-1, 1, 1)) if ignore_void else None
+        return inside, valid
+
+    # Where there is no pair, neither the loss nor (by way of NaN logits) the gradient may be anything but 0.
+    logits = mask_logits.masked_fill(~paired.view(-1, 1, 1), 0.0)
+    focal, dice = chunked_reference(logits, rows_of, pixels, alpha, gamma)
+    return focal.masked_fill(~paired, 0.0), dice.masked_fill(~paired, 0.0)
+
+
+def _check_ranges(targets, pixels: Tensor, image_index: Tensor, segment_index: Tensor) -> None:
+    """Raise ValueError where an image, a segment or an id in the segment map does not exist."""
+    images, most = pixels.shape[0], targets.labels.shape[1]
+    counts = targets.num_segments
+    if bool(((counts < 0) | (counts > most)).any()):
+        raise ValueError(f"{_OP}: targets.num_segments must lie in [0, T] with T = {most}, got {counts.tolist()}")
+    if bool(((image_index < -1) | (image_index >= images)).any()):
+        raise ValueError(
+            f"{_OP}: image_index must lie in [-1, {images}), got {int(image_index.min())} to {int(image_index.max())}"
+        )
+    limit = torch.where(image_index >= 0, counts[image_index.clamp_min(0)], most) if images else segment_index * 0
+    wrong = (segment_index < -1) | ((segment_index >= limit) & (image_index >= 0))
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"{_OP}: segment_index must lie in [-1, {int(limit[row])}) for image {int(image_index[row])}, "
+            f"got {int(segment_index[row])}"
+        )
+    if pixels.dim() == 3 and pixels.numel():
+        ids = pixels.flatten(1)
+        low, high = ids.amin(1), ids.amax(1)
+        if bool(((low < -1) | (high >= counts)).any()):
+            image = int(((low < -1) | (high >= counts)).nonzero()[0])
+            raise ValueError(
+                f"{_OP}: targets.segment_map must hold ids in [-1, {int(counts[image])}) for image {image}, "
+                f"got {int(low[image])} to {int(high[image])}"
+            )
+
+
+def _fake(
+    mask_logits: Tensor,
+    targets: Tensor,
+    num_segments: Tensor,
+    void: Tensor | None,
+    image_index: Tensor,
+    segment_index: Tensor,
+    alpha: float,
+    gamma: float,
+    ignore_void: bool,
+    with_grad: bool,
+):
+    return fake_losses(mask_logits, with_grad)

@@ -1,0 +1,92 @@
+"""Sigmoid focal loss of each element, with torchvision's signature."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskformer_ext.ops._checks import check_choice, check_floating, check_same_device, shape
+from maskformer_ext.ops._library import native, register
+
+_OP = "sigmoid_focal_loss"
+_REDUCTIONS = ("none", "mean", "sum")
+
+
+def sigmoid_focal_loss(
+    inputs: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0, reduction: str = "none"
+) -> Tensor:
+    """Compute the focal loss of logits against targets between 0 and 1.
+
+    Args:
+        inputs: logits of any shape, floating.
+        targets: of the same shape, floating; 0 and 1, or anything between (then p_t and alpha_t are interpolated).
+        alpha: weight of positives, 1 - alpha that of negatives; negative: no weights.
+        gamma: exponent of the modulating factor (1 - p_t); 0 gives binary cross-entropy.
+        reduction: "none", "mean" or "sum".
+
+    Returns:
+        The loss, of the inputs' dtype: elementwise, or a scalar.
+
+    Raises:
+        TypeError: inputs or targets are not floating.
+        ValueError: the shapes or devices differ, or alpha, gamma or reduction is out of range.
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection" (arXiv 1708.02002), equation 5.
+    """
+    check_floating(_OP, inputs=inputs, targets=targets)
+    check_same_device(_OP, inputs=inputs, targets=targets)
+    if inputs.shape != targets.shape:
+        raise ValueError(f"{_OP}: targets must have the shape of inputs, {shape(inputs)}, got {shape(targets)}")
+    check_focal(_OP, alpha, gamma)
+    check_choice(_OP, "reduction", reduction, _REDUCTIONS)
+    if native(_OP, inputs, targets) and not targets.requires_grad:
+        loss = torch.ops.maskformer_ext.sigmoid_focal_loss(inputs, targets, alpha, gamma, reduction != "none")
+        return loss / inputs.numel() if reduction == "mean" else loss
+    loss = focal_reference(_widen(inputs), _widen(targets), alpha, gamma)
+    if reduction != "none":
+        loss = loss.mean() if reduction == "mean" else loss.sum()
+    return loss.to(inputs.dtype)
+
+
+def check_focal(op: str, alpha: float, gamma: float) -> None:
+    """Raise ValueError unless alpha is at most 1 and gamma is not negative."""
+    if not alpha <= 1:
+        raise ValueError(f"{op}: alpha must lie in [0, 1], or be negative for no weights, got {alpha}")
+    if not gamma >= 0:
+        raise ValueError(f"{op}: gamma must not be negative, got {gamma}")
+
+
+def focal_reference(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
+    """Compute the focal loss of each element in PyTorch; logits and targets are float32 or float64."""
+    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    if gamma != 0:
+        # 1 - p_t, from both sides of the sigmoid: 1 - sigmoid(x) would cancel.
+        wrong = targets * torch.sigmoid(-logits) + (1 - targets) * torch.sigmoid(logits)
+        if gamma < 1:  # keeps the derivative of the power finite
+            wrong = wrong.clamp_min(torch.finfo(wrong.dtype).tiny)
+        loss = wrong**gamma * loss
+    if alpha >= 0:
+        loss = (alpha * targets + (1 - alpha) * (1 - targets)) * loss
+    return loss
+
+
+def _widen(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def _fake(inputs: Tensor, targets: Tensor, alpha: float, gamma: float, reduce: bool) -> Tensor:
+    return inputs.new_empty(()) if reduce else torch.empty_like(inputs, memory_format=torch.contiguous_format)
+
+
+def _fake_backward(grad: Tensor, inputs: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
+    return torch.empty_like(inputs, memory_format=torch.contiguous_format)
+
+
+def _setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+    logits, targets, ctx.alpha, ctx.gamma, _ = inputs
+    ctx.save_for_backward(logits, targets)
+
+
+def _backward(ctx, grad: Tensor) -> tuple:
+    logits, targets = ctx.saved_tensors
+    grad_logits = torch.ops.maskformer_ext.sigmoid_focal_loss_backward(grad, logits, targets, ctx.alpha, ctx.gamma)
+    return grad_logits, None, None, None, None
