@@ -1,0 +1,132 @@
+"""Names and colours of classes: the classes file of a folder data set, and a palette where it gives no colours."""
+
+from __future__ import annotations
+
+import colorsys
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maskformer_ext.errors import UserError
+
+Color = tuple[int, int, int]
+
+_KEYS = {"classes", "colors", "things", "stuff", "background", "id_divisor", "ignore_label", "ignore_index", "label"}
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """What a classes file says.
+
+    Attributes:
+        classes: name of each class; the index is the class id.
+        colors: RGB of each class.
+        things: ids of the thing classes.
+        background: id of the class that the value 0 of an instance label stands for; None: void.
+        id_divisor: instance labels hold class number x divisor + instance number; 0: plain instance ids.
+        ignore_label: the void value of semantic labels, where the file gives one.
+    """
+
+    classes: tuple[str, ...]
+    colors: tuple[Color, ...]
+    things: tuple[int, ...] = ()
+    background: int | None = None
+    id_divisor: int = 0
+    ignore_label: int | None = None
+
+
+def palette(count: int) -> tuple[Color, ...]:
+    """Return ``count`` RGB colours, neighbours far apart in hue."""
+    colors = []
+    for index in range(count):
+        hue = (index * 0.61803398875) % 1.0  # the golden ratio spreads any number of hues evenly
+        value, saturation = ((1.0, 0.85), (0.75, 0.9), (0.9, 0.5))[index % 3]
+        red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+        colors.append((round(255 * red), round(255 * green), round(255 * blue)))
+    return tuple(colors)
+
+
+def read_classes_file(path: Path) -> ClassTable:
+    """Read a classes file: JSON, or plain text with one name a line.
+
+    Args:
+        path: a ``.json`` file with "classes" (or "things" and "stuff") and, as needed, "colors", "background",
+            "id_divisor" and "ignore_label"; any other file is text.
+
+    Raises:
+        UserError: if the file is missing or does not say what it must; the sentence names the file and the key.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is missing: name the classes there, as docs/data.md shows, or set data.classes_file.")
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is not a valid classes file ({error}).") from error
+    if isinstance(content, list):
+        content = {"classes": [name.strip() for name in content if isinstance(name, str) and name.strip()]}
+    if not isinstance(content, dict):
+        raise UserError(f'{path} must hold a JSON object with "classes", got {type(content).__name__}.')
+    unknown = sorted(set(content) - _KEYS)
+    if unknown:
+        raise UserError(f"{path}: unknown key {unknown[0]!r}; valid keys are {', '.join(sorted(_KEYS))}.")
+    return _parse(path, content)
+
+
+def _parse(path: Path, content: dict[str, Any]) -> ClassTable:
+    given = {key: _names(path, content, key) for key in ("classes", "things", "stuff")}
+    classes = given["classes"] or given["things"] + given["stuff"]
+    if not classes:
+        raise UserError(f'{path} names no class: give "classes", or "things" and "stuff".')
+    duplicates = [name for name in classes if classes.count(name) > 1]
+    if duplicates:
+        raise UserError(f"{path} names the class {duplicates[0]!r} twice.")
+    background = content.get("background")
+    for key, names in (*given.items(), ("background", [background] if background is not None else [])):
+        strange = [name for name in names if name not in classes]
+        if strange:
+            raise UserError(f'{path}: "{key}" names {strange[0]!r}, which is not one of "classes".')
+    things = [
+        name for name in classes if name in given["things"] or ("things" not in content and name not in given["stuff"])
+    ]
+    stuff = [name for name in classes if name not in things]
+    id_divisor = _integer(path, content, "id_divisor", 0)
+    if background is None and not id_divisor and len(stuff) == 1:
+        background = stuff[0]
+    if background in things:
+        raise UserError(f'{path}: "background" must be a stuff class, got {background!r}, which is a thing.')
+    return ClassTable(
+        classes=tuple(classes),
+        colors=_colors(path, content.get("colors"), len(classes)),
+        things=tuple(classes.index(name) for name in things),
+        background=None if background is None else classes.index(background),
+        id_divisor=id_divisor,
+        ignore_label=_integer(path, content, "ignore_label", content.get("ignore_index")),
+    )
+
+
+def _names(path: Path, content: dict[str, Any], key: str) -> list[str]:
+    names = content.get(key, [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f'{path}: "{key}" must be a list of names.')
+    return names
+
+
+def _integer(path: Path, content: dict[str, Any], key: str, default: int | None) -> Any:
+    value = content.get(key, default)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise UserError(f'{path}: "{key}" must be a whole number, at least 0, got {value!r}.')
+    return value
+
+
+def _colors(path: Path, colors: Any, count: int) -> tuple[Color, ...]:
+    if colors is None:
+        return palette(count)
+    valid = isinstance(colors, list) and len(colors) == count
+    if not valid or not all(
+        isinstance(color, list) and len(color) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in color)
+        for color in colors
+    ):
+        raise UserError(f'{path}: "colors" must be a list of {count} [red, green, blue] in 0..255, one a class.')
+    return tuple((red, green, blue) for red, green, blue in colors)
