@@ -87,9 +87,7 @@ def _parse(path: Path, content: dict[str, Any]) -> ClassTable:
         strange = [name for name in names if name not in classes]
         if strange:
             raise UserError(f'{path}: "{key}" names {strange[0]!r}, which is not one of "classes".')
-    things = [
-        name for name in classes if name in given["things"] or ("things" not in content and name not in given["stuff"])
-    ]
+    things = given["things"] if "things" in content else [name for name in classes if name not in given["stuff"]]
     stuff = [name for name in classes if name not in things]
     id_divisor = _integer(path, content, "id_divisor", 0)
     if background is None and not id_divisor and len(stuff) == 1:

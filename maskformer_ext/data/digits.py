@@ -1,8 +1,8 @@
 """The embedded data set: real handwritten digits on regions of real textures and photographs, nothing to download.
 
 Things are the ten digits, drawn from the 1,797 scans that scikit-learn ships (UCI "Optical Recognition of Handwritten
-Digits"). Stuff is what lies behind them: brick, grass, gravel and stained tissue of scikit-image, the two photographs of
-scikit-learn. Training and validation share neither a scan nor a piece of a picture.
+Digits"). Stuff is what lies behind them: brick, grass, gravel and stained tissue of scikit-image, and the two photographs
+of scikit-learn. Training and validation share neither a scan nor a piece of a picture.
 
 An image is a pure function of (seed, split, index): random numbers are raw PCG64 words, whose stream NumPy guarantees,
 and all geometry and blending is integer arithmetic, so no library version or processor changes a pixel (the two
@@ -144,7 +144,7 @@ def _all_scans() -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=2)
 def _scans(split: str) -> list[np.ndarray]:
-    """Return for each digit its scans, (N, 8, 8) uint8 in 0..16; every fifth scan of the collection is for validation."""
+    """Return for each digit its scans, (N, 8, 8) uint8 in 0..16; every fifth of the collection is for validation."""
     images, target = _all_scans()
     mine = (np.arange(len(images)) % 5 == 4) == (split == "val")
     return [images[mine & (target == digit)] for digit in range(10)]
@@ -162,7 +162,7 @@ def _texture(split: str, stuff: int) -> np.ndarray:
     elif name == "pagoda":
         picture = load_sample_image("china.jpg")
     elif name == "tissue":
-        picture = skimage.data.immunohistochemistry()
+        picture = skimage.data.immunohistochemistry().swapaxes(0, 1)  # so that both parts hold glands and stroma
     else:
         picture = np.repeat(getattr(skimage.data, name)()[..., None], 3, axis=2)
     seam = int(picture.shape[1] * _TRAIN_SHARE)
