@@ -1,4 +1,4 @@
-"""Scores of predictions: mIoU, panoptic quality, average precision; and `evaluate`, which runs a model over a data set."""
+"""Scores of predictions: mIoU, panoptic quality, average precision; and a run of a model over a data set."""
 
 from maskformer_ext.evaluation.instance import InstanceEvaluator
 from maskformer_ext.evaluation.panoptic import PanopticEvaluator

@@ -47,7 +47,8 @@ class InstanceEvaluator:
         scores, labels = to_numpy(scores), to_numpy(labels)
         if not len(scores) == len(labels) == len(masks):
             raise ValueError(
-                f"InstanceEvaluator: scores, labels and masks must be as many, got {len(scores)}, {len(labels)}, {len(masks)}"
+                "InstanceEvaluator: scores, labels and masks must be as many, "
+                f"got {len(scores)}, {len(labels)}, {len(masks)}"
             )
         size = [int(side) for side in truth.shape]
         for mask in masks:

@@ -1,4 +1,4 @@
-"""Panoptic quality (Kirillov et al., "Panoptic Segmentation", equation 1) from the intersections of two segmentations."""
+"""Panoptic quality (Kirillov et al., "Panoptic Segmentation", equation 1) from intersections of segments."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ class PanopticEvaluator:
         prediction, truth, labels = to_numpy(prediction), to_numpy(segment_map), to_numpy(labels).astype(np.int64)
         if prediction.shape != truth.shape:
             raise ValueError(
-                f"PanopticEvaluator: prediction must have the size of segment_map, {truth.shape}, got {prediction.shape}"
+                f"PanopticEvaluator: prediction must have segment_map's size, {truth.shape}, got {prediction.shape}"
             )
         ids = np.array([segment["id"] for segment in segments_info], dtype=np.int64)
         classes = np.array([segment["category_id"] for segment in segments_info], dtype=np.int64)
         for name, values in (("labels", labels), ("category_id", classes)):
             if values.size and (values.min() < 0 or values.max() >= self.num_classes):
                 raise ValueError(f"PanopticEvaluator: {name} must be in [0, {self.num_classes}), got {values.tolist()}")
-        self._count(_intersections(prediction, ids, truth, len(labels)), classes, labels)
+        self.count(_intersections(prediction, ids, truth, len(labels)), classes, labels)
 
-    def _count(self, area: np.ndarray, classes: np.ndarray, labels: np.ndarray) -> None:
-        """Match segments, given the pixels (1 + predictions, 1 + truths) that each pair shares; index 0 is void."""
+    def count(self, area: np.ndarray, classes: np.ndarray, labels: np.ndarray) -> None:
+        """Count one image, given the pixels (1 + predictions, 1 + truths) that each pair shares; index 0 is void."""
         predicted, true = area.sum(1)[1:], area.sum(0)[1:]
         shared, on_void = area[1:, 1:], area[1:, 0]
         union = predicted[:, None] + true[None, :] - shared - on_void[:, None]
@@ -131,3 +131,39 @@ def _intersections(prediction: np.ndarray, ids: np.ndarray, truth: np.ndarray, n
         raise ValueError(f"PanopticEvaluator: prediction holds ids that segments_info does not list: {unknown[:5]}")
     empty = np.zeros(1 + num_true, dtype=np.int64)
     return np.stack([area[row_of[i]] if i in row_of else empty for i in [0, *ids.tolist()]])
+
+
+class ConstantBaseline:
+    """Score what takes no model: every image predicted as one segment of one stuff class.
+
+    Args:
+        num_classes: K.
+        thing_classes: ids of the thing classes; each other class is tried.
+    """
+
+    def __init__(self, num_classes: int, thing_classes: Collection[int]) -> None:
+        stuff = [label for label in range(num_classes) if label not in set(thing_classes)]
+        self.evaluators = {label: PanopticEvaluator(num_classes, thing_classes) for label in stuff}
+
+    def update(self, segment_map, labels) -> None:
+        """Count one image; arguments as the ground truth of `PanopticEvaluator.update`."""
+        truth, labels = to_numpy(segment_map), to_numpy(labels).astype(np.int64)
+        areas = np.bincount(truth.reshape(-1) + 1, minlength=1 + len(labels))
+        area = np.stack([np.zeros_like(areas), areas])
+        for label, evaluator in self.evaluators.items():
+            evaluator.count(area, np.array([label]), labels)
+
+    def state(self) -> dict[int, dict[str, Any]]:
+        """Return what has been counted, to be sent to another process."""
+        return {label: evaluator.state() for label, evaluator in self.evaluators.items()}
+
+    def merge(self, state: dict[int, dict[str, Any]]) -> None:
+        """Add what another process counted."""
+        for label, evaluator in self.evaluators.items():
+            evaluator.merge(state[label])
+
+    def compute(self) -> tuple[int, float] | None:
+        """Return the stuff class that scores best and its PQ, the mean over all classes; None without stuff classes."""
+        scores = {label: evaluator.compute()["PQ"] for label, evaluator in self.evaluators.items()}
+        known = {label: score for label, score in scores.items() if score == score}
+        return max(known.items(), key=lambda item: item[1]) if known else None

@@ -31,7 +31,7 @@ class SemanticEvaluator:
             truth: (H, W) integer class ids or ``ignore_label``.
 
         Raises:
-            ValueError: if the maps differ in size, or ``truth`` holds a value that is neither a class nor ``ignore_label``.
+            ValueError: if the maps differ in size, or ``truth`` holds what is neither a class nor ``ignore_label``.
         """
         prediction, truth = to_numpy(prediction), to_numpy(truth)
         if prediction.shape != truth.shape:

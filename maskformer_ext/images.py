@@ -1,0 +1,104 @@
+"""Images in every form that `segment` takes, as uint8 tensors; the resize of test time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from maskformer_ext.errors import UserError
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+
+
+def read_image(path: str | os.PathLike[str]) -> Tensor:
+    """Read an image file upright, as its Exif orientation says.
+
+    Args:
+        path: any format that Pillow reads.
+
+    Returns:
+        (3, H, W) uint8 RGB.
+
+    Raises:
+        UserError: if the file does not exist or is no complete image.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such image file")
+    try:
+        with Image.open(path) as image:
+            return pil_to_pixels(ImageOps.exif_transpose(image))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: cannot be read as an image ({_one_line(error)})") from None
+
+
+def pil_to_pixels(image: Image.Image) -> Tensor:
+    """Return a Pillow image of any mode as (3, H, W) uint8 RGB; 16-bit grey keeps its 8 upper bits."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+
+
+def to_pixels(image: Any) -> Tensor:
+    """Return an image in any of the accepted forms as (3, H, W) uint8 RGB.
+
+    Args:
+        image: a path, a PIL image, a NumPy array (H, W, 3) or (H, W) uint8, or a tensor (3, H, W) uint8.
+
+    Raises:
+        ValueError: if an array or tensor is of another shape or dtype.
+        TypeError: if it is something else.
+        UserError: if a path is not a readable image.
+    """
+    if isinstance(image, str | os.PathLike):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return pil_to_pixels(image)
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+            raise ValueError(f"image must be (H, W, 3) or (H, W) uint8 as an array, got {image.shape} {image.dtype}")
+        channels = np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
+        pixels = torch.from_numpy(np.ascontiguousarray(channels.transpose(2, 0, 1)))
+    elif isinstance(image, Tensor):
+        if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != 3:
+            raise ValueError(f"image must be (3, H, W) uint8 as a tensor, got {tuple(image.shape)} {image.dtype}")
+        pixels = image
+    else:
+        raise TypeError(f"image must be a path, a PIL image, an array or a tensor, got {type(image).__name__}")
+    if 0 in pixels.shape:
+        raise ValueError(f"image must have pixels, got (3, H, W) = {tuple(pixels.shape)}")
+    return pixels
+
+
+def resize_shortest_edge(pixels: Tensor, min_size: int, max_size: int) -> Tensor:
+    """Resize so that the shortest side is ``min_size``, or smaller where the longest would pass ``max_size``.
+
+    Args:
+        pixels: (3, H, W) uint8.
+        min_size: in pixels; 0 keeps the size.
+        max_size: in pixels; 0 = no limit.
+
+    Returns:
+        (3, h, w) uint8, by Pillow's antialiased bilinear filter.
+    """
+    height, width = pixels.shape[-2:]
+    scale = min_size / min(height, width) if min_size else 1.0
+    sides = (height * scale, width * scale)
+    if max_size and max(sides) > max_size:  # two steps, as their roundings decide the size
+        scale = max_size / max(sides)
+        sides = (sides[0] * scale, sides[1] * scale)
+    size = (max(1, int(sides[0] + 0.5)), max(1, int(sides[1] + 0.5)))
+    if size == (height, width):
+        return pixels
+    image = Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+    resized = np.array(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    return torch.from_numpy(resized).permute(2, 0, 1).contiguous().to(pixels.device)
+
+
+def _one_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
