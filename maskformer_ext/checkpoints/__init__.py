@@ -1,0 +1,1 @@
+"""Reading weights: backbones, and later models of the original."""

@@ -1,0 +1,91 @@
+"""Backbones: one module that maps images to a list of feature maps, finest first."""
+
+from __future__ import annotations
+
+import timm
+from torch import Tensor, nn
+
+from maskformer_ext.checkpoints.backbone_weights import load_backbone_weights
+from maskformer_ext.config import ModelConfig
+from maskformer_ext.errors import UserError
+from maskformer_ext.modeling.layers import FrozenBatchNorm2d
+
+_STRIDES = (4, 8, 16, 32)
+
+
+class TimmBackbone(nn.Module):
+    """A timm network, cut into its feature maps at strides 4, 8, 16 and 32.
+
+    Attributes:
+        channels: of the feature maps, finest first.
+        strides: of the feature maps.
+    """
+
+    def __init__(self, name: str, *, drop_path: float = 0.0) -> None:
+        super().__init__()
+        try:
+            net = timm.create_model(name, pretrained=False, features_only=True, **_options(name, drop_path))
+        except (RuntimeError, AttributeError, AssertionError, TypeError) as error:
+            raise UserError(
+                f"model.backbone must be resnet50/101/101c, swin_tiny/small/base/large, or a timm model with feature maps, "
+                f"got {name!r}: {error}"
+            ) from error
+        reductions = net.feature_info.reduction()
+        self._levels = [level for level, stride in enumerate(reductions) if stride in _STRIDES]
+        self.strides = tuple(reductions[level] for level in self._levels)
+        if self.strides[:1] != (4,) or len(set(self.strides)) != len(self.strides):
+            raise UserError(
+                f"model.backbone must have one feature map at each of the strides 4, 8, 16, 32; {name!r} has {reductions}"
+            )
+        self.channels = tuple(net.feature_info.channels()[level] for level in self._levels)
+        self._channels_last = str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC")
+        self.net = net
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Map (B, 3, H, W) images to features (B, C_i, H / stride_i, W / stride_i)."""
+        features = self.net(images)
+        chosen = [features[level] for level in self._levels]
+        return [f.permute(0, 3, 1, 2) for f in chosen] if self._channels_last else chosen
+
+
+def _options(name: str, drop_path: float) -> dict:
+    """Return what timm needs beyond the name."""
+    if name.startswith("swin"):  # otherwise only images of the pre-training size are accepted
+        return {"strict_img_size": False, "drop_path_rate": drop_path}
+    return {}
+
+
+def freeze_batch_norm(module: nn.Module) -> nn.Module:
+    """Replace every batch norm below ``module`` by one whose statistics and affine parameters stay fixed."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            setattr(module, name, _frozen(child))
+        else:
+            freeze_batch_norm(child)
+    return module
+
+
+def _frozen(norm: nn.Module) -> nn.Module:
+    # timm's batch norm carries the activation that follows it
+    frozen = FrozenBatchNorm2d(norm.num_features, norm.eps, getattr(norm, "act", None))
+    frozen.load_state_dict({key: value for key, value in norm.state_dict().items() if key in frozen.state_dict()})
+    return frozen
+
+
+def build_backbone(config: ModelConfig) -> nn.Module:
+    """Create the backbone that ``config.backbone`` names and give it ``config.backbone_weights``.
+
+    Names of the original's backbones (``resnet50``, ``swin_tiny`` and their siblings) follow its numerics exactly; every other
+    name is timm's (``timm:resnet50`` asks for timm's where both have the name).
+
+    Returns:
+        A module with ``channels``, ``strides`` and ``forward(images) -> list of features, finest first``.
+
+    Raises:
+        UserError: if the backbone is unknown, has no usable feature maps, or the weights do not fit.
+    """
+    name = config.backbone.removeprefix("timm:")
+    backbone = TimmBackbone(name, drop_path=config.drop_path)
+    if config.backbone_weights:
+        load_backbone_weights(backbone.net, name, config.backbone_weights)
+    return freeze_batch_norm(backbone) if config.freeze_batch_norm else backbone

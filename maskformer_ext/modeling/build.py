@@ -1,0 +1,68 @@
+"""Create a model from a recipe's name, a configuration, or keyword arguments."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+from torch import nn
+
+from maskformer_ext.config import Config, CriterionConfig, ModelConfig
+from maskformer_ext.errors import UserError
+from maskformer_ext.modeling.criterion import MaskFormerCriterion
+from maskformer_ext.modeling.maskformer import MaskFormer
+from maskformer_ext.modeling.per_pixel import PerPixelBaseline, PerPixelBaselinePlus, PerPixelCriterion
+
+_ARCHITECTURES = {
+    "maskformer": MaskFormer,
+    "per_pixel_baseline": PerPixelBaseline,
+    "per_pixel_baseline_plus": PerPixelBaselinePlus,
+}
+
+
+def build_model(
+    config: str | Config | ModelConfig, **overrides: Any
+) -> MaskFormer | PerPixelBaseline | PerPixelBaselinePlus:
+    """Create a model with fresh weights (the backbone's are loaded where the configuration names some).
+
+    Args:
+        config: the name of a recipe or a YAML file, a whole configuration, or its ``model`` part.
+        overrides: fields of ``ModelConfig``, for instance ``num_queries=50``.
+
+    Returns:
+        The model; ``model.config`` is the ``ModelConfig`` it was built from.
+
+    Raises:
+        UserError: if a name or value is unknown or impossible.
+    """
+    if isinstance(config, str):
+        from maskformer_ext.config_io import load_config
+
+        config = load_config(config)
+    model_config = config.model if isinstance(config, Config) else config
+    known = {field.name for field in fields(ModelConfig)}
+    unknown = sorted(set(overrides) - known)
+    if unknown:
+        raise UserError(f"build_model: unknown model setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    model_config = replace(model_config, **overrides)
+    if model_config.num_classes is None and isinstance(config, Config):
+        model_config = replace(model_config, num_classes=_num_classes(config))
+    if model_config.architecture not in _ARCHITECTURES:
+        raise UserError(
+            f"model.architecture must be one of {', '.join(_ARCHITECTURES)}, got {model_config.architecture!r}"
+        )
+    return _ARCHITECTURES[model_config.architecture](model_config)
+
+
+def build_criterion(model: nn.Module, config: CriterionConfig) -> MaskFormerCriterion | PerPixelCriterion:
+    """Create the criterion that trains ``model``."""
+    if not isinstance(model, MaskFormer):
+        return PerPixelCriterion(model.num_classes)
+    return MaskFormerCriterion(model.num_classes, **vars(config))
+
+
+def _num_classes(config: Config) -> int:
+    """Ask the data set how many classes it has."""
+    from maskformer_ext.data.build import build_dataset
+
+    return build_dataset(config.data, "val").info.num_classes

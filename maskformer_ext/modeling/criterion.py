@@ -1,0 +1,164 @@
+"""The losses of MaskFormer, over the segments that exist."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskformer_ext.modeling.maskformer import MaskFormerOutput
+from maskformer_ext.modeling.matcher import HungarianMatcher
+from maskformer_ext.modeling.pair_logits import pair_logits
+from maskformer_ext.ops.matched_mask_loss import matched_mask_loss
+from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
+
+
+class MaskFormerCriterion(nn.Module):
+    """Match every decoder layer's queries with the segments, then sum class, focal and dice losses.
+
+    Everything works on the list of real segments (``targets.pairs()``), for all layers at once: mask logits are formed for
+    the matched queries only, so memory follows the number of segments in the batch and not B x T. No value is read on the
+    host.
+
+    Source: MaskFormer (arXiv 2107.06278), equations 1 and 2; weights from section 4 and the appendix.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        class_weight: float = 1.0,
+        mask_weight: float = 20.0,
+        dice_weight: float = 1.0,
+        no_object_weight: float = 0.1,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        ignore_void: bool = False,
+    ) -> None:
+        """Create the criterion.
+
+        Args:
+            num_classes: K.
+            class_weight: factor of the class loss, in the total and in the matching cost; likewise the next two.
+            mask_weight: factor of the focal loss.
+            dice_weight: factor of the dice loss.
+            no_object_weight: weight of "no object" in the weighted mean of the class loss.
+            alpha: of the focal loss; negative for none.
+            gamma: of the focal loss.
+            ignore_void: leave void pixels out of cost and loss instead of counting them as negatives.
+        """
+        super().__init__()
+        self.num_classes = num_classes
+        self.weights = {"loss_ce": class_weight, "loss_mask": mask_weight, "loss_dice": dice_weight}
+        self.no_object_weight = no_object_weight
+        self.alpha, self.gamma, self.ignore_void = alpha, gamma, ignore_void
+        self.matcher = HungarianMatcher(
+            class_weight=class_weight,
+            mask_weight=mask_weight,
+            dice_weight=dice_weight,
+            alpha=alpha,
+            gamma=gamma,
+            ignore_void=ignore_void,
+        )
+
+    def forward(
+        self, out: MaskFormerOutput, targets: SegmentTargets | MaskTargets, num_masks: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+        """Compute the losses.
+
+        Args:
+            out: the predictions of L supervised layers, the last one last.
+            targets: the segments of the B images, of any size; mask logits are resized to it.
+            num_masks: what the mask losses are divided by, a scalar already averaged over processes; by default the number of
+                segments in this batch, at least 1.
+
+        Returns:
+            The weighted total; the unweighted ``loss_ce``, ``loss_mask``, ``loss_dice`` of the last layer and, with the suffix
+            ``_0`` and so on, of the earlier ones; ``nonfinite_queries`` and ``invalid_targets``, counts as 0-d int64 tensors.
+        """
+        image, segment = targets.pairs()
+        if num_masks is None:
+            num_masks = targets.num_segments.sum().clamp(min=1)
+        query = self.matcher(out.class_logits, out.mask_embed, out.mask_features, targets)
+        row, column = image.clamp(min=0), segment.clamp(min=0)
+        label = targets.labels[row, column]
+        known = (image >= 0) & (label >= 0) & (label < self.num_classes)
+        pair_query = query[:, row, column]  # (L, P)
+        matched = known & (pair_query >= 0)
+
+        focal, dice = self._mask_losses(out, targets, image, segment, pair_query, matched)
+        per_layer = {
+            "loss_ce": self._class_loss(out.class_logits, pair_query, row, label, matched),
+            "loss_mask": focal.sum(1) / num_masks,
+            "loss_dice": dice.sum(1) / num_masks,
+        }
+        total = torch.stack([self.weights[name] * loss for name, loss in per_layer.items()]).sum()
+        return total, _name_layers(per_layer), self._stats(out, targets, (image >= 0) & ~known)
+
+    def _class_loss(
+        self, class_logits: Tensor, pair_query: Tensor, image: Tensor, label: Tensor, matched: Tensor
+    ) -> Tensor:
+        """Return the weighted mean cross-entropy of all queries, (L,)."""
+        layers, batch, queries, _ = class_logits.shape
+        # one slot more than there are queries takes the pairs that do not count
+        slot = torch.where(matched, image * queries + pair_query, batch * queries)
+        target = torch.full(
+            (layers, batch * queries + 1), self.num_classes, dtype=torch.int64, device=class_logits.device
+        )
+        target = target.scatter(1, slot, label.expand(layers, -1))[:, :-1]
+        log_probability = F.log_softmax(class_logits.float(), dim=-1).flatten(1, 2)
+        loss = -log_probability.gather(2, target.unsqueeze(2)).squeeze(2)
+        weight = torch.where(target == self.num_classes, self.no_object_weight, 1.0)
+        return (weight * loss).sum(1) / weight.sum(1)
+
+    def _mask_losses(
+        self,
+        out: MaskFormerOutput,
+        targets: SegmentTargets | MaskTargets,
+        image: Tensor,
+        segment: Tensor,
+        pair_query: Tensor,
+        matched: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return focal and dice of every layer and pair, (L, P) each, 0 for pairs that do not count."""
+        layers, batch, queries, _ = out.mask_embed.shape
+        layer = torch.arange(layers, device=image.device).unsqueeze(1)
+        flat = (layer * batch + image.clamp(min=0)) * queries + pair_query.clamp(min=0)
+        pair_embed = out.mask_embed.flatten(0, 2)[flat.T]  # (P, L, C)
+        logits = pair_logits(pair_embed, out.mask_features, image, targets.labels.shape[1])
+        focal, dice = matched_mask_loss(
+            logits.flatten(0, 1),
+            targets,
+            torch.where(matched, image, -1).T.flatten(),
+            torch.where(matched, segment, -1).T.flatten(),
+            alpha=self.alpha,
+            gamma=self.gamma,
+            ignore_void=self.ignore_void,
+        )
+        return focal.view(-1, layers).T, dice.view(-1, layers).T
+
+    @torch.no_grad()
+    def _stats(
+        self, out: MaskFormerOutput, targets: SegmentTargets | MaskTargets, unknown: Tensor
+    ) -> dict[str, Tensor]:
+        """Count queries with a non-finite prediction, and segments and pixels with an id out of range."""
+        # -inf class logits are legal (masked classes); a sum is finite only if every term is
+        bad_class = (out.class_logits.isnan() | (out.class_logits == torch.inf)).any(-1)
+        bad_embed = ~out.mask_embed.isfinite().all(-1)
+        bad_image = ~out.mask_features.sum((1, 2, 3), dtype=torch.float32).isfinite()
+        invalid = unknown.sum()
+        if isinstance(targets, SegmentTargets):
+            limit = targets.num_segments.view(-1, 1, 1)
+            invalid = invalid + ((targets.segment_map >= limit) | (targets.segment_map < -1)).sum()
+        return {
+            "nonfinite_queries": (bad_class | bad_embed | bad_image.view(1, -1, 1)).sum(),
+            "invalid_targets": invalid,
+        }
+
+
+def _name_layers(per_layer: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Split (L,) losses into scalars: the last layer keeps the name, earlier ones get their index."""
+    losses = {name: loss[-1] for name, loss in per_layer.items()}
+    for layer in range(len(per_layer["loss_ce"]) - 1):
+        losses.update({f"{name}_{layer}": loss[layer] for name, loss in per_layer.items()})
+    return losses

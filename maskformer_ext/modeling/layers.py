@@ -1,0 +1,106 @@
+"""Small building blocks that several parts of the network share."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Apply a batch norm whose statistics and affine parameters never change.
+
+    All four tensors are buffers, so no optimizer sees them. The normalisation is one multiply-add with a constant: unlike
+    ``F.batch_norm`` it keeps no copy of its input for backward.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5, activation: nn.Module | None = None) -> None:
+        super().__init__()
+        self.eps = eps
+        self.activation = activation
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        scale, shift = scale.to(x.dtype).view(1, -1, 1, 1), shift.to(x.dtype).view(1, -1, 1, 1)
+        x = torch.addcmul(shift, x, scale)
+        return x if self.activation is None else self.activation(x)
+
+
+class ConvNorm(nn.Conv2d):
+    """A convolution that pads to keep its size, followed by a norm and, if asked, a ReLU."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        norm: nn.Module | None,
+        stride: int = 1,
+        dilation: int = 1,
+        relu: bool = False,
+    ) -> None:
+        padding = dilation * (kernel_size // 2)
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=norm is None)
+        self.norm = norm
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        if self.norm is not None:
+            x = self.norm(x)
+        return F.relu_(x) if self.relu else x
+
+
+class DropPath(nn.Module):
+    """Zero the whole residual branch of some samples during training (stochastic depth), keeping its expectation."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.rate == 0.0 or not self.training:
+            return x
+        keep = x.new_empty((x.shape[0],) + (1,) * (x.dim() - 1)).bernoulli_(1.0 - self.rate)
+        return x * (keep / (1.0 - self.rate))
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them."""
+
+    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, num_layers: int) -> None:
+        super().__init__()
+        dims = [in_dim] + [hidden_dim] * (num_layers - 1) + [out_dim]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(dims[:-1], dims[1:], strict=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = F.relu(layer(x))
+        return self.layers[-1](x)
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Return a group norm of 32 groups, or of the most below 32 that divide ``channels``."""
+    return nn.GroupNorm(math.gcd(32, channels), channels)
+
+
+def init_unit_gain(module: nn.Conv2d) -> None:
+    """Draw a convolution uniformly with variance 1 / fan_in and zero its bias, as the original does in its pixel decoder."""
+    nn.init.kaiming_uniform_(module.weight, a=1)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+def init_he_fan_out(module: nn.Conv2d) -> None:
+    """Draw a convolution from He's normal distribution over fan_out and zero its bias."""
+    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)

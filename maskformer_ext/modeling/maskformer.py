@@ -1,0 +1,72 @@
+"""MaskFormer: pixel-level module, transformer module and segmentation module."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from maskformer_ext.config import ModelConfig
+from maskformer_ext.modeling.layers import MLP
+from maskformer_ext.modeling.pixel_level import PixelLevelModule
+
+MASK_EMBED_LAYERS = 3
+
+
+@dataclass
+class MaskFormerOutput:
+    """What the network predicts, for every supervised decoder layer; the last layer is the prediction.
+
+    Attributes:
+        class_logits: (L, B, Q, K + 1); the last column is "no object".
+        mask_embed: (L, B, Q, C).
+        mask_features: (B, C, h, w).
+    """
+
+    class_logits: Tensor
+    mask_embed: Tensor
+    mask_features: Tensor
+
+    def mask_logits(self, layer: int = -1) -> Tensor:
+        """Form the mask logits of one layer, (B, Q, h, w)."""
+        features = self.mask_features
+        return torch.bmm(self.mask_embed[layer].to(features.dtype), features.flatten(2)).unflatten(
+            2, features.shape[-2:]
+        )
+
+
+class MaskFormer(PixelLevelModule):
+    """Predict Q segments an image: a class distribution and a mask embedding each.
+
+    Source: "Per-Pixel Classification is Not All You Need for Semantic Segmentation", section 3.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Create the network with the original's initialisation.
+
+        Args:
+            config: sizes; ``num_classes`` must be set.
+
+        Raises:
+            UserError: if a size is impossible or the backbone unknown.
+        """
+        super().__init__(config)
+        self.transformer_decoder = self.build_transformer_decoder(config.num_queries)
+        self.class_head = nn.Linear(config.hidden_dim, self.num_classes + 1)
+        self.mask_head = MLP(config.hidden_dim, config.hidden_dim, config.mask_dim, MASK_EMBED_LAYERS)
+
+    def forward(self, images: Tensor) -> MaskFormerOutput:
+        """Predict segments.
+
+        Args:
+            images: (B, 3, H, W) float, normalised, padded with zeros at the right and bottom.
+
+        Returns:
+            The prediction of every decoder layer, or of the last alone without deep supervision.
+        """
+        mask_features, memory = self.pixel_level(images)
+        queries = self.transformer_decoder(memory)
+        if not self.config.deep_supervision:
+            queries = queries[-1:]
+        return MaskFormerOutput(self.class_head(queries), self.mask_head(queries), mask_features)

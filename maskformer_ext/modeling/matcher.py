@@ -1,0 +1,56 @@
+"""Bipartite matching of queries and segments."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from maskformer_ext.ops.linear_sum_assignment import linear_sum_assignment
+from maskformer_ext.ops.matching_cost_from_embeddings import matching_cost_from_embeddings
+from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
+
+
+class HungarianMatcher(nn.Module):
+    """Find, for all images and decoder layers at once, the query of every segment at the least total cost.
+
+    Source: MaskFormer (arXiv 2107.06278), section 3.3.
+    """
+
+    def __init__(
+        self,
+        *,
+        class_weight: float = 1.0,
+        mask_weight: float = 20.0,
+        dice_weight: float = 1.0,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        ignore_void: bool = False,
+    ) -> None:
+        """Create the matcher; the arguments are those of ``matching_cost`` (``mask_weight`` is its ``focal_weight``)."""
+        super().__init__()
+        self.options = {
+            "class_weight": class_weight,
+            "focal_weight": mask_weight,
+            "dice_weight": dice_weight,
+            "alpha": alpha,
+            "gamma": gamma,
+            "ignore_void": ignore_void,
+        }
+
+    @torch.no_grad()
+    def forward(
+        self, class_logits: Tensor, mask_embed: Tensor, mask_features: Tensor, targets: SegmentTargets | MaskTargets
+    ) -> Tensor:
+        """Match.
+
+        Args:
+            class_logits: (L, B, Q, K + 1).
+            mask_embed: (L, B, Q, C).
+            mask_features: (B, C, h, w).
+            targets: the segments of the B images.
+
+        Returns:
+            (L, B, T) int64, the query of each segment; -1 for padding and for what stays unmatched where T > Q.
+        """
+        cost = matching_cost_from_embeddings(class_logits, mask_embed, mask_features, targets, **self.options)
+        return linear_sum_assignment(cost, targets.num_segments)

@@ -1,0 +1,158 @@
+"""Mask logits of matched queries only.
+
+The pairs of a batch lie sorted by image, and each needs the features of its own image. Gathering features for each pair
+would copy C * h * w values a pair; padding every image to the most crowded one would need B * T rows. So:
+
+* on the CPU the pairs of one image are one matrix product with its features, written in place: no copy, no padding. The
+  number of pairs of each image is read there for free.
+* elsewhere reading it would wait for the device. There, blocks of a few segments of all images are multiplied at once
+  (one batched product), and the rows that exist are kept: the shapes do not depend on the values, the extra memory is
+  one block, and every sum has a fixed order.
+
+Both sit in one opaque op, so ``torch.compile(fullgraph=True)`` sees neither loops nor values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+_BLOCK = 32  # segments of each image that are multiplied at once where counts stay on the device
+
+
+def pair_logits(pair_embed: Tensor, mask_features: Tensor, image_index: Tensor, max_segments: int) -> Tensor:
+    """Multiply the mask embeddings of pairs with the features of their images.
+
+    Args:
+        pair_embed: (P, L, C) floating, of every pair in each of L decoder layers.
+        mask_features: (B, C, h, w) floating.
+        image_index: (P,) int64, ascending, -1 in the rows at the end that are no pair.
+        max_segments: at least the number of pairs of every image.
+
+    Returns:
+        (P, L, h, w) in the promoted dtype; 0 in rows that are no pair.
+    """
+    dtype = torch.promote_types(pair_embed.dtype, mask_features.dtype)
+    flat = mask_features.to(dtype).flatten(2)
+    logits = _pair_logits(pair_embed.to(dtype), flat, image_index, max_segments)
+    return logits.unflatten(2, mask_features.shape[-2:])
+
+
+@torch.library.custom_op("maskformer_ext::pair_logits", mutates_args=())
+def _pair_logits(embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int) -> Tensor:
+    with torch.autocast(embed.device.type, enabled=False):
+        forward = _forward_by_image if embed.device.type == "cpu" else _forward_by_block
+        return forward(embed, features, image_index, max_segments)
+
+
+@torch.library.custom_op("maskformer_ext::pair_logits_backward", mutates_args=())
+def _pair_logits_backward(
+    grad: Tensor, embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int
+) -> tuple[Tensor, Tensor]:
+    with torch.autocast(embed.device.type, enabled=False):
+        backward = _backward_by_image if embed.device.type == "cpu" else _backward_by_block
+        return backward(grad, embed, features, image_index, max_segments)
+
+
+@_pair_logits.register_fake
+def _(embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int) -> Tensor:
+    return embed.new_empty(*embed.shape[:2], features.shape[2])
+
+
+@_pair_logits_backward.register_fake
+def _(grad: Tensor, embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(embed, memory_format=torch.contiguous_format), torch.empty_like(features)
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    embed, features, image_index, ctx.max_segments = inputs
+    ctx.save_for_backward(embed, features, image_index)
+
+
+def _backward(ctx, grad: Tensor):
+    grad_embed, grad_features = _pair_logits_backward(grad.contiguous(), *ctx.saved_tensors, ctx.max_segments)
+    return grad_embed, grad_features, None, None
+
+
+_pair_logits.register_autograd(_backward, setup_context=_setup_context)
+
+
+def _spans(image_index: Tensor, batch: int) -> Iterator[tuple[int, int, int]]:
+    """Yield image, first row and last row + 1 of every image that has pairs; then (-1, first, last + 1) of the rest."""
+    image_of_row = torch.where(image_index >= 0, image_index, batch)
+    bounds = torch.searchsorted(image_of_row, torch.arange(batch + 1)).tolist()
+    for image in range(batch):
+        if bounds[image] < bounds[image + 1]:
+            yield image, bounds[image], bounds[image + 1]
+    yield -1, bounds[batch], len(image_index)
+
+
+def _forward_by_image(embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int) -> Tensor:
+    out = embed.new_empty(*embed.shape[:2], features.shape[2])
+    for image, start, end in _spans(image_index, len(features)):
+        if image < 0:
+            out[start:end].zero_()
+        else:
+            torch.mm(embed[start:end].flatten(0, 1), features[image], out=out[start:end].flatten(0, 1))
+    return out
+
+
+def _backward_by_image(
+    grad: Tensor, embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int
+) -> tuple[Tensor, Tensor]:
+    grad_embed = torch.zeros_like(embed, memory_format=torch.contiguous_format)
+    grad_features = torch.zeros_like(features)
+    for image, start, end in _spans(image_index, len(features)):
+        if image < 0:
+            continue
+        rows = grad[start:end].flatten(0, 1)
+        torch.mm(rows, features[image].mT, out=grad_embed[start:end].flatten(0, 1))
+        grad_features[image] = _product_like(features[image], embed[start:end].flatten(0, 1).mT, rows)
+    return grad_embed, grad_features
+
+
+def _product_like(layout: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return ``a @ b`` in the memory order of ``layout``, so that channels-last features get channels-last gradients."""
+    return a @ b if layout.is_contiguous() else (b.mT @ a.mT).mT
+
+
+def _blocks(image_index: Tensor, batch: int, max_segments: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield, for blocks of segments of all images, the row of each (B, S) and whether it exists."""
+    image = torch.arange(batch, device=image_index.device)
+    counts = (image_index == image[:, None]).sum(1, keepdim=True)
+    start = counts.cumsum(0) - counts
+    for first in range(0, max_segments, _BLOCK):
+        segment = torch.arange(first, min(first + _BLOCK, max_segments), device=image_index.device)
+        exists = segment < counts
+        yield torch.where(exists, start + segment, len(image_index)), exists
+
+
+def _forward_by_block(embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int) -> Tensor:
+    rows, layers, _ = embed.shape
+    out = embed.new_zeros(rows + 1, layers, features.shape[2])  # the last row takes what does not exist
+    for row, exists in _blocks(image_index, len(features), max_segments):
+        block = _take(embed, row, exists)
+        out.index_copy_(0, row.flatten(), torch.bmm(block, features).unflatten(1, (-1, layers)).flatten(0, 1))
+    return out[:rows].contiguous()
+
+
+def _backward_by_block(
+    grad: Tensor, embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int
+) -> tuple[Tensor, Tensor]:
+    rows, layers, channels = embed.shape
+    grad_embed = embed.new_zeros(rows + 1, layers, channels)
+    grad_features = torch.zeros_like(features)
+    for row, exists in _blocks(image_index, len(features), max_segments):
+        block, grad_block = _take(embed, row, exists), _take(grad, row, exists)
+        product = torch.bmm(grad_block, features.mT).unflatten(1, (-1, layers)).flatten(0, 1)
+        grad_embed.index_copy_(0, row.flatten(), product)
+        grad_features += torch.bmm(block.mT, grad_block)
+    return grad_embed[:rows].contiguous(), grad_features
+
+
+def _take(x: Tensor, row: Tensor, exists: Tensor) -> Tensor:
+    """Gather rows of (P, L, N) as (B, S * L, N), 0 where they do not exist."""
+    taken = x[row.clamp(max=max(len(x) - 1, 0))] if len(x) else x.new_zeros(*row.shape, *x.shape[1:])
+    return taken.masked_fill(~exists[..., None, None], 0).flatten(1, 2)

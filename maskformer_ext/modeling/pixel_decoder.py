@@ -1,0 +1,73 @@
+"""Pixel decoders: from backbone features to one embedding a pixel, at the finest backbone stride."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskformer_ext.modeling.layers import ConvNorm, group_norm, init_unit_gain
+from maskformer_ext.modeling.transformer import TransformerEncoder
+
+
+class FPNPixelDecoder(nn.Module):
+    """Merge features from coarse to fine and project the finest map to mask features.
+
+    Source: "Per-Pixel Classification is Not All You Need for Semantic Segmentation", section 3.4 and appendix.
+    """
+
+    def __init__(self, in_channels: Sequence[int], dim: int, mask_dim: int) -> None:
+        """Create the decoder.
+
+        Args:
+            in_channels: channels of the backbone features, finest first.
+            dim: channels of the decoder.
+            mask_dim: channels of the mask features.
+        """
+        super().__init__()
+        *finer, coarsest = in_channels
+        self.adapters = nn.ModuleList(ConvNorm(c, dim, 1, norm=group_norm(dim)) for c in finer)
+        self.layers = nn.ModuleList(
+            ConvNorm(c, dim, 3, norm=group_norm(dim), relu=True) for c in [dim] * len(finer) + [coarsest]
+        )
+        self.mask_features = nn.Conv2d(dim, mask_dim, kernel_size=3, padding=1)
+        for module in (*self.adapters, *self.layers, self.mask_features):
+            init_unit_gain(module)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Merge (B, C_i, h_i, w_i) features, finest first, into (B, mask_dim, h_0, w_0) mask features."""
+        x = self.layers[-1](features[-1])
+        for level in reversed(range(len(self.adapters))):
+            lateral = self.adapters[level](features[level])
+            x = self.layers[level](lateral + F.interpolate(x, size=lateral.shape[-2:], mode="nearest"))
+        return self.mask_features(x)
+
+
+class TransformerEncoderPixelDecoder(nn.Module):
+    """Encode the coarsest feature by a transformer, then merge as ``FPNPixelDecoder`` does."""
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        dim: int,
+        mask_dim: int,
+        *,
+        hidden_dim: int,
+        num_layers: int,
+        num_heads: int,
+        feedforward_dim: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.input_proj = nn.Conv2d(in_channels[-1], hidden_dim, kernel_size=1)
+        init_unit_gain(self.input_proj)
+        self.encoder = TransformerEncoder(
+            hidden_dim, num_layers=num_layers, num_heads=num_heads, feedforward_dim=feedforward_dim, dropout=dropout
+        )
+        self.fpn = FPNPixelDecoder([*in_channels[:-1], hidden_dim], dim, mask_dim)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the mask features and the encoded coarsest map (B, hidden_dim, h, w), the decoder's memory."""
+        encoded = self.encoder(self.input_proj(features[-1]))
+        return self.fpn([*features[:-1], encoded]), encoded

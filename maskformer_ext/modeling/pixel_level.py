@@ -1,0 +1,93 @@
+"""What MaskFormer and the per-pixel baselines share: backbone, pixel decoder and the sizes they agree on."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from maskformer_ext.config import ModelConfig
+from maskformer_ext.errors import UserError
+from maskformer_ext.modeling.backbone import build_backbone
+from maskformer_ext.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
+from maskformer_ext.modeling.transformer import TransformerDecoder
+
+
+class PixelLevelModule(nn.Module):
+    """Map images to mask features and to the feature map that a transformer decoder attends to."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Create backbone and pixel decoder.
+
+        Args:
+            config: sizes; ``num_classes`` must be set.
+
+        Raises:
+            UserError: if a size is impossible or the backbone unknown.
+        """
+        super().__init__()
+        _check(config)
+        self.config = config
+        self.backbone = build_backbone(config)
+        channels = self.backbone.channels
+        level = config.decoder_feature
+        if not -len(channels) <= level < len(channels):
+            raise UserError(f"model.decoder_feature must be from {-len(channels)} to {len(channels) - 1}, got {level}")
+        if config.pixel_decoder == "fpn":
+            self.pixel_decoder: nn.Module = FPNPixelDecoder(channels, config.pixel_decoder_dim, config.mask_dim)
+        else:
+            self.pixel_decoder = TransformerEncoderPixelDecoder(
+                channels,
+                config.pixel_decoder_dim,
+                config.mask_dim,
+                hidden_dim=config.hidden_dim,
+                num_layers=config.encoder_layers,
+                num_heads=config.num_heads,
+                feedforward_dim=config.feedforward_dim,
+                dropout=config.dropout,
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.config.num_classes
+
+    @property
+    def size_divisibility(self) -> int:
+        """Images are padded to a multiple of this; 0 = no rounding."""
+        return self.config.size_divisibility
+
+    def pixel_level(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (B, 3, H, W) images to mask features (B, C, h, w) and the transformer decoder's memory."""
+        features = self.backbone(images)
+        if isinstance(self.pixel_decoder, TransformerEncoderPixelDecoder):
+            return self.pixel_decoder(features)
+        return self.pixel_decoder(features), features[self.config.decoder_feature]
+
+    def build_transformer_decoder(self, num_queries: int) -> TransformerDecoder:
+        """Create the transformer decoder that fits this backbone and pixel decoder."""
+        config = self.config
+        encoded = config.pixel_decoder == "transformer_encoder"
+        return TransformerDecoder(
+            config.hidden_dim if encoded else self.backbone.channels[config.decoder_feature],
+            config.hidden_dim,
+            num_queries=num_queries,
+            num_layers=config.decoder_layers,
+            num_heads=config.num_heads,
+            feedforward_dim=config.feedforward_dim,
+            dropout=config.dropout,
+            project_input=not encoded,
+            query_init_std=config.query_init_std,
+        )
+
+
+def _check(config: ModelConfig) -> None:
+    if config.num_classes is None:
+        raise UserError("model.num_classes must be set: the network cannot be built without the number of classes")
+    if config.pixel_decoder not in ("fpn", "transformer_encoder"):
+        raise UserError(f"model.pixel_decoder must be fpn or transformer_encoder, got {config.pixel_decoder!r}")
+    if config.hidden_dim % 4 or config.hidden_dim % config.num_heads:
+        raise UserError(
+            f"model.hidden_dim must be a multiple of 4 and of model.num_heads = {config.num_heads}, got {config.hidden_dim}"
+        )
+    for name in ("num_classes", "num_queries", "decoder_layers", "pixel_decoder_dim", "mask_dim", "feedforward_dim"):
+        if getattr(config, name) < 1:
+            raise UserError(f"model.{name} must be at least 1, got {getattr(config, name)}")

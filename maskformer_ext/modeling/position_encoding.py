@@ -1,0 +1,56 @@
+"""Sine position encoding of a feature map."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def sine_position_encoding(
+    height: int,
+    width: int,
+    channels: int,
+    *,
+    temperature: float = 10000.0,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Encode every position of a map by sines and cosines of its normalised coordinates.
+
+    The first half of the channels encodes y, the second x. Coordinates count from 1 and are scaled so that the last is
+    2 pi; even channels hold the sine and odd ones the cosine, of falling frequency.
+
+    Args:
+        height: rows of the map.
+        width: columns of the map.
+        channels: a multiple of 4.
+        temperature: ratio of the highest to the lowest frequency.
+        device: where the result lives.
+        dtype: of the result; it is computed in float32.
+
+    Returns:
+        (1, channels, height, width).
+
+    Raises:
+        ValueError: if ``channels`` is no multiple of 4.
+
+    Source: "Attention Is All You Need", section 3.5, in two dimensions as in DETR (appendix A.4).
+    """
+    if channels % 4:
+        raise ValueError(f"sine_position_encoding: channels must be a multiple of 4, got {channels}")
+    half = channels // 2
+    pair = torch.arange(half, dtype=torch.float32, device=device).div(2, rounding_mode="floor")
+    period = temperature ** (2 * pair / half)
+    rows = _encode_axis(height, period)[:, None, :].expand(height, width, half)
+    columns = _encode_axis(width, period)[None, :, :].expand(height, width, half)
+    return torch.cat((rows, columns), dim=-1).permute(2, 0, 1).unsqueeze(0).to(dtype)
+
+
+def _encode_axis(length: int, period: Tensor) -> Tensor:
+    """Encode the coordinates 1..length, (length, len(period))."""
+    position = torch.arange(1, length + 1, dtype=torch.float32, device=period.device)
+    position = position / (length + 1e-6) * (2 * math.pi)
+    angle = position[:, None] / period
+    return torch.stack((angle[:, 0::2].sin(), angle[:, 1::2].cos()), dim=-1).flatten(1)
