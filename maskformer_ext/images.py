@@ -75,6 +75,16 @@ def to_pixels(image: Any) -> Tensor:
     return pixels
 
 
+def shortest_edge_size(height: int, width: int, min_size: int, max_size: int) -> tuple[int, int]:
+    """Return the height and width, in pixels, that `resize_shortest_edge` gives an image."""
+    scale = min_size / min(height, width) if min_size else 1.0
+    sides = (height * scale, width * scale)
+    if max_size and max(sides) > max_size:  # two steps, as their roundings decide the size
+        scale = max_size / max(sides)
+        sides = (sides[0] * scale, sides[1] * scale)
+    return max(1, int(sides[0] + 0.5)), max(1, int(sides[1] + 0.5))
+
+
 def resize_shortest_edge(pixels: Tensor, min_size: int, max_size: int) -> Tensor:
     """Resize so that the shortest side is ``min_size``, or smaller where the longest would pass ``max_size``.
 
@@ -86,14 +96,8 @@ def resize_shortest_edge(pixels: Tensor, min_size: int, max_size: int) -> Tensor
     Returns:
         (3, h, w) uint8, by Pillow's antialiased bilinear filter.
     """
-    height, width = pixels.shape[-2:]
-    scale = min_size / min(height, width) if min_size else 1.0
-    sides = (height * scale, width * scale)
-    if max_size and max(sides) > max_size:  # two steps, as their roundings decide the size
-        scale = max_size / max(sides)
-        sides = (sides[0] * scale, sides[1] * scale)
-    size = (max(1, int(sides[0] + 0.5)), max(1, int(sides[1] + 0.5)))
-    if size == (height, width):
+    size = shortest_edge_size(pixels.shape[-2], pixels.shape[-1], min_size, max_size)
+    if size == tuple(pixels.shape[-2:]):
         return pixels
     image = Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
     resized = np.array(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
