@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from . import _checks
+from maskformer_ext.ops import _checks
 
 _OP = "mask_dot"
 _ACTIVATIONS = ("none", "sigmoid", "binary")

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import _checks
-from .targets import VOID, MaskTargets, SegmentTargets
+from maskformer_ext.ops import _checks
+from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets
 
 _OP = "matching_cost"
 

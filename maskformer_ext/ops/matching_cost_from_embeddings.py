@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from . import _checks
-from .mask_dot import mask_dot
-from .matching_cost import matching_cost
-from .targets import MaskTargets, SegmentTargets
+from maskformer_ext.ops import _checks
+from maskformer_ext.ops.mask_dot import mask_dot
+from maskformer_ext.ops.matching_cost import matching_cost
+from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 _OP = "matching_cost_from_embeddings"
 

@@ -1,0 +1,60 @@
+"""COCO run lengths (column-major) of bit-packed masks, in numpy."""
+
+import numpy as np
+
+
+def encode(packed: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, int]) -> dict:
+    """Encode one mask as pycocotools would.
+
+    Args:
+        packed: (H, ceil(W / 8)) uint8, the lowest bit leftmost.
+        box: x0, y0, x1, y1 in half-open pixels; the mask is empty outside.
+        size: (H, W).
+
+    Returns:
+        ``{"size": [H, W], "counts": bytes}``.
+    """
+    height, width = size
+    return {"size": [height, width], "counts": compress(run_lengths(packed, box, size))}
+
+
+def run_lengths(packed: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
+    """Give the alternating lengths of runs of 0 and 1 in column-major order, int64; the first may be 0."""
+    height, width = size
+    x0, y0, x1, y1 = box
+    total = height * width
+    if x1 <= x0 or y1 <= y0:
+        return np.array([total], dtype=np.int64)
+    first_byte = x0 // 8
+    bits = np.unpackbits(packed[y0:y1, first_byte : (x1 + 7) // 8], axis=1, bitorder="little")
+    columns = bits[:, x0 - 8 * first_byte : x1 - 8 * first_byte].T
+    # One 0 on top and below each column makes every run start and end inside it; touching runs are joined afterwards.
+    padded = np.zeros((x1 - x0, y1 - y0 + 2), dtype=np.uint8)
+    padded[:, 1:-1] = columns
+    column, row = np.nonzero(padded[:, 1:] != padded[:, :-1])
+    edges = (x0 + column) * height + y0 + row
+    starts, ends = edges[0::2], edges[1::2]
+    apart = starts[1:] != ends[:-1]
+    starts = starts[np.concatenate(([True], apart))]
+    ends = ends[np.concatenate((apart, [True]))]
+    bounds = np.stack((starts, ends), axis=1).ravel()
+    if bounds[-1] != total:
+        bounds = np.append(bounds, total)
+    return np.diff(bounds, prepend=0)
+
+
+def compress(counts: np.ndarray) -> bytes:
+    """Write run lengths as COCO's string: differences to the count before last, 5 bits a character, lowest first."""
+    values = counts.astype(np.int64)
+    values[3:] -= counts[1:-2]
+    characters, used = [], []
+    more = np.ones(len(values), dtype=bool)
+    while more.any():
+        low = values & 0x1F
+        values = values >> 5
+        used.append(more)
+        more = more & np.where(low & 0x10, values != -1, values != 0)
+        characters.append(low + np.where(more, 0x20, 0) + 48)
+    # Column i of the grid holds the characters of value i; those in use are read value by value.
+    grid = np.stack(characters, axis=1).astype(np.uint8)
+    return grid[np.stack(used, axis=1)].tobytes()

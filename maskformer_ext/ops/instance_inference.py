@@ -1,0 +1,262 @@
+"""Scored instance masks of one image, streamed over rows of the output."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskformer_ext.ops import _checks, _rle
+from maskformer_ext.ops._library import NAMESPACE
+from maskformer_ext.ops._predictions import check_prediction, class_probabilities
+from maskformer_ext.ops._rows import Stored, bands, resized
+from maskformer_ext.ops.matching_cost import nearest_index
+
+_OP = "instance_inference"
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Instances of one image, best score first in the order of their class probabilities.
+
+    Attributes:
+        scores: (n,) float32.
+        labels: (n,) int64 class ids.
+        boxes: (n, 4) float32, x0 y0 x1 y1 in half-open pixels.
+        packed_masks: (n, H, ceil(W / 8)) uint8, eight pixels a byte, the lowest bit leftmost.
+        size: (H, W).
+    """
+
+    scores: Tensor
+    labels: Tensor
+    boxes: Tensor
+    packed_masks: Tensor
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, index: Tensor | slice | list[int]) -> "Instances":
+        """Select instances by a slice, an index or a boolean mask."""
+        fields = (self.scores, self.labels, self.boxes, self.packed_masks)
+        return Instances(*(field[index] for field in fields), size=self.size)
+
+    @property
+    def masks(self) -> Tensor:
+        """The masks as (n, H, W) bool, unpacked on demand."""
+        packed = self.packed_masks.cpu().numpy()
+        bits = np.unpackbits(packed, axis=-1, count=self.size[1], bitorder="little")
+        return torch.from_numpy(bits).view(torch.bool).to(self.packed_masks.device)
+
+    def rle(self) -> list[dict[str, Any]]:
+        """Encode the masks as COCO run lengths (column-major), ``{"size": [H, W], "counts": bytes}`` each."""
+        boxes = self.boxes.long().tolist()
+        return [
+            _rle.encode(mask, box, self.size) for mask, box in zip(self.packed_masks.cpu().numpy(), boxes, strict=True)
+        ]
+
+
+def instance_inference(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    size: Sequence[int],
+    *,
+    top_k: int = 100,
+    thing_classes: Iterable[int] | None = None,
+    mask_threshold: float = 0.5,
+    input_size: Sequence[int] | None = None,
+    crop: Sequence[int] | None = None,
+    resize: str = "logits",
+) -> Instances:
+    """Give the most probable (query, class) pairs with their masks.
+
+    Args:
+        class_logits: (Q, K + 1) floating, the last column "no object".
+        mask_logits: (Q, h, w) floating.
+        size: output (H, W) in pixels.
+        top_k: how many of the Q x K class probabilities are taken, ties to the lower index.
+        thing_classes: ids of the classes to keep, all by default; others are dropped from the top k.
+        mask_threshold: a pixel belongs to the mask where its probability exceeds this.
+        input_size: the padded network input (H, W); resized to before ``size``.
+        crop: the valid (H, W) of the network input, cut out before the resize to ``size``.
+        resize: "logits" resizes mask logits to ``size``; "nearest" resizes the binary masks of size (h, w) by nearest
+            neighbour and takes the mean mask probability at (h, w), as Hugging Face transformers does.
+
+    Returns:
+        The instances that have a pixel, in descending order of class probability. A score is the class probability
+        times the mean mask probability inside the mask.
+
+    Raises:
+        TypeError: an input is not floating.
+        ValueError: shapes, sizes or devices do not fit, or a value is out of range.
+
+    Source: Mask2Former (arXiv 2112.01527), section 4.1, for the score.
+    """
+    check_prediction(_OP, class_logits, mask_logits, size, input_size, crop)
+    _checks.check_choice(_OP, "resize", resize, ("logits", "nearest"))
+    if top_k < 1:
+        raise ValueError(f"{_OP}: top_k must be at least 1, got {top_k}")
+    if not 0 <= mask_threshold <= 1:
+        raise ValueError(f"{_OP}: mask_threshold must lie between 0 and 1, got {mask_threshold}")
+    scores, labels, boxes, valid, packed = _instance_inference(
+        class_logits.detach(),
+        mask_logits.detach(),
+        size,
+        int(top_k),
+        None if thing_classes is None else sorted({int(category) for category in thing_classes}),
+        float(mask_threshold),
+        input_size,
+        crop,
+        resize,
+    )
+    height, width = size
+    return Instances(scores, labels, boxes, packed, (int(height), int(width)))[valid]
+
+
+@torch.library.custom_op(
+    f"{NAMESPACE}::instance_inference",
+    mutates_args=(),
+    schema=(
+        "(Tensor class_logits, Tensor mask_logits, SymInt[] size, SymInt top_k, int[]? thing_classes, "
+        "float mask_threshold, SymInt[]? input_size, SymInt[]? crop, str resize) "
+        "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    ),
+)
+def _instance_inference(
+    class_logits, mask_logits, size, top_k, thing_classes, mask_threshold, input_size, crop, resize
+):
+    """Return scores, labels, boxes, valid and packed masks, each with top_k rows."""
+    scores, labels, boxes, valid, packed = _empty_result(class_logits, size, top_k)
+    probability, finite = class_probabilities(class_logits, mask_logits)
+    ranked = probability[:, :-1].where(finite.unsqueeze(-1), -1).flatten()
+    ranked, index = ranked.sort(descending=True, stable=True)
+    chosen = min(top_k, len(ranked))
+    ranked, index = ranked[:chosen], index[:chosen]
+    num_classes = probability.shape[1] - 1
+    query, label = index // num_classes, index % num_classes
+    real = ranked >= 0
+    if thing_classes is not None:
+        real &= torch.isin(label, torch.tensor(thing_classes, dtype=label.dtype, device=label.device))
+    row = real.nonzero().flatten()
+    if len(row) == 0:
+        return scores, labels, boxes, valid, packed
+
+    # Several of the top k may share a query: each query's mask is made once.
+    needed, which = query[row].unique(return_inverse=True)
+    binarise = _nearest_masks if resize == "nearest" else _resized_masks
+    mean, bits = binarise(mask_logits[needed], size, _logit(mask_threshold), input_size, crop)
+    box, present = _boxes(bits, size[1])
+
+    device = class_logits.device
+    scores[row] = (ranked[row] * mean[which]).to(scores.dtype)
+    labels[row] = label[row]
+    boxes[row] = torch.from_numpy(box).to(device)[which]
+    valid[row] = torch.from_numpy(present).to(device)[which]
+    packed[row] = torch.from_numpy(bits).to(device)[which]
+    return scores, labels, boxes, valid, packed
+
+
+def _empty_result(
+    class_logits: Tensor, size: Sequence[int], top_k: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    height, width = size
+    return (
+        class_logits.new_zeros(top_k, dtype=torch.float32),
+        class_logits.new_zeros(top_k, dtype=torch.int64),
+        class_logits.new_zeros((top_k, 4), dtype=torch.float32),
+        class_logits.new_zeros(top_k, dtype=torch.bool),
+        class_logits.new_zeros((top_k, height, (width + 7) // 8), dtype=torch.uint8),
+    )
+
+
+@_instance_inference.register_fake
+def _(class_logits, mask_logits, size, top_k, *_):
+    return _empty_result(class_logits, size, top_k)
+
+
+def _logit(probability: float) -> float:
+    """Invert the sigmoid; masks are compared as logits, which saves a sigmoid and cannot round to a tie."""
+    if probability in (0.0, 1.0):
+        return math.inf if probability else -math.inf
+    return math.log(probability / (1 - probability))
+
+
+def _resized_masks(
+    mask_logits: Tensor,
+    size: Sequence[int],
+    threshold: float,
+    input_size: Sequence[int] | None,
+    crop: Sequence[int] | None,
+) -> tuple[Tensor, np.ndarray]:
+    """Give the mean probability inside each mask (n,) and the packed masks, both at the output size."""
+    bits = _empty_bits(len(mask_logits), size)
+    total = torch.zeros(len(mask_logits), dtype=torch.float64, device=mask_logits.device)
+    count = torch.zeros_like(total)
+    for begin, end, band in bands(resized(Stored(mask_logits), size, input_size=input_size, crop=crop)):
+        mask = band > threshold
+        bits[:, begin:end] = _pack(mask)
+        inside = mask.to(band.dtype)
+        count += inside.sum((1, 2))
+        total += inside.mul_(band.sigmoid_()).sum((1, 2))
+    return total / count.clamp(min=1), bits
+
+
+def _nearest_masks(
+    mask_logits: Tensor,
+    size: Sequence[int],
+    threshold: float,
+    input_size: Sequence[int] | None,
+    crop: Sequence[int] | None,
+) -> tuple[Tensor, np.ndarray]:
+    """Give the mean probability inside each mask at (h, w), and the packed masks resized by nearest neighbour."""
+    logits = Stored(mask_logits).rows(0, mask_logits.shape[1])
+    mask = logits > threshold
+    inside = mask.to(logits.dtype)
+    mean = (logits.sigmoid() * inside).sum((1, 2)) / (inside.sum((1, 2)) + 1e-6)
+
+    rows, columns = (
+        _nearest_positions(mask_logits.shape[axis + 1], axis, size, input_size, crop, mask.device) for axis in (0, 1)
+    )
+    bits = _empty_bits(len(mask), size)
+    step = max(1, (1 << 24) // max(1, len(mask) * size[1]))
+    for begin in range(0, size[0], step):
+        bits[:, begin : begin + step] = _pack(mask[:, rows[begin : begin + step]][..., columns])
+    return mean, bits
+
+
+def _nearest_positions(
+    extent: int,
+    axis: int,
+    size: Sequence[int],
+    input_size: Sequence[int] | None,
+    crop: Sequence[int] | None,
+    device: torch.device,
+) -> Tensor:
+    """Give the source index of each output position along one axis, through both resizes."""
+    if input_size is None:
+        return nearest_index(extent, size[axis], device)
+    valid = (crop or input_size)[axis]
+    return nearest_index(extent, input_size[axis], device)[nearest_index(valid, size[axis], device)]
+
+
+def _empty_bits(count: int, size: Sequence[int]) -> np.ndarray:
+    return np.zeros((count, size[0], (size[1] + 7) // 8), dtype=np.uint8)
+
+
+def _pack(mask: Tensor) -> np.ndarray:
+    return np.packbits(mask.cpu().numpy(), axis=-1, bitorder="little")
+
+
+def _boxes(bits: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give the boxes (n, 4) float32 of packed masks, and which masks have a pixel (n,) bool."""
+    rows = bits.any(axis=2)
+    columns = np.unpackbits(np.bitwise_or.reduce(bits, axis=1), axis=1, count=width, bitorder="little")
+    edges = []
+    for present in (columns, rows):
+        edges.append((present.argmax(1), present.shape[1] - present[:, ::-1].argmax(1)))
+    (x0, x1), (y0, y1) = edges
+    occupied = rows.any(axis=1)
+    return np.stack((x0, y0, x1, y1), axis=1).astype(np.float32) * occupied[:, None], occupied

@@ -1,0 +1,190 @@
+"""Panoptic segments of one image, streamed over rows of the output."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskformer_ext.ops import _checks
+from maskformer_ext.ops._library import NAMESPACE
+from maskformer_ext.ops._predictions import check_prediction, class_probabilities
+from maskformer_ext.ops._rows import Mapped, Rows, Stored, bands, first_argmax, resized
+
+_OP = "panoptic_inference"
+
+
+def panoptic_inference(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    size: Sequence[int],
+    *,
+    thing_classes: Iterable[int],
+    object_mask_threshold: float = 0.8,
+    overlap_threshold: float = 0.8,
+    mask_threshold: float = 0.5,
+    input_size: Sequence[int] | None = None,
+    crop: Sequence[int] | None = None,
+    resize: str = "logits",
+    area: str = "probability",
+) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Give every pixel the segment of the query with the largest class probability times mask probability.
+
+    Queries count whose most probable class is not "no object" and has a probability above ``object_mask_threshold``.
+    In query order, one becomes a segment if the pixels that it won are at least ``overlap_threshold`` of its own mask;
+    stuff joins an earlier segment of its class.
+
+    Args:
+        class_logits: (Q, K + 1) floating, the last column "no object".
+        mask_logits: (Q, h, w) floating.
+        size: output (H, W) in pixels.
+        thing_classes: ids of the classes whose segments never merge; all others are stuff.
+        object_mask_threshold: class probability that a query must exceed.
+        overlap_threshold: least share of a query's mask that it must win.
+        mask_threshold: least value of a pixel that belongs to a query's own mask.
+        input_size: the padded network input (H, W); resized to before ``size``.
+        crop: the valid (H, W) of the network input, cut out before the resize to ``size``.
+        resize: "logits" resizes mask logits to ``size``; "probabilities" takes the sigmoid at ``input_size`` (at (h, w)
+            without it), then resizes.
+        area: "probability" compares mask probabilities with ``mask_threshold``; "weighted" compares them times the
+            class probability, and keeps a segment only above ``overlap_threshold``, as Hugging Face transformers does.
+
+    Returns:
+        (H, W) int32 segment ids from 1, 0 = void; and one dict a segment: ``id``, ``category_id``, ``isthing``,
+        ``score`` (class probability of its first query) and ``area`` (pixels).
+
+    Raises:
+        TypeError: an input is not floating.
+        ValueError: shapes, sizes or devices do not fit, or a mode is unknown.
+
+    Source: MaskFormer (arXiv 2107.06278), section 3.4, general inference.
+    """
+    check_prediction(_OP, class_logits, mask_logits, size, input_size, crop)
+    _checks.check_choice(_OP, "resize", resize, ("logits", "probabilities"))
+    _checks.check_choice(_OP, "area", area, ("probability", "weighted"))
+    segment_map, table, _ = _panoptic_inference(
+        class_logits.detach(),
+        mask_logits.detach(),
+        size,
+        sorted({int(category) for category in thing_classes}),
+        float(object_mask_threshold),
+        float(overlap_threshold),
+        float(mask_threshold),
+        input_size,
+        crop,
+        resize,
+        area,
+    )
+    return segment_map, _segments_info(table.tolist())
+
+
+def _segments_info(table: list[list[float]]) -> list[dict[str, Any]]:
+    """Turn the table of queries into one entry a segment; queries of one stuff segment add up."""
+    segments: dict[int, dict[str, Any]] = {}
+    for segment_id, category, isthing, score, area in table:
+        if segment_id == 0:
+            continue
+        entry = {
+            "id": int(segment_id),
+            "category_id": int(category),
+            "isthing": bool(isthing),
+            "score": score,
+            "area": 0,
+        }
+        segments.setdefault(int(segment_id), entry)["area"] += int(area)
+    return list(segments.values())
+
+
+@torch.library.custom_op(
+    f"{NAMESPACE}::panoptic_inference",
+    mutates_args=(),
+    schema=(
+        "(Tensor class_logits, Tensor mask_logits, SymInt[] size, int[] thing_classes, float object_mask_threshold, "
+        "float overlap_threshold, float mask_threshold, SymInt[]? input_size, SymInt[]? crop, str resize, str area) "
+        "-> (Tensor, Tensor, Tensor)"
+    ),
+)
+def _panoptic_inference(
+    class_logits,
+    mask_logits,
+    size,
+    thing_classes,
+    object_mask_threshold,
+    overlap_threshold,
+    mask_threshold,
+    input_size,
+    crop,
+    resize,
+    area,
+):
+    """Return the map (H, W) int32, the table (Q, 5) float64 and the number of segments () int64.
+
+    A query's row of the table is id (0: no segment), category, isthing, score and the pixels that it won.
+    """
+    probability, _ = class_probabilities(class_logits, mask_logits)
+    score, category = probability.max(-1)
+    kept = ((category < class_logits.shape[1] - 1) & (score > object_mask_threshold)).nonzero().flatten()
+    table = torch.zeros((len(class_logits), 5), dtype=torch.float64, device=class_logits.device)
+    if len(kept) == 0:
+        empty = torch.zeros(tuple(size), dtype=torch.int32, device=class_logits.device)
+        return empty, table, table.new_zeros((), dtype=torch.int64)
+
+    weight = score[kept].view(-1, 1, 1)
+
+    def to_probabilities(logits: Rows) -> Rows:
+        return Mapped(logits, logits.channels, Tensor.sigmoid)
+
+    masks: Rows = Stored(mask_logits[kept])
+    if resize == "probabilities":
+        masks = resized(masks, size, input_size=input_size, crop=crop, between=to_probabilities)
+    else:
+        masks = to_probabilities(resized(masks, size, input_size=input_size, crop=crop))
+
+    winner = class_logits.new_empty(size, dtype=torch.int64)
+    won = torch.zeros(len(kept), dtype=torch.int64, device=class_logits.device)
+    own = torch.zeros_like(won)
+    for begin, end, band in bands(masks):
+        weighted = band * weight.to(band.dtype)
+        winner[begin:end] = first_argmax(weighted)[1]
+        won += winner[begin:end].flatten().bincount(minlength=len(kept))
+        own += ((weighted if area == "weighted" else band) >= mask_threshold).flatten(1).count_nonzero(1)
+
+    things = set(thing_classes)
+    isthing = [label in things for label in category[kept].tolist()]
+    shares = _shares(won.tolist(), own.tolist(), single_precision=area == "weighted")
+    accepted = [share > overlap_threshold if area == "weighted" else share >= overlap_threshold for share in shares]
+    ids = torch.tensor(_number_segments(category[kept].tolist(), isthing, accepted), device=winner.device)
+    columns = (ids, category[kept], torch.tensor(isthing, device=winner.device), score[kept], won)
+    table[kept] = torch.stack([column.double() for column in columns], 1)
+    return ids.int()[winner], table, ids.max()
+
+
+@_panoptic_inference.register_fake
+def _(class_logits, mask_logits, size, *_):
+    table = class_logits.new_empty((class_logits.shape[0], 5), dtype=torch.float64)
+    return class_logits.new_empty(size, dtype=torch.int32), table, table.new_empty((), dtype=torch.int64)
+
+
+def _shares(won: list[int], own: list[int], *, single_precision: bool) -> list[float]:
+    """Divide the pixels that each query won by its own; -1 where either is 0. transformers divides in float32."""
+    dtype = np.float32 if single_precision else np.float64
+    return [float(dtype(w) / dtype(o)) if w > 0 and o > 0 else -1.0 for w, o in zip(won, own, strict=True)]
+
+
+def _number_segments(category: list[int], isthing: list[bool], accepted: list[bool]) -> list[int]:
+    """Number the accepted queries from 1; stuff gets the number of its class where there is one already."""
+    count = 0
+    stuff: dict[int, int] = {}
+    ids = []
+    for label, thing, accept in zip(category, isthing, accepted, strict=True):
+        if not accept:
+            ids.append(0)
+        elif not thing and label in stuff:
+            ids.append(stuff[label])
+        else:
+            count += 1
+            ids.append(count)
+            if not thing:
+                stuff[label] = count
+    return ids

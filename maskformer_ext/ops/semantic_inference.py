@@ -1,0 +1,163 @@
+"""Class scores and class maps of one image, streamed over rows of the output."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from maskformer_ext.ops import _checks
+from maskformer_ext.ops._library import NAMESPACE
+from maskformer_ext.ops._predictions import check_prediction, class_probabilities
+from maskformer_ext.ops._rows import Mapped, Rows, Stored, bands, first_argmax, resized
+
+_RESIZE = ("logits", "scores")
+
+
+def semantic_inference(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    size: Sequence[int],
+    *,
+    input_size: Sequence[int] | None = None,
+    crop: Sequence[int] | None = None,
+    flip: bool = False,
+    resize: str = "logits",
+) -> Tensor:
+    """Give every pixel the class with the largest score, as ``semantic_scores`` defines it.
+
+    Args:
+        class_logits: (Q, K + 1) floating, the last column "no object".
+        mask_logits: (Q, h, w) floating.
+        size: output (H, W) in pixels.
+        input_size: the padded network input (H, W); the logits are resized to it before ``size``.
+        crop: the valid (H, W) of the network input, cut out before the resize to ``size``.
+        flip: the predictions are of the mirrored image; mirror the result back.
+        resize: "logits" resizes mask logits to ``size``; "scores" computes the scores at ``input_size`` (at (h, w)
+            without it), then resizes them.
+
+    Returns:
+        (H, W) int64 class ids; the lowest of equal classes.
+
+    Raises:
+        TypeError: an input is not floating.
+        ValueError: shapes, sizes or devices do not fit, or ``resize`` is unknown.
+
+    Source: MaskFormer (arXiv 2107.06278), section 3.4, semantic inference.
+    """
+    check_prediction("semantic_inference", class_logits, mask_logits, size, input_size, crop)
+    _checks.check_choice("semantic_inference", "resize", resize, _RESIZE)
+    return _semantic_inference(class_logits.detach(), mask_logits.detach(), size, input_size, crop, flip, resize)
+
+
+def semantic_scores(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    size: Sequence[int],
+    *,
+    input_size: Sequence[int] | None = None,
+    crop: Sequence[int] | None = None,
+    flip: bool = False,
+    resize: str = "logits",
+    out: Tensor | None = None,
+    weight: float = 1.0,
+) -> Tensor:
+    """Compute the score of every class at every pixel: sum over queries of softmax(class)[k] * sigmoid(mask).
+
+    Args:
+        class_logits: (Q, K + 1) floating, the last column "no object".
+        mask_logits: (Q, h, w) floating.
+        size: output (H, W) in pixels.
+        input_size: the padded network input (H, W); the logits are resized to it before ``size``.
+        crop: the valid (H, W) of the network input, cut out before the resize to ``size``.
+        flip: the predictions are of the mirrored image; mirror the result back.
+        resize: "logits" or "scores", as in ``semantic_inference``.
+        out: (K, H, W) float32 that the scores are added to, for averages over several predictions.
+        weight: factor of the scores.
+
+    Returns:
+        (K, H, W) float32: ``out``, or a new tensor. Scores are not normalised over classes. Queries with a NaN or +inf
+        class logit or a non-finite mask logit count as absent.
+
+    Raises:
+        TypeError: an input is not floating, or ``out`` is not float32.
+        ValueError: shapes, sizes or devices do not fit, or ``resize`` is unknown.
+
+    Source: MaskFormer (arXiv 2107.06278), section 3.4, semantic inference.
+    """
+    op = "semantic_scores"
+    check_prediction(op, class_logits, mask_logits, size, input_size, crop)
+    _checks.check_choice(op, "resize", resize, _RESIZE)
+    shape = (class_logits.shape[1] - 1, *size)
+    if out is None:
+        out = class_logits.new_zeros(shape, dtype=torch.float32)
+    _checks.check_same_device(op, class_logits=class_logits, out=out)
+    if out.dtype != torch.float32:
+        raise TypeError(f"{op}: out must be float32, got {out.dtype}")
+    if tuple(out.shape) != shape:
+        raise ValueError(f"{op}: out must be (K, H, W) = {shape}, got {_checks.shape(out)}")
+    _semantic_scores(
+        class_logits.detach(), mask_logits.detach(), out, size, input_size, crop, flip, resize, float(weight)
+    )
+    return out
+
+
+_ARGUMENTS = "SymInt[] size, SymInt[]? input_size, SymInt[]? crop, bool flip, str resize"
+
+
+@torch.library.custom_op(
+    f"{NAMESPACE}::semantic_inference",
+    mutates_args=(),
+    schema=f"(Tensor class_logits, Tensor mask_logits, {_ARGUMENTS}) -> Tensor",
+)
+def _semantic_inference(class_logits, mask_logits, size, input_size, crop, flip, resize):
+    scores = _score_rows(class_logits, mask_logits, size, input_size, crop, flip, resize)
+    labels = class_logits.new_empty(size, dtype=torch.int64)
+    for begin, end, band in bands(scores):
+        labels[begin:end] = first_argmax(band)[1]
+    return labels
+
+
+@_semantic_inference.register_fake
+def _(class_logits, mask_logits, size, input_size, crop, flip, resize):
+    return class_logits.new_empty(size, dtype=torch.int64)
+
+
+@torch.library.custom_op(
+    f"{NAMESPACE}::semantic_scores",
+    mutates_args=("out",),
+    schema=f"(Tensor class_logits, Tensor mask_logits, Tensor(a!) out, {_ARGUMENTS}, float weight) -> ()",
+)
+def _semantic_scores(class_logits, mask_logits, out, size, input_size, crop, flip, resize, weight):
+    for begin, end, band in bands(_score_rows(class_logits, mask_logits, size, input_size, crop, flip, resize)):
+        out[:, begin:end].add_(band, alpha=weight)
+
+
+@_semantic_scores.register_fake
+def _(class_logits, mask_logits, out, size, input_size, crop, flip, resize, weight):
+    return None
+
+
+def _score_rows(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    size: Sequence[int],
+    input_size: Sequence[int] | None,
+    crop: Sequence[int] | None,
+    flip: bool,
+    resize: str,
+) -> Rows:
+    probability, finite = class_probabilities(class_logits, mask_logits)
+    if not bool(finite.all()):  # rows without a query left would not resize, so absent queries stay, at weight 0
+        mask_logits = mask_logits.where(finite.view(-1, 1, 1), 0)
+    weights = probability[:, :-1].t().contiguous()
+
+    def to_scores(logits: Rows) -> Rows:
+        def score(band: Tensor) -> Tensor:
+            return (weights.to(band.dtype) @ band.sigmoid().flatten(1)).unflatten(1, band.shape[1:])
+
+        return Mapped(logits, len(weights), score)
+
+    logits = Stored(mask_logits)
+    if resize == "scores":
+        return resized(logits, size, input_size=input_size, crop=crop, flip=flip, between=to_scores)
+    return to_scores(resized(logits, size, input_size=input_size, crop=crop, flip=flip))
