@@ -1,0 +1,155 @@
+"""One training step, forward and backward, against transformers' MaskFormer on the same weights and data.
+
+transformers supervises the input of the decoder too: it takes the predictions from the hidden states, and the first of
+those is the decoder's input, all zeros. The peer `transformers` here leaves that one out, so that both supervise the
+same six layers; `transformers, as installed` keeps it. Its hidden states lack the shared final normalisation, which changes
+nothing at initialisation (every layer ends in a normalisation whose gain is 1 and offset 0, as the final one's are).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import DetrConfig, MaskFormerConfig, MaskFormerForInstanceSegmentation, SwinConfig
+
+from benchmarks import scenes
+from benchmarks.case import Case, relative_error
+from maskformer_ext.checkpoints import load_original
+from maskformer_ext.checkpoints.transformers_names import to_original_names
+from maskformer_ext.config import ModelConfig
+from maskformer_ext.modeling.build import build_model
+from maskformer_ext.modeling.criterion import MaskFormerCriterion
+from maskformer_ext.ops import SegmentTargets
+
+SMALL = {"images": 1, "segments": 3, "size": 64}
+_GRADIENT_TOLERANCE = 1e-3
+_NAMES = {"loss_cross_entropy": "loss_ce", "loss_mask": "loss_mask", "loss_dice": "loss_dice"}
+
+
+class _SameLayers(MaskFormerForInstanceSegmentation):
+    """transformers' model, supervised on the outputs of its decoder layers only."""
+
+    def get_logits(self, outputs):
+        """Leave out the first hidden state, the decoder's input."""
+        outputs.transformer_decoder_hidden_states = outputs.transformer_decoder_hidden_states[1:]
+        return super().get_logits(outputs)
+
+
+def transformers_config(classes: int, queries: int) -> MaskFormerConfig:
+    """Configure transformers' MaskFormer with Swin-T and deep supervision, without dropout and drop path."""
+    backbone = SwinConfig(
+        embed_dim=96,
+        depths=[2, 2, 6, 2],
+        num_heads=[3, 6, 12, 24],
+        window_size=7,
+        drop_path_rate=0.0,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    decoder = DetrConfig(dropout=0.0, num_queries=queries)
+    return MaskFormerConfig(
+        backbone_config=backbone, decoder_config=decoder, use_auxiliary_loss=True, num_labels=classes
+    )
+
+
+class _TransformersStep:
+    """Forward and backward of transformers' model; returns its unweighted losses under our names."""
+
+    def __init__(self, model: MaskFormerForInstanceSegmentation, inputs: dict[str, Any], skipped: int) -> None:
+        self.model, self.inputs, self.skipped = model, inputs, skipped
+        self.losses: dict[str, Tensor] = {}
+        model.criterion.register_forward_hook(self._note)
+
+    def _note(self, _module, _arguments, losses: dict[str, Tensor]) -> None:
+        # They are weighted in place afterwards, hence the copies.
+        self.losses = {name: value.detach().clone() for name, value in losses.items()}
+
+    def __call__(self) -> dict[str, Tensor]:
+        self.model.zero_grad(set_to_none=True)
+        self.model(**self.inputs, output_hidden_states=True).loss.backward()
+        return self._renamed()
+
+    def _renamed(self) -> dict[str, Tensor]:
+        renamed = {}
+        for name, value in self.losses.items():
+            stem, _, layer = name.rpartition("_")
+            if not layer.isdigit():
+                renamed[_NAMES[name]] = value
+            elif int(layer) >= self.skipped:
+                renamed[f"{_NAMES[stem]}_{int(layer) - self.skipped}"] = value
+        return renamed
+
+
+def _gradient_norm(model: torch.nn.Module) -> float:
+    return math.sqrt(sum(float(p.grad.square().sum()) for p in model.parameters() if p.grad is not None))
+
+
+def build(
+    *, device: str, images: int = 2, segments: int = 20, size: int = 512, queries: int = 100, classes: int = 150
+) -> Case:
+    """Make both models with the same weights, and a batch of images with segments that do not overlap."""
+    torch.manual_seed(3)
+    config = transformers_config(classes, queries)
+    theirs = _SameLayers(config)
+    # transformers draws query embeddings with a standard deviation of 0.02, which leaves all queries alike and the
+    # assignment to rounding; the original draws them from N(0, 1).
+    torch.nn.init.normal_(theirs.model.transformer_module.queries_embedder.weight)
+    installed = MaskFormerForInstanceSegmentation(config)
+    installed.load_state_dict(theirs.state_dict())
+    model = build_model(
+        ModelConfig(backbone="swin_tiny", num_classes=classes, num_queries=queries, dropout=0.0, drop_path=0.0)
+    )
+    load_original(model, to_original_names(theirs.state_dict()))
+    for network in (theirs, installed, model):
+        network.to(device).train()
+    criterion = MaskFormerCriterion(classes).to(device)
+
+    pixels = torch.randn(images, 3, size, size, device=device)
+    segment_map = scenes.segment_maps(images, segments, size)
+    labels = torch.randint(classes, (images, segments))
+    targets = SegmentTargets(segment_map, labels, torch.full((images,), segments)).with_pairs().to(device)
+    inputs = {
+        "pixel_values": pixels,
+        "mask_labels": [scenes.masks_of(owners, segments).float().to(device) for owners in segment_map],
+        "class_labels": list(labels.to(device)),
+    }
+
+    def ours() -> dict[str, Tensor]:
+        model.zero_grad(set_to_none=True)
+        total, losses, _ = criterion(model(pixels), targets)
+        total.backward()
+        return {name: value.detach() for name, value in losses.items()}
+
+    same, as_installed = _TransformersStep(theirs, inputs, 0), _TransformersStep(installed, inputs, 1)
+
+    def error(result: dict[str, Tensor], reference: dict[str, Tensor]) -> float:
+        """Compare each loss; and, once the step with the same losses has run, the norm of all gradients."""
+        if theirs.class_predictor.weight.grad is not None:
+            norm, expected = _gradient_norm(model), _gradient_norm(theirs)
+            if abs(norm / expected - 1) > _GRADIENT_TOLERANCE:
+                raise AssertionError(f"train_step: the gradient's norm must be {expected:.6g}, got {norm:.6g}")
+        return relative_error(result, reference)
+
+    return Case(
+        op="train_step",
+        title=f"Swin-T, {size}x{size}, batch {images}, {segments} segments an image, 6 supervised layers",
+        ours=ours,
+        peers={"transformers": same, "transformers, as installed": as_installed},
+        tolerance=1e-4,
+        inputs={"images": pixels, "segment_map": segment_map},
+        error=error,
+        notes=(
+            "forward and backward, gradients included, without the optimiser's step, which is the same for both",
+            "dropout and drop path 0; query embeddings drawn from N(0, 1)",
+            "`as installed` also supervises the predictions from the decoder's all-zero input, a seventh layer",
+        ),
+    )
+
+
+@pytest.mark.timeout(1800)
+def test_train_step(compare):
+    """The whole step: network, matching, losses."""
+    compare(seconds=60.0)

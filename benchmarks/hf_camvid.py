@@ -1,0 +1,178 @@
+"""Train transformers' MaskFormer on CamVid with our data, sizes, optimiser and time, to compare the scores.
+
+    python -m benchmarks.hf_camvid --minutes 60 [--initialisation transformers] [key=value ...]
+
+Everything but the network, its initialisation and its losses is the recipe `camvid` (or `--config`): backbone weights,
+crops and augmentation, batch size, AdamW groups and learning rates, clipping, weight average, evaluation. The schedule
+follows the time that has passed, as a share of the minutes given, since how many steps they hold is not known before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import replace
+
+import torch
+from maskformer_ext.data.build import build_dataset, build_loader
+from torch import Tensor, nn
+from transformers import DetrConfig, MaskFormerConfig, MaskFormerForInstanceSegmentation, TimmBackboneConfig
+
+from benchmarks import scenes
+from maskformer_ext.checkpoints.backbone_weights import load_backbone_weights
+from maskformer_ext.config import Config, ModelConfig
+from maskformer_ext.config_io import load_config
+from maskformer_ext.data.types import Batch
+from maskformer_ext.engine.allocator import keep_freed_memory
+from maskformer_ext.engine.average import WeightAverage
+from maskformer_ext.engine.schedule import learning_rate_factor, set_learning_rate
+from maskformer_ext.evaluation.run import evaluate
+from maskformer_ext.modeling.backbone import freeze_batch_norm
+from maskformer_ext.modeling.maskformer import MaskFormerOutput
+
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.Embedding)
+
+
+class TransformersMaskFormer(nn.Module):
+    """transformers' MaskFormer behind the interface that our evaluation uses.
+
+    Args:
+        config: sizes, as our model's; `num_classes` must be set.
+        initialisation: `original` draws query embeddings from N(0, 1) and the transformer's matrices from Xavier's
+            uniform distribution, as the original; `transformers` keeps its standard deviation of 0.02 for both.
+    """
+
+    def __init__(self, config: ModelConfig, initialisation: str = "original") -> None:
+        super().__init__()
+        self.config, self.num_classes = config, config.num_classes
+        backbone = TimmBackboneConfig(backbone=config.backbone, features_only=True, out_indices=[1, 2, 3, 4])
+        decoder = DetrConfig(
+            d_model=config.hidden_dim,
+            decoder_layers=config.decoder_layers,
+            decoder_attention_heads=config.num_heads,
+            decoder_ffn_dim=config.feedforward_dim,
+            encoder_attention_heads=config.num_heads,
+            num_queries=config.num_queries,
+            dropout=config.dropout,
+        )
+        self.model = MaskFormerForInstanceSegmentation(
+            MaskFormerConfig(
+                backbone_config=backbone,
+                decoder_config=decoder,
+                fpn_feature_size=config.pixel_decoder_dim,
+                mask_feature_size=config.mask_dim,
+                use_auxiliary_loss=config.deep_supervision,
+                num_labels=config.num_classes,
+            )
+        )
+        # After its own initialisation, which would otherwise draw the batch norms of the backbone anew.
+        if config.backbone_weights:
+            load_backbone_weights(self.backbone._backbone, config.backbone, config.backbone_weights)
+        if config.freeze_batch_norm:
+            freeze_batch_norm(self.backbone)
+        if initialisation == "original":
+            transformer = self.model.model.transformer_module
+            nn.init.normal_(transformer.queries_embedder.weight, std=config.query_init_std)
+            for parameter in transformer.decoder.parameters():
+                if parameter.dim() > 1:
+                    nn.init.xavier_uniform_(parameter)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The pre-trained part, which has its own learning rate."""
+        return self.model.model.pixel_level_module.encoder
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return transformers' own training loss, with one float mask a segment as it takes them."""
+        targets = batch.targets
+        counts = targets.num_segments.tolist()
+        masks = [scenes.masks_of(owners, n).float() for owners, n in zip(targets.segment_map, counts, strict=True)]
+        labels = [row[:n] for row, n in zip(targets.labels, counts, strict=True)]
+        return self.model(
+            batch.images, mask_labels=masks, class_labels=labels, output_hidden_states=self.config.deep_supervision
+        ).loss
+
+    def forward(self, images: Tensor) -> MaskFormerOutput:
+        """Return the prediction of the last layer; the mask logits come ready-made, behind an identity of queries."""
+        out = self.model(images, output_hidden_states=self.config.deep_supervision)
+        logits = out.masks_queries_logits
+        identity = torch.eye(logits.shape[1], device=logits.device, dtype=logits.dtype)
+        embed = identity.expand(1, len(logits), -1, -1)
+        return MaskFormerOutput(out.class_queries_logits[None], embed, logits)
+
+
+def build_optimizer(model: TransformersMaskFormer, config: Config) -> torch.optim.AdamW:
+    """Create AdamW with the groups of our recipe: slower backbone, no decay of norms and embeddings."""
+    options = config.optimizer
+    in_backbone = {id(parameter) for parameter in model.backbone.parameters()}
+    groups = []
+    for module in model.modules():
+        decay = 0.0 if isinstance(module, _NORMS) else options.weight_decay
+        for parameter in module.parameters(recurse=False):
+            factor = options.backbone_multiplier if id(parameter) in in_backbone else 1.0
+            if parameter.requires_grad:
+                groups.append({"params": [parameter], "lr": options.lr * factor, "weight_decay": decay})
+    return torch.optim.AdamW(groups, lr=options.lr, betas=tuple(options.betas), eps=options.eps)
+
+
+def train(model: TransformersMaskFormer, config: Config, seconds: float) -> tuple[nn.Module, int, float]:
+    """Train for a time; return the model to evaluate (the average, where the recipe has one), steps and seconds."""
+    optimizer = build_optimizer(model, config)
+    average = WeightAverage(model, config.train.ema_decay) if config.train.ema_decay else None
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    batches = iter(build_loader(config, "train"))
+    length = config.train.max_iters
+    model.train()
+    start, step, recent = time.perf_counter(), 0, []
+    while (elapsed := time.perf_counter() - start) < seconds:
+        set_learning_rate(optimizer, learning_rate_factor(int(length * elapsed / seconds), length, config.schedule))
+        optimizer.zero_grad(set_to_none=True)
+        loss = model.loss(next(batches))
+        loss.backward()
+        if config.optimizer.clip_norm:
+            nn.utils.clip_grad_norm_(trained, config.optimizer.clip_norm)
+        optimizer.step()
+        if average:
+            average.update(step)
+        step += 1
+        recent.append(float(loss))
+        if step % config.train.log_period == 0:
+            mean, recent = sum(recent) / len(recent), []
+            rate = step * config.train.batch_size / (time.perf_counter() - start)
+            print(f"step {step}, {elapsed / 60:.1f} min, loss {mean:.3f}, {rate:.2f} images/s", flush=True)
+    return average.model if average else model, step, time.perf_counter() - start
+
+
+def main() -> None:
+    """Train, evaluate on the validation images, and print one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=60.0, help="training time, without the evaluation")
+    parser.add_argument("--config", default="camvid", help="the recipe")
+    parser.add_argument("--initialisation", choices=("original", "transformers"), default="original")
+    parser.add_argument("--limit", type=int, help="evaluate on so many images only")
+    parser.add_argument("overrides", nargs="*", help="key=value, as for maskformer_ext.train")
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    config = load_config(arguments.config, arguments.overrides)
+    torch.manual_seed(config.seed)
+    validation = build_dataset(config.data, "val")
+    model_config = replace(config.model, num_classes=validation.info.num_classes)
+    model = TransformersMaskFormer(model_config, arguments.initialisation)
+    evaluated, steps, seconds = train(model, config, 60 * arguments.minutes)
+    scores = evaluate(evaluated.eval(), validation, config, limit=arguments.limit)
+    result = {
+        "peer": "transformers",
+        "initialisation": arguments.initialisation,
+        "minutes": round(seconds / 60, 2),
+        "steps": steps,
+        "images_per_second": round(steps * config.train.batch_size / seconds, 2),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "mIoU": scores["mIoU"],
+        "pACC": scores["pACC"],
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
