@@ -121,7 +121,7 @@ def _write_names(picture: Image.Image, owners: np.ndarray, labels: Sequence[int]
     """Write names at the middle of the largest segments, as long as they fit and do not touch each other."""
     areas = np.bincount(owners[owners >= 0], minlength=len(labels))
     draw = ImageDraw.Draw(picture)
-    font = load_font(max(11, round(min(owners.shape) / 26)))
+    font = load_font(min(28, max(11, round(min(owners.shape) / 26))))
     taken: list[tuple[float, float, float, float]] = []
     for index in np.argsort(-areas, kind="stable")[:_MAX_NAMES]:
         name = info.classes[int(labels[index])]
@@ -177,7 +177,7 @@ def add_legend(picture: Image.Image, labels: Sequence[int], info: DatasetInfo) -
         for label, name in enumerate(info.classes)
         if counts[label]
     ]
-    font = load_font(max(12, round(min(picture.size) / 32)))
+    font = load_font(min(26, max(12, round(min(picture.size) / 32))))
     line = round(font.size * 1.75)
     swatch, gap = round(font.size * 0.95), round(font.size * 0.45)
     placed, x, y = [], gap * 2, gap

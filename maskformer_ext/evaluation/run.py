@@ -152,7 +152,7 @@ class Scorers:
                 self.parts["baseline"].update(*truth)
             if "instance" in result:
                 found = result["instance"]
-                self.parts["instance"].update(index, found.scores, found.labels, found.masks, *truth)
+                self.parts["instance"].update(index, found.scores, found.labels, found.rle(), *truth)
 
     def reduce(self, rank: int, world: int) -> None:
         """Add up the counts of all processes in each of them."""

@@ -1,0 +1,168 @@
+"""What the network says about an image, and its reduction to class maps, segments and instances."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskformer_ext.config import InferenceConfig
+from maskformer_ext.ops.instance_inference import Instances, instance_inference
+from maskformer_ext.ops.panoptic_inference import panoptic_inference
+from maskformer_ext.ops.semantic_inference import semantic_inference, semantic_scores
+
+TASKS = ("semantic", "instance", "panoptic")
+
+
+@dataclass(frozen=True)
+class SemanticResult:
+    """The class of every pixel.
+
+    Attributes:
+        class_map: (H, W) int64 class ids.
+    """
+
+    class_map: Tensor
+
+
+@dataclass(frozen=True)
+class PanopticResult:
+    """The segment of every pixel.
+
+    Attributes:
+        segment_map: (H, W) int32 segment ids from 1, 0 = void.
+        segments_info: for each segment ``id``, ``category_id``, ``isthing``, ``score`` and ``area`` in pixels.
+    """
+
+    segment_map: Tensor
+    segments_info: list[dict[str, Any]]
+
+
+Result = SemanticResult | PanopticResult | Instances
+
+
+@dataclass(frozen=True)
+class QueryOutput:
+    """What the network says about one image.
+
+    Attributes:
+        class_logits: (Q, K + 1), or None for a per-pixel baseline.
+        mask_logits: (Q, h, w); for a per-pixel baseline the class logits (K, h, w).
+        input_size: height and width of the padded network input.
+        crop: height and width of the image in it.
+    """
+
+    class_logits: Tensor | None
+    mask_logits: Tensor
+    input_size: tuple[int, int]
+    crop: tuple[int, int]
+
+
+def run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
+    """Normalise, pad and run the model on images of one size.
+
+    Args:
+        model: its ``config`` gives mean, standard deviation and the multiple to pad to.
+        pixels: (B, 3, H, W) uint8.
+
+    Returns:
+        One output an image.
+    """
+    device = next(model.parameters()).device
+    config = model.config
+    mean = torch.tensor(config.pixel_mean, device=device).view(3, 1, 1)
+    std = torch.tensor(config.pixel_std, device=device).view(3, 1, 1)
+    images = (pixels.to(device).float() - mean) / std
+    crop = (images.shape[-2], images.shape[-1])
+    multiple = max(1, config.size_divisibility)
+    bottom, right = -crop[0] % multiple, -crop[1] % multiple
+    images = F.pad(images, (0, right, 0, bottom))  # zeros after normalisation, as in training
+    input_size = (crop[0] + bottom, crop[1] + right)
+    output = model(images)
+    if hasattr(output, "class_logits"):
+        pairs = zip(output.class_logits[-1], output.mask_logits(), strict=True)
+    else:
+        pairs = ((None, logits) for logits in output.logits)
+    return [QueryOutput(class_logits, mask_logits, input_size, crop) for class_logits, mask_logits in pairs]
+
+
+class Reducer:
+    """Turn the network's output for one image into results.
+
+    Args:
+        tasks: which results.
+        thing_classes: ids of thing classes; None: all classes.
+        settings: thresholds and the order of operations.
+    """
+
+    def __init__(self, tasks: Sequence[str], thing_classes: Collection[int] | None, settings: InferenceConfig) -> None:
+        self.tasks = tuple(tasks)
+        self.settings = settings
+        self.thing_classes = None if thing_classes is None else tuple(sorted(thing_classes))
+
+    def __call__(self, output: QueryOutput, size: tuple[int, int]) -> dict[str, Result]:
+        """Return the result of each task at ``size``."""
+        return {task: getattr(self, task)(output, size) for task in self.tasks}
+
+    def things(self, output: QueryOutput) -> tuple[int, ...]:
+        """Return the ids of the thing classes."""
+        _require_queries(output)
+        return tuple(range(output.class_logits.shape[-1] - 1)) if self.thing_classes is None else self.thing_classes
+
+    def semantic(self, output: QueryOutput, size: tuple[int, int]) -> SemanticResult:
+        """Return the most probable class of every pixel."""
+        if output.class_logits is None:
+            return SemanticResult(_per_pixel_logits(output, size).argmax(0))
+        placement = {"input_size": output.input_size, "crop": output.crop, "resize": self.settings.resize}
+        return SemanticResult(semantic_inference(output.class_logits, output.mask_logits, size, **placement))
+
+    def scores(self, output: QueryOutput, size: tuple[int, int]) -> Tensor:
+        """Return the scores (K, H, W) float32 that `semantic` takes the maximum of."""
+        if output.class_logits is None:
+            return _per_pixel_logits(output, size).softmax(0)
+        placement = {"input_size": output.input_size, "crop": output.crop, "resize": self.settings.resize}
+        return semantic_scores(output.class_logits, output.mask_logits, size, **placement)
+
+    def panoptic(self, output: QueryOutput, size: tuple[int, int]) -> PanopticResult:
+        """Return the segments of the image; each pixel belongs to one at most."""
+        segment_map, segments_info = panoptic_inference(
+            output.class_logits,
+            output.mask_logits,
+            size,
+            thing_classes=self.things(output),
+            object_mask_threshold=self.settings.object_mask_threshold,
+            overlap_threshold=self.settings.overlap_threshold,
+            input_size=output.input_size,
+            crop=output.crop,
+        )
+        return PanopticResult(segment_map, segments_info)
+
+    def instance(self, output: QueryOutput, size: tuple[int, int]) -> Instances:
+        """Return the instances of thing classes; they may overlap."""
+        return instance_inference(
+            output.class_logits,
+            output.mask_logits,
+            size,
+            top_k=self.settings.top_k,
+            thing_classes=self.things(output),
+            mask_threshold=self.settings.mask_threshold,
+            input_size=output.input_size,
+            crop=output.crop,
+        )
+
+
+def _require_queries(output: QueryOutput) -> None:
+    if output.class_logits is None:
+        raise ValueError('segment: task must be "semantic" for a per-pixel baseline, which has no queries')
+
+
+def _per_pixel_logits(output: QueryOutput, size: tuple[int, int]) -> Tensor:
+    """Bring (K, h, w) class logits to the network input by their stride, crop, resize to the result: (K, H, W)."""
+    stride = -(-output.input_size[0] // output.mask_logits.shape[-2])
+    logits = F.interpolate(output.mask_logits[None].float(), scale_factor=stride, mode="bilinear", align_corners=False)
+    logits = logits[..., : output.crop[0], : output.crop[1]]
+    return F.interpolate(logits, size, mode="bilinear", align_corners=False)[0]
