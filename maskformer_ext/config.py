@@ -12,7 +12,7 @@ class ModelConfig:
 
     architecture: str = "maskformer"  # maskformer | per_pixel_baseline | per_pixel_baseline_plus
     backbone: str = "resnet50"  # "resnet50", "swin_tiny" (as the original's), or any timm name with feature maps
-    backbone_weights: str | None = None  # a .pth or .safetensors file, "timm" (downloads), or "package:efficientnet-lite0"
+    backbone_weights: str | None = None  # .pth or .safetensors file, "timm" (downloads), "package:efficientnet-lite0"
     freeze_batch_norm: bool = False  # keep the statistics and affine parameters of the backbone's batch norms fixed
     pixel_mean: list[float] = field(default_factory=lambda: [123.675, 116.28, 103.53])
     pixel_std: list[float] = field(default_factory=lambda: [58.395, 57.12, 57.375])
@@ -44,7 +44,7 @@ class CriterionConfig:
     no_object_weight: float = 0.1
     alpha: float = 0.25
     gamma: float = 2.0
-    ignore_void: bool = False  # leave void pixels and padding out of cost and loss instead of counting them as negatives
+    ignore_void: bool = False  # leave void and padding out of cost and loss instead of counting them as negatives
 
 
 @dataclass

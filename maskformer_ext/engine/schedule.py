@@ -19,7 +19,7 @@ def learning_rate_factor(iteration: int, max_iters: int, config: ScheduleConfig)
         config: name of the schedule (poly, step or cosine) and its parameters.
 
     Returns:
-        The factor; during the first ``warmup_iters`` iterations it is multiplied with a line from ``warmup_factor`` to 1.
+        The factor; in the first ``warmup_iters`` iterations it is multiplied with a line from ``warmup_factor`` to 1.
 
     Source: poly is (1 - t / max)^power (DeepLab, section 4.1); cosine is (1 + cos(pi t / max)) / 2 (SGDR, equation 5).
     """

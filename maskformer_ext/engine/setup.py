@@ -1,0 +1,230 @@
+"""Everything that a training loop needs, built from a configuration or taken up from a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from maskformer_ext.config import Config
+from maskformer_ext.data.build import build_dataset
+from maskformer_ext.data.types import DatasetInfo
+from maskformer_ext.engine.average import WeightAverage
+from maskformer_ext.engine.optimizer import build_optimizer
+from maskformer_ext.engine.state import (
+    MODEL_FILE,
+    assign_weights,
+    damage,
+    find_checkpoint,
+    load_training_state,
+    read_weights,
+    resolve_checkpoint,
+    save_checkpoint,
+)
+from maskformer_ext.errors import UserError
+from maskformer_ext.modeling.build import build_criterion, build_model
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_PRECISION = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_RUN_FILES = ("checkpoints", "history.jsonl", "metrics.json", "config.yaml", "tensorboard")
+
+
+@dataclass
+class Setup:
+    """The parts of a run.
+
+    Attributes:
+        config: with ``model.num_classes`` filled in.
+        info: the classes of the data set.
+        val_set: the images that are evaluated.
+        model: the network itself.
+        parallel: the same, wrapped for several processes; this one is called in training.
+        average: moving average of the weights, if asked for.
+        iteration: optimiser steps done before this run.
+        seconds: training time spent before this run.
+        bad_steps: steps skipped before this run.
+        untrained: scores before the first step, if asked for.
+    """
+
+    config: Config
+    accelerator: Accelerator
+    info: DatasetInfo
+    val_set: Any
+    model: nn.Module
+    parallel: nn.Module
+    criterion: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: WeightAverage | None = None
+    iteration: int = 0
+    seconds: float = 0.0
+    bad_steps: int = 0
+    untrained: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
+    @property
+    def output_dir(self) -> Path:
+        return Path(self.config.output_dir)
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The weights that are scored and saved: the average where there is one."""
+        return self.average.model if self.average else self.model
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which network and losses run."""
+        dtype = _PRECISION[self.config.train.precision]
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+    def describe(self) -> str:
+        """Say in a few lines what is trained on what."""
+        config, options, processes = self.config, self.config.train, self.accelerator.num_processes
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        lines = [
+            f"{config.model.architecture} with {config.model.backbone}, {parameters / 1e6:.1f} million parameters, "
+            f"on {self.info.name} ({config.data.task}, {self.info.num_classes} classes)",
+            f"{options.max_iters} iterations of {options.batch_size} images, {options.precision}, {self.device.type}, "
+            f"{processes} process{'es' if processes > 1 else ''}, output in {self.output_dir}",
+        ]
+        if self.iteration:
+            lines.append(f"going on after iteration {self.iteration}")
+        return "\n".join(lines)
+
+    def save(self, iteration: int, seconds: float, bad_steps: int) -> None:
+        """Write a checkpoint from the main process, and let the others wait for it."""
+        if self.accelerator.is_main_process:
+            self._save(iteration, seconds, bad_steps)
+        self.accelerator.wait_for_everyone()
+
+    def _save(self, iteration: int, seconds: float, bad_steps: int) -> None:
+        training = {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "weights": self.model.state_dict() if self.average else None,  # model.safetensors holds the average
+            "seconds": seconds,
+            "bad_steps": bad_steps,
+            "untrained": self.untrained,
+        }
+        save_checkpoint(
+            self.output_dir,
+            iteration,
+            model=self.evaluated_model,
+            config=self.config,
+            info=self.info,
+            training=training,
+            keep=self.config.train.keep_checkpoints,
+        )
+
+
+def build_setup(config: Config, accelerator: Accelerator) -> Setup:
+    """Build data sets, model and optimizer, and take up a checkpoint if ``config.resume`` asks for it.
+
+    Raises:
+        UserError: if data, configuration and checkpoint do not fit together.
+    """
+    device = accelerator.device
+    if config.train.precision == "fp16" and device.type == "cpu":
+        raise UserError("train.precision=fp16 needs a GPU: use bf16 or fp32 on the CPU")
+    checkpoint = _checkpoint_to_resume(config) if accelerator.is_main_process else None
+    processes, steps = accelerator.num_processes, config.train.accumulation_steps
+    if config.train.batch_size % (processes * steps):
+        raise UserError(
+            f"train.batch_size must be a multiple of processes x train.accumulation_steps = {processes} x {steps}, "
+            f"got {config.train.batch_size}"
+        )
+    val_set = build_dataset(config.data, "val")
+    info = val_set.info
+    if config.model.num_classes not in (None, info.num_classes):
+        raise UserError(
+            f"model.num_classes is {config.model.num_classes}, but the data set {info.name} has {info.num_classes} "
+            "classes: leave the key out"
+        )
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, num_classes=info.num_classes))
+
+    torch.manual_seed(config.seed)
+    model = build_model(config.model)
+    weights = read_weights(checkpoint / MODEL_FILE)[0] if checkpoint else {}
+    state = load_training_state(checkpoint) if checkpoint else {}
+    if checkpoint:
+        assign_weights(model, weights, checkpoint)
+    model.to(device)
+    if config.train.channels_last:
+        model.to(memory_format=torch.channels_last)
+    average = WeightAverage(model, config.train.ema_decay) if config.train.ema_decay else None
+    if state.get("weights"):  # the file above holds the average
+        assign_weights(model, state["weights"], checkpoint or "")
+    if config.train.compile:
+        model.compile()
+    optimizer = build_optimizer(model, config.optimizer)
+    fp16 = config.train.precision == "fp16"
+    scaler = torch.amp.GradScaler(device.type, init_scale=2.0**16 if fp16 else 1.0)
+    setup = Setup(
+        config=config,
+        accelerator=accelerator,
+        info=info,
+        val_set=val_set,
+        model=model,
+        parallel=accelerator.prepare_model(model),
+        criterion=build_criterion(model, config.criterion).to(device),
+        optimizer=optimizer,
+        scaler=scaler,
+        average=average,
+    )
+    _take_up(setup, state)
+    return setup
+
+
+def _take_up(setup: Setup, state: dict[str, Any]) -> None:
+    """Restore optimizer and counters; in a job of several processes the first one hands its state to the others."""
+    if setup.accelerator.num_processes > 1:
+        from accelerate.utils import broadcast_object_list
+
+        state = broadcast_object_list([state], from_process=0)[0]
+        if setup.average:
+            for value in setup.average.model.state_dict().values():
+                torch.distributed.broadcast(value, src=0)
+    if not state:
+        return
+    try:
+        setup.optimizer.load_state_dict(state["optimizer"])
+        setup.scaler.load_state_dict(state["scaler"])
+        setup.iteration, setup.seconds = state["iteration"], state["seconds"]
+        setup.bad_steps, setup.untrained = state["bad_steps"], state["untrained"]
+    except (KeyError, ValueError) as error:
+        raise UserError(f"the training state of the checkpoint does not fit this configuration: {error}") from error
+
+
+def _checkpoint_to_resume(config: Config) -> Path | None:
+    """Find the checkpoint; a run that starts anew moves the files of an earlier one aside."""
+    output_dir = Path(config.output_dir)
+    if config.resume == "auto":
+        checkpoint = find_checkpoint(output_dir)
+    elif config.resume != "none":
+        checkpoint = resolve_checkpoint(config.resume).parent
+        if problem := damage(checkpoint):
+            raise UserError(f"checkpoint {checkpoint} is damaged: {problem}")
+    else:
+        checkpoint = None
+    if checkpoint is None:
+        _move_aside(output_dir)
+    return checkpoint
+
+
+def _move_aside(output_dir: Path) -> None:
+    existing = [output_dir / name for name in _RUN_FILES if (output_dir / name).exists()]
+    if not (output_dir / "checkpoints").exists():
+        return
+    aside = output_dir / time.strftime("previous-%Y%m%d-%H%M%S")
+    aside.mkdir()
+    for path in existing:
+        path.rename(aside / path.name)
