@@ -1,7 +1,7 @@
 """The embedded data set: real handwritten digits on regions of real textures and photographs, nothing to download.
 
 Things are the ten digits, drawn from the 1,797 scans that scikit-learn ships (UCI "Optical Recognition of Handwritten
-Digits"). Stuff is what lies behind them: brick, grass, gravel and stained tissue of scikit-image, and the two photographs
+Digits"). Stuff is what lies behind them: brick, grass, gravel and stained tissue of scikit-image, and the photographs
 of scikit-learn. Training and validation share neither a scan nor a piece of a picture.
 
 An image is a pure function of (seed, split, index): random numbers are raw PCG64 words, whose stream NumPy guarantees,

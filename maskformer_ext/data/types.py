@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -68,6 +68,7 @@ class Batch:
         sizes: height and width of each image inside the padded input, in pixels.
         original_sizes: height and width of each image as stored, in pixels.
         names: one name an image.
+        skipped: one sentence for each image that could not be read and was replaced or left out.
     """
 
     images: Tensor
@@ -75,6 +76,7 @@ class Batch:
     sizes: list[tuple[int, int]]
     original_sizes: list[tuple[int, int]]
     names: list[str]
+    skipped: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -1,0 +1,160 @@
+"""Data sets and loaders from a configuration."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maskformer_ext.config import Config, DataConfig
+from maskformer_ext.data.camvid import camvid
+from maskformer_ext.data.classes import ClassTable, read_classes_file
+from maskformer_ext.data.digits import DigitsDataset
+from maskformer_ext.data.folders import InstanceFolder, SemanticFolder
+from maskformer_ext.data.nuclei import nuclei
+from maskformer_ext.errors import UserError
+
+_TASKS = {
+    "digits": ("semantic", "instance", "panoptic"),
+    "camvid": ("semantic",),
+    "nuclei": ("semantic", "instance", "panoptic"),
+    "semantic_folder": ("semantic",),
+    "instance_folder": ("semantic", "instance", "panoptic"),
+}
+SPLITS = ("train", "val")
+
+
+def build_dataset(config: DataConfig, split: str) -> Any:
+    """Build a data set of ``Sample`` with ``info``, ``__len__`` and ``__getitem__``, without augmentation.
+
+    Args:
+        config: which one and where it is.
+        split: "train" or "val".
+
+    Raises:
+        UserError: if the name, the task, a folder or a file is not what it must be.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"build_dataset: split must be train or val, got {split!r}")
+    for key, value, allowed in (
+        ("name", config.name, tuple(_TASKS)),
+        ("task", config.task, _TASKS.get(config.name, ())),
+        ("on_error", config.on_error, ("raise", "skip")),
+    ):
+        if value not in allowed:
+            of = f" for {config.name}" if key == "task" else ""
+            raise UserError(f"data.{key} must be {' or '.join(allowed)}{of}, got {value!r}.")
+    if config.name == "digits":
+        length = config.num_train if split == "train" else config.num_val
+        return DigitsDataset(split, task=config.task, length=length, image_size=config.image_size)
+    root, skip = _root(config), config.on_error == "skip"
+    if config.name == "camvid":
+        return camvid(root, split, skip_errors=skip)
+    if config.name == "nuclei":
+        return nuclei(root, split, task=config.task, skip_errors=skip)
+    images, labels = (
+        (config.train_images, config.train_labels) if split == "train" else (config.val_images, config.val_labels)
+    )
+    table = _class_table(config, root)
+    if config.name == "semantic_folder":
+        return SemanticFolder(root / images, root / labels, table, ignore_label=config.ignore_label, skip_errors=skip)
+    return InstanceFolder(root / images, root / labels, table, task=config.task, skip_errors=skip)
+
+
+def build_loader(
+    config: Config,
+    split: str,
+    *,
+    dataset: Any = None,
+    rank: int = 0,
+    world: int = 1,
+    start: int = 0,
+    batch_size: int = 1,
+    pin_memory: bool | None = None,
+) -> Any:
+    """Build the loader of a split.
+
+    "train" yields the micro-batches of the iterations ``start`` to ``train.max_iters``: ``train.accumulation_steps`` of
+    them an iteration, each with this process's share of ``train.batch_size``, augmented. What an iteration holds
+    depends on ``config.seed`` and its number only, so that a run continued at ``start`` sees what it would have seen.
+    "val" yields every ``world``-th image once, resized as ``inference`` says, each time it is iterated.
+
+    Args:
+        config: the whole configuration.
+        split: "train" or "val".
+        dataset: what `build_dataset` gave for this split; None: it is built here.
+        rank: this process.
+        world: number of processes.
+        start: first iteration (train).
+        batch_size: images a batch (val).
+        pin_memory: page-lock the batches; None: if there is a GPU.
+
+    Returns:
+        A ``Loader``: an iterable of ``Batch`` with a length, ``skipped`` and ``close()``.
+
+    Raises:
+        UserError: as `build_dataset`, and if batch or crop sizes do not fit. While iterating: if a file is damaged or
+            does not fit and ``data.on_error`` is "raise".
+    """
+    from maskformer_ext.data.loader import Collate, EvaluationPass, IterationBatches, Loader, TrainStream
+    from maskformer_ext.data.transforms import Augment
+
+    data, train = config.data, config.train
+    dataset = build_dataset(data, split) if dataset is None else dataset
+    skip = data.on_error == "skip"
+    training = split == "train"
+    collate = Collate(
+        pixel_mean=config.model.pixel_mean,
+        pixel_std=config.model.pixel_std,
+        size_divisibility=config.model.size_divisibility,
+        crop_size=data.augmentation.crop_size if training else (),
+        skip_errors=skip,
+        replaced=training,
+    )
+    if training:
+        augment = Augment(data.augmentation, drop_empty_segments=data.drop_empty or data.task == "semantic")
+        items = TrainStream(dataset, augment, seed=config.seed, skip_errors=skip)
+        batches = IterationBatches(
+            batch_size=train.batch_size,
+            accumulation_steps=train.accumulation_steps,
+            rank=rank,
+            world=world,
+            start=start,
+            stop=train.max_iters,
+        )
+    else:
+        items = EvaluationPass(dataset, min_size=config.inference.min_size, max_size=config.inference.max_size)
+        mine = list(range(rank, len(dataset), world))
+        batches = [mine[first : first + batch_size] for first in range(0, len(mine), batch_size)]
+    return Loader(
+        items,
+        batches,
+        collate,
+        num_workers=data.num_workers,
+        pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+        persistent=not training,
+    )
+
+
+def _root(config: DataConfig) -> Path:
+    if config.root:
+        root = Path(config.root).expanduser()
+    elif config.name in ("camvid", "nuclei") and os.environ.get("MASKFORMER_EXT_DATA"):
+        root = Path(os.environ["MASKFORMER_EXT_DATA"]) / config.name
+    else:
+        raise UserError(
+            f"data.root is not set: give the folder of {config.name}"
+            + (" (or of all data sets in MASKFORMER_EXT_DATA)." if config.name in ("camvid", "nuclei") else ".")
+        )
+    if not root.is_dir():
+        raise UserError(f"the folder {root} is missing: set data.root to the folder of {config.name}.")
+    return root
+
+
+def _class_table(config: DataConfig, root: Path) -> ClassTable:
+    if config.classes_file:
+        return read_classes_file(root / Path(config.classes_file).expanduser())
+    named = [root / name for name in ("classes.json", "classes.txt") if (root / name).is_file()]
+    return read_classes_file(named[0] if named else root / "classes.json")
