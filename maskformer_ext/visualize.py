@@ -6,14 +6,18 @@ import colorsys
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from maskformer_ext.data.types import DatasetInfo
+from maskformer_ext.prediction import PanopticResult, SemanticResult
 
 _GOLDEN_ANGLE = 0.61803398875
 _MAX_NAMES = 60
+_ERROR = (235, 64, 52)
 _LEGEND_BACKGROUND, _LEGEND_TEXT = (24, 26, 31), (232, 234, 238)
 
 
@@ -57,6 +61,30 @@ def _instance_color(base: tuple[int, int, int], number: int, *, by_hue: bool) ->
     return tuple(round(255 * channel) for channel in colorsys.hls_to_rgb(hue, lightness, saturation))
 
 
+def segments_of(result: Any) -> tuple[np.ndarray, list[int]]:
+    """Return a result of `segment` as what the functions below draw.
+
+    Args:
+        result: ``SemanticResult``, ``PanopticResult`` or ``Instances`` (where these overlap, the better score shows).
+
+    Returns:
+        (H, W) int64 index of the segment that owns each pixel, -1 = void, and the class id of each segment.
+    """
+    if isinstance(result, SemanticResult):
+        labels, index = np.unique(result.class_map.cpu().numpy(), return_inverse=True)
+        return index.reshape(result.class_map.shape).astype(np.int64), labels.tolist()
+    if isinstance(result, PanopticResult):
+        ids = [info["id"] for info in result.segments_info]
+        table = np.full(max([0, *ids]) + 1, -1, dtype=np.int64)
+        table[ids] = np.arange(len(ids))
+        labels = [info["category_id"] for info in result.segments_info]
+        return table[result.segment_map.cpu().numpy()], labels
+    owners = np.full(result.size, -1, dtype=np.int64)
+    for index in torch.argsort(result.scores, stable=True).tolist():
+        owners[result[index : index + 1].masks[0].cpu().numpy()] = index
+    return owners, result.labels.tolist()
+
+
 def draw_segments(
     image: np.ndarray,
     segment_map: np.ndarray,
@@ -98,6 +126,21 @@ def draw_segments(
     if names:
         _write_names(drawn, owners, labels, info)
     return drawn
+
+
+def draw_errors(image: np.ndarray, class_map: np.ndarray, truth: np.ndarray, ignore_label: int) -> Image.Image:
+    """Show where a class map is wrong: red on a grey image; what is not known in the truth is dark.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        class_map: (H, W) predicted class ids.
+        truth: (H, W) true class ids or ``ignore_label``.
+        ignore_label: value where the truth is not known.
+    """
+    grey = np.repeat(image.mean(2, keepdims=True), 3, axis=2) * 0.55 + 90
+    picture = np.where((class_map != truth)[..., None], 0.25 * grey + 0.75 * np.array(_ERROR), grey)
+    picture = np.where((truth == ignore_label)[..., None], 0.35 * grey, picture)
+    return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
 
 
 def outline(segment_map: np.ndarray, *, thickness: int = 1) -> np.ndarray:

@@ -62,7 +62,8 @@ th { text-align: right; font-weight: 560; color: var(--soft); padding: 8px 12px;
 td { text-align: right; padding: 7px 12px; border-bottom: 1px solid var(--rule); }
 th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: nowrap; }
 td.bar { --tint: color-mix(in srgb, var(--accent) 20%, transparent);
-  background: linear-gradient(to right, var(--tint) var(--part), transparent 0) no-repeat 6px 50% / calc(100% - 12px) 70%; }
+  background: linear-gradient(to right, var(--tint) var(--part), transparent 0) no-repeat 6px 50%;
+  background-size: calc(100% - 12px) 70%; }
 pre { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 14px 16px; overflow-x: auto;
   font: 13px/1.6 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; margin: 12px 0 16px; }
 details { margin-top: 12px; } summary { cursor: pointer; font-weight: 560; }

@@ -1,0 +1,94 @@
+"""Strips of image, truth and prediction for the results page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+
+import numpy as np
+from PIL import Image
+from torch import nn
+
+from maskformer_ext.config import Config
+from maskformer_ext.data.types import DatasetInfo, Sample
+from maskformer_ext.evaluation.run import tasks_of
+from maskformer_ext.inference import segment_tasks
+from maskformer_ext.visualize import draw_errors, draw_segments, segment_colors, segments_of
+
+_SHORT_SIDE, _LONG_SIDE = 384, 640
+_QUALITY = 84
+
+
+def picture_section(model: nn.Module, dataset, config: Config, count: int) -> str:
+    """Return the part of the page that shows predictions.
+
+    Args:
+        model: predicts.
+        dataset: images and truth; its ``info`` gives the classes.
+        config: which tasks, and how to run the model.
+        count: how many images, evenly spaced over the data set.
+    """
+    info: DatasetInfo = dataset.info
+    tasks = [task for task in ("panoptic", "instance", "semantic") if task in tasks_of(config, info)]
+    if "panoptic" in tasks and "instance" in tasks:
+        tasks.remove("instance")  # the same masks, drawn alike
+    columns = ["Image"]
+    for task in tasks:
+        columns += (
+            [f"Truth, {task}", f"Prediction, {task}"] if task != "semantic" or len(tasks) == 1 else [task.title()]
+        )
+    if "semantic" in tasks:
+        columns.append("Semantic errors" if len(tasks) > 1 else "Errors")
+    head = "".join(f"<div>{escape(column)}</div>" for column in columns)
+    picked = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int))
+    strips = "".join(_strip(model, dataset[int(index)], info, config, tasks) for index in picked)
+    return (
+        f'<h2>Predictions on validation images</h2><div class="legend">{_legend(info)}</div>'
+        f'<div class="strip head">{head}</div>{strips}'
+    )
+
+
+def _strip(model: nn.Module, sample: Sample, info: DatasetInfo, config: Config, tasks: list[str]) -> str:
+    image = sample.image.permute(1, 2, 0).cpu().numpy()
+    results = segment_tasks(model, [sample.image], tasks, thing_classes=info.thing_classes, config=config.inference)[0]
+    pictures = [("image", _enlarge(Image.fromarray(image)))]
+    for task in tasks:
+        owners, labels = segments_of(results[task])
+        if task != "semantic" or len(tasks) == 1:
+            truth = sample.segment_map.cpu().numpy()
+            drawn = draw_segments(image, truth, sample.labels.tolist(), info, short_side=_SHORT_SIDE)
+            pictures.append((f"{task} truth", drawn))
+        prediction = draw_segments(image, owners, labels, info, short_side=_SHORT_SIDE)
+        pictures.append((f"{task} prediction", prediction))
+        if task == "semantic":
+            known = sample.label_map(info.ignore_label).cpu().numpy()
+            wrong = draw_errors(image, results[task].class_map.cpu().numpy(), known, info.ignore_label)
+            pictures.append(("semantic errors", _enlarge(wrong)))
+    cells = "".join(f'<img alt="{escape(what)} of {escape(sample.name)}" src="{embed(p)}">' for what, p in pictures)
+    return f'<figure><div class="strip">{cells}</div><figcaption>{escape(sample.name)}</figcaption></figure>'
+
+
+def _enlarge(picture: Image.Image) -> Image.Image:
+    factor = max(1, round(_SHORT_SIDE / min(picture.size)))
+    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC)
+
+
+def embed(picture: Image.Image) -> str:
+    """Return a picture as a ``data:`` URL (WebP, at most 640 pixels on its longer side)."""
+    scale = min(1.0, _LONG_SIDE / max(picture.size))
+    if scale < 1.0:
+        size = (round(picture.width * scale), round(picture.height * scale))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="WEBP", quality=_QUALITY, method=4)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _legend(info: DatasetInfo) -> str:
+    entries = []
+    for label, name in enumerate(info.classes):
+        first, second, third = (tuple(color) for color in segment_colors([label] * 3, info).tolist())
+        stripes = f"linear-gradient(to right, rgb{first} 34%, rgb{second} 34% 67%, rgb{third} 67%)"
+        entries.append(f'<span><i class="swatch" style="background:{stripes}"></i>{escape(name)}</span>')
+    return "".join(entries)
