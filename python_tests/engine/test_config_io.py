@@ -1,0 +1,141 @@
+"""Configurations: composing, overriding, and the sentence that a mistake gets."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from maskformer_ext.config import Config, to_dict
+from maskformer_ext.config_help import describe_keys
+from maskformer_ext.config_io import (
+    available_configs,
+    config_from_dict,
+    find_config,
+    iterate_fields,
+    load_config,
+    save_config,
+)
+from maskformer_ext.errors import UserError
+
+
+@pytest.mark.parametrize("name", available_configs())
+def test_every_packaged_recipe_loads(name):
+    config = load_config(name)
+    assert isinstance(config, Config)
+    assert config.output_dir.startswith("output/")
+
+
+def test_overrides_replace_values_of_the_recipe():
+    config = load_config("digits", ["train.max_iters=7", "optimizer.lr=1e-3", "inference.tasks=[semantic,panoptic]"])
+    assert (config.train.max_iters, config.optimizer.lr) == (7, 1e-3)
+    assert config.inference.tasks == ["semantic", "panoptic"]
+    assert load_config("digits", {"model.num_queries": 3}).model.num_queries == 3
+
+
+def test_null_and_none_clear_an_optional_value():
+    assert load_config("camvid", ["model.backbone_weights=null"]).model.backbone_weights is None
+    assert load_config("camvid", ["model.backbone_weights=none"]).model.backbone_weights is None
+    assert load_config("camvid", ["resume=none"]).resume == "none"
+
+
+def test_a_file_composes_from_bases_in_order(tmp_path):
+    (tmp_path / "small.yaml").write_text("train: {max_iters: 5, batch_size: 2}\n")
+    (tmp_path / "mine.yaml").write_text("base: [camvid, small]\nname: mine\ntrain:\n  batch_size: 4\n")
+    config = load_config(tmp_path / "mine.yaml")
+    assert (config.name, config.data.name, config.train.max_iters, config.train.batch_size) == ("mine", "camvid", 5, 4)
+
+
+def test_a_recipe_in_a_subfolder_is_found_by_its_path(tmp_path, monkeypatch):
+    (tmp_path / "ade20k-150").mkdir()
+    (tmp_path / "ade20k-150" / "r50.yaml").write_text("name: ade\n")
+    monkeypatch.setattr("maskformer_ext.config_io.CONFIG_DIR", tmp_path)
+    assert available_configs() == ["ade20k-150/r50"]
+    assert load_config("ade20k-150/r50").name == "ade"
+    with pytest.raises(UserError, match="did you mean 'ade20k-150/r50'"):
+        load_config("ade20k-150/r5")
+
+
+def test_a_base_that_leads_back_to_itself_is_an_error(tmp_path):
+    (tmp_path / "a.yaml").write_text("base: b\n")
+    (tmp_path / "b.yaml").write_text("base: a\n")
+    with pytest.raises(UserError, match="leads back to the file itself"):
+        load_config(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("max_iters=5", r"unknown key 'max_iters': did you mean 'train.max_iters' \(int\)\?"),
+        ("train.max_iter=5", r"unknown key 'train.max_iter': did you mean 'train.max_iters' \(int\)\?"),
+        ("optimiser.lr=1", r"unknown key 'optimiser.lr': did you mean 'optimizer.lr' \(float\)\?"),
+        ("modle.num_querys=5", r"did you mean 'model.num_queries' \(int\)\?"),
+        ("data.augmentation.crop=[1,2]", r"did you mean 'data.augmentation.crop_size' \(list of int\)\?"),
+        ("train.max_iters=many", "train.max_iters must be int, got 'many'"),
+        ("train.max_iters=1.5", "train.max_iters must be int, got 1.5"),
+        ("train.compile=perhaps", "train.compile must be bool, got 'perhaps'"),
+        ("name=null", "name must be str, got None"),
+        ("inference.tasks=semantic", "inference.tasks must be list of str, got 'semantic'"),
+        ("optimizer.betas=[a,b]", "optimizer.betas must be list of float"),
+        ("optimizer.betas=[0.9]", "optimizer.betas must have 2 values"),
+        ("train=5", "'train' is a section"),
+        ("train", "is not of the form key=value"),
+        ("--train.max_iters=5", "is not of the form key=value"),
+        ("train.max_iters=[5", "is not a valid value"),
+        ("train.precision=bf61", r"must be one of fp32, bf16, fp16, got 'bf61' \(did you mean bf16\?\)"),
+        ("data.task=panoptics", "data.task must be one of semantic, instance, panoptic"),
+        ("inference.tasks=[semantik]", "inference.tasks must be one of semantic, instance, panoptic"),
+        ("schedule.name=linear", "schedule.name must be one of poly, step, cosine"),
+        ("train.batch_size=0", "train.batch_size must be at least 1, got 0"),
+        ("optimizer.lr=nan", "optimizer.lr must be at least 0, got nan"),
+        ("train.ema_decay=1", r"train.ema_decay must be in \[0, 1\)"),
+    ],
+)
+def test_a_mistake_is_one_sentence_that_names_key_type_or_choices(override, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load_config("digits", [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mistake_in_a_file_names_the_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: digits\ntrain:\n  max_iter: 3\n")
+    with pytest.raises(UserError, match=r"mine.yaml: unknown key 'train.max_iter': did you mean 'train.max_iters'"):
+        load_config(path)
+    path.write_text("train: [1\n")
+    with pytest.raises(UserError, match=r"mine.yaml: is not valid YAML"):
+        load_config(path)
+    path.write_text("- 1\n")
+    with pytest.raises(UserError, match=r"mine.yaml: must hold 'key: value' pairs"):
+        load_config(path)
+
+
+def test_an_unknown_configuration_names_the_nearest_or_all():
+    with pytest.raises(UserError, match="did you mean 'digits'"):
+        load_config("digts")
+    with pytest.raises(UserError, match=r"available are .*camvid.*nuclei"):
+        load_config("zzzzzz")
+    with pytest.raises(UserError, match=r"configuration file 'there/is/none.yaml' does not exist"):
+        load_config("there/is/none.yaml")
+
+
+def test_a_saved_configuration_reads_back_equal(tmp_path):
+    config = load_config("nuclei", ["optimizer.eps=1e-12", "data.root=some folder", "name='yes'"])
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+    assert load_config(tmp_path) == config  # the output folder of a run stands for its configuration
+    assert config_from_dict(to_dict(config), "test") == config
+    assert find_config(tmp_path) == tmp_path / "config.yaml"
+
+
+def test_help_lists_every_key_without_importing_torch():
+    text = describe_keys()
+    assert all(f"{key}=" in text for key, _ in iterate_fields())
+    assert "images an optimiser step" in text
+    code = "import sys, maskformer_ext.train as t; t.main(['--help']); sys.exit('torch' in sys.modules)"
+    started = time.monotonic()
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "config=NAME_OR_FILE" in result.stdout and "digits" in result.stdout
+    assert time.monotonic() - started < 20
