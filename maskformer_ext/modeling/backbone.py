@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import timm
 from torch import Tensor, nn
 
-from maskformer_ext.checkpoints.backbone_weights import load_backbone_weights
+from maskformer_ext.checkpoints.backbone_weights import load_original_backbone, load_timm_backbone
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
+from maskformer_ext.modeling import resnet, swin
 from maskformer_ext.modeling.layers import FrozenBatchNorm2d
 
 _STRIDES = (4, 8, 16, 32)
@@ -27,15 +30,15 @@ class TimmBackbone(nn.Module):
             net = timm.create_model(name, pretrained=False, features_only=True, **_options(name, drop_path))
         except (RuntimeError, AttributeError, AssertionError, TypeError) as error:
             raise UserError(
-                f"model.backbone must be resnet50/101/101c, swin_tiny/small/base/large, or a timm model with feature maps, "
-                f"got {name!r}: {error}"
+                f"model.backbone must be resnet50/101/101c, swin_tiny/small/base/large, or a timm model with feature "
+                f"maps, got {name!r}: {error}"
             ) from error
         reductions = net.feature_info.reduction()
         self._levels = [level for level, stride in enumerate(reductions) if stride in _STRIDES]
         self.strides = tuple(reductions[level] for level in self._levels)
         if self.strides[:1] != (4,) or len(set(self.strides)) != len(self.strides):
             raise UserError(
-                f"model.backbone must have one feature map at each of the strides 4, 8, 16, 32; {name!r} has {reductions}"
+                f"model.backbone must have one feature map at each stride (4, 8, 16, 32), {name!r} has {reductions}"
             )
         self.channels = tuple(net.feature_info.channels()[level] for level in self._levels)
         self._channels_last = str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC")
@@ -72,11 +75,22 @@ def _frozen(norm: nn.Module) -> nn.Module:
     return frozen
 
 
+_ORIGINAL: dict[str, Callable[[ModelConfig], nn.Module]] = {
+    "resnet50": lambda config: resnet.resnet50(),
+    "resnet101": lambda config: resnet.resnet101(),
+    "resnet101c": lambda config: resnet.resnet101c(),
+    "swin_tiny": lambda config: swin.swin_tiny(config.drop_path),
+    "swin_small": lambda config: swin.swin_small(config.drop_path),
+    "swin_base": lambda config: swin.swin_base(config.drop_path),
+    "swin_large": lambda config: swin.swin_large(config.drop_path),
+}
+
+
 def build_backbone(config: ModelConfig) -> nn.Module:
     """Create the backbone that ``config.backbone`` names and give it ``config.backbone_weights``.
 
-    Names of the original's backbones (``resnet50``, ``swin_tiny`` and their siblings) follow its numerics exactly; every other
-    name is timm's (``timm:resnet50`` asks for timm's where both have the name).
+    Names of the original's backbones (``resnet50``, ``swin_tiny`` and their siblings) follow its numerics exactly;
+    every other name is timm's (``timm:resnet50`` asks for timm's where both know the name).
 
     Returns:
         A module with ``channels``, ``strides`` and ``forward(images) -> list of features, finest first``.
@@ -84,8 +98,14 @@ def build_backbone(config: ModelConfig) -> nn.Module:
     Raises:
         UserError: if the backbone is unknown, has no usable feature maps, or the weights do not fit.
     """
+    source = config.backbone_weights
+    if config.backbone in _ORIGINAL:
+        backbone = _ORIGINAL[config.backbone](config)
+        if source:
+            load_original_backbone(backbone, config.backbone, source)
+        return backbone
     name = config.backbone.removeprefix("timm:")
-    backbone = TimmBackbone(name, drop_path=config.drop_path)
-    if config.backbone_weights:
-        load_backbone_weights(backbone.net, name, config.backbone_weights)
-    return freeze_batch_norm(backbone) if config.freeze_batch_norm else backbone
+    timm_backbone = TimmBackbone(name, drop_path=config.drop_path)
+    if source:
+        load_timm_backbone(timm_backbone.net, name, source)
+    return freeze_batch_norm(timm_backbone) if config.freeze_batch_norm else timm_backbone

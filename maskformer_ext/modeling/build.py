@@ -40,10 +40,10 @@ def build_model(
 
         config = load_config(config)
     model_config = config.model if isinstance(config, Config) else config
-    known = {field.name for field in fields(ModelConfig)}
-    unknown = sorted(set(overrides) - known)
-    if unknown:
-        raise UserError(f"build_model: unknown model setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    settings = [field.name for field in fields(ModelConfig)]
+    for name in overrides:
+        if name not in settings:
+            raise UserError(f"build_model: unknown model setting {name!r}; known are {', '.join(settings)}")
     model_config = replace(model_config, **overrides)
     if model_config.num_classes is None and isinstance(config, Config):
         model_config = replace(model_config, num_classes=_num_classes(config))

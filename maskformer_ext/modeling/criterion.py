@@ -16,9 +16,8 @@ from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 class MaskFormerCriterion(nn.Module):
     """Match every decoder layer's queries with the segments, then sum class, focal and dice losses.
 
-    Everything works on the list of real segments (``targets.pairs()``), for all layers at once: mask logits are formed for
-    the matched queries only, so memory follows the number of segments in the batch and not B x T. No value is read on the
-    host.
+    Everything works on the list of real segments (``targets.pairs()``), for all layers at once: mask logits are formed
+    for the matched queries only, so memory follows the number of segments in the batch and not B x T.
 
     Source: MaskFormer (arXiv 2107.06278), equations 1 and 2; weights from section 4 and the appendix.
     """
@@ -69,12 +68,12 @@ class MaskFormerCriterion(nn.Module):
         Args:
             out: the predictions of L supervised layers, the last one last.
             targets: the segments of the B images, of any size; mask logits are resized to it.
-            num_masks: what the mask losses are divided by, a scalar already averaged over processes; by default the number of
-                segments in this batch, at least 1.
+            num_masks: what the mask losses are divided by, a scalar already averaged over processes; by default the
+                number of segments in this batch, at least 1.
 
         Returns:
-            The weighted total; the unweighted ``loss_ce``, ``loss_mask``, ``loss_dice`` of the last layer and, with the suffix
-            ``_0`` and so on, of the earlier ones; ``nonfinite_queries`` and ``invalid_targets``, counts as 0-d int64 tensors.
+            The weighted total; the unweighted ``loss_ce``, ``loss_mask``, ``loss_dice`` of the last layer and, with the
+            suffix ``_0`` and so on, of the earlier ones; the counts ``nonfinite_queries`` and ``invalid_targets``.
         """
         image, segment = targets.pairs()
         if num_masks is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 class FrozenBatchNorm2d(nn.Module):
     """Apply a batch norm whose statistics and affine parameters never change.
 
-    All four tensors are buffers, so no optimizer sees them. The normalisation is one multiply-add with a constant: unlike
-    ``F.batch_norm`` it keeps no copy of its input for backward.
+    All four tensors are buffers, so no optimizer sees them. The normalisation is one multiply-add with a constant:
+    unlike ``F.batch_norm`` it keeps no copy of its input for backward.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5, activation: nn.Module | None = None) -> None:
@@ -79,7 +80,7 @@ class MLP(nn.Module):
     def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, num_layers: int) -> None:
         super().__init__()
         dims = [in_dim] + [hidden_dim] * (num_layers - 1) + [out_dim]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(dims[:-1], dims[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(dims))
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
@@ -93,7 +94,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 def init_unit_gain(module: nn.Conv2d) -> None:
-    """Draw a convolution uniformly with variance 1 / fan_in and zero its bias, as the original does in its pixel decoder."""
+    """Draw a convolution uniformly with variance 1 / fan_in and zero its bias."""
     nn.init.kaiming_uniform_(module.weight, a=1)
     if module.bias is not None:
         nn.init.zeros_(module.bias)

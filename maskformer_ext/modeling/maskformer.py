@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.modeling.layers import MLP
 from maskformer_ext.modeling.pixel_level import PixelLevelModule
+from maskformer_ext.ops.mask_dot import mask_dot
 
 MASK_EMBED_LAYERS = 3
 
@@ -30,10 +30,7 @@ class MaskFormerOutput:
 
     def mask_logits(self, layer: int = -1) -> Tensor:
         """Form the mask logits of one layer, (B, Q, h, w)."""
-        features = self.mask_features
-        return torch.bmm(self.mask_embed[layer].to(features.dtype), features.flatten(2)).unflatten(
-            2, features.shape[-2:]
-        )
+        return mask_dot(self.mask_embed[layer], self.mask_features)
 
 
 class MaskFormer(PixelLevelModule):

@@ -26,7 +26,7 @@ class HungarianMatcher(nn.Module):
         gamma: float = 2.0,
         ignore_void: bool = False,
     ) -> None:
-        """Create the matcher; the arguments are those of ``matching_cost`` (``mask_weight`` is its ``focal_weight``)."""
+        """Create the matcher with the arguments of ``matching_cost`` (its ``focal_weight`` is ``mask_weight``)."""
         super().__init__()
         self.options = {
             "class_weight": class_weight,

@@ -114,7 +114,7 @@ def _backward_by_image(
 
 
 def _product_like(layout: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Return ``a @ b`` in the memory order of ``layout``, so that channels-last features get channels-last gradients."""
+    """Return ``a @ b`` in the memory order of ``layout``: channels-last features get channels-last gradients."""
     return a @ b if layout.is_contiguous() else (b.mT @ a.mT).mT
 
 

@@ -12,6 +12,7 @@ from maskformer_ext.config import ModelConfig
 from maskformer_ext.modeling.layers import MLP, init_he_fan_out
 from maskformer_ext.modeling.maskformer import MASK_EMBED_LAYERS
 from maskformer_ext.modeling.pixel_level import PixelLevelModule
+from maskformer_ext.ops.mask_dot import mask_dot
 from maskformer_ext.ops.targets import SegmentTargets
 
 _IGNORE = -100
@@ -58,7 +59,7 @@ class PerPixelBaselinePlus(PixelLevelModule):
         queries = self.transformer_decoder(memory)
         if not (self.training and self.config.deep_supervision):
             queries = queries[-1:]
-        logits = torch.einsum("lbkc,bchw->lbkhw", self.mask_head(queries), mask_features)
+        logits = mask_dot(self.mask_head(queries), mask_features)
         *aux, last = logits.unbind(0)
         return PerPixelOutput(last, aux)
 
@@ -84,7 +85,8 @@ class PerPixelCriterion(nn.Module):
             num_masks: not used by this loss.
 
         Returns:
-            The sum over layers, ``{"loss_sem_seg", "loss_sem_seg_0", ...}``, and ``{"nonfinite_queries", "invalid_targets"}``.
+            The sum over layers; ``loss_sem_seg``, ``loss_sem_seg_0`` and so on; the counts ``nonfinite_queries`` and
+            ``invalid_targets``.
 
         Raises:
             TypeError: if the targets are overlapping masks, which have no label map.
@@ -114,7 +116,7 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _label_map(targets: SegmentTargets, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Return the (B, H, W) class ids, void and invalid ones ignored, and the number of segments with an invalid label."""
+    """Return the (B, H, W) class ids, void and invalid ones ignored, and how many segments have an invalid label."""
     image_index, segment_index = targets.pairs()
     real = targets.labels[image_index, segment_index]
     invalid = ((image_index >= 0) & ((real < 0) | (real >= num_classes))).sum()

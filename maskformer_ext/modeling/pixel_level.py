@@ -86,7 +86,7 @@ def _check(config: ModelConfig) -> None:
         raise UserError(f"model.pixel_decoder must be fpn or transformer_encoder, got {config.pixel_decoder!r}")
     if config.hidden_dim % 4 or config.hidden_dim % config.num_heads:
         raise UserError(
-            f"model.hidden_dim must be a multiple of 4 and of model.num_heads = {config.num_heads}, got {config.hidden_dim}"
+            f"model.hidden_dim must be a multiple of 4 and of num_heads = {config.num_heads}, got {config.hidden_dim}"
         )
     for name in ("num_classes", "num_queries", "decoder_layers", "pixel_decoder_dim", "mask_dim", "feedforward_dim"):
         if getattr(config, name) < 1:

@@ -1,0 +1,79 @@
+"""Weights under the names of the original implementation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from maskformer_ext.errors import UserError
+
+_HEAD = "sem_seg_head."
+_PIXEL_DECODER = _HEAD + "pixel_decoder."
+_PREDICTOR = _HEAD + "predictor."
+
+# Names here -> names of the original; every rule that fits the start of a name is applied, in this order.
+_RULES = [
+    (r"backbone\.norms\.(\d)\.", r"backbone.norm\1."),
+    (r"pixel_decoder\.fpn\.", r"pixel_decoder."),
+    (r"pixel_decoder\.encoder\.", r"pixel_decoder.transformer.encoder."),
+    (r"pixel_decoder\.adapters\.(\d)", lambda match: f"pixel_decoder.adapter_{int(match[1]) + 1}"),
+    (r"pixel_decoder\.layers\.(\d)", lambda match: f"pixel_decoder.layer_{int(match[1]) + 1}"),
+    (r"pixel_decoder\.", _PIXEL_DECODER),
+    (r"transformer_decoder\.(layers|norm)\.", _PREDICTOR + r"transformer.decoder.\1."),
+    (r"transformer_decoder\.", _PREDICTOR),
+    (r"class_head\.", _PREDICTOR + "class_embed."),
+    (r"mask_head\.", _PREDICTOR + "mask_embed."),
+    (r"classifier\.", _PREDICTOR),
+]
+_COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in _RULES]
+# What a state dict may hold beyond the weights: both follow from the configuration.
+_DERIVED = re.compile(r"criterion\.|.*\.relative_position_index$")
+
+
+def original_name(name: str) -> str:
+    """Return what the original calls the parameter or buffer that is called ``name`` here."""
+    for pattern, replacement in _COMPILED:
+        match = pattern.match(name)
+        if match:
+            name = (replacement(match) if callable(replacement) else match.expand(replacement)) + name[match.end() :]
+    if name.startswith(_HEAD):
+        name = name.replace(".cross_attn.", ".multihead_attn.").replace(".feed_forward.", ".")
+    return name
+
+
+def load_original(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+    """Load weights of the original implementation.
+
+    ``criterion.*`` and ``relative_position_index`` may be there or not. Names of its first version, which lacked
+    ``pixel_decoder.``, are understood as well.
+
+    Args:
+        model: a model of the same configuration.
+        state_dict: tensors under the original's names.
+
+    Raises:
+        UserError: if a weight is missing, left over, or of another shape; nothing has been changed then.
+    """
+    given = {name: value for name, value in _with_pixel_decoder(state_dict).items() if not _DERIVED.match(name)}
+    loaded = {}
+    for name, target in model.state_dict().items():
+        theirs = original_name(name)
+        value = given.pop(theirs, None)
+        if value is None:
+            raise UserError(f"checkpoint: {theirs} is missing; it is {tuple(target.shape)} in this model")
+        if value.shape != target.shape:
+            raise UserError(f"checkpoint: {theirs} must be {tuple(target.shape)}, got {tuple(value.shape)}")
+        loaded[name] = value
+    if given:
+        raise UserError(f"checkpoint: {next(iter(given))} has no place in this model ({len(given)} such weights)")
+    model.load_state_dict(loaded)
+
+
+def _with_pixel_decoder(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring the first version's names to the second's; told apart by names, since version metadata is often lost."""
+    if any(name.startswith(_PIXEL_DECODER) for name in state_dict):
+        return dict(state_dict)
+    old = re.compile(re.escape(_HEAD) + r"(?!predictor\.)")
+    return {old.sub(_PIXEL_DECODER, name): value for name, value in state_dict.items()}
