@@ -2,8 +2,8 @@
 
 transformers supervises the input of the decoder too: it takes the predictions from the hidden states, and the first of
 those is the decoder's input, all zeros. The peer `transformers` here leaves that one out, so that both supervise the
-same six layers; `transformers, as installed` keeps it. Its hidden states lack the shared final normalisation, which changes
-nothing at initialisation (every layer ends in a normalisation whose gain is 1 and offset 0, as the final one's are).
+same six layers; `transformers, as installed` keeps it. Its hidden states lack the shared final normalisation, which
+changes nothing at initialisation: every layer ends in a normalisation of gain 1 and offset 0, as the final one's are.
 """
 
 from __future__ import annotations
@@ -141,6 +141,7 @@ def build(
         tolerance=1e-4,
         inputs={"images": pixels, "segment_map": segment_map},
         error=error,
+        kernels=("matched_mask_loss", "matching_cost", "linear_sum_assignment"),
         notes=(
             "forward and backward, gradients included, without the optimiser's step, which is the same for both",
             "dropout and drop path 0; query embeddings drawn from N(0, 1)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ class Case:
         inputs: tensors whose shapes and dtypes are recorded.
         error: (ours' result, peer's result) -> error; by default the relative error of all outputs.
         notes: facts a reader of the figure must know, one sentence each.
+        kernels: native ops that our call is to run on, by the beginning of their names; by default `op`.
     """
 
     op: str
@@ -46,7 +47,8 @@ class Case:
     tolerance: float
     inputs: dict[str, Tensor]
     error: Callable[[Any, Any], float] = relative_error
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    kernels: tuple[str, ...] = ()
 
     def errors(self) -> dict[str, float]:
         """Run everything once and return the error against each peer; raise where results do not agree."""

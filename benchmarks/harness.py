@@ -18,6 +18,7 @@ import torch
 from benchmarks import isolated
 from benchmarks.case import Case, describe, synchronize
 from benchmarks.memory import is_steady_state, page_faults
+from maskformer_ext.ops import _library
 
 _PACKAGES = ("torch", "torchvision", "transformers", "scipy", "lapx", "numpy", "maskformer-ext")
 _SETTLED = 0.05  # warm-up ends when two medians in a row differ by less
@@ -131,17 +132,16 @@ def _describe(case: Case, parameters: dict[str, Any], errors: dict[str, float]) 
         "parameters": parameters,
         "inputs": describe(case.inputs),
         "notes": list(case.notes),
-        "implementation": implementation(parameters["device"]),
+        "implementation": implementation(case.kernels or (case.op,), parameters["device"]),
         "errors": errors,
         **machine(parameters["device"]),
     }
 
 
-def implementation(device: str) -> str:
-    """Say whether our calls run on the native kernels or on the PyTorch references."""
-    from maskformer_ext.ops import _library
-
-    missing = _library.CUDA_ERROR if device == "cuda" else _library.CPU_ERROR
+def implementation(kernels: tuple[str, ...], device: str) -> str:
+    """Say whether ops, given by the beginning of their names, run on native kernels or on the PyTorch references."""
+    registered = torch._C._dispatch_get_registrations_for_dispatch_key({"cpu": "CPU", "cuda": "CUDA"}[device])
+    missing = [name for name in kernels if not any(op.startswith(f"{_library.NAMESPACE}::{name}") for op in registered)]
     return "reference" if _library.REFERENCE or missing else "native"
 
 
