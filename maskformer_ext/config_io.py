@@ -88,6 +88,18 @@ def load_config(name: str | Path = "digits", overrides: Iterable[str] | Mapping[
     return _finish(config)
 
 
+def override_config(config: Config, overrides: Iterable[str] | Mapping[str, Any]) -> Config:
+    """Return a configuration with some values replaced; arguments and errors as those of `load_config`."""
+    from omegaconf import OmegaConf
+
+    merged = OmegaConf.structured(config)
+    for key, value in _override_items(overrides):
+        values = OmegaConf.create()
+        OmegaConf.update(values, key, value, force_add=True)
+        merged = _merge(merged, values, "")
+    return _finish(merged)
+
+
 def config_from_dict(values: Mapping[str, Any], source: str) -> Config:
     """Return the configuration that plain containers describe, as ``to_dict`` wrote them.
 

@@ -17,6 +17,7 @@ from maskformer_ext.prediction import PanopticResult, SemanticResult
 
 _GOLDEN_ANGLE = 0.61803398875
 _MAX_NAMES = 60
+_SATURATION = 0.25
 _ERROR = (235, 64, 52)
 _LEGEND_BACKGROUND, _LEGEND_TEXT = (24, 26, 31), (232, 234, 238)
 
@@ -93,6 +94,7 @@ def draw_segments(
     *,
     opacity: float = 0.5,
     names: bool = True,
+    name_size: float = 0.038,
     short_side: int = 0,
 ) -> Image.Image:
     """Lay the segments over an image, with outlines and class names.
@@ -104,6 +106,7 @@ def draw_segments(
         info: names and colours of the classes.
         opacity: of the colours, 0..1.
         names: write class names on the segments that have room.
+        name_size: height of the names relative to the shorter side (11 to 28 pixels).
         short_side: enlarge small images by a whole factor so that the shorter side has about this many pixels.
 
     Returns:
@@ -119,12 +122,16 @@ def draw_segments(
     colors = segment_colors(labels, info)
     table = np.concatenate([colors, np.zeros((1, 3), dtype=np.uint8)]).astype(np.float32)  # -1 reads the last row
     strength = np.where(owners >= 0, np.float32(opacity), np.float32(0))[..., None]
-    picture = base * (1 - strength) + table[owners] * strength
+    grey = base.mean(2, keepdims=True, dtype=np.float32)
+    muted = np.where(
+        strength > 0, grey + _SATURATION * (base - grey), base
+    )  # so that the colours are those of the legend
+    picture = muted * (1 - strength) + table[owners] * strength
     edge = outline(owners, thickness=max(1, round(min(owners.shape) / 500)))
     picture[edge] = 0.65 * (0.55 * table[owners[edge]] + 0.45 * 255) + 0.35 * picture[edge]
     drawn = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
     if names:
-        _write_names(drawn, owners, labels, info)
+        _write_names(drawn, owners, labels, info, name_size)
     return drawn
 
 
@@ -160,11 +167,13 @@ def outline(segment_map: np.ndarray, *, thickness: int = 1) -> np.ndarray:
     return edge & (segment_map >= 0)
 
 
-def _write_names(picture: Image.Image, owners: np.ndarray, labels: Sequence[int], info: DatasetInfo) -> None:
+def _write_names(
+    picture: Image.Image, owners: np.ndarray, labels: Sequence[int], info: DatasetInfo, name_size: float
+) -> None:
     """Write names at the middle of the largest segments, as long as they fit and do not touch each other."""
     areas = np.bincount(owners[owners >= 0], minlength=len(labels))
     draw = ImageDraw.Draw(picture)
-    font = load_font(min(28, max(11, round(min(owners.shape) / 26))))
+    font = load_font(min(28, max(11, round(min(owners.shape) * name_size))))
     taken: list[tuple[float, float, float, float]] = []
     for index in np.argsort(-areas, kind="stable")[:_MAX_NAMES]:
         name = info.classes[int(labels[index])]

@@ -23,6 +23,7 @@ from maskformer_ext.engine.progress import format_seconds, read_history
 from maskformer_ext.engine.report_pictures import picture_section
 from maskformer_ext.engine.report_style import STYLE
 
+RESULTS_FILE = "results.html"
 _HEADLINES = ("mIoU", "pACC", "PQ", "SQ", "RQ", "AP", "AP50")
 _EXPLAINED = {
     "mIoU": "mean intersection over union",
@@ -34,6 +35,7 @@ _EXPLAINED = {
     "AP50": "average precision at IoU 0.5",
 }
 _MAX_CLASS_CARDS = 2
+_TELLING_BASELINE = 0.05
 _COLUMNS = ("IoU", "ACC", "PQ", "SQ", "RQ", "AP", "AP50")
 
 
@@ -46,7 +48,7 @@ def write_report(
     metrics: Mapping[str, Any],
     num_pictures: int = 8,
 ) -> Path:
-    """Write ``report.html`` into the output folder of a run.
+    """Write ``results.html`` into the output folder of a run.
 
     Args:
         output_dir: holds ``history.jsonl``, where there is one; the page is written here.
@@ -78,7 +80,7 @@ def write_report(
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
         f"<body><main>{''.join(sections)}{_footer()}</main></body></html>\n"
     )
-    path = folder / "report.html"
+    path = folder / RESULTS_FILE
     temporary = path.with_suffix(".html.tmp")
     temporary.write_text(page, encoding="utf-8")
     os.replace(temporary, path)
@@ -117,7 +119,7 @@ def _scores(metrics: Mapping[str, Any], info: DatasetInfo) -> str:
     notes = [
         f"Calling every pixel of every image {key.removeprefix('baseline_all_')} scores PQ {value:.3f}."
         for key, value in metrics.items()
-        if key.startswith("baseline_all_")
+        if key.startswith("baseline_all_") and value >= _TELLING_BASELINE
     ]
     note = f'<p class="note" style="margin-top:14px">{escape(" ".join(notes))}</p>' if notes else ""
     return f'<div class="scores">{"".join(cards)}</div>{note}'

@@ -17,6 +17,7 @@ from maskformer_ext.inference import segment_tasks
 from maskformer_ext.visualize import draw_errors, draw_segments, segment_colors, segments_of
 
 _SHORT_SIDE, _LONG_SIDE = 384, 640
+_NAME_SIZE = 0.06  # the page shows the pictures smaller than they are
 _QUALITY = 84
 
 
@@ -57,9 +58,11 @@ def _strip(model: nn.Module, sample: Sample, info: DatasetInfo, config: Config, 
         owners, labels = segments_of(results[task])
         if task != "semantic" or len(tasks) == 1:
             truth = sample.segment_map.cpu().numpy()
-            drawn = draw_segments(image, truth, sample.labels.tolist(), info, short_side=_SHORT_SIDE)
+            drawn = draw_segments(
+                image, truth, sample.labels.tolist(), info, short_side=_SHORT_SIDE, name_size=_NAME_SIZE
+            )
             pictures.append((f"{task} truth", drawn))
-        prediction = draw_segments(image, owners, labels, info, short_side=_SHORT_SIDE)
+        prediction = draw_segments(image, owners, labels, info, short_side=_SHORT_SIDE, name_size=_NAME_SIZE)
         pictures.append((f"{task} prediction", prediction))
         if task == "semantic":
             known = sample.label_map(info.ignore_label).cpu().numpy()

@@ -27,13 +27,14 @@ p { margin: 0 0 16px; max-width: 72ch; }
 .note { font-size: 14px; }
 .facts { display: flex; flex-wrap: wrap; gap: 4px 22px; font-size: 14px; margin-top: 10px; }
 .facts b { color: var(--ink); font-weight: 560; }
-.scores { display: grid; grid-template-columns: repeat(auto-fit, minmax(168px, 1fr)); gap: 14px; margin: 30px 0 0; }
-.score { background: var(--card); border: 1px solid var(--rule); border-radius: 12px; padding: 16px 18px 14px; }
+.scores { display: grid; grid-template-columns: repeat(auto-fit, minmax(136px, 1fr)); gap: 12px; margin: 30px 0 0; }
+.score { background: var(--card); border: 1px solid var(--rule); border-radius: 12px; padding: 14px 16px 12px; }
 .score .name { font-size: 13px; color: var(--soft); }
-.score .value { font-size: 34px; line-height: 1.2; letter-spacing: -0.02em; font-weight: 620; }
+.score .value { font-size: 30px; line-height: 1.2; letter-spacing: -0.02em; font-weight: 620; }
 .score .before { font-size: 13px; color: var(--soft); }
 .value, .before, td, .keys b { font-variant-numeric: tabular-nums; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(340px, 1fr)); gap: 14px; margin-top: 16px; }
+.charts { display: grid; gap: 14px; margin-top: 16px;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); }
 .card { background: var(--card); border: 1px solid var(--rule); border-radius: 12px; padding: 16px 18px; }
 .card h3 { font-size: 14px; font-weight: 580; margin: 0 0 8px; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }

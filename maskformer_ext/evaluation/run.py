@@ -52,7 +52,8 @@ def evaluate(
         ``SQ``, ``RQ``, the same with ``_things`` and ``_stuff``, ``PQ_<class>`` where there are at most 20 classes, and
         ``baseline_all_<stuff class>``, the PQ of calling every image one segment of that class, for the class where
         this scores best. Instance: ``AP``, ``AP50``, ``AP75``. ``per_class`` is a dict from class name to its scores,
-        None where the class does not occur; ``images`` and ``seconds`` say how much was done.
+        None where the class does not occur; ``images``, ``seconds`` and ``skipped`` (damaged images, with
+        ``data.on_error=skip``) say how much was done.
 
     Raises:
         UserError: if the data set is empty or has other classes than the model, or a task does not suit them.
@@ -72,9 +73,14 @@ def evaluate(
     indices = range(rank, total, world)
     waiting: list[tuple[int, Sample]] = []
     for done, index in enumerate(indices, start=1):
-        waiting.append((index, dataset[index]))
+        try:
+            waiting.append((index, dataset[index]))
+        except UserError:
+            if config.data.on_error != "skip":
+                raise
+            scorers.skipped += 1
         pixels = sum(sample.image.shape[-2] * sample.image.shape[-1] for _, sample in waiting)
-        if pixels >= _BATCH_PIXELS or done == len(indices):
+        if waiting and (pixels >= _BATCH_PIXELS or done == len(indices)):
             scorers.update(model, waiting)
             waiting = []
         if progress is not None:
@@ -82,7 +88,12 @@ def evaluate(
     if world > 1:
         scorers.reduce(rank, world)
     metrics = scorers.compute()
-    return {**metrics, "images": total, "seconds": round(time.perf_counter() - started, 3)}
+    if scorers.skipped == total:
+        raise UserError(f"evaluate: none of the {total} images of {info.name} can be read")
+    if scorers.skipped:
+        metrics["skipped"] = scorers.skipped
+    seconds = round(time.perf_counter() - started, 3)
+    return {**metrics, "images": total - scorers.skipped, "seconds": seconds}
 
 
 def tasks_of(config: Config, info: DatasetInfo) -> list[str]:
@@ -118,6 +129,7 @@ class Scorers:
     def __init__(self, tasks: list[str], info: DatasetInfo, config: Config) -> None:
         self.tasks, self.info, self.config = tasks, info, config
         classes, things = info.num_classes, info.thing_classes
+        self.skipped = 0
         self.parts: dict[str, Any] = {}
         if "semantic" in tasks:
             self.parts["semantic"] = SemanticEvaluator(classes, info.ignore_label)
@@ -157,9 +169,11 @@ class Scorers:
     def reduce(self, rank: int, world: int) -> None:
         """Add up the counts of all processes in each of them."""
         states: list[Any] = [None] * world
-        torch.distributed.all_gather_object(states, {name: part.state() for name, part in self.parts.items()})
-        for other, state in enumerate(states):
+        own = {name: part.state() for name, part in self.parts.items()}
+        torch.distributed.all_gather_object(states, (own, self.skipped))
+        for other, (state, skipped) in enumerate(states):
             if other != rank:
+                self.skipped += skipped
                 for name, part in self.parts.items():
                     part.merge(state[name])
 

@@ -1,0 +1,116 @@
+"""What `evaluate` and `predict` share: reading ``key=value`` arguments, and turning errors into exit statuses."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from maskformer_ext.config import Config
+from maskformer_ext.errors import UserError
+
+
+def run_command(command: Callable[[list[str]], int], help_text: str, arguments: Sequence[str] | None) -> int:
+    """Run a command and return its exit status: 2 after a problem that the user can fix, told in one line.
+
+    Args:
+        command: gets the arguments, returns a status.
+        help_text: printed for ``--help``, or where there are no arguments.
+        arguments: None: those of the process.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or any(argument in ("-h", "--help", "help") for argument in given):
+        print(help_text)
+        return 0 if given else 2
+    try:
+        return command(given)
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+
+
+def split_arguments(arguments: Sequence[str], own: Mapping[str, str | None]) -> tuple[dict[str, str | None], list[str]]:
+    """Separate a command's own keys from those of the configuration.
+
+    Args:
+        arguments: ``key=value`` texts.
+        own: the command's keys and their defaults.
+
+    Returns:
+        The values of the command's keys, and the other arguments, whose keys hold a dot.
+
+    Raises:
+        UserError: if an argument is no ``key=value``, or names neither; it suggests the nearest key.
+    """
+    values = dict(own)
+    others = []
+    for argument in arguments:
+        key, separator, value = argument.partition("=")
+        if not separator or not key:
+            raise UserError(f"{argument!r} is not of the form key=value, for instance {next(iter(own))}=...")
+        if key in own:
+            values[key] = value
+        elif "." in key:
+            others.append(argument)
+        else:
+            near = difflib.get_close_matches(key, own, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(own)}"
+            raise UserError(f"unknown key {key!r}: {hint}")
+    return values, others
+
+
+def required(values: Mapping[str, str | None], key: str, meaning: str) -> str:
+    """Return a value that must be there.
+
+    Raises:
+        UserError: if it is not.
+    """
+    value = values[key]
+    if not value:
+        raise UserError(f"{key}= is missing: give {meaning}")
+    return value
+
+
+def override_checkpoint(config: Config, overrides: Sequence[str]) -> Config:
+    """Apply ``key=value`` to the configuration of a checkpoint.
+
+    Raises:
+        UserError: for a key or value that does not exist, and for keys below ``model``, which the weights decide.
+    """
+    from maskformer_ext.config_io import override_config
+
+    for override in overrides:
+        if override.startswith("model."):
+            raise UserError(f"{override.partition('=')[0]} cannot be changed: the weights of the checkpoint decide it")
+    return override_config(config, overrides)
+
+
+def choose_device(name: str | None) -> str:
+    """Return the device to run on: the named one, or a GPU where there is one.
+
+    Raises:
+        UserError: if the named device does not exist.
+    """
+    import torch
+
+    if not name:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device={name} is not available: {str(error).splitlines()[0]}") from None
+    return name
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON under a temporary name, then rename it, so that no half-written file is ever seen."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,130 @@
+"""Score a checkpoint: ``python -m maskformer_ext.evaluate checkpoint=RUN key=value ...``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from maskformer_ext.command import (
+    choose_device,
+    override_checkpoint,
+    required,
+    run_command,
+    split_arguments,
+    write_json,
+)
+from maskformer_ext.errors import UserError
+
+_HELP = """usage: python -m maskformer_ext.evaluate checkpoint=RUN [key=value ...]
+
+Score a checkpoint on its data set and write the scores as JSON.
+
+  checkpoint=PATH   output folder of a run (its newest checkpoint), a checkpoints/iter_* folder, or model.safetensors
+  split=val         val or train
+  limit=N           the first N images only; all by default
+  output=FILE       where the JSON goes; by default evaluation.json in the folder of the checkpoint
+  device=NAME       cpu, cuda, cuda:1 ...; by default a GPU where there is one
+
+Every key of the configuration below data and inference can be changed too, for instance data.root=FOLDER,
+inference.tile=512 or inference.tasks=[panoptic]; python -m maskformer_ext.train --help lists them."""
+
+_OWN = {"checkpoint": None, "split": "val", "limit": None, "output": None, "device": None}
+_TABLE_COLUMNS = ("IoU", "ACC", "PQ", "SQ", "RQ", "AP", "AP50")
+_SUMMARY = (
+    ("mIoU", "fwIoU", "mACC", "pACC"),
+    ("PQ", "SQ", "RQ"),
+    ("PQ_things", "SQ_things", "RQ_things"),
+    ("PQ_stuff", "SQ_stuff", "RQ_stuff"),
+    ("AP", "AP50", "AP75"),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status: 2 after a problem that the user can fix."""
+    return run_command(_evaluate, _HELP, arguments)
+
+
+def _evaluate(arguments: list[str]) -> int:
+    values, overrides = split_arguments(arguments, _OWN)
+    checkpoint = required(values, "checkpoint", "the output folder of a run or a checkpoint")
+    if values["split"] not in ("train", "val"):
+        raise UserError(f"split must be train or val, got {values['split']!r}")
+    limit = _limit(values["limit"])
+    device = choose_device(values["device"])
+
+    from maskformer_ext.data.build import build_dataset
+    from maskformer_ext.engine.state import load_checkpoint, resolve_checkpoint
+    from maskformer_ext.evaluation.run import evaluate
+
+    model, config, info = load_checkpoint(checkpoint, device)
+    config = override_checkpoint(config, overrides)
+    dataset = build_dataset(config.data, str(values["split"]))
+    if dataset.info.classes != info.classes:
+        raise UserError(
+            f"the checkpoint knows the classes of {info.name} ({', '.join(info.classes[:5])}...), but the data set "
+            f"{dataset.info.name} has others ({', '.join(dataset.info.classes[:5])}...)"
+        )
+    output = Path(values["output"] or resolve_checkpoint(checkpoint).parent / "evaluation.json")
+    if not output.parent.is_dir():
+        raise UserError(f"output={output}: the folder {output.parent} does not exist")
+    metrics = _with_progress(lambda progress: evaluate(model, dataset, config, limit=limit, progress=progress))
+    print_scores(metrics, info.classes)
+    write_json(output, {"checkpoint": str(checkpoint), "split": values["split"], **metrics})
+    print(output)
+    return 0
+
+
+def _limit(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"limit must be a number of images, at least 1, got {text!r}")
+    return int(text)
+
+
+def _with_progress(work: Any) -> Any:
+    """Run ``work(progress)`` with a progress bar on a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("images"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as bar:
+        task = bar.add_task("images", total=None)
+        return work(lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def print_scores(metrics: dict[str, Any], classes: Sequence[str]) -> None:
+    """Print the scores of all classes together, then a table with a row for each class.
+
+    Args:
+        metrics: what `evaluation.run.evaluate` returned.
+        classes: names, in the order of the rows.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    for names in _SUMMARY:
+        parts = [f"{name} [bold]{metrics[name]:.4f}[/bold]" for name in names if name in metrics]
+        if parts:
+            console.print("   ".join(parts))
+    for key, value in metrics.items():
+        if key.startswith("baseline_all_"):
+            console.print(f"every pixel called {key.removeprefix('baseline_all_')}: PQ {value:.4f}")
+    per_class = metrics["per_class"]
+    columns = [name for name in _TABLE_COLUMNS if any(scores.get(name) is not None for scores in per_class.values())]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("class")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for name in classes:
+        cells = (per_class[name].get(column) for column in columns)
+        table.add_row(name, *("\u2013" if cell is None else f"{cell:.3f}" for cell in cells))
+    console.print(table)
+    skipped = f", {metrics['skipped']} damaged ones left out" if "skipped" in metrics else ""
+    console.print(f"{metrics['images']} images in {metrics['seconds']:.1f} s{skipped}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
