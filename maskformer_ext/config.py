@@ -20,10 +20,12 @@ class ModelConfig:
     num_classes: int | None = None  # None: what the data set has
     num_queries: int = 100
     query_init_std: float = 1.0  # standard deviation of the query embeddings at initialisation
+    query_input: bool = False  # start the decoder from a learned vector for each query instead of zeros
     pixel_decoder: str = "fpn"  # fpn | transformer_encoder
     encoder_layers: int = 6  # of the transformer-encoder pixel decoder
     pixel_decoder_dim: int = 256  # channels of the pixel decoder
     mask_dim: int = 256  # C: channels of mask embeddings and mask features
+    mask_position: bool = False  # add a position encoding to the mask features: tells apart objects that look alike
     hidden_dim: int = 256  # width of the transformer
     num_heads: int = 8
     feedforward_dim: int = 2048

@@ -8,7 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskformer_ext.modeling.layers import ConvNorm, group_norm, init_unit_gain
+from maskformer_ext.modeling.position_encoding import fourier_position_encoding
 from maskformer_ext.modeling.transformer import TransformerEncoder
+
+_FREQUENCIES = 16
 
 
 class FPNPixelDecoder(nn.Module):
@@ -17,13 +20,16 @@ class FPNPixelDecoder(nn.Module):
     Source: "Per-Pixel Classification is Not All You Need for Semantic Segmentation", section 3.4 and appendix.
     """
 
-    def __init__(self, in_channels: Sequence[int], dim: int, mask_dim: int) -> None:
+    def __init__(self, in_channels: Sequence[int], dim: int, mask_dim: int, *, mask_position: bool = False) -> None:
         """Create the decoder.
 
         Args:
             in_channels: channels of the backbone features, finest first.
             dim: channels of the decoder.
             mask_dim: channels of the mask features.
+            mask_position: add a projected position encoding to the finest map, so that a mask embedding can ask for a
+                place. Convolutions know positions only from the zeros around the image; objects that look alike are
+                then told apart late in training.
         """
         super().__init__()
         *finer, coarsest = in_channels
@@ -34,6 +40,7 @@ class FPNPixelDecoder(nn.Module):
         self.mask_features = nn.Conv2d(dim, mask_dim, kernel_size=3, padding=1)
         for module in (*self.adapters, *self.layers, self.mask_features):
             init_unit_gain(module)
+        self.position_proj = nn.Conv2d(4 * _FREQUENCIES, dim, kernel_size=1) if mask_position else None
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Merge (B, C_i, h_i, w_i) features, finest first, into (B, mask_dim, h_0, w_0) mask features."""
@@ -41,6 +48,9 @@ class FPNPixelDecoder(nn.Module):
         for level in reversed(range(len(self.adapters))):
             lateral = self.adapters[level](features[level])
             x = self.layers[level](lateral + F.interpolate(x, size=lateral.shape[-2:], mode="nearest"))
+        if self.position_proj is not None:
+            position = fourier_position_encoding(*x.shape[-2:], num_frequencies=_FREQUENCIES, device=x.device)
+            x = x + self.position_proj(position.to(x.dtype))
         return self.mask_features(x)
 
 
@@ -58,6 +68,7 @@ class TransformerEncoderPixelDecoder(nn.Module):
         num_heads: int,
         feedforward_dim: int,
         dropout: float,
+        mask_position: bool = False,
     ) -> None:
         super().__init__()
         self.input_proj = nn.Conv2d(in_channels[-1], hidden_dim, kernel_size=1)
@@ -65,7 +76,7 @@ class TransformerEncoderPixelDecoder(nn.Module):
         self.encoder = TransformerEncoder(
             hidden_dim, num_layers=num_layers, num_heads=num_heads, feedforward_dim=feedforward_dim, dropout=dropout
         )
-        self.fpn = FPNPixelDecoder([*in_channels[:-1], hidden_dim], dim, mask_dim)
+        self.fpn = FPNPixelDecoder([*in_channels[:-1], hidden_dim], dim, mask_dim, mask_position=mask_position)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the mask features and the encoded coarsest map (B, hidden_dim, h, w), the decoder's memory."""

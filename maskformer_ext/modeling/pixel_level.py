@@ -32,7 +32,9 @@ class PixelLevelModule(nn.Module):
         if not -len(channels) <= level < len(channels):
             raise UserError(f"model.decoder_feature must be from {-len(channels)} to {len(channels) - 1}, got {level}")
         if config.pixel_decoder == "fpn":
-            self.pixel_decoder: nn.Module = FPNPixelDecoder(channels, config.pixel_decoder_dim, config.mask_dim)
+            self.pixel_decoder: nn.Module = FPNPixelDecoder(
+                channels, config.pixel_decoder_dim, config.mask_dim, mask_position=config.mask_position
+            )
         else:
             self.pixel_decoder = TransformerEncoderPixelDecoder(
                 channels,
@@ -43,6 +45,7 @@ class PixelLevelModule(nn.Module):
                 num_heads=config.num_heads,
                 feedforward_dim=config.feedforward_dim,
                 dropout=config.dropout,
+                mask_position=config.mask_position,
             )
 
     @property
@@ -76,6 +79,7 @@ class PixelLevelModule(nn.Module):
             dropout=config.dropout,
             project_input=not encoded,
             query_init_std=config.query_init_std,
+            learned_input=config.query_input,
         )
 
 

@@ -1,4 +1,4 @@
-"""Sine position encoding of a feature map."""
+"""Position encodings of a feature map."""
 
 from __future__ import annotations
 
@@ -54,3 +54,34 @@ def _encode_axis(length: int, period: Tensor) -> Tensor:
     position = position / (length + 1e-6) * (2 * math.pi)
     angle = position[:, None] / period
     return torch.stack((angle[:, 0::2].sin(), angle[:, 1::2].cos()), dim=-1).flatten(1)
+
+
+def fourier_position_encoding(
+    height: int, width: int, *, num_frequencies: int = 16, device: torch.device | None = None
+) -> Tensor:
+    """Encode every position by sines and cosines of its coordinates in cells, not relative to the map's size.
+
+    Wavelengths fall geometrically from 256 cells to 8, so that a linear form of the encoding can single out a place
+    about as large as a small object.
+
+    Args:
+        height: rows of the map.
+        width: columns of the map.
+        num_frequencies: wavelengths an axis.
+        device: where the result lives.
+
+    Returns:
+        (1, 4 * num_frequencies, height, width) float32.
+
+    Source: "Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional Domains", section 3.
+    """
+    exponent = torch.linspace(0, 5, num_frequencies, device=device)
+    angular = 2 * math.pi / 256 * 2**exponent
+
+    def encode(length: int) -> Tensor:
+        angle = (torch.arange(length, dtype=torch.float32, device=device)[:, None] + 0.5) * angular
+        return torch.cat((angle.sin(), angle.cos()), dim=1)
+
+    rows = encode(height)[:, None, :].expand(height, width, -1)
+    columns = encode(width)[None, :, :].expand(height, width, -1)
+    return torch.cat((rows, columns), dim=-1).permute(2, 0, 1).unsqueeze(0)

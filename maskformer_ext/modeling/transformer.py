@@ -115,6 +115,7 @@ class TransformerDecoder(nn.Module):
         dropout: float,
         project_input: bool = True,
         query_init_std: float = 1.0,
+        learned_input: bool = False,
     ) -> None:
         """Create the decoder.
 
@@ -128,6 +129,8 @@ class TransformerDecoder(nn.Module):
             dropout: of attention, feed-forward networks and residual branches.
             project_input: bring the feature map to ``dim`` by a 1x1 convolution; False where it has that width already.
             query_init_std: standard deviation of the query embeddings at the start.
+            learned_input: start from a learned vector for each query instead of zeros. Queries then differ from the
+                first step on, which shortens training a lot where many segments look alike (instances).
         """
         super().__init__()
         self.layers = nn.ModuleList(DecoderLayer(dim, num_heads, feedforward_dim, dropout) for _ in range(num_layers))
@@ -135,6 +138,10 @@ class TransformerDecoder(nn.Module):
         _init_matrices(self)
         self.query_embed = nn.Embedding(num_queries, dim)
         nn.init.normal_(self.query_embed.weight, std=query_init_std)
+        self.query_input: nn.Embedding | None = None
+        if learned_input:
+            self.query_input = nn.Embedding(num_queries, dim)
+            nn.init.normal_(self.query_input.weight, std=query_init_std)
         self.input_proj: nn.Module = nn.Identity()
         if project_input:
             self.input_proj = nn.Conv2d(in_channels, dim, kernel_size=1)
@@ -145,7 +152,10 @@ class TransformerDecoder(nn.Module):
         memory, position = _flatten_with_position(self.input_proj(feature))
         memory_key = memory + position
         query_embed = self.query_embed.weight.expand(len(memory), -1, -1).to(memory.dtype)
-        x = torch.zeros_like(query_embed)
+        if self.query_input is None:
+            x = torch.zeros_like(query_embed)
+        else:
+            x = self.query_input.weight.expand(len(memory), -1, -1).to(memory.dtype)
         outputs = []
         for layer in self.layers:
             x = layer(x, query_embed, memory, memory_key)
