@@ -132,6 +132,7 @@ def build_loader(
         items,
         batches,
         collate,
+        skipped=getattr(dataset, "problems", ()),
         num_workers=data.num_workers,
         pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
         persistent=not training,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -207,6 +208,7 @@ class Loader:
         collate: makes a ``Batch`` of a list of items.
         num_workers: processes; 0 works in this one.
         pin_memory: page-lock the batches, for copies to a GPU that do not wait.
+        skipped: sentences about files that the data set left out.
         persistent: keep the processes from one pass to the next, until `close`.
     """
 
@@ -218,9 +220,11 @@ class Loader:
         *,
         num_workers: int,
         pin_memory: bool = False,
+        skipped: Sequence[str] = (),
         persistent: bool = False,
     ) -> None:
         self.skipped: list[str] = []
+        self._report(skipped)
         self._loader: DataLoader | None = DataLoader(
             items,
             batch_sampler=batches,
@@ -242,12 +246,15 @@ class Loader:
         for batch in self._loader:
             if isinstance(batch, Failure):
                 raise UserError(batch.message)
-            for problem in batch.skipped:
-                if problem not in self.skipped:
-                    _log.warning("skipped: %s", problem)
-                    self.skipped.append(problem)
+            self._report(batch.skipped)
             if len(batch):
                 yield batch
+
+    def _report(self, problems: Sequence[str]) -> None:
+        for problem in problems:
+            if problem not in self.skipped:
+                _log.warning("skipped: %s", problem)
+                self.skipped.append(problem)
 
     def close(self) -> None:
         """End the worker processes."""
@@ -256,6 +263,7 @@ class Loader:
 
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)  # the processes are the parallelism
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the main one decides
 
 
 def _generator(*entropy: int) -> torch.Generator:
