@@ -88,6 +88,15 @@ class StopVote:
         return self.INTERRUPTED if interrupted else self.OVER if over else self.NONE
 
 
+def mean_over_processes(values: dict[str, float], device: torch.device) -> dict[str, float]:
+    """Average numbers over all processes, which must have the same keys; waits for the device."""
+    if not torch.distributed.is_initialized():
+        return values
+    sums = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
+    torch.distributed.all_reduce(sums)
+    return dict(zip(values, (sums / torch.distributed.get_world_size()).tolist(), strict=True))
+
+
 def step_seed(seed: int, iteration: int, micro_step: int, rank: int) -> int:
     """Mix the position in the run into one 63-bit seed.
 

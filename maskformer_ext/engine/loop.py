@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import os
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import torch
@@ -16,13 +17,14 @@ from maskformer_ext.config_io import save_config
 from maskformer_ext.data.build import build_loader
 from maskformer_ext.data.types import Batch
 from maskformer_ext.engine.allocator import keep_freed_memory
-from maskformer_ext.engine.distributed import StopVote, start_processes, step_seed, stop_processes
+from maskformer_ext.engine.distributed import StopVote, mean_over_processes, start_processes, step_seed, stop_processes
 from maskformer_ext.engine.monitor import BufferGuard, StepMonitor
+from maskformer_ext.engine.optimizer import clip_grad_norm
 from maskformer_ext.engine.progress import Clock, History, Progress, memory_gib
 from maskformer_ext.engine.results import evaluate_run, write_results
 from maskformer_ext.engine.schedule import learning_rate_factor, set_learning_rate
 from maskformer_ext.engine.setup import Setup, build_setup
-from maskformer_ext.engine.signals import StopSignals, TrainingInterrupted, ignored_by_children
+from maskformer_ext.engine.signals import StopSignals, TrainingInterrupted
 from maskformer_ext.errors import UserError
 
 _SMALLEST_LOSS_SCALE = 2.0**-10
@@ -66,24 +68,21 @@ def run(setup: Setup, signals: StopSignals) -> dict[str, Any]:
         monitor = StepMonitor(options.max_bad_steps, bad_steps=setup.bad_steps)
         guard = BufferGuard(setup.model)
         trained = [parameter for parameter in setup.model.parameters() if parameter.requires_grad]
-        with ignored_by_children():
-            batches = iter(
-                build_loader(config, "train", rank=setup.accelerator.process_index, world=world, start=setup.iteration)
-            )
+        rank, iteration, stop = setup.accelerator.process_index, setup.iteration, StopVote.NONE
+        batches = iter(build_loader(config, "train", rank=rank, world=world, start=iteration))
         clock = Clock(setup.seconds)
         vote = StopVote(world, lambda: _wish(signals, clock, options.max_minutes))
         setup.parallel.train()
-        iteration, stop = setup.iteration, StopVote.NONE
 
         while iteration < options.max_iters and not stop:
             factor = learning_rate_factor(iteration, options.max_iters, config.schedule)
             set_learning_rate(setup.optimizer, factor)
             iteration += 1
-            names, losses = add_gradients(setup, batches, iteration, vote, clock)
+            names, values = add_gradients(setup, batches, iteration, vote, clock)
             norm = optimizer_step(setup, trained)
             if setup.average:
                 setup.average.update(iteration - 1)
-            monitor.record(iteration, names, {**losses, "grad_norm": norm})
+            monitor.record(iteration, names, {**values, "grad_norm": norm})
             clock.step(options.batch_size)
             progress.advance(iteration)
 
@@ -97,7 +96,8 @@ def run(setup: Setup, signals: StopSignals) -> dict[str, Any]:
             stop = vote.read()
             if log:
                 rates = clock.read()
-                shown = monitor.mean() | rates | {"lr": config.optimizer.lr * factor, "memory_gib": memory_gib(device)}
+                losses = mean_over_processes(monitor.mean(), device)
+                shown = losses | rates | {"lr": config.optimizer.lr * factor, "memory_gib": memory_gib(device)}
                 left = (options.max_iters - iteration) * options.batch_size / rates["images_per_second"]
                 if options.max_minutes:
                     left = min(left, 60 * options.max_minutes - clock.seconds)
@@ -112,21 +112,23 @@ def run(setup: Setup, signals: StopSignals) -> dict[str, Any]:
                 clock.reset()
 
         if stop == StopVote.INTERRUPTED:
-            raise TrainingInterrupted(iteration, setup.output_dir, signals.received)
+            raise TrainingInterrupted(iteration, setup.output_dir, signals.received or signal.SIGTERM)
         if stop == StopVote.OVER:
             progress.note(f"train.max_minutes={options.max_minutes:g} are over after {iteration} iterations")
         training = {
             "iterations": iteration,
             "seconds": clock.seconds,
-            "images_per_second": iteration * options.batch_size / max(clock.seconds, 1e-9),
+            "images_per_second": clock.images_per_second,
             "bad_steps": monitor.bad_steps,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores",
+            "processes": world,
         }
-        del batches  # stops the workers, whose memory and cores the evaluation can use
+        batches.close()  # ends the worker processes, whose memory and cores the evaluation can use
         return write_results(setup, iteration, training, history, progress, signals)
 
 
 def add_gradients(
-    setup: Setup, batches: Iterator[Batch], iteration: int, vote: StopVote, clock: Clock
+    setup: Setup, batches: Generator[Batch], iteration: int, vote: StopVote, clock: Clock
 ) -> tuple[list[str], dict[str, Tensor]]:
     """Run the network forward and backward over the micro-batches of one optimiser step.
 
@@ -161,7 +163,7 @@ def optimizer_step(setup: Setup, parameters: list[nn.Parameter]) -> Tensor:
     """
     scaler, optimizer = setup.scaler, setup.optimizer
     scaler.unscale_(optimizer)
-    norm = clip_gradients(parameters, setup.config.optimizer.clip_norm)
+    norm = clip_grad_norm(parameters, setup.config.optimizer.clip_norm)
     scaler.step(optimizer)
     if setup.config.train.precision == "fp16":
         scaler.update()
@@ -172,18 +174,11 @@ def optimizer_step(setup: Setup, parameters: list[nn.Parameter]) -> Tensor:
     return norm
 
 
-def clip_gradients(parameters: list[nn.Parameter], max_norm: float) -> Tensor:
-    """Scale all gradients together so that their L2 norm is at most ``max_norm`` (0: leave them); return the norm."""
-    return nn.utils.clip_grad_norm_(parameters, max_norm or math.inf)
-
-
-def _next_batch(setup: Setup, batches: Iterator[Batch], clock: Clock) -> Batch:
+def _next_batch(setup: Setup, batches: Generator[Batch], clock: Clock) -> Batch:
     """Wait for a batch and start its way to the device."""
     started = time.monotonic()
     try:
         batch = next(batches)
-    except UserError as error:  # from a worker process, where torch puts a traceback before the sentence
-        raise UserError(str(error).rsplit("UserError: ", 1)[-1].strip()) from None
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

@@ -17,18 +17,24 @@ import torch
 class Clock:
     """Measure images a second and the share of the time that the loop waited for data.
 
-    Attributes:
-        seconds: time spent so far in the run, with what earlier, resumed parts took.
+    Args:
+        seconds_before: what earlier parts of a resumed run took.
     """
 
     def __init__(self, seconds_before: float = 0.0) -> None:
-        self._before = seconds_before
-        self._start = time.monotonic()
+        self._before, self._start = seconds_before, time.monotonic()
+        self._all_images, self._all_seconds = 0, 0.0
         self.reset()
 
     @property
     def seconds(self) -> float:
+        """Time spent in the run so far, evaluations in between included."""
         return self._before + time.monotonic() - self._start
+
+    @property
+    def images_per_second(self) -> float:
+        """The rate of training alone, over all intervals that were read."""
+        return self._all_images / max(self._all_seconds, 1e-9)
 
     def reset(self) -> None:
         """Start a new measuring interval (after an evaluation, say, which must not count)."""
@@ -46,6 +52,8 @@ class Clock:
         """Return ``images_per_second`` and ``data_share`` of the interval, and start the next one."""
         elapsed = max(time.monotonic() - self._since, 1e-9)
         values = {"images_per_second": self._images / elapsed, "data_share": self._waited / elapsed}
+        self._all_images += self._images
+        self._all_seconds += elapsed
         self.reset()
         return values
 

@@ -7,14 +7,20 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from maskformer_ext.engine.progress import History, Progress
+from maskformer_ext.engine.report import RESULTS_FILE, write_report
 from maskformer_ext.engine.setup import Setup
 from maskformer_ext.engine.signals import StopSignals, TrainingInterrupted
-from maskformer_ext.evaluation.run import evaluate
+from maskformer_ext.evaluation.run import evaluate, tasks_of
+from maskformer_ext.inference import segment
+from maskformer_ext.visualize import draw_segments, segments_of
 
 METRICS_FILE = "metrics.json"
-RESULTS_FILE = "results.html"
+__all__ = ["METRICS_FILE", "RESULTS_FILE", "evaluate_run", "write_results"]
 
+_PICTURES = 3
 _HEADLINES = ("mIoU", "pACC", "PQ", "SQ", "RQ", "PQ_things", "PQ_stuff", "AP", "AP50")
 
 
@@ -47,6 +53,9 @@ def evaluate_run(
     scores = "  ".join(f"{key} {metrics[key]:.3f}" for key in _HEADLINES if key in metrics)
     progress.note(f"evaluation after {iteration} iterations: {scores}  ({metrics['seconds']:.0f} s)")
     history.add(iteration, "eval", metrics)
+    if setup.accelerator.is_main_process:
+        for index in range(min(_PICTURES, len(setup.val_set))):
+            history.add_picture(iteration, f"prediction/{index}", _picture(setup, index))
     return metrics
 
 
@@ -69,8 +78,33 @@ def write_results(
         metrics["untrained"] = setup.untrained
     if setup.accelerator.is_main_process:
         _write_json(setup.output_dir / METRICS_FILE, metrics)
+        write_report(
+            setup.output_dir,
+            model=setup.evaluated_model,
+            dataset=setup.val_set,
+            config=setup.config,
+            metrics=metrics,
+        )
     setup.accelerator.wait_for_everyone()
     return metrics
+
+
+def _picture(setup: Setup, index: int) -> np.ndarray:
+    """Put image, truth and prediction side by side, (H, 3 W, 3) uint8."""
+    sample, info = setup.val_set[index], setup.info
+    offered = tasks_of(setup.config, info)
+    task = next(task for task in ("panoptic", "instance", "semantic") if task in offered)
+    result = segment(
+        setup.evaluated_model,
+        sample.image,
+        task=task,
+        thing_classes=info.thing_classes,
+        config=setup.config.inference,
+    )
+    image = sample.image.permute(1, 2, 0).cpu().numpy()
+    truth = draw_segments(image, sample.segment_map.cpu().numpy(), sample.labels.tolist(), info)
+    owners, labels = segments_of(result)
+    return np.concatenate([image, np.asarray(truth), np.asarray(draw_segments(image, owners, labels, info))], axis=1)
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

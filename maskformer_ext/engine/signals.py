@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -53,16 +51,3 @@ class StopSignals:
         if self.received:
             raise KeyboardInterrupt
         self.received = number
-
-
-@contextlib.contextmanager
-def ignored_by_children() -> Iterator[None]:
-    """Let processes that are started inside ignore Ctrl-C, which a terminal sends to all of them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)

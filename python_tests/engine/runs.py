@@ -1,0 +1,82 @@
+"""Tiny trainings for the tests: a small network on digits, or on made-up batches with equal numbers of segments."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maskformer_ext.config import Config
+from maskformer_ext.config_io import load_config
+from maskformer_ext.data.types import Batch
+from maskformer_ext.ops.targets import SegmentTargets
+
+_SMALL = [
+    "model.backbone=test_resnet",
+    "model.num_queries=8",
+    "model.pixel_decoder_dim=32",
+    "model.mask_dim=32",
+    "model.hidden_dim=32",
+    "model.num_heads=2",
+    "model.feedforward_dim=32",
+    "model.decoder_layers=2",
+    "model.dropout=0.1",
+    "data.image_size=64",
+    "data.augmentation.crop_size=[64,64]",
+    "data.num_train=8",
+    "data.num_val=2",
+    "data.num_workers=0",
+    "data.task=semantic",
+    "eval_untrained=false",
+    "schedule.warmup_iters=0",
+    "train.max_iters=4",
+    "train.batch_size=2",
+    "train.log_period=1",
+]
+
+
+def small_overrides(output_dir: Path, *more: str) -> list[str]:
+    """Return overrides of the recipe ``digits`` for a run of seconds."""
+    return [*_SMALL, f"output_dir={output_dir}", *more]
+
+
+def small_config(output_dir: Path, *more: str) -> Config:
+    """Return the configuration of a run of seconds."""
+    return load_config("digits", small_overrides(output_dir, *more))
+
+
+def read_losses(output_dir: Path, key: str = "loss") -> dict[int, float]:
+    """Return the logged loss of each iteration."""
+    records = [json.loads(line) for line in (output_dir / "history.jsonl").read_text().splitlines()]
+    return {record["iteration"]: record[key] for record in records if record["kind"] == "train"}
+
+
+def synthetic_loader(
+    config: Config, split: str, *, rank: int = 0, world: int = 1, start: int = 0, **_: Any
+) -> Iterator[Batch]:
+    """Yield batches in which every image has three segments, dealt out as the real loader does.
+
+    With equal numbers, the normalisers of all losses are equal too, so that splitting a batch over processes or
+    accumulation steps changes nothing but rounding.
+    """
+    parts = world * config.train.accumulation_steps
+    size = config.train.batch_size // parts
+    for iteration in range(start, config.train.max_iters):
+        for step in range(config.train.accumulation_steps):
+            first = iteration * config.train.batch_size + (step * world + rank) * size
+            yield _synthetic_batch(range(first, first + size))
+
+
+def _synthetic_batch(indices: range) -> Batch:
+    images, maps, labels = [], [], []
+    for index in indices:
+        generator = torch.Generator().manual_seed(index)
+        images.append(torch.randn(3, 64, 64, generator=generator))
+        maps.append(torch.randint(-1, 3, (8, 8), generator=generator).repeat_interleave(8, 0).repeat_interleave(8, 1))
+        labels.append(torch.randperm(10, generator=generator)[:3])
+    targets = SegmentTargets(torch.stack(maps).int(), torch.stack(labels), torch.full((len(images),), 3))
+    sizes = [(64, 64)] * len(images)
+    return Batch(torch.stack(images), targets.with_pairs(), sizes, sizes, [f"image{index}" for index in indices])

@@ -1,0 +1,25 @@
+"""What ``torchrun`` starts in the tests: the training command on synthetic batches."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from runs import synthetic_loader
+
+from maskformer_ext import train as command
+from maskformer_ext.engine import loop
+
+_kill_at = [int(argument.split("=")[1]) for argument in sys.argv if argument.startswith("kill_rank_1_at=")]
+
+
+def _loader(config, *arguments, **keywords):
+    for iteration, batch in enumerate(synthetic_loader(config, *arguments, **keywords), start=1):
+        if iteration in _kill_at and keywords["rank"] == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield batch
+
+
+loop.build_loader = _loader
+sys.exit(command.main([argument for argument in sys.argv[1:] if not argument.startswith("kill_rank_1_at=")]))
