@@ -1,12 +1,13 @@
 // Elementwise functions of the losses, one source for host and device.
 //
-// Branch-free float polynomials that vectorise under `#pragma omp simd`. Each is right to about two units in the last
-// place over all of float, and lets NaN through; the build never uses -ffast-math.
+// Branch-free float polynomials: templates over float, which vectorises under `#pragma omp simd`, and FloatVec (vec.h).
+// Each is right to about two units in the last place and lets NaN through; the build never uses -ffast-math.
 #pragma once
 
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "common/cpu_dispatch.h"
 
@@ -14,90 +15,138 @@
 #define MASKFORMER_EXT_HD __host__ __device__ __forceinline__
 #else
 #define MASKFORMER_EXT_HD inline __attribute__((always_inline))
+#include "common/vec.h"
 #endif
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 
-// exp(x) for x <= 0; zero where the result would be subnormal.
-MASKFORMER_EXT_HD float exp_nonpositive(float x) {
+#ifndef __CUDA_ARCH__
+template <class F>
+MASKFORMER_EXT_HD auto float_bits(F x) {
+  if constexpr (std::is_same_v<F, float>) {
+    return std::bit_cast<int32_t>(x);
+  } else {
+    return (IntVec)x;
+  }
+}
+template <class I>
+MASKFORMER_EXT_HD auto bits_float(I bits) {
+  if constexpr (std::is_same_v<I, int32_t>) {
+    return std::bit_cast<float>(bits);
+  } else {
+    return (FloatVec)bits;
+  }
+}
+#endif
+
+// -|x|.
+template <class F>
+MASKFORMER_EXT_HD F negative_magnitude(F x) {
 #ifdef __CUDA_ARCH__
-  return expf(x);
+  return -fabsf(x);
 #else
-  constexpr float smallest = -87.33654f;  // log of the smallest normal float
-  const float clamped = x < smallest ? smallest : x;
+  return bits_float(float_bits(x) | INT32_MIN);
+#endif
+}
+
+// exp(x) for x <= 0; below -87 it stays at exp(-87), about 1.6e-38, so that no subnormal number arises.
+template <class F>
+MASKFORMER_EXT_HD F exp_nonpositive(F x) {
+  constexpr float smallest = -87.0f;
+  const F clamped = x < smallest ? smallest + F{} : x;
+#ifdef __CUDA_ARCH__
+  return expf(clamped);
+#else
   // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
-  const float shifted = clamped * 1.44269504f + 12582912.0f;
-  const float n = shifted - 12582912.0f;
-  const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;  // log 2 in two parts
-  float q = 1.392617612e-03f;
-  q = q * r + 8.363173075e-03f;
-  q = q * r + 4.166655466e-02f;
-  q = q * r + 1.666657703e-01f;
-  q = q * r + 0.5f;
-  const float p = (r * r) * q + r + 1.0f;
-  const float scale = std::bit_cast<float>((std::bit_cast<uint32_t>(shifted) << 23) + 0x3f800000u);
-  return x < smallest ? 0.0f : p * scale;
+  const F shifted = clamped * 1.44269504f + 12582912.0f;
+  const F n = shifted - 12582912.0f;
+#ifdef __FMA__
+  const F r = clamped - n * 0.693147182f;  // the product is not rounded, so one constant is enough
+#else
+  const F r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;  // log 2 in two parts, the first product is exact
+#endif
+  F p = r * 8.290272206068039e-03f + 4.189816117286682e-02f;
+  p = p * r + 1.666763871908188e-01f;
+  p = p * r + 4.999914765357971e-01f;
+  p = p * r + 9.999997019767761e-01f;
+  p = p * r + 1.0f;
+  return bits_float(float_bits(p) + (float_bits(shifted) << 23));
 #endif
 }
 
 // log(1 + z) for z in [0, 1].
-MASKFORMER_EXT_HD float log1p_unit(float z) {
+template <class F>
+MASKFORMER_EXT_HD F log1p_unit(F z) {
 #ifdef __CUDA_ARCH__
   return log1pf(z);
 #else
-  float q = -4.466211601e-03f;
-  q = q * z + 2.522405435e-02f;
-  q = q * z - 6.675772506e-02f;
-  q = q * z + 1.156184545e-01f;
-  q = q * z - 1.584756572e-01f;
-  q = q * z + 1.985410623e-01f;
-  q = q * z - 2.498652617e-01f;
-  q = q * z + 3.333284189e-01f;
-  q = q * z - 4.999999698e-01f;
-  return (z * z) * q + z;
+  F q = z * 5.232691299170256e-03f - 2.950522676110268e-02f;
+  q = q * z + 7.822593301534653e-02f;
+  q = q * z - 1.366324424743652e-01f;
+  q = q * z + 1.910600662231445e-01f;
+  q = q * z - 2.484298199415207e-01f;
+  q = q * z + 3.331909775733948e-01f;
+  q = q * z - 4.999949336051941e-01f;
+  q = q * z + 9.999999403953552e-01f;
+  return q * z;
 #endif
 }
 
+template <class F>
 struct Logistic {
-  float sigmoid;             // 1 / (1 + exp(-x))
-  float sigmoid_complement;  // 1 - sigmoid, without cancellation
-  float softplus;            // log(1 + exp(x)) = -log(sigmoid_complement)
-  float softplus_negative;   // log(1 + exp(-x)) = -log(sigmoid)
+  F sigmoid;             // 1 / (1 + exp(-x))
+  F sigmoid_complement;  // 1 - sigmoid, without cancellation
+  F softplus;            // log(1 + exp(x)) = -log(sigmoid_complement)
+  F softplus_negative;   // log(1 + exp(-x)) = -log(sigmoid)
 };
 
 // Both sides of the logistic function from one exponential, one division and one logarithm.
-MASKFORMER_EXT_HD Logistic logistic(float x) {
-  const float z = exp_nonpositive(-std::fabs(x));
-  const float larger = 1.0f / (1.0f + z);
-  const float smaller = z * larger;
-  const float log_term = log1p_unit(z);
-  const bool positive = x > 0.0f;
-  return {positive ? larger : smaller, positive ? smaller : larger, (positive ? x : 0.0f) + log_term,
-          (positive ? 0.0f : -x) + log_term};
+template <class F>
+MASKFORMER_EXT_HD Logistic<F> logistic(F x) {
+  const F z = exp_nonpositive(negative_magnitude(x));
+  const F larger = 1.0f / (1.0f + z);
+  const F smaller = z * larger;
+  const F log_term = log1p_unit(z);
+  const F zero{};
+  return {x > 0.0f ? larger : smaller, x > 0.0f ? smaller : larger, (x > 0.0f ? x : zero) + log_term,
+          (x < 0.0f ? -x : zero) + log_term};
 }
 
-MASKFORMER_EXT_HD float sigmoid(float x) {
-  const float z = exp_nonpositive(-std::fabs(x));
-  const float larger = 1.0f / (1.0f + z);
+template <class F>
+MASKFORMER_EXT_HD F sigmoid(F x) {
+  const F z = exp_nonpositive(negative_magnitude(x));
+  const F larger = 1.0f / (1.0f + z);
   return x > 0.0f ? larger : z * larger;
 }
 
-MASKFORMER_EXT_HD float softplus(float x) { return (x > 0.0f ? x : 0.0f) + log1p_unit(exp_nonpositive(-std::fabs(x))); }
+template <class F>
+MASKFORMER_EXT_HD F softplus(F x) {
+  return (x > 0.0f ? x : F{}) + log1p_unit(exp_nonpositive(negative_magnitude(x)));
+}
 
+template <class F>
 struct FocalTerm {
-  float loss;  // without the factor alpha (or 1 - alpha)
-  float grad;  // d loss / d logit
+  F loss;  // without the factor alpha (or 1 - alpha)
+  F grad;  // d loss / d logit
 };
 
-// Focal loss of a positive pixel: (1 - s)^2 * -log(s), and of a negative one, which is the positive one of -x.
-// (Lin et al. 2017, "Focal Loss for Dense Object Detection", equation 4, gamma 2.)
-MASKFORMER_EXT_HD FocalTerm focal2_positive(const Logistic& p) {
-  const float c = p.sigmoid_complement;
-  return {c * c * p.softplus_negative, -c * c * (2.0f * p.sigmoid * p.softplus_negative + c)};
-}
-MASKFORMER_EXT_HD FocalTerm focal2_negative(const Logistic& p) {
-  const float s = p.sigmoid;
-  return {s * s * p.softplus, s * s * (2.0f * p.sigmoid_complement * p.softplus + s)};
+// Focal loss of a pixel, (1 - p_t)^gamma * -log(p_t), as a function of how wrong its logit is: pass the logistic
+// function of x for a negative pixel and of -x for a positive one, whose grad then is that of -x. (Lin et al. 2017,
+// "Focal Loss for Dense Object Detection", equation 4.)
+enum class Gamma { two, zero, general };
+
+template <Gamma mode, class F>
+MASKFORMER_EXT_HD FocalTerm<F> focal_wrong(const Logistic<F>& p, float gamma) {
+  const F entropy = p.softplus;
+  if constexpr (mode == Gamma::zero) return {entropy, p.sigmoid};
+  F factor;  // sigmoid^gamma
+  if constexpr (mode == Gamma::two) {
+    gamma = 2.0f;
+    factor = p.sigmoid * p.sigmoid;
+  } else {
+    factor = exp_nonpositive(-gamma * p.softplus_negative);
+  }
+  return {factor * entropy, factor * (gamma * (p.sigmoid_complement * entropy) + p.sigmoid)};
 }
 
 }  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT

@@ -159,3 +159,7 @@ def _fake_backward(
     maps: Tensor, coefficients: Tensor, grad_focal: Tensor | None, grad_dice: Tensor | None, dtype: torch.dtype
 ) -> Tensor:
     return maps.new_empty((maps.shape[0], *maps.shape[2:]), dtype=dtype)
+
+
+register(_OP, fake=_fake, backward=gradient_from_maps, setup_context=save_gradient_maps)
+register(f"{_OP}_backward", fake=_fake_backward)

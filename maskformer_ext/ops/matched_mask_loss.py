@@ -190,3 +190,6 @@ def _fake(
     with_grad: bool,
 ):
     return fake_losses(mask_logits, with_grad)
+
+
+register(_OP, fake=_fake, backward=gradient_from_maps, setup_context=save_gradient_maps)

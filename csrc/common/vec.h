@@ -1,0 +1,47 @@
+// Vectors of the width that an instruction set has, for the few loops that must keep many sums in registers.
+//
+// GCC's and Clang's vector extension: arithmetic, comparison and `mask ? a : b` work as on scalars, so the templates of
+// math.h take float and FloatVec alike.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "common/cpu_dispatch.h"
+
+namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
+
+#if defined(__AVX512F__)
+inline constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+inline constexpr int kLanes = 8;
+#else
+inline constexpr int kLanes = 4;
+#endif
+
+typedef float FloatVec __attribute__((vector_size(4 * kLanes)));
+typedef int32_t IntVec __attribute__((vector_size(4 * kLanes)));
+
+template <class Vec, class Element>
+inline __attribute__((always_inline)) Vec load(const Element* from) {
+  Vec vec;
+  std::memcpy(&vec, from, sizeof(vec));
+  return vec;
+}
+
+inline __attribute__((always_inline)) void store(float* to, FloatVec vec) { std::memcpy(to, &vec, sizeof(vec)); }
+
+inline __attribute__((always_inline)) FloatVec broadcast(float x) { return FloatVec{} + x; }
+
+// The sum of the lanes, in halves, so that its order is fixed.
+inline float sum_lanes(FloatVec vec) {
+  float lane[kLanes];
+  store(lane, vec);
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+#pragma omp simd
+    for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+  }
+  return lane[0];
+}
+
+}  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT
