@@ -15,23 +15,24 @@ import time
 from dataclasses import replace
 
 import torch
-from maskformer_ext.data.build import build_dataset, build_loader
 from torch import Tensor, nn
 from transformers import DetrConfig, MaskFormerConfig, MaskFormerForInstanceSegmentation, TimmBackboneConfig
 
 from benchmarks import scenes
-from maskformer_ext.checkpoints.backbone_weights import load_backbone_weights
+from maskformer_ext.checkpoints.backbone_weights import load_timm_backbone
 from maskformer_ext.config import Config, ModelConfig
 from maskformer_ext.config_io import load_config
+from maskformer_ext.data.build import build_dataset, build_loader
 from maskformer_ext.data.types import Batch
 from maskformer_ext.engine.allocator import keep_freed_memory
 from maskformer_ext.engine.average import WeightAverage
+from maskformer_ext.engine.optimizer import build_optimizer, clip_grad_norm
 from maskformer_ext.engine.schedule import learning_rate_factor, set_learning_rate
 from maskformer_ext.evaluation.run import evaluate
 from maskformer_ext.modeling.backbone import freeze_batch_norm
 from maskformer_ext.modeling.maskformer import MaskFormerOutput
 
-_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, nn.Embedding)
+_ENDLESS = 1_000_000  # more steps than the time can hold
 
 
 class TransformersMaskFormer(nn.Module):
@@ -56,7 +57,7 @@ class TransformersMaskFormer(nn.Module):
             num_queries=config.num_queries,
             dropout=config.dropout,
         )
-        self.model = MaskFormerForInstanceSegmentation(
+        model = MaskFormerForInstanceSegmentation(
             MaskFormerConfig(
                 backbone_config=backbone,
                 decoder_config=decoder,
@@ -66,9 +67,12 @@ class TransformersMaskFormer(nn.Module):
                 num_labels=config.num_classes,
             )
         )
+        # Under this name, and before the rest, so that the optimiser knows its parameters by it.
+        self.backbone = model.model.pixel_level_module.encoder
+        self.model = model
         # After its own initialisation, which would otherwise draw the batch norms of the backbone anew.
         if config.backbone_weights:
-            load_backbone_weights(self.backbone._backbone, config.backbone, config.backbone_weights)
+            load_timm_backbone(self.backbone._backbone, config.backbone, config.backbone_weights)
         if config.freeze_batch_norm:
             freeze_batch_norm(self.backbone)
         if initialisation == "original":
@@ -77,11 +81,6 @@ class TransformersMaskFormer(nn.Module):
             for parameter in transformer.decoder.parameters():
                 if parameter.dim() > 1:
                     nn.init.xavier_uniform_(parameter)
-
-    @property
-    def backbone(self) -> nn.Module:
-        """The pre-trained part, which has its own learning rate."""
-        return self.model.model.pixel_level_module.encoder
 
     def loss(self, batch: Batch) -> Tensor:
         """Return transformers' own training loss, with one float mask a segment as it takes them."""
@@ -102,26 +101,12 @@ class TransformersMaskFormer(nn.Module):
         return MaskFormerOutput(out.class_queries_logits[None], embed, logits)
 
 
-def build_optimizer(model: TransformersMaskFormer, config: Config) -> torch.optim.AdamW:
-    """Create AdamW with the groups of our recipe: slower backbone, no decay of norms and embeddings."""
-    options = config.optimizer
-    in_backbone = {id(parameter) for parameter in model.backbone.parameters()}
-    groups = []
-    for module in model.modules():
-        decay = 0.0 if isinstance(module, _NORMS) else options.weight_decay
-        for parameter in module.parameters(recurse=False):
-            factor = options.backbone_multiplier if id(parameter) in in_backbone else 1.0
-            if parameter.requires_grad:
-                groups.append({"params": [parameter], "lr": options.lr * factor, "weight_decay": decay})
-    return torch.optim.AdamW(groups, lr=options.lr, betas=tuple(options.betas), eps=options.eps)
-
-
 def train(model: TransformersMaskFormer, config: Config, seconds: float) -> tuple[nn.Module, int, float]:
     """Train for a time; return the model to evaluate (the average, where the recipe has one), steps and seconds."""
-    optimizer = build_optimizer(model, config)
+    optimizer = build_optimizer(model, config.optimizer)
     average = WeightAverage(model, config.train.ema_decay) if config.train.ema_decay else None
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    batches = iter(build_loader(config, "train"))
+    batches = iter(build_loader(replace(config, train=replace(config.train, max_iters=_ENDLESS)), "train"))
     length = config.train.max_iters
     model.train()
     start, step, recent = time.perf_counter(), 0, []
@@ -130,8 +115,7 @@ def train(model: TransformersMaskFormer, config: Config, seconds: float) -> tupl
         optimizer.zero_grad(set_to_none=True)
         loss = model.loss(next(batches))
         loss.backward()
-        if config.optimizer.clip_norm:
-            nn.utils.clip_grad_norm_(trained, config.optimizer.clip_norm)
+        clip_grad_norm(trained, config.optimizer.clip_norm)
         optimizer.step()
         if average:
             average.update(step)
