@@ -45,7 +45,7 @@ class DigitsDataset(Dataset):
         seed: another seed gives another data set.
 
     Raises:
-        UserError: if an argument is out of range.
+        UserError: if an argument is out of range, or scikit-learn or scikit-image is missing.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class DigitsDataset(Dataset):
                 f"data.image_size must be at least 64 pixels, so that digits can be read, got {image_size}."
             )
         self.split, self.task, self.length, self.image_size, self.seed = split, task, length, image_size, seed
+        _load_pictures(split)
         count = len(DIGIT_CLASSES) if task == "instance" else len(CLASSES)
         things = () if task == "semantic" else tuple(range(len(DIGIT_CLASSES)))
         self.info = DatasetInfo("digits", CLASSES[:count], palette(count), things)
@@ -132,6 +133,18 @@ class _Draws:
     def integer(self, low: int, high: int) -> int:
         """Return low <= value < high (the bias of the multiplication is below 2^-40)."""
         return low + (((self._words.pop() >> 16) * (high - low)) >> 48)
+
+
+def _load_pictures(split: str) -> None:
+    """Fill the caches before worker processes start, which then share them."""
+    try:
+        _scans(split)
+        for stuff in range(len(STUFF_CLASSES)):
+            _texture(split, stuff)
+    except ImportError as error:
+        raise UserError(
+            f"the digits data set needs {error.name}: pip install scikit-learn scikit-image, or maskformer-ext[train]."
+        ) from error
 
 
 @lru_cache(maxsize=1)
