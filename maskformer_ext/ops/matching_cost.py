@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskformer_ext.ops import _checks
+from maskformer_ext.ops._library import native, register
 from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets
 
 _OP = "matching_cost"
@@ -49,18 +50,42 @@ def matching_cost(
 
     Source: MaskFormer (arXiv 2107.06278), section 3.3 and appendix A; DETR (arXiv 2005.12872), equation 9.
     """
-    _check_arguments(class_logits, mask_logits, targets, ignore_void)
-    return matching_cost_reference(
-        class_logits.detach(),
-        mask_logits.detach(),
-        targets,
-        class_weight=class_weight,
-        focal_weight=focal_weight,
-        dice_weight=dice_weight,
-        alpha=alpha,
-        gamma=gamma,
-        ignore_void=ignore_void,
-    )
+    _check_arguments(class_logits, mask_logits, targets, gamma, ignore_void)
+    class_logits, mask_logits = class_logits.detach(), mask_logits.detach()
+    if not native(_OP, class_logits, mask_logits):
+        return matching_cost_reference(
+            class_logits,
+            mask_logits,
+            targets,
+            class_weight=class_weight,
+            focal_weight=focal_weight,
+            dice_weight=dice_weight,
+            alpha=alpha,
+            gamma=gamma,
+            ignore_void=ignore_void,
+        )
+    void = None
+    if isinstance(targets, SegmentTargets):
+        pixels = targets.segment_map
+    else:
+        pixels = targets.masks if targets.masks.dtype in (torch.bool, torch.uint8) else targets.masks != 0
+        void = targets.void if ignore_void else None
+    weights = (float(class_weight), float(focal_weight), float(dice_weight), float(alpha), float(gamma))
+    try:
+        return torch.ops.maskformer_ext.matching_cost(
+            class_logits, mask_logits, pixels, targets.labels, targets.num_segments, void, *weights, ignore_void
+        )
+    except RuntimeError:
+        if not torch.compiler.is_compiling() and class_logits.device.type == "cpu":
+            _check_values(class_logits.shape[-1] - 1, targets)  # the same complaint as a ValueError
+        raise
+
+
+def _fake(class_logits, mask_logits, pixels, labels, *_):
+    return class_logits.new_empty((*class_logits.shape[:-1], labels.shape[1]), dtype=torch.float32)
+
+
+register(_OP, fake=_fake)
 
 
 def nearest_index(in_size: int, out_size: int, device: torch.device | None = None) -> Tensor:
@@ -162,7 +187,7 @@ def _check_values(num_classes: int, targets: SegmentTargets | MaskTargets) -> No
 
 
 def _check_arguments(
-    class_logits: Tensor, mask_logits: Tensor, targets: SegmentTargets | MaskTargets, ignore_void: bool
+    class_logits: Tensor, mask_logits: Tensor, targets: SegmentTargets | MaskTargets, gamma: float, ignore_void: bool
 ) -> None:
     _checks.check_floating(_OP, class_logits=class_logits, mask_logits=mask_logits)
     if not isinstance(targets, SegmentTargets | MaskTargets):
@@ -184,5 +209,7 @@ def _check_arguments(
     pixels = targets.segment_map if isinstance(targets, SegmentTargets) else targets.masks
     _checks.check_same_device(_OP, class_logits=class_logits, mask_logits=mask_logits, targets=pixels)
     _checks.check_same_device(_OP, class_logits=class_logits, labels=targets.labels, num_segments=targets.num_segments)
+    if gamma < 0:
+        raise ValueError(f"{_OP}: gamma must be at least 0, got {gamma}")
     if ignore_void and isinstance(targets, MaskTargets) and targets.void is None:
         raise ValueError(f"{_OP}: targets.void must be given with ignore_void=True, got None")
