@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,30 +12,43 @@ from maskformer_ext.config import OptimizerConfig
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _POSITION_TABLES = ("relative_position_bias_table", "absolute_pos_embed", "pos_embed")
-_BACKBONE = "backbone"
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """Create AdamW over every trainable parameter.
+    """Create AdamW over the parameter groups of a model.
+
+    Args:
+        model: every trainable parameter is optimised.
+        config: rates and decays.
+
+    Returns:
+        The optimizer; ``param_names`` of each group lists its parameters.
+    """
+    groups = parameter_groups(model, config)
+    # fused: one kernel instead of a dozen small operations a parameter, on CPUs too
+    return torch.optim.AdamW(groups, lr=config.lr, betas=tuple(config.betas), eps=config.eps, fused=True)
+
+
+def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Sort the trainable parameters by learning rate and weight decay.
 
     The backbone learns at ``lr * backbone_multiplier``. Weights and biases of normalisation layers decay by
     ``weight_decay_norm``, embeddings by ``weight_decay_embed``, tables of position not at all, everything else (biases
-    too) by ``weight_decay``. Parameters with equal settings share a group.
+    too) by ``weight_decay``.
 
     Args:
         model: its parameters below ``backbone`` are the backbone's.
         config: rates and decays.
 
     Returns:
-        The optimizer; ``param_names`` of each group lists its parameters.
+        Groups of ``params`` (pairs of name and parameter), ``lr`` and ``weight_decay``, none empty.
     """
-    groups: dict[tuple[float, float], dict] = {}
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter, weight_decay in _with_weight_decay(model, config):
-        lr = config.lr * (config.backbone_multiplier if _BACKBONE in name.split(".") else 1.0)
+        lr = config.lr * (config.backbone_multiplier if "backbone" in name.split(".") else 1.0)
         group = groups.setdefault((lr, weight_decay), {"params": [], "lr": lr, "weight_decay": weight_decay})
         group["params"].append((name, parameter))
-    # fused: one kernel instead of a dozen small operations a parameter, on CPUs too
-    return torch.optim.AdamW(list(groups.values()), lr=config.lr, betas=tuple(config.betas), eps=config.eps, fused=True)
+    return list(groups.values())
 
 
 def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:

@@ -166,10 +166,11 @@ class Swin(nn.Module):
         """
         super().__init__()
         self.channels = tuple(dim * 2**stage for stage in range(len(depths)))
-        rates = torch.linspace(0, drop_path, sum(depths)).split(list(depths))
+        rising = (drop_path * block / max(sum(depths) - 1, 1) for block in range(sum(depths)))
+        rates = [[next(rising) for _ in range(depth)] for depth in depths]
         self.patch_embed = PatchEmbed(dim)
         self.layers = nn.ModuleList(
-            SwinStage(channels, window, heads, drop_paths=rate.tolist(), merge=stage < len(depths) - 1)
+            SwinStage(channels, window, heads, drop_paths=rate, merge=stage < len(depths) - 1)
             for stage, (channels, heads, rate) in enumerate(zip(self.channels, num_heads, rates, strict=True))
         )
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for channels in self.channels)

@@ -36,27 +36,105 @@ def linear_sum_assignment(cost: Tensor, num_targets: Tensor) -> Tensor:
     check_integer(_OP, num_targets=num_targets)
     if cost.dim() < 2:
         raise ValueError(f"{_OP}: cost must be (..., Q, T), got shape {shape(cost)}")
-    leading = cost.shape[:-2]
-    try:
-        num_targets = num_targets.expand(leading)
-    except RuntimeError:
+    leading = tuple(cost.shape[:-2])
+    pairs = zip(reversed(num_targets.shape), reversed(leading), strict=False)
+    if num_targets.dim() > len(leading) or not all(n in (1, size) for n, size in pairs):
         raise ValueError(
-            f"{_OP}: num_targets must broadcast against the leading dimensions {tuple(leading)} of cost, "
+            f"{_OP}: num_targets must broadcast against the leading dimensions {leading} of cost, "
             f"got shape {shape(num_targets)}"
-        ) from None
-    problems = cost.detach().reshape(-1, *cost.shape[-2:])
-    counts = num_targets.reshape(-1).to(device=cost.device, dtype=torch.int64)
-    # The kernel computes in float64 whatever the dtype, so float64 costs need no reference.
-    solve = torch.ops.maskformer_ext.linear_sum_assignment if native(_OP, counts) else _reference
-    return solve(problems, counts).reshape(*leading, cost.shape[-1])
+        )
+    problems = cost.detach().flatten(0, -3) if leading else cost.detach()[None]
+    counts = num_targets.expand(leading).reshape(-1).to(device=cost.device, dtype=torch.int64)
+    return _solve(problems, counts).reshape(*leading, cost.shape[-1])
+
+
+def _solve(cost: Tensor, num_targets: Tensor) -> Tensor:
+    # The kernel computes in float64, so that float64 costs need no reference: only the device is asked for.
+    if native(_OP, num_targets):
+        return torch.ops.maskformer_ext.linear_sum_assignment(cost, num_targets)
+    if native(_OP, num_targets.cpu()):  # a device without the kernel
+        return torch.ops.maskformer_ext.linear_sum_assignment(cost.cpu(), num_targets.cpu()).to(cost.device)
+    return _reference(cost, num_targets)
 
 
 def _fake(cost: Tensor, num_targets: Tensor) -> Tensor:
     return cost.new_empty((cost.shape[0], cost.shape[2]), dtype=torch.int64)
 
 
-def _reference(cost: Tensor, num_targets: Tensor) -> Tensor:
-    raise NotImplementedError
-
-
 register(_OP, fake=_fake)
+
+
+def _reference(cost: Tensor, num_targets: Tensor) -> Tensor:
+    """Solve each of (N, Q, T) on the host with NumPy."""
+    assignment = np.full((cost.shape[0], cost.shape[2]), -1, dtype=np.int64)
+    for i, (matrix, count) in enumerate(zip(cost.detach().double().cpu().numpy(), num_targets.tolist(), strict=True)):
+        if not 0 <= count <= cost.shape[2]:
+            raise RuntimeError(
+                f"{_OP}: num_targets must lie in [0, T] with T = {cost.shape[2]}, got {count} for problem {i}"
+            )
+        if count < cost.shape[1]:  # SciPy transposes where there are fewer columns than rows
+            assignment[i, :count], _ = _shortest_augmenting_paths(matrix[:, :count].T)
+        else:
+            _, assignment[i, :count] = _shortest_augmenting_paths(matrix[:, :count])
+    return torch.from_numpy(assignment).to(cost.device)
+
+
+def _shortest_augmenting_paths(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Match the rows of a (rows, columns) matrix with no more rows than columns; return both directions, -1 unmatched.
+
+    Costs are compared as (pairs given up, cost): behind the columns stands one more for each row, its own, of cost (1, 0),
+    which it takes when no allowed column is left for it.
+    """
+    rows, columns = cost.shape
+    allowed = np.concatenate([np.isfinite(cost), np.eye(rows, dtype=bool)], axis=1)
+    given_up = np.concatenate([np.zeros(columns), np.ones(rows)])
+    cost = np.concatenate([np.where(np.isfinite(cost), cost, 0.0), np.zeros((rows, rows))], axis=1)
+    row_potential = np.zeros((2, rows))  # (given up, cost)
+    column_potential = np.zeros((2, columns + rows))
+    column_of_row = np.full(rows, -1)
+    row_of_column = np.full(columns + rows, -1)
+    for start in range(rows):
+        distance = np.full((2, columns + rows), np.inf)
+        predecessor = np.full(columns + rows, -1)
+        remaining = list(reversed(range(columns + rows)))
+        closed: list[int] = []
+        base, row = np.zeros(2), start
+        while True:
+            reduced = base[:, None] + np.stack([given_up, cost[row]]) - row_potential[:, row, None] - column_potential
+            shorter = (reduced[0] < distance[0]) | ((reduced[0] == distance[0]) & (reduced[1] < distance[1]))
+            shorter &= allowed[row]
+            shorter[closed] = False
+            distance[:, shorter] = reduced[:, shorter]
+            predecessor[shorter] = row
+            order = np.array(remaining)
+            nearest = order[_smallest(distance[:, order])]
+            free = nearest[row_of_column[nearest] < 0]
+            column = free[-1] if len(free) else nearest[0]
+            base = distance[:, column].copy()
+            if row_of_column[column] < 0:
+                break
+            closed.append(column)
+            remaining[remaining.index(column)] = remaining[-1]
+            remaining.pop()
+            row = row_of_column[column]
+        row_potential[:, start] += base
+        for j in closed:
+            row_potential[:, row_of_column[j]] += base - distance[:, j]
+            column_potential[:, j] -= base - distance[:, j]
+        row = -1
+        while row != start:
+            row = predecessor[column]
+            row_of_column[column] = row
+            column_of_row[row], column = column, column_of_row[row]
+    column_of_row[column_of_row >= columns] = -1
+    row_of_column = row_of_column[:columns]
+    left_rows, left_columns = np.flatnonzero(column_of_row < 0), np.flatnonzero(row_of_column < 0)
+    for row, column in zip(left_rows, left_columns, strict=False):
+        column_of_row[row], row_of_column[column] = column, row
+    return column_of_row, row_of_column
+
+
+def _smallest(values: np.ndarray) -> np.ndarray:
+    """Return the places of the lexicographically least columns of a (2, n) array."""
+    first = values[0] == values[0].min()
+    return np.flatnonzero(first & (values[1] == values[1][first].min()))

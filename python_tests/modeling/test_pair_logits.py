@@ -1,0 +1,57 @@
+"""Mask logits of pairs: both ways of forming them, against one product a pair."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from maskformer_ext.modeling import pair_logits as module
+from maskformer_ext.modeling.pair_logits import pair_logits
+
+COUNTS = [(3, 0, 5), (0, 0), (40, 1, 33), (1,)]
+
+
+def _inputs(counts: tuple[int, ...], padding: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+    image = torch.cat([torch.full((n,), b) for b, n in enumerate(counts)] + [torch.full((padding,), -1)])
+    embed = torch.randn(len(image), 2, 8, dtype=torch.float64, requires_grad=True)
+    features = torch.randn(len(counts), 8, 3, 5, dtype=torch.float64, requires_grad=True)
+    return embed, features, image
+
+
+def _expected(embed: Tensor, features: Tensor, image: Tensor) -> Tensor:
+    logits = torch.einsum("plc,pchw->plhw", embed, features[image.clamp(min=0)])
+    return logits * (image >= 0).view(-1, 1, 1, 1)
+
+
+@pytest.fixture(params=["by image", "by block"])
+def way(request, monkeypatch) -> None:
+    """Use what the CPU uses, or what other devices use."""
+    if request.param == "by block":
+        monkeypatch.setattr(module, "_forward_by_image", module._forward_by_block)
+        monkeypatch.setattr(module, "_backward_by_image", module._backward_by_block)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("counts", COUNTS)
+def test_equals_one_product_a_pair(way, counts: tuple[int, ...], channels_last: bool) -> None:
+    embed, features, image = _inputs(counts)
+    layout = features.to(memory_format=torch.channels_last) if channels_last else features
+    weight = torch.randn(len(image), 2, 3, 5, dtype=torch.float64)
+    logits = pair_logits(embed, layout, image, max(counts))
+    expected = _expected(embed, features, image)
+    torch.testing.assert_close(logits, expected)
+    got = torch.autograd.grad((logits * weight).sum(), (embed, features))
+    torch.testing.assert_close(got, torch.autograd.grad((expected * weight).sum(), (embed, features)))
+
+
+def test_mixed_dtypes_are_promoted_also_under_autocast() -> None:
+    embed, features, image = _inputs((3, 2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = pair_logits(embed.float(), features.bfloat16(), image, 3)
+    assert logits.dtype == torch.float32
+
+
+def test_is_a_proper_operator(way) -> None:
+    embed, features, image = _inputs((3, 2))
+    torch.library.opcheck(torch.ops.maskformer_ext.pair_logits.default, (embed, features.flatten(2), image, 3))
