@@ -24,6 +24,12 @@ def find_tool(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join([scripts, os.environ.get("PATH", "")]))
 
 
+def run(command: list[str], **options) -> None:
+    """Run one step of the build; its own messages say why it failed."""
+    if subprocess.run(command, **options).returncode != 0:
+        sys.exit(f"maskformer-ext: the native build failed in: {' '.join(command)}")
+
+
 def replace_file(source: Path, target: Path) -> None:
     """Copy a file under its final name only when complete, since a running process may have the old one mapped."""
     if target.exists() and filecmp.cmp(source, target, shallow=False):

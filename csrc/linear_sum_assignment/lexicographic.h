@@ -29,14 +29,16 @@ struct Lexicographic {
   }
 };
 
-// cost (rows, columns) row-major, +inf where forbidden, rows <= columns; writes both directions, -1 for the unmatched.
-inline void solve_lexicographic(const double* cost, int64_t rows, int64_t columns, std::vector<int64_t>& column_of_row,
-                                std::vector<int64_t>& row_of_column) {
+// cost (rows, columns) with rows `stride` apart, +inf where forbidden, rows <= columns; writes both directions, -1 for
+// the unmatched.
+template <class Cost>
+void solve_lexicographic(const Cost* cost, int64_t rows, int64_t columns, int64_t stride,
+                         std::vector<int64_t>& column_of_row, std::vector<int64_t>& row_of_column) {
   const int64_t all_columns = columns + rows;
   constexpr Lexicographic far = {std::numeric_limits<int64_t>::max(), 0.0};
   const auto entry = [&](int64_t i, int64_t j) -> Lexicographic {
     if (j >= columns) return j - columns == i ? Lexicographic{1, 0.0} : far;
-    const double c = cost[i * columns + j];
+    const double c = cost[i * stride + j];
     return c < std::numeric_limits<double>::infinity() ? Lexicographic{0, c} : far;
   };
   std::vector<Lexicographic> row_potential(rows), column_potential(all_columns), distance(all_columns);
