@@ -31,6 +31,7 @@ def start_processes() -> Accelerator:
     if not text.isdigit() or int(text) == 0:
         raise UserError(f"MASKFORMER_EXT_TIMEOUT must be a number of seconds above 0, got {text!r}")
     return Accelerator(
+        cpu=not torch.accelerator.is_available(),  # without this, accelerate ignores torchrun where there is no GPU
         kwargs_handlers=[
             InitProcessGroupKwargs(timeout=timedelta(seconds=int(text))),
             DistributedDataParallelKwargs(gradient_as_bucket_view=True),

@@ -228,7 +228,7 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
             break
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + number, errors
     checkpoint = find_checkpoint(tmp_path)
     done = int(checkpoint.name.removeprefix("iter_"))
     assert f"stopped by {number.name} after {done} iterations" in errors
@@ -240,7 +240,7 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
 @pytest.mark.slow
 def test_two_processes_equal_one_with_the_same_batch(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "build_loader", synthetic_loader)
-    options = ["train.batch_size=4", *_STILL]
+    options = ["train.batch_size=4", "train.checkpoint_period=2", *_STILL]
     train(small_config(tmp_path / "one", *options))
     script = Path(__file__).with_name("train_in_processes.py")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
@@ -251,6 +251,13 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path, monkeypatch):
     one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
     assert two["mIoU"] == pytest.approx(one["mIoU"], abs=1e-3)
     assert two["training"]["processes"] == 2
+
+    part = tmp_path / "part"  # the second process has no checkpoint of its own: the first hands its state over
+    shutil.copytree(tmp_path / "two" / "checkpoints" / "iter_0000002", part / "checkpoints" / "iter_0000002")
+    overrides = small_overrides(part, "resume=auto", *options)
+    subprocess.run([*launch, *overrides], check=True, timeout=300, capture_output=True)
+    resumed, whole = read_losses(part), read_losses(tmp_path / "two")
+    assert resumed == {iteration: whole[iteration] for iteration in (3, 4)}
 
 
 @pytest.mark.slow
