@@ -1,14 +1,77 @@
-# `make help` lists the targets. Everything happens in .venv; stamps below .venv/.stamps make a second call quick.
-PYTHON ?= python3
+# `make help` lists the targets. Everything happens in .venv; stamps in it make a second call quick.
 VENV := .venv
 BIN := $(VENV)/bin
-STAMPS := $(VENV)/.stamps
+STAMPS := $(VENV)/stamps
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$p; break; }; done)
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+MYPY_FILES := maskformer_ext/__init__.py maskformer_ext/config.py maskformer_ext/errors.py maskformer_ext/ops
+CLANG_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .DEFAULT_GOAL := help
-.PHONY: help train test build
+.PHONY: help train test build bench lint format cuda cuda-report test-abi wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@echo "ARGS=... is passed on: make train ARGS='config=camvid data.root=/data/camvid', make test ARGS='-k assignment'"
 
-build: ## compile what changed of the native libraries
+train: $(STAMPS)/train build ## set everything up, then train on the embedded digits (or ARGS='config=...')
+	$(BIN)/python -m maskformer_ext.train $(or $(ARGS),config=digits)
+
+test: $(STAMPS)/dev build ## set everything up, then run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+build: $(STAMPS)/train ## compile what changed of the native libraries
 	@$(BIN)/python setup.py -q build_ext --inplace
+
+bench: $(STAMPS)/dev build ## run the benchmarks against their peers and print the table
+	$(BIN)/python -m pytest benchmarks $(ARGS)
+
+lint: $(STAMPS)/dev ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CLANG_FILES)
+	$(BIN)/mypy $(MYPY_FILES)
+
+format: $(STAMPS)/dev ## rewrite the sources in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CLANG_FILES)
+
+cuda: $(STAMPS)/train ## build with the CUDA library, and fail where nvcc is missing
+	CMAKE_ARGS="-DMASKFORMER_EXT_CUDA=ON $(CMAKE_ARGS)" $(BIN)/python setup.py -q build_ext --inplace
+
+cuda-report: $(STAMPS)/train ## print registers, spills and shared memory of each CUDA kernel (sm_90)
+	@tools/cuda_report.sh
+
+test-abi: $(STAMPS)/dev ## build against this torch, test under older ones in environments of their own
+	$(BIN)/python tools/test_abi.py $(ARGS)
+
+wheel: $(STAMPS)/dev ## build a wheel in dist/
+	$(BIN)/python -m build --wheel --no-isolation
+
+clean: ## remove what was built, keep .venv
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -f maskformer_ext/*.so
+	rm -f $(STAMPS)/train $(STAMPS)/dev
+
+$(STAMPS)/tools: setup.py
+	@test -n "$(PYTHON)" || { \
+	  echo "maskformer-ext needs Python 3.10 or newer and found none: install it, or run make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "maskformer-ext needs Python 3.10 or newer, but $(PYTHON) is $$($(PYTHON) --version 2>&1)"; exit 1; }
+	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); } || { \
+	  echo "$(PYTHON) cannot create a virtual environment: install its venv module (Debian: apt install python3-venv)"; exit 1; }
+	@echo "Installing torch and the build tools (several GB, a few minutes)"
+	@$(PIP) install "setuptools>=77" wheel "cmake>=3.26" ninja "pybind11>=2.13" "torch>=2.11" numpy
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/train: pyproject.toml $(STAMPS)/tools
+	@echo "Installing the package with what training needs, and building its native libraries"
+	@$(PIP) install --no-build-isolation -e ".[train]"
+	@touch $@
+
+$(STAMPS)/dev: pyproject.toml $(STAMPS)/train
+	@echo "Installing what the tests and benchmarks need"
+	@$(PIP) install --no-build-isolation -e ".[dev]"
+	@touch $@
