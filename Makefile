@@ -24,8 +24,8 @@ test: $(STAMPS)/dev build ## set everything up, then run all tests
 build: $(STAMPS)/train ## compile what changed of the native libraries
 	@$(BIN)/python setup.py -q build_ext --inplace
 
-bench: $(STAMPS)/dev build ## run the benchmarks against their peers and print the table
-	$(BIN)/python -m pytest benchmarks $(ARGS)
+bench: $(STAMPS)/dev build ## run the benchmarks against their peers, print the table, keep it in benchmarks/results/
+	$(BIN)/python -m pytest benchmarks --record $(ARGS)
 
 lint: $(STAMPS)/dev ## check style and types
 	$(BIN)/ruff check .
