@@ -72,9 +72,9 @@ class InstanceEvaluator:
 
     def merge(self, state: dict[str, Any]) -> None:
         """Add what another process collected."""
-        self.images += state["images"]
-        self.truths += state["truths"]
-        self.predictions += state["predictions"]
+        self.images = self.images + state["images"]
+        self.truths = self.truths + state["truths"]
+        self.predictions = self.predictions + state["predictions"]
 
     def compute(self) -> dict[str, Any]:
         """Return the scores, all in 0..1.
@@ -106,19 +106,26 @@ class InstanceEvaluator:
         from faster_coco_eval.core import mask as rle_tools
 
         truths = []
-        for number, truth in enumerate(self.truths, start=1):
+        # In the order of the images, so that the number of processes does not decide between equal scores.
+        in_order = sorted(self.truths, key=_image_id)
+        for number, truth in enumerate(in_order, start=1):
             rle = rle_tools.frPyObjects(truth["rle"], *truth["rle"]["size"])
             entry = {key: truth[key] for key in ("image_id", "category_id", "area")}
             bbox = [float(side) for side in rle_tools.toBbox(rle)]
             truths.append({"id": number, "iscrowd": 0, "segmentation": rle, "bbox": bbox, **entry})
         categories = [{"id": label, "name": str(label)} for label in self.thing_classes]
         ground_truth = COCO(
-            {"images": self.images, "annotations": truths, "categories": categories}, print_function=_silent
+            {
+                "images": sorted(self.images, key=lambda image: image["id"]),
+                "annotations": truths,
+                "categories": categories,
+            },
+            print_function=_silent,
         )
         wanted = set(self.thing_classes)
         detections = [
             {**{key: entry[key] for key in ("image_id", "category_id", "score")}, "segmentation": entry["rle"]}
-            for entry in self.predictions
+            for entry in sorted(self.predictions, key=_image_id)
             if entry["category_id"] in wanted
         ]
         if not detections:
@@ -160,6 +167,10 @@ def runs_of_segments(segment_map: np.ndarray, num_segments: int) -> list[list[in
     for index, counts in enumerate(runs):
         counts.append(len(flat) - position[index])
     return runs
+
+
+def _image_id(entry: dict[str, Any]) -> int:
+    return entry["image_id"]
 
 
 def _mean_known(precision: np.ndarray) -> float:
