@@ -79,25 +79,14 @@ def load_config(name: str | Path = "digits", overrides: Iterable[str] | Mapping[
     """
     from omegaconf import OmegaConf
 
-    path = find_config(name)
-    config = OmegaConf.merge(OmegaConf.structured(Config), _read(path))
-    for key, value in _override_items(overrides):
-        values = OmegaConf.create()
-        OmegaConf.update(values, key, value, force_add=True)
-        config = _merge(config, values, "")
-    return _finish(config)
+    return _override(OmegaConf.merge(OmegaConf.structured(Config), _read(find_config(name))), overrides)
 
 
 def override_config(config: Config, overrides: Iterable[str] | Mapping[str, Any]) -> Config:
     """Return a configuration with some values replaced; arguments and errors as those of `load_config`."""
     from omegaconf import OmegaConf
 
-    merged = OmegaConf.structured(config)
-    for key, value in _override_items(overrides):
-        values = OmegaConf.create()
-        OmegaConf.update(values, key, value, force_add=True)
-        merged = _merge(merged, values, "")
-    return _finish(merged)
+    return _override(OmegaConf.structured(config), overrides)
 
 
 def config_from_dict(values: Mapping[str, Any], source: str) -> Config:
@@ -109,7 +98,7 @@ def config_from_dict(values: Mapping[str, Any], source: str) -> Config:
     """
     from omegaconf import OmegaConf
 
-    return _finish(_merge(OmegaConf.structured(Config), OmegaConf.create(dict(values)), f"{source}: "))
+    return _finish(_set_values(OmegaConf.structured(Config), OmegaConf.create(dict(values)), f"{source}: "))
 
 
 def save_config(config: Config, path: str | Path) -> None:
@@ -173,13 +162,23 @@ def _read(path: Path, chain: tuple[Path, ...] = ()) -> Any:
     if not isinstance(values, DictConfig):
         raise UserError(f"{path}: must hold 'key: value' pairs")
     bases = values.pop("base", [])
-    merged = OmegaConf.create()
+    merged: Any = OmegaConf.create()
     for base in [bases] if isinstance(bases, str) else bases:
         beside = [path.parent / base, path.parent / f"{base}.yaml"]
         found = next((file for file in beside if file.is_file() and file.resolve() != path), None)
         merged = OmegaConf.merge(merged, _read(found or find_config(base), (*chain, path)))
-    _merge(OmegaConf.structured(Config), values, f"{path}: ")  # only for its errors, which name this file
+    _set_values(OmegaConf.structured(Config), values, f"{path}: ")  # only for its errors, which name this file
     return OmegaConf.merge(merged, values)
+
+
+def _override(config: Any, overrides: Iterable[str] | Mapping[str, Any]) -> Config:
+    from omegaconf import OmegaConf
+
+    for key, value in _override_items(overrides):
+        values = OmegaConf.create()
+        OmegaConf.update(values, key, value, force_add=True)
+        config = _set_values(config, values, "")
+    return _finish(config)
 
 
 def _override_items(overrides: Iterable[str] | Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -204,23 +203,21 @@ def _override_items(overrides: Iterable[str] | Mapping[str, Any]) -> Iterator[tu
             raise UserError(f"{key}: {value!r} is not a valid value: {' '.join(str(error).split())}") from error
 
 
-def _merge(config: Any, values: Any, where: str) -> Any:
-    """Merge values key by key, so that an error names one key."""
+def _set_values(config: Any, values: Any, where: str) -> Any:
+    """Set values in a structured configuration key by key, so that an error names one key."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     kinds = dict(iterate_fields())
     sections = {key.rsplit(".", 1)[0] for key in kinds if "." in key}
-    for key, value in _leaves(OmegaConf.to_container(values), sections):
+    for key, value in _leaves(typing.cast("dict[str, Any]", OmegaConf.to_container(values)), sections):
         if key in sections:
             inside = next(name for name in kinds if name.startswith(f"{key}."))
             raise UserError(f"{where}{key!r} is a section: set a key in it, for instance {inside}")
         if key not in kinds:
             raise UserError(f"{where}unknown key {key!r}{_suggest(key, kinds)}")
-        one = OmegaConf.create()
-        OmegaConf.update(one, key, value, force_add=True)
         try:
-            config = OmegaConf.merge(config, one)
+            OmegaConf.update(config, key, value, merge=False)
         except OmegaConfBaseException as error:
             raise UserError(f"{where}{key} must be {describe_type(kinds[key])}, got {value!r}") from error
     return config
@@ -237,7 +234,7 @@ def _leaves(values: Mapping[Any, Any], sections: set[str], prefix: str = "") -> 
 
 def _suggest(key: str, kinds: Mapping[str, Any]) -> str:
     leaf = key.rsplit(".", 1)[-1]
-    names = {name.rsplit(".", 1)[-1]: name for name in reversed(kinds)}
+    names = {name.rsplit(".", 1)[-1]: name for name in reversed(list(kinds))}
     nearest = [name for name in kinds if name.rsplit(".", 1)[-1] == leaf]
     nearest += difflib.get_close_matches(key, kinds, n=1, cutoff=0.75)
     nearest += [names[match] for match in difflib.get_close_matches(leaf, names, n=1, cutoff=0.6)]

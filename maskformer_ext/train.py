@@ -6,6 +6,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from maskformer_ext.command import run_command
+from maskformer_ext.config_help import describe_usage
+from maskformer_ext.config_io import load_config
 from maskformer_ext.errors import UserError
 
 _PURPOSE = (
@@ -17,27 +20,10 @@ _PURPOSE = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 2 after a problem that the user can fix."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if any(argument in ("-h", "--help", "help") for argument in arguments):
-        from maskformer_ext.config_help import describe_usage
-
-        print(describe_usage("train", _PURPOSE))
-        return 0
-    try:
-        return _train(arguments)
-    except UserError as error:
-        rank = os.environ.get("RANK", "0")
-        where = f"process {rank}: " if rank != "0" else ""
-        print(f"error: {where}{' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("error: interrupted; go on from the last checkpoint with resume=auto", file=sys.stderr)
-        return 130
+    return run_command(_train, describe_usage("train", _PURPOSE), arguments)
 
 
 def _train(arguments: list[str]) -> int:
-    from maskformer_ext.config_io import load_config
-
     names = [argument.removeprefix("config=") for argument in arguments if argument.startswith("config=")]
     if len(names) > 1:
         raise UserError(f"config= is given {len(names)} times: {', '.join(names)}")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from maskformer_ext.command import write_json
 from maskformer_ext.engine.progress import History, Progress
 from maskformer_ext.engine.report import RESULTS_FILE, write_report
 from maskformer_ext.engine.setup import Setup
@@ -77,7 +75,7 @@ def write_results(
     if setup.untrained:
         metrics["untrained"] = setup.untrained
     if setup.accelerator.is_main_process:
-        _write_json(setup.output_dir / METRICS_FILE, metrics)
+        write_json(setup.output_dir / METRICS_FILE, metrics)
         write_report(
             setup.output_dir,
             model=setup.evaluated_model,
@@ -105,9 +103,3 @@ def _picture(setup: Setup, index: int) -> np.ndarray:
     truth = draw_segments(image, sample.segment_map.cpu().numpy(), sample.labels.tolist(), info)
     owners, labels = segments_of(result)
     return np.concatenate([image, np.asarray(truth), np.asarray(draw_segments(image, owners, labels, info))], axis=1)
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
