@@ -60,7 +60,7 @@ class AugmentationConfig:
     color: bool = True  # brightness, contrast, saturation, hue
     horizontal_flip: bool = True
     vertical_flip: bool = False
-    rotate90: bool = False  # quarter turns, for images without an up direction
+    rotate90: bool = False  # quarter turns before the crop, for images without an up direction
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,7 +14,11 @@ from maskformer_ext.data.classes import ClassTable, read_classes_file
 from maskformer_ext.data.digits import DigitsDataset
 from maskformer_ext.data.folders import InstanceFolder, SemanticFolder
 from maskformer_ext.data.nuclei import nuclei
+from maskformer_ext.data.types import SampleDataset
 from maskformer_ext.errors import UserError
+
+if TYPE_CHECKING:
+    from maskformer_ext.data.loader import Loader
 
 _TASKS = {
     "digits": ("semantic", "instance", "panoptic"),
@@ -26,7 +30,7 @@ _TASKS = {
 SPLITS = ("train", "val")
 
 
-def build_dataset(config: DataConfig, split: str) -> Any:
+def build_dataset(config: DataConfig, split: str) -> SampleDataset:
     """Build a data set of ``Sample`` with ``info``, ``__len__`` and ``__getitem__``, without augmentation.
 
     Args:
@@ -67,13 +71,13 @@ def build_loader(
     config: Config,
     split: str,
     *,
-    dataset: Any = None,
+    dataset: SampleDataset | None = None,
     rank: int = 0,
     world: int = 1,
     start: int = 0,
     batch_size: int = 1,
     pin_memory: bool | None = None,
-) -> Any:
+) -> Loader:
     """Build the loader of a split.
 
     "train" yields the micro-batches of the iterations ``start`` to ``train.max_iters``: ``train.accumulation_steps`` of
@@ -113,6 +117,8 @@ def build_loader(
         skip_errors=skip,
         replaced=training,
     )
+    items: TrainStream | EvaluationPass
+    batches: IterationBatches | list[list[int]]
     if training:
         augment = Augment(data.augmentation, drop_empty_segments=data.drop_empty or data.task == "semantic")
         items = TrainStream(dataset, augment, seed=config.seed, skip_errors=skip)

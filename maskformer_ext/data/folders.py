@@ -44,7 +44,8 @@ class _PairedFolders(Dataset):
                 f"{image.shape[-1]}x{image.shape[-2]}: both must have the same size."
             )
         segment_map, labels = self.segments(label, label_path)
-        return Sample(image, torch.from_numpy(segment_map), torch.from_numpy(labels), name, tuple(image.shape[-2:]))
+        size = (label.shape[0], label.shape[1])
+        return Sample(image, torch.from_numpy(segment_map), torch.from_numpy(labels), name, size)
 
     def segments(self, label: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
         """Turn a label image (H, W) into segment_map (H, W) int32 and labels (T,) int64."""

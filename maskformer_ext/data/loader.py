@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as v2
 
-from maskformer_ext.data.types import Batch, Sample
+from maskformer_ext.data.types import Batch, Sample, SampleDataset
 from maskformer_ext.errors import UserError
 from maskformer_ext.images import resize_shortest_edge
 from maskformer_ext.ops.targets import VOID, SegmentTargets
@@ -51,7 +51,7 @@ class TrainStream(Dataset):
         skip_errors: put the next readable image in the place of one that is not.
     """
 
-    def __init__(self, dataset: Dataset, transform: Callable, *, seed: int, skip_errors: bool) -> None:
+    def __init__(self, dataset: SampleDataset, transform: Callable, *, seed: int, skip_errors: bool) -> None:
         self.dataset, self.transform, self.seed, self.skip_errors = dataset, transform, seed, skip_errors
         self._epoch, self._order = -1, torch.empty(0)
 
@@ -81,7 +81,7 @@ class EvaluationPass(Dataset):
         max_size: longest side in pixels.
     """
 
-    def __init__(self, dataset: Dataset, *, min_size: int, max_size: int) -> None:
+    def __init__(self, dataset: SampleDataset, *, min_size: int, max_size: int) -> None:
         self.dataset, self.min_size, self.max_size = dataset, min_size, max_size
 
     def __getitem__(self, index: int) -> Item:
@@ -130,7 +130,7 @@ class Collate:
             return Failure(problems[0])
         if self.replaced and len(samples) < len(items):
             return Failure(f"no readable image among {_MAX_SUBSTITUTES} in a row: {problems[0]}")
-        sizes = [tuple(sample.segment_map.shape) for sample in samples]
+        sizes = [(sample.segment_map.shape[0], sample.segment_map.shape[1]) for sample in samples]
         height, width = self._padded_size(sizes)
         images = torch.zeros(len(samples), 3, height, width)
         maps = torch.full((len(samples), height, width), VOID, dtype=torch.int32)
@@ -241,14 +241,21 @@ class Loader:
         return 0 if self._loader is None else len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
+        failure = yield from self._batches()
+        if failure is not None:  # raised out here, so that no frame of the traceback keeps the workers alive
+            self.close()
+            raise UserError(failure.message)
+
+    def _batches(self) -> Generator[Batch, None, Failure | None]:
         if self._loader is None:
-            raise RuntimeError("Loader: cannot be iterated after close()")
+            raise RuntimeError("Loader: cannot be iterated after close() or an error")
         for batch in self._loader:
             if isinstance(batch, Failure):
-                raise UserError(batch.message)
+                return batch
             self._report(batch.skipped)
             if len(batch):
                 yield batch
+        return None
 
     def _report(self, problems: Sequence[str]) -> None:
         for problem in problems:

@@ -53,7 +53,7 @@ class Augment:
         image, segments = _wrap(sample.image, sample.segment_map)
         if config.min_sizes:
             min_size = config.min_sizes[_integer(len(config.min_sizes), generator)]
-            size = list(shortest_edge_size(*segments.shape, min_size, config.max_size))
+            size = list(shortest_edge_size(segments.shape[0], segments.shape[1], min_size, config.max_size))
             if size != list(segments.shape):
                 image, segments = (v2.resize(x, size, antialias=True) for x in (image, segments))
         if config.rotate90:

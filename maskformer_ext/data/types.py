@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from torch import Tensor
 
@@ -56,6 +57,16 @@ class Sample:
         table = self.labels.new_full((len(self.labels) + 1,), ignore_label)
         table[:-1] = self.labels
         return table[self.segment_map.long()]  # index -1 reads the last entry
+
+
+class SampleDataset(Protocol):
+    """What every data set offers: samples as stored, without augmentation."""
+
+    info: DatasetInfo
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
 
 
 @dataclass
