@@ -23,8 +23,6 @@ def run_lengths(packed: np.ndarray, box: tuple[int, int, int, int], size: tuple[
     height, width = size
     x0, y0, x1, y1 = box
     total = height * width
-    if x1 <= x0 or y1 <= y0:
-        return np.array([total], dtype=np.int64)
     first_byte = x0 // 8
     bits = np.unpackbits(packed[y0:y1, first_byte : (x1 + 7) // 8], axis=1, bitorder="little")
     columns = bits[:, x0 - 8 * first_byte : x1 - 8 * first_byte].T
@@ -32,6 +30,8 @@ def run_lengths(packed: np.ndarray, box: tuple[int, int, int, int], size: tuple[
     padded = np.zeros((x1 - x0, y1 - y0 + 2), dtype=np.uint8)
     padded[:, 1:-1] = columns
     column, row = np.nonzero(padded[:, 1:] != padded[:, :-1])
+    if len(row) == 0:
+        return np.array([total], dtype=np.int64)
     edges = (x0 + column) * height + y0 + row
     starts, ends = edges[0::2], edges[1::2]
     apart = starts[1:] != ends[:-1]

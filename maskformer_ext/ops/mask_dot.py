@@ -1,5 +1,7 @@
 """Mask logits from mask embeddings: one dot product a query and pixel."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -45,15 +47,12 @@ def mask_dot(
 
 def _product(mask_embed: Tensor, mask_features: Tensor) -> Tensor:
     *layers, batch, queries, channels = mask_embed.shape
+    depth = math.prod(layers)
     height, width = mask_features.shape[-2:]
     # All layers of an image are rows of one matrix: one product an image, which reads its features once.
-    rows = mask_embed.reshape(-1, batch, queries, channels).transpose(0, 1).reshape(batch, -1, channels)
-    logits = torch.bmm(rows, mask_features.flatten(-2))
-    if len(layers) == 0:
-        return logits.view(batch, queries, height, width)
-    return (
-        logits.view(batch, -1, queries, height, width).transpose(0, 1).reshape(*layers, batch, queries, height, width)
-    )
+    rows = mask_embed.reshape(depth, batch, queries, channels).transpose(0, 1).reshape(batch, depth * queries, channels)
+    logits = torch.bmm(rows, mask_features.flatten(-2)).view(batch, depth, queries, height, width)
+    return logits.transpose(0, 1).reshape(*layers, batch, queries, height, width)
 
 
 def _check_arguments(mask_embed: Tensor, mask_features: Tensor) -> None:

@@ -147,8 +147,11 @@ def _score_rows(
     resize: str,
 ) -> Rows:
     probability, finite = class_probabilities(class_logits, mask_logits)
-    if not bool(finite.all()):  # rows without a query left would not resize, so absent queries stay, at weight 0
+    if not bool(finite.all()):  # absent queries stay, at weight 0
         mask_logits = mask_logits.where(finite.view(-1, 1, 1), 0)
+    if len(mask_logits) == 0:
+        mask_logits = mask_logits.new_zeros((1, *mask_logits.shape[1:]))  # interpolate refuses to resize nothing
+        probability = probability.new_zeros((1, probability.shape[1]))
     weights = probability[:, :-1].t().contiguous()
 
     def to_scores(logits: Rows) -> Rows:

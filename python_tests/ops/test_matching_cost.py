@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from maskformer_ext.ops import MaskTargets, SegmentTargets, mask_dot, matching_cost, matching_cost_from_embeddings
+from maskformer_ext.ops import MaskTargets, SegmentTargets, matching_cost
 from maskformer_ext.ops._library import REFERENCE
 
 reference = importlib.import_module("maskformer_ext.ops.matching_cost").matching_cost_reference
@@ -421,17 +421,3 @@ def test_every_instruction_set_agrees_with_the_reference(level):
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "MASKFORMER_EXT_CPU": level}
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root, env=environment)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_cost_from_embeddings_equals_that_of_the_logits(dtype):
-    targets = random_targets(2, [5, 3], 5, (40, 52), 6)
-    class_logits = torch.randn(3, 2, 8, 7)
-    mask_embed, mask_features = torch.randn(3, 2, 8, 16).to(dtype), torch.randn(2, 16, 20, 26).to(dtype)
-    mask_logits = mask_dot(mask_embed, mask_features, out_dtype=torch.float32)
-    for form in (targets, targets.to_masks()):
-        for options in ({}, {"ignore_void": True} if form is targets else {}, {"alpha": -1.0, "gamma": 0.0}):
-            ours = matching_cost_from_embeddings(class_logits, mask_embed, mask_features, form, **options)
-            torch.testing.assert_close(ours, matching_cost(class_logits, mask_logits, form, **options))
-    one_layer = matching_cost_from_embeddings(class_logits[0], mask_embed[0], mask_features, targets)
-    torch.testing.assert_close(one_layer, matching_cost(class_logits[0], mask_logits[0], targets))
