@@ -24,7 +24,7 @@ Score a checkpoint on its data set and write the scores as JSON.
   checkpoint=PATH   output folder of a run (its newest checkpoint), a checkpoints/iter_* folder, or model.safetensors
   split=val         val or train
   limit=N           the first N images only; all by default
-  output=FILE       where the JSON goes; by default evaluation.json in the folder of the checkpoint
+  output=FILE       where the JSON goes; by default evaluation.json in the output folder of the run
   device=NAME       cpu, cuda, cuda:1 ...; by default a GPU where there is one
 
 Every key of the configuration below data and inference can be changed too, for instance data.root=FOLDER,
@@ -66,7 +66,7 @@ def _evaluate(arguments: list[str]) -> int:
             f"the checkpoint knows the classes of {info.name} ({', '.join(info.classes[:5])}...), but the data set "
             f"{dataset.info.name} has others ({', '.join(dataset.info.classes[:5])}...)"
         )
-    output = Path(values["output"] or resolve_checkpoint(checkpoint).parent / "evaluation.json")
+    output = Path(values["output"] or default_output(resolve_checkpoint(checkpoint)))
     if not output.parent.is_dir():
         raise UserError(f"output={output}: the folder {output.parent} does not exist")
     metrics = _with_progress(lambda progress: evaluate(model, dataset, config, limit=limit, progress=progress))
@@ -74,6 +74,12 @@ def _evaluate(arguments: list[str]) -> int:
     write_json(output, {"checkpoint": str(checkpoint), "split": values["split"], **metrics})
     print(output)
     return 0
+
+
+def default_output(weights: Path) -> Path:
+    """Return where the scores of a ``model.safetensors`` go: into its run's folder, or else beside it."""
+    folder = weights.parent
+    return (folder.parent.parent if folder.parent.name == "checkpoints" else folder) / "evaluation.json"
 
 
 def _limit(text: str | None) -> int | None:

@@ -19,6 +19,8 @@ from maskformer_ext.inference import Instances, PanopticResult, SemanticResult, 
 from maskformer_ext.visualize import add_legend, draw_segments, segments_of
 
 _OVERLAY_SIDE = 512
+_ENDINGS = {"overlays": "png", "ids": "png", "json": "json"}
+_COUNTED = {"semantic": "classes", "panoptic": "segments", "instance": "instances"}
 
 
 def write_prediction(
@@ -65,10 +67,7 @@ def write_prediction(
     write_json(
         files["json"], {"image": str(path), "task": task, "height": height, "width": width, "segments": segments}
     )
-    return f"{len(segments)} {'classes' if task == 'semantic' else 'segments' if task == 'panoptic' else 'instances'}"
-
-
-_ENDINGS = {"overlays": "png", "ids": "png", "json": "json"}
+    return f"{_COUNTED[task]}: {len(segments)}"
 
 
 def id_map(result: Any, owners: np.ndarray, info: DatasetInfo) -> np.ndarray:

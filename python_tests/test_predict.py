@@ -1,0 +1,218 @@
+"""The commands `predict` and `evaluate` on a real checkpoint and real files, run as a user runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from paint import PaintModel, paint, scene
+from PIL import Image
+
+from maskformer_ext import build_model, evaluate, predict, prediction_files
+from maskformer_ext.config import Config, InferenceConfig, ModelConfig
+from maskformer_ext.data.build import build_dataset
+from maskformer_ext.data.types import DatasetInfo
+from maskformer_ext.engine.state import save_checkpoint
+
+INFO = DatasetInfo("painted", ("ground", "box", "tile"), ((90, 90, 90), (250, 0, 0), (0, 0, 250)), thing_classes=(1, 2))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of a run: an untrained model for digits."""
+    config = Config(name="tiny")
+    config.data.num_val, config.data.task = 3, "panoptic"
+    info = build_dataset(config.data, "val").info
+    config.model = ModelConfig(
+        backbone="resnet18",
+        num_classes=info.num_classes,
+        num_queries=8,
+        pixel_decoder_dim=64,
+        mask_dim=32,
+        hidden_dim=32,
+        num_heads=2,
+        feedforward_dim=32,
+        decoder_layers=1,
+    )
+    config.inference.object_mask_threshold = 0.0
+    config.inference.overlap_threshold = 0.0
+    folder = tmp_path_factory.mktemp("run")
+    torch.manual_seed(0)
+    save_checkpoint(folder, 0, model=build_model(config.model), config=config, info=info, training={})
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with two images, one of them in a folder of its own."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    Image.fromarray(random.integers(0, 255, (40, 60, 3), np.uint8)).save(folder / "one.jpg")
+    Image.fromarray(random.integers(0, 255, (50, 30), np.uint8)).save(folder / "more" / "two.png")
+    (folder / "notes.txt").write_text("not an image")
+    return folder
+
+
+def _files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("task", ["semantic", "panoptic", "instance"])
+def test_predict_writes_overlay_ids_and_description(run: Path, photos: Path, tmp_path: Path, task: str) -> None:
+    output = tmp_path / "out"
+    arguments = [f"checkpoint={run}", f"input={photos}", f"output={output}", f"task={task}", "device=cpu"]
+    assert predict.main(arguments) == 0
+    names = ("one", "more/two")
+    assert _files(output) == {
+        f"{kind}/{name}.{ending}"
+        for name in names
+        for kind, ending in (("overlays", "png"), ("ids", "png"), ("json", "json"))
+    }
+    for name, size in zip(names, ((40, 60), (50, 30)), strict=True):
+        described = json.loads((output / "json" / f"{name}.json").read_text())
+        ids = np.asarray(Image.open(output / "ids" / f"{name}.png"))
+        assert ids.shape == size == (described["height"], described["width"])
+        assert ids.dtype == (np.uint8 if task == "semantic" else np.uint16)
+        listed = {segment["id"] for segment in described["segments"]}
+        assert set(np.unique(ids).tolist()) - {0} <= listed
+        if task != "instance":  # instances may overlap: there the map shows the better one
+            for segment in described["segments"]:
+                rows, columns = np.nonzero(ids == segment["id"])
+                assert segment["area"] == len(rows)
+                assert segment["box"] == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        with Image.open(output / "overlays" / f"{name}.png") as overlay:
+            assert min(overlay.size) >= 400  # small images are enlarged
+
+
+def test_predicted_files_hold_what_was_painted(tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools.mask")
+    from pycocotools import mask as coco_masks
+
+    segments, labels = scene((40, 52), things=4)
+    Image.fromarray(paint(segments, labels)).save(tmp_path / "painted.png")
+    common = {"info": INFO, "config": InferenceConfig()}
+    for task in ("panoptic", "instance", "semantic"):
+        prediction_files.write_prediction(PaintModel(3), tmp_path / "painted.png", tmp_path, task, task=task, **common)
+    ids = np.asarray(Image.open(tmp_path / "ids" / "panoptic.png"))
+    described = json.loads((tmp_path / "json" / "panoptic.json").read_text())["segments"]
+    assert len(described) == 5
+    for segment in described:
+        own = segments[ids == segment["id"]]
+        assert len(np.unique(own)) == 1
+        assert segment["category"] == INFO.classes[labels[own[0] - 1]]
+        assert segment["isthing"] == (segment["category"] != "ground")
+        assert segment["score"] > 0.99
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(tmp_path / "ids" / "semantic.png")), np.array([0, *labels])[segments]
+    )
+    confident = [
+        segment
+        for segment in json.loads((tmp_path / "json" / "instance.json").read_text())["segments"]
+        if segment["score"] > 0.5
+    ]
+    assert len(confident) == 4
+    for segment in confident:
+        mask = coco_masks.decode({**segment["rle"], "counts": segment["rle"]["counts"].encode()}).astype(bool)
+        assert mask.sum() == segment["area"] == 49
+        assert len(np.unique(segments[mask])) == 1
+
+
+def test_a_damaged_image_is_named_and_the_others_are_done(run: Path, photos: Path, tmp_path: Path, capsys) -> None:
+    whole = (photos / "one.jpg").read_bytes()
+    (photos / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    output = tmp_path / "out"
+    assert predict.main([f"checkpoint={run}", f"input={photos}", f"output={output}"]) == 1
+    errors = capsys.readouterr().err
+    assert "cut.jpg: cannot be read as an image" in errors
+    assert "1 of 3 images failed" in errors
+    assert {path.stem for path in (output / "json").rglob("*.json")} == {"one", "two"}
+
+
+def test_predict_takes_a_file_and_a_glob(run: Path, photos: Path, tmp_path: Path) -> None:
+    assert predict.main([f"checkpoint={run}", f"input={photos / 'one.jpg'}", f"output={tmp_path / 'a'}"]) == 0
+    assert predict.main([f"checkpoint={run}", f"input={photos}/**/*.*", f"output={tmp_path / 'b'}"]) == 0
+    assert {path.stem for path in (tmp_path / "a" / "json").iterdir()} == {"one"}
+    assert {path.stem for path in (tmp_path / "b" / "json").iterdir()} == {"one", "two"}
+
+
+def test_images_of_the_same_name_do_not_overwrite_each_other(photos: Path) -> None:
+    Image.new("RGB", (8, 8)).save(photos / "one.png")
+    assert [name for _, name in predict.find_images(str(photos))] == ["more/two", "one.jpg", "one.png"]
+    Image.new("RGB", (8, 8)).save(photos / "more" / "one.jpg")
+    names = [name for _, name in predict.find_images(f"{photos}/**/one.jpg")]
+    assert len(set(names)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["input=x", "output=y"], "checkpoint= is missing"),
+        (["checkpoint={run}", "output=y"], "input= is missing"),
+        (["checkpoint={run}", "input={photos}/none.jpg", "output=y"], "no such file or folder"),
+        (["checkpoint={run}", "input={photos}/empty", "output=y"], "holds no image"),
+        (["checkpoint={photos}", "input={photos}", "output=y"], "holds no complete checkpoint"),
+        (["checkpoint={photos}/nowhere", "input={photos}", "output=y"], "does not exist"),
+        (["checkpoint={run}", "input={photos}", "output=y", "task=depth"], "task must be one of"),
+        (["checkpoint={run}", "input={photos}", "output=y", "taks=semantic"], "did you mean 'task'?"),
+        (["checkpoint={run}", "input={photos}", "output=y", "inference.til=3"], "inference.tile"),
+        (["checkpoint={run}", "input={photos}", "output=y", "model.num_queries=3"], "cannot be changed"),
+        (["checkpoint={run}", "input={photos}", "output={photos}/notes.txt"], "cannot be made"),
+        (["checkpoint={run}", "input={photos}", "output=y", "device=toaster"], "device=toaster is not available"),
+        (["checkpoint"], "not of the form key=value"),
+    ],
+)
+def test_predict_says_in_one_sentence_what_is_wrong(
+    run, photos, tmp_path, monkeypatch, capsys, arguments, message
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (photos / "empty").mkdir()
+    assert predict.main([argument.format(run=run, photos=photos) for argument in arguments]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.startswith("error: ") and errors.count("\n") == 1
+
+
+def test_evaluate_prints_and_writes_the_scores(run: Path, tmp_path: Path, capsys) -> None:
+    output = tmp_path / "scores.json"
+    assert evaluate.main([f"checkpoint={run}", f"output={output}", "limit=2", "device=cpu"]) == 0
+    scores = json.loads(output.read_text())
+    assert scores["images"] == 2
+    assert {"mIoU", "PQ", "AP", "per_class"} <= set(scores)
+    printed = capsys.readouterr().out
+    assert f"mIoU {scores['mIoU']:.4f}" in printed
+    assert "pagoda" in printed
+    assert (
+        evaluate.default_output(run / "checkpoints" / "iter_0000000" / "model.safetensors") == run / "evaluation.json"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "checkpoint= is missing"),
+        (["checkpoint={run}", "limit=none"], "limit must be a number"),
+        (["checkpoint={run}", "split=test"], "split must be train or val"),
+        (["checkpoint={run}", "output=/nowhere/at/all.json"], "the folder /nowhere/at does not exist"),
+        (["checkpoint={run}", "data.root=3", "inference.tasks=[depth]"], "inference.tasks must be one of"),
+    ],
+)
+def test_evaluate_says_in_one_sentence_what_is_wrong(run: Path, capsys, arguments, message) -> None:
+    assert evaluate.main([argument.format(run=run) for argument in (arguments or ["split=val"])]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_evaluate_refuses_data_of_other_classes(run: Path, data_dir: Path, capsys) -> None:
+    overrides = ["data.name=camvid", "data.task=semantic", f"data.root={data_dir / 'camvid'}"]
+    assert evaluate.main([f"checkpoint={run}", *overrides]) == 2
+    assert "the data set camvid has others" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [predict, evaluate])
+def test_help_lists_the_keys(command, capsys) -> None:
+    assert command.main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"  {key}=" in printed for key in command._OWN)
