@@ -120,7 +120,7 @@ def train(model: TransformersMaskFormer, config: Config, seconds: float) -> tupl
         if average:
             average.update(step)
         step += 1
-        recent.append(float(loss))
+        recent.append(float(loss.detach()))
         if step % config.train.log_period == 0:
             mean, recent = sum(recent) / len(recent), []
             rate = step * config.train.batch_size / (time.perf_counter() - start)

@@ -1,0 +1,54 @@
+"""transformers' weights under the original's names."""
+
+import json
+
+import pytest
+import torch
+
+from maskformer_ext.checkpoints import load_original
+from maskformer_ext.checkpoints.transformers_names import to_original_names
+from maskformer_ext.config import ModelConfig
+from maskformer_ext.errors import UserError
+from maskformer_ext.modeling.build import build_model
+
+transformers = pytest.importorskip("transformers")
+
+
+@pytest.fixture(scope="module")
+def their_model():
+    backbone = transformers.SwinConfig(
+        embed_dim=96,
+        depths=[2, 2, 6, 2],
+        num_heads=[3, 6, 12, 24],
+        window_size=7,
+        drop_path_rate=0.0,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    config = transformers.MaskFormerConfig(
+        backbone_config=backbone, decoder_config=transformers.DetrConfig(), num_labels=150
+    )
+    return transformers.MaskFormerForInstanceSegmentation(config).eval()
+
+
+def test_names_and_shapes_are_the_originals(their_model, golden_dir):
+    keys = golden_dir / "state_dict_keys/ade20k-150__swin__maskformer_swin_tiny_bs16_160k.json"
+    expected = json.loads(keys.read_text())["shapes"]
+    renamed = to_original_names(their_model.state_dict())
+    assert {name: list(value.shape) for name, value in renamed.items()} == expected
+
+
+def test_loaded_weights_predict_what_transformers_predicts(their_model):
+    for parameter in their_model.parameters():  # no weight may keep a value that hides an exchange, such as 1 or 0
+        torch.nn.init.normal_(parameter, std=0.05)
+    ours = build_model(ModelConfig(backbone="swin_tiny", num_classes=150)).eval()
+    load_original(ours, to_original_names(their_model.state_dict()))
+    images = torch.randn(1, 3, 75, 100)
+    with torch.no_grad():
+        theirs, out = their_model(images), ours(images)
+    torch.testing.assert_close(out.class_logits[-1], theirs.class_queries_logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(out.mask_logits(), theirs.masks_queries_logits, rtol=1e-4, atol=1e-5)
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(UserError, match=r"model\.other\.weight"):
+        to_original_names({"model.other.weight": torch.zeros(1)})
