@@ -41,6 +41,7 @@ if CPU_ERROR is None and torch.version.cuda is not None:  # schemas are in the C
     CUDA_ERROR = _load("_ops_cuda")
     if CUDA_ERROR is not None and torch.cuda.is_available():
         warnings.warn(f"maskformer_ext: CUDA tensors use the PyTorch references: {CUDA_ERROR}", stacklevel=2)
+_OUTDATED: set[str] = set()  # ops of this package that the library, built from older sources, does not have
 _KERNELS = {"cpu": _kernels("CPU"), "cuda": _kernels("CUDA")}
 
 
@@ -56,13 +57,14 @@ def native(name: str, *tensors: Tensor | None) -> bool:
         on a device without a kernel.
 
     Raises:
-        RuntimeError: the native library is missing or does not load.
+        RuntimeError: the native library is missing, does not load, or was built from older sources.
     """
     if REFERENCE:
         return False
-    if CPU_ERROR is not None:
+    if CPU_ERROR is not None or name in _OUTDATED:
+        reason = CPU_ERROR or f"{_FOLDER / '_ops_cpu.so'} was built before {name} was added"
         raise RuntimeError(
-            f"maskformer_ext: the native library is not available, since {CPU_ERROR}: build it with `{BUILD_COMMAND}`, "
+            f"maskformer_ext: the native library is not available, since {reason}: build it with `{BUILD_COMMAND}`, "
             "or set MASKFORMER_EXT_REFERENCE=1 to run on the PyTorch references"
         )
     for tensor in tensors:
@@ -87,6 +89,9 @@ def register(
         setup_context: `setup_context(ctx, inputs, output)`.
     """
     if CPU_ERROR is not None:
+        return
+    if not hasattr(getattr(torch.ops, NAMESPACE), name):
+        _OUTDATED.add(name)
         return
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake)
     if backward is not None:

@@ -121,16 +121,18 @@ def _shortest_augmenting_paths(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray
         for j in closed:
             row_potential[:, row_of_column[j]] += base - distance[:, j]
             column_potential[:, j] -= base - distance[:, j]
-        row = -1
-        while row != start:
+        while True:
             row = predecessor[column]
             row_of_column[column] = row
             column_of_row[row], column = column, column_of_row[row]
+            if row == start:
+                break
     column_of_row[column_of_row >= columns] = -1
     row_of_column = row_of_column[:columns]
     left_rows, left_columns = np.flatnonzero(column_of_row < 0), np.flatnonzero(row_of_column < 0)
-    for row, column in zip(left_rows, left_columns, strict=False):
-        column_of_row[row], row_of_column[column] = column, row
+    left = min(len(left_rows), len(left_columns))
+    column_of_row[left_rows[:left]] = left_columns[:left]
+    row_of_column[left_columns[:left]] = left_rows[:left]
     return column_of_row, row_of_column
 
 

@@ -1,0 +1,99 @@
+"""What users see where the native library is missing, broken, or not to be used."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import maskformer_ext
+from maskformer_ext.ops import _library
+
+PACKAGE = Path(maskformer_ext.__file__).parent
+ASSIGN = "import torch; from maskformer_ext import ops; print(ops.linear_sum_assignment(torch.eye(2), torch.tensor(2)).tolist())"  # fmt: skip  # noqa: E501
+
+native_only = pytest.mark.skipif(
+    _library.REFERENCE or _library.CPU_ERROR is not None, reason="the native library is not in use"
+)
+
+
+def run(code: str, path: Path = PACKAGE.parent, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MASKFORMER_EXT_")}
+    environment |= {"PYTHONPATH": str(path), "OMP_NUM_THREADS": "1", **variables}
+    return subprocess.run([sys.executable, "-c", code], env=environment, cwd=path, capture_output=True, text=True)
+
+
+@pytest.fixture
+def package_copy(tmp_path) -> Path:
+    """The package's Python files in a folder of their own, without libraries."""
+    ignore = shutil.ignore_patterns("*.so", "__pycache__")
+    shutil.copytree(PACKAGE, tmp_path / "maskformer_ext", ignore=ignore)
+    return tmp_path
+
+
+def test_missing_library_is_one_sentence_with_the_command(package_copy):
+    result = run(ASSIGN, package_copy)
+    assert result.returncode != 0
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("RuntimeError: maskformer_ext: the native library is not available, since ")
+    assert "_ops_cpu.so does not exist: build it with `make build" in last
+    assert "MASKFORMER_EXT_REFERENCE=1" in last
+
+
+def test_broken_library_is_one_sentence_with_the_reason(package_copy):
+    (package_copy / "maskformer_ext" / "_ops_cpu.so").write_bytes(b"no library")
+    last = run(ASSIGN, package_copy).stderr.strip().splitlines()[-1]
+    assert "_ops_cpu.so does not load (" in last and "build it with `make build" in last
+
+
+@native_only
+def test_outdated_library_is_named():
+    code = (
+        "from maskformer_ext.ops import _library; import torch\n"
+        "_library.register('an_op_of_tomorrow', fake=lambda x: x)\n"
+        "_library.native('an_op_of_tomorrow', torch.zeros(1))"
+    )
+    last = run(code).stderr.strip().splitlines()[-1]
+    assert "was built before an_op_of_tomorrow was added: build it with `make build" in last
+
+
+@native_only
+def test_broken_cuda_library_leaves_the_cpu_ops_alone(package_copy):
+    shutil.copy(PACKAGE / "_ops_cpu.so", package_copy / "maskformer_ext")
+    (package_copy / "maskformer_ext" / "_ops_cuda.so").write_bytes(b"no library")
+    result = run(ASSIGN, package_copy)
+    assert result.stdout.strip() == "[1, 0]", result.stderr
+
+
+def test_references_run_without_a_library(package_copy):
+    result = run(ASSIGN, package_copy, MASKFORMER_EXT_REFERENCE="1")
+    assert result.stdout.strip() == "[1, 0]", result.stderr
+
+
+@native_only
+@pytest.mark.parametrize("cpu", ["baseline", "avx2", "avx512"])
+def test_an_instruction_set_can_be_asked_for(cpu):
+    code = ASSIGN + "; from maskformer_ext import _native; print(_native.build_info()['cpu'])"
+    result = run(code, MASKFORMER_EXT_CPU=cpu)
+    answer, used = result.stdout.split("\n")[:2]
+    assert answer == "[1, 0]"
+    levels = ["baseline", "avx2", "avx512"]
+    assert used in levels[: levels.index(cpu) + 1], "what the processor lacks is never used"
+
+
+def test_importing_the_ops_needs_torch_and_numpy_only():
+    heavy = "torchvision timm accelerate omegaconf rich PIL matplotlib sklearn skimage scipy transformers"
+    code = f"import sys, maskformer_ext.ops; print([m for m in {heavy.split()} if m in sys.modules])"
+    result = run(code)
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+@native_only
+def test_float64_and_unknown_devices_go_to_the_reference():
+    assert _library.native("linear_sum_assignment", torch.zeros(1), None)
+    assert not _library.native("linear_sum_assignment", torch.zeros(1), torch.zeros(1, dtype=torch.float64))
+    assert not _library.native("linear_sum_assignment", torch.zeros(1, device="meta"))
+    assert not _library.native("no_such_op", torch.zeros(1))

@@ -1,0 +1,66 @@
+"""Compute every native op on fixed inputs and save the results, or compare two such files (see test_abi.py)."""
+
+import sys
+
+import numpy as np
+
+
+def compute() -> dict[str, np.ndarray]:
+    """Losses with gradients, costs and assignments, in float32 and bfloat16, of inputs that NumPy draws."""
+    import torch
+
+    from maskformer_ext import ops
+    from maskformer_ext.ops import _library
+
+    assert _library.CPU_ERROR is None and not _library.REFERENCE, _library.CPU_ERROR
+    rng = np.random.default_rng(0)
+    queries, classes, segments, size, full = 12, 5, 7, (24, 40), (96, 150)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.from_numpy(3 * rng.standard_normal(shape, dtype=np.float32))
+
+    logits, class_logits = draw(2, queries, *size), draw(3, 2, queries, classes + 1)
+    stacked = draw(3, 2, queries, *size)
+    segment_map = torch.from_numpy(rng.integers(-1, segments, (2, *full)).astype(np.int32))
+    labels = torch.from_numpy(rng.integers(0, classes, (2, segments)))
+    targets = ops.SegmentTargets(segment_map, labels, torch.full((2,), segments))
+    masks = torch.from_numpy(rng.random((queries, *full)) > 0.7)
+    image, segment = torch.arange(queries) % 2, torch.arange(queries) % segments
+
+    found: dict[str, np.ndarray] = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        losses = {
+            "mask_loss": lambda x: ops.mask_loss(x, masks),
+            "matched_mask_loss": lambda x: ops.matched_mask_loss(x, targets, image, segment),
+            "sigmoid_focal_loss": lambda x: (ops.sigmoid_focal_loss(x, x.detach().sigmoid()),),
+            "dice_loss": lambda x: (ops.dice_loss(x, masks[:, : size[0], : size[1]].to(x.dtype)),),
+        }
+        for name, loss in losses.items():
+            x = logits[0].to(dtype).clone().requires_grad_()
+            parts = loss(x)
+            sum(part.float().sum() for part in parts).backward()
+            for i, part in enumerate((*parts, x.grad)):
+                found[f"{name}/{dtype}/{i}"] = part.detach().float().numpy()
+        cost = ops.matching_cost(class_logits.to(dtype), stacked.to(dtype), targets)
+        found[f"matching_cost/{dtype}"] = cost.numpy()
+        found[f"linear_sum_assignment/{dtype}"] = ops.linear_sum_assignment(cost, targets.num_segments).numpy()
+    return found
+
+
+def compare(first: str, second: str) -> str:
+    """Say how many of the results are equal bit for bit; stop at one that differs by more than rounding."""
+    a, b = np.load(first), np.load(second)
+    assert set(a) == set(b), set(a) ^ set(b)
+    worst = {name: float(np.abs(a[name] - b[name]).max() / np.abs(a[name]).max()) for name in a}
+    for name, error in worst.items():
+        if not error <= 2e-6:
+            sys.exit(f"test-abi: {name} differs by {error:.1e} of its largest value")
+    same = sum(np.array_equal(a[name], b[name]) for name in a)
+    return f"{same} of {len(worst)} results equal bit for bit, largest difference {max(worst.values()):.1e}"
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--compare":
+        print(compare(sys.argv[2], sys.argv[3]))
+    else:
+        np.savez(sys.argv[1], **compute())

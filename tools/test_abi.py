@@ -1,0 +1,91 @@
+"""Show that a library built against this torch loads and gives equal results under older ones.
+
+Builds one wheel with the torch of the running Python, then, for each older version, makes a virtual environment with
+that torch, installs the wheel, runs the tests of the ops and computes every native op on fixed inputs. The results must
+equal those under the torch that the wheel was built against. Prints one line a version; the environments (about 5.5 GB
+each) are removed afterwards.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VERSIONS = ("2.13.0", "2.11.0")
+TEST_PACKAGES = ("numpy", "scipy", "pytest", "pytest-timeout", "hypothesis")
+
+
+def run(*command: str | Path, **options) -> subprocess.CompletedProcess[str]:
+    """Run a command; stop with its output if it fails."""
+    result = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+    if result.returncode != 0:
+        sys.exit(f"test-abi: failed: {' '.join(map(str, command))}\n{result.stdout}{result.stderr}")
+    return result
+
+
+def build_wheel(folder: Path) -> Path:
+    """Build the wheel against the torch of the running Python."""
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, cwd=ROOT)
+    return next(folder.glob("*.whl"))
+
+
+def install(folder: Path, torch_version: str, wheel: Path) -> Path:
+    """Make an environment with one torch and the wheel; return its Python."""
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    pip = [python, "-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-cache-dir"]
+    run(*pip, f"torch=={torch_version}", *TEST_PACKAGES)
+    run(*pip, "--no-deps", wheel)
+    return python
+
+
+def environment() -> dict[str, str]:
+    """The variables of a run: nothing of this project's, two threads."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MASKFORMER_EXT_", "PYTHONPATH"))}
+    return kept | {"OMP_NUM_THREADS": "2"}
+
+
+def results(python: Path, folder: Path, name: str) -> Path:
+    """Compute every native op under one environment; return the file of results."""
+    output = folder / f"{name}.npz"
+    # From another folder, so that the installed package is found and not the checkout.
+    run(python, ROOT / "tools" / "abi_results.py", output, cwd=folder, env=environment())
+    return output
+
+
+def main() -> None:
+    """Build, install, compare, and print one line a version."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("versions", nargs="*", default=VERSIONS, help=f"older torch versions (default {VERSIONS})")
+    parser.add_argument("--folder", type=Path, help="where the environments go (default: a temporary folder)")
+    args = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="maskformer-ext-abi-", dir=args.folder))
+    try:
+        wheel = build_wheel(folder)
+        expected = results(Path(sys.executable), folder, "built")
+        print(f"{wheel.name}, built against torch {version('torch')}", flush=True)
+        for torch_version in args.versions:
+            place = folder / f"torch-{torch_version}"
+            python = install(place, torch_version, wheel)
+            tests = folder / "tests"
+            shutil.copytree(ROOT / "python_tests", tests, dirs_exist_ok=True)
+            command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests / "ops", tests / "test_native.py"]
+            summary = run(*command, cwd=folder, env=environment()).stdout.strip().splitlines()[-1]
+            found = results(python, folder, torch_version)
+            compared = run(
+                sys.executable, ROOT / "tools" / "abi_results.py", "--compare", expected, found
+            ).stdout.strip()
+            print(f"torch {torch_version}: {summary}; {compared}", flush=True)
+            shutil.rmtree(place)
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
