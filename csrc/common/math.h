@@ -149,4 +149,45 @@ MASKFORMER_EXT_HD FocalTerm<F> focal_wrong(const Logistic<F>& p, float gamma) {
   return {factor * entropy, factor * (gamma * (p.sigmoid_complement * entropy) + p.sigmoid)};
 }
 
+// base^gamma for base >= 0.
+template <Gamma mode, class F>
+MASKFORMER_EXT_HD F power(F base, float gamma) {
+  if constexpr (mode == Gamma::zero) {
+    return F{} + 1.0f;
+  } else if constexpr (mode == Gamma::two) {
+    return base * base;
+  } else if constexpr (std::is_same_v<F, float>) {
+    return std::pow(base, gamma);
+  } else {
+    F result{};
+    for (unsigned lane = 0; lane < sizeof(F) / sizeof(float); ++lane) result[lane] = std::pow(base[lane], gamma);
+    return result;
+  }
+}
+
+// A target t between 0 and 1: 1 - p_t is t (1 - s) + (1 - t) s, and the cross-entropy is interpolated as well.
+template <class F>
+struct SoftPixel {
+  F missing;  // t (1 - s)
+  F excess;   // (1 - t) s
+  F loss;     // the focal loss, with alpha
+  F grad;     // d loss / d logit
+};
+
+template <Gamma mode, class F>
+MASKFORMER_EXT_HD SoftPixel<F> soft_pixel(const Logistic<F>& p, F t, float alpha_inside, float alpha_outside,
+                                          float gamma) {
+  if constexpr (mode == Gamma::two) gamma = 2.0f;
+  if constexpr (mode == Gamma::zero) gamma = 0.0f;
+  const F u = 1.0f - t;
+  const F missing = t * p.sigmoid_complement, excess = u * p.sigmoid;
+  const F wrong = missing + excess;
+  const F entropy = t * p.softplus_negative + u * p.softplus;
+  const F factor = (alpha_inside * t + alpha_outside * u) * power<mode>(wrong, gamma);
+  const F not_zero = wrong < 1e-37f ? F{} + 1e-37f : wrong;
+  const F slope = p.sigmoid * p.sigmoid_complement;
+  return {missing, excess, factor * entropy,
+          factor * ((excess - missing) + gamma * (u - t) * slope * (entropy / not_zero))};
+}
+
 }  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "dice_loss/dice_from_sums.h"
 #include "mask_loss/target_rows.h"
 #include "mask_loss/tile.h"
 
@@ -97,8 +98,8 @@ class Sweep {
     // Only the last vector has cells that do not exist.
     const bool with_grad = p_.maps != nullptr;
     const int64_t full = p_.width / kLanes * kLanes, all = (p_.width + kLanes - 1) / kLanes * kLanes;
-    loss_cells_of(targets_.kind(), targets_.masked(), p_.gamma, with_grad)(row_, 0, full, sums);
-    if (full < all) loss_cells_of(targets_.kind(), true, p_.gamma, with_grad)(row_, full, all, sums);
+    loss_cells_of(row_, targets_.kind(), targets_.masked(), with_grad)(row_, 0, full, sums);
+    if (full < all) loss_cells_of(row_, targets_.kind(), true, with_grad)(row_, full, all, sums);
     sums_.focal += sum_lanes(sums.focal);
     sums_.wrong += sum_lanes(sums.wrong);
     if (targets_.kind() != RowKind::outside) sums_.wrong_inside += sum_lanes(sums.wrong_inside);
@@ -198,16 +199,13 @@ void mask_loss_finish(const MaskLossParams& p, int64_t begin, int64_t end) {
         }
       }
     }
-    // With I = sum s t, S = sum s, A = sum t: S + A - 2 I is the sum of q, so dice = 1 - (2 I + 1) / (S + A + 1) needs
-    // no difference of large numbers.
-    const double both = sum.inside - sum.wrong_inside;
-    const double size = sum.wrong + 2.0 * both + 1.0;  // S + A + 1
+    const Dice dice = dice_from_sums(sum.wrong, sum.wrong_inside, sum.inside);
     const double pixels = sum.pixels < 1.0 ? 1.0 : sum.pixels;
     p.focal[mask] = static_cast<float>(sum.focal / pixels);
-    p.dice[mask] = static_cast<float>(sum.wrong / size);
+    p.dice[mask] = dice.loss;
     coefficients[0] = static_cast<float>(1.0 / pixels);
-    coefficients[1] = static_cast<float>(-2.0 / size);
-    coefficients[2] = static_cast<float>((2.0 * both + 1.0) / (size * size));
+    coefficients[1] = dice.factor_inside;
+    coefficients[2] = dice.factor_all;
   }
 }
 

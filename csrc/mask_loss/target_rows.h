@@ -53,7 +53,8 @@ class TargetRows {
     switch (p_.target_kind) {
       case TargetKind::flags: {
         const uint8_t* row = static_cast<const uint8_t*>(p_.targets) + offset;
-        for (int64_t x = 0; x < width; ++x) pixels_[x] = row[x] != 0;
+        uint8_t* __restrict pixels = pixels_;
+        for (int64_t x = 0; x < width; ++x) pixels[x] = row[x] != 0;
         break;
       }
       case TargetKind::map_i16:
@@ -103,21 +104,26 @@ class TargetRows {
   template <class Id>
   void read_map(const Id* row, int64_t segment) {
     const Id id = static_cast<Id>(segment);
+    const int64_t width = p_.target_width;
+    uint8_t* __restrict pixels = pixels_;
     if (p_.ignore_void) {
-      for (int64_t x = 0; x < p_.target_width; ++x) pixels_[x] = (row[x] == id) | ((row[x] < 0) << 1);
+      for (int64_t x = 0; x < width; ++x) pixels[x] = (row[x] == id) | ((row[x] < 0) << 1);
     } else {
-      for (int64_t x = 0; x < p_.target_width; ++x) pixels_[x] = row[x] == id;
+      for (int64_t x = 0; x < width; ++x) pixels[x] = row[x] == id;
     }
   }
 
   // Returns whether any value is neither 0 nor 1.
   template <class T>
   bool read_values(const T* row) {
-    int32_t soft = 0;
-    for (int64_t x = 0; x < p_.target_width; ++x) {
+    const int64_t width = p_.target_width;
+    uint8_t* __restrict pixels = pixels_;
+    float* __restrict values = row_values_.data();
+    uint8_t soft = 0;
+    for (int64_t x = 0; x < width; ++x) {
       const float value = to_float(row[x]);
-      row_values_[x] = value;
-      pixels_[x] = value == 1.0f;
+      values[x] = value;
+      pixels[x] = value == 1.0f;
       soft |= (value != 0.0f) & (value != 1.0f);
     }
     return soft != 0;

@@ -86,3 +86,7 @@ def _backward(ctx, grad: Tensor | None, _grad_coefficients: Tensor | None) -> tu
     if grad is None:
         return None, None
     return torch.ops.maskformer_ext.dice_loss_backward(grad, *ctx.saved_tensors), None
+
+
+register(_OP, fake=_fake, backward=_backward, setup_context=_setup_context)
+register(f"{_OP}_backward", fake=_fake_backward)

@@ -90,3 +90,7 @@ def _backward(ctx, grad: Tensor) -> tuple:
     logits, targets = ctx.saved_tensors
     grad_logits = torch.ops.maskformer_ext.sigmoid_focal_loss_backward(grad, logits, targets, ctx.alpha, ctx.gamma)
     return grad_logits, None, None, None, None
+
+
+register(_OP, fake=_fake, backward=_backward, setup_context=_setup_context)
+register(f"{_OP}_backward", fake=_fake_backward)

@@ -1,0 +1,23 @@
+// The dice loss and its gradient's factors from sums over pixels, without differences of large numbers.
+#pragma once
+
+#include "common/cpu_dispatch.h"
+
+namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
+
+struct Dice {
+  float loss;           // 1 - (2 I + 1) / (S + A + 1)
+  float factor_inside;  // d loss / d logit = factor_inside * s (1 - s) t + factor_all * s (1 - s)
+  float factor_all;
+};
+
+// With I = sum s t, S = sum s, A = sum t, and q = s + t - 2 s t: S + A - 2 I is the sum of q, so the loss is
+// sum(q) / (S + A + 1); `wrong` is sum(q), `wrong_inside` is sum((1 - s) t) = A - I, `inside` is A.
+inline Dice dice_from_sums(double wrong, double wrong_inside, double inside) {
+  const double both = inside - wrong_inside;
+  const double size = wrong + 2.0 * both + 1.0;
+  return {static_cast<float>(wrong / size), static_cast<float>(-2.0 / size),
+          static_cast<float>((2.0 * both + 1.0) / (size * size))};
+}
+
+}  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT

@@ -1,0 +1,85 @@
+// CPU kernels of the dice loss.
+#include "dice_loss/dice_loss.h"
+
+#include <algorithm>
+
+#include "common/convert.h"
+#include "common/math.h"
+#include "dice_loss/dice_from_sums.h"
+
+namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
+namespace {
+
+constexpr int64_t kRun = 1024;  // pixels converted at a time
+
+// Calls body(begin, count, logits, targets) for the runs of an item; begin counts elements of (N, pixels).
+template <class Body>
+void for_runs(const DiceLossParams& p, int64_t item, Body&& body) {
+  alignas(64) float logits[kRun];
+  alignas(64) float targets[kRun];
+  const int64_t first = (item / p.blocks) * p.pixels, block = item % p.blocks;
+  const int64_t end = first + std::min(p.pixels, (block + 1) * p.kBlock);
+  for (int64_t begin = first + block * p.kBlock; begin < end; begin += kRun) {
+    const int64_t count = std::min(kRun, end - begin);
+    load_floats(p.logits, p.logits_dtype, begin, count, logits);
+    load_floats(p.targets, p.targets_dtype, begin, count, targets);
+    body(begin, count, logits, targets);
+  }
+}
+
+}  // namespace
+
+void dice_loss_fwd(const DiceLossParams& p, int64_t first, int64_t last) {
+  for (int64_t item = first; item < last; ++item) {
+    DiceSums total = {};
+    for_runs(p, item, [&](int64_t, int64_t count, const float* logits, const float* targets) {
+      float wrong = 0, wrong_inside = 0, inside = 0;
+#pragma omp simd reduction(+ : wrong, wrong_inside, inside)
+      for (int64_t i = 0; i < count; ++i) {
+        const Logistic<float> s = logistic(logits[i]);
+        const float missing = targets[i] * s.sigmoid_complement;
+        wrong += missing + (1.0f - targets[i]) * s.sigmoid;
+        wrong_inside += missing;
+        inside += targets[i];
+      }
+      total.wrong += wrong;
+      total.wrong_inside += wrong_inside;
+      total.inside += inside;
+    });
+    p.sums[item] = total;
+  }
+}
+
+void dice_loss_finish(const DiceLossParams& p, int64_t begin, int64_t end) {
+  for (int64_t mask = begin; mask < end; ++mask) {
+    DiceSums sum = {};
+    for (int64_t block = 0; block < p.blocks; ++block) {
+      const DiceSums& part = p.sums[mask * p.blocks + block];
+      sum.wrong += part.wrong;
+      sum.wrong_inside += part.wrong_inside;
+      sum.inside += part.inside;
+    }
+    const Dice dice = dice_from_sums(sum.wrong, sum.wrong_inside, sum.inside);
+    p.loss[mask] = dice.loss;
+    p.coefficients[2 * mask] = dice.factor_inside;
+    p.coefficients[2 * mask + 1] = dice.factor_all;
+  }
+}
+
+void dice_loss_bwd(const DiceLossParams& p, int64_t first, int64_t last) {
+  for (int64_t item = first; item < last; ++item) {
+    const int64_t mask = item / p.blocks;
+    const float inside = p.grad[mask] * p.coefficients[2 * mask];
+    const float all = p.grad[mask] * p.coefficients[2 * mask + 1];
+    for_runs(p, item, [&](int64_t begin, int64_t count, float* __restrict logits, const float* __restrict targets) {
+#pragma omp simd
+      for (int64_t i = 0; i < count; ++i) {
+        const Logistic<float> s = logistic(logits[i]);
+        logits[i] = s.sigmoid * s.sigmoid_complement * (inside * targets[i] + all);
+      }
+      store_floats(logits, count, p.grad_logits, p.logits_dtype, begin);
+    });
+  }
+}
+
+}  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT

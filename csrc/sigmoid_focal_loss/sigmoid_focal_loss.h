@@ -1,0 +1,35 @@
+// Elementwise sigmoid focal loss: contract of the kernels, torch-free.
+#pragma once
+
+#include <cstdint>
+
+#include "common/cpu_dispatch.h"
+#include "common/dtype.h"
+
+namespace maskformer_ext {
+
+struct SigmoidFocalLossParams {
+  static constexpr int64_t kBlock = 16384;  // elements whose sum is formed on its own
+
+  const void* logits;  // (numel,) contiguous
+  DType logits_dtype;
+  const void* targets;  // (numel,) contiguous, between 0 and 1
+  DType targets_dtype;
+  int64_t numel;
+  float alpha_inside, alpha_outside, gamma;
+
+  void* loss;          // (numel,) out, of logits_dtype, or null
+  double* block_sums;  // (blocks,) out, or null
+
+  const void* grad;  // (numel,) contiguous, or one element for all
+  DType grad_dtype;
+  bool grad_is_scalar;
+  void* grad_logits;  // (numel,) out, of logits_dtype
+};
+
+// Blocks [begin, end) of kBlock elements: the loss of each element, or the sum of each block.
+MASKFORMER_EXT_CPU_KERNEL(sigmoid_focal_loss_fwd, const SigmoidFocalLossParams& params, int64_t begin, int64_t end);
+// Blocks [begin, end): grad_logits.
+MASKFORMER_EXT_CPU_KERNEL(sigmoid_focal_loss_bwd, const SigmoidFocalLossParams& params, int64_t begin, int64_t end);
+
+}  // namespace maskformer_ext
