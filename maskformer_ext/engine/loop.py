@@ -69,7 +69,8 @@ def run(setup: Setup, signals: StopSignals) -> dict[str, Any]:
         guard = BufferGuard(setup.model)
         trained = [parameter for parameter in setup.model.parameters() if parameter.requires_grad]
         rank, iteration, stop = setup.accelerator.process_index, setup.iteration, StopVote.NONE
-        batches = iter(build_loader(config, "train", rank=rank, world=world, start=iteration))
+        loader = build_loader(config, "train", rank=rank, world=world, start=iteration)
+        batches = iter(loader)
         clock = Clock(setup.seconds)
         vote = StopVote(world, lambda: _wish(signals, clock, options.max_minutes))
         setup.parallel.train()
@@ -120,6 +121,7 @@ def run(setup: Setup, signals: StopSignals) -> dict[str, Any]:
             "seconds": clock.seconds,
             "images_per_second": clock.images_per_second,
             "bad_steps": monitor.bad_steps,
+            "skipped_images": len(loader.skipped),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores",
             "processes": world,
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +54,27 @@ def read_losses(output_dir: Path, key: str = "loss") -> dict[int, float]:
     return {record["iteration"]: record[key] for record in records if record["kind"] == "train"}
 
 
-def synthetic_loader(
-    config: Config, split: str, *, rank: int = 0, world: int = 1, start: int = 0, **_: Any
-) -> Iterator[Batch]:
-    """Yield batches in which every image has three segments, dealt out as the real loader does.
+class GeneratedLoader:
+    """A loader, as `build_loader` returns, of batches that a generator makes."""
+
+    def __init__(self, batches: Generator[Batch, None, None]) -> None:
+        self.skipped: list[str] = []
+        self._batches = batches
+
+    def __iter__(self) -> Generator[Batch, None, None]:
+        return self._batches
+
+
+def synthetic_loader(config: Config, split: str, **options: Any) -> GeneratedLoader:
+    """Load batches in which every image has three segments, dealt out as the real loader does.
 
     With equal numbers, the normalisers of all losses are equal too, so that splitting a batch over processes or
     accumulation steps changes nothing but rounding.
     """
+    return GeneratedLoader(_synthetic_batches(config, **options))
+
+
+def _synthetic_batches(config: Config, *, rank: int, world: int, start: int) -> Generator[Batch, None, None]:
     parts = world * config.train.accumulation_steps
     size = config.train.batch_size // parts
     for iteration in range(start, config.train.max_iters):

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import read_losses, small_config, small_overrides, synthetic_loader
+from PIL import Image
+from runs import GeneratedLoader, read_losses, small_config, small_overrides, synthetic_loader
 
 from maskformer_ext import train as command
 from maskformer_ext.data.build import build_loader
@@ -121,16 +122,15 @@ def test_fp16_on_the_cpu_is_refused(tmp_path):
 
 
 def _loader_with_nan(bad_iterations, seen=None):
-    def build(config, *arguments, **keywords):
-        first = keywords.get("start", 0) + 1
-        for iteration, batch in enumerate(build_loader(config, *arguments, **keywords), start=first):
+    def batches(config, split, **options):
+        for iteration, batch in enumerate(build_loader(config, split, **options), start=options["start"] + 1):
             if iteration in bad_iterations:
                 batch.images[0] = math.nan
             if seen is not None:
                 seen[iteration] = batch.names
             yield batch
 
-    return build
+    return lambda config, split, **options: GeneratedLoader(batches(config, split, **options))
 
 
 def test_a_bad_step_is_skipped_and_counted(tmp_path, monkeypatch):
@@ -207,6 +207,24 @@ def test_seeds_of_neighbouring_steps_differ():
     seeds = {step_seed(s, i, m, r) for s in range(3) for i in range(50) for m in range(3) for r in range(3)}
     assert len(seeds) == 3 * 50 * 3 * 3
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_a_file_that_does_not_fit_is_one_line_and_status_2(tmp_path, capsys):
+    for split in ("train", "val"):
+        for kind, mode in (("images", "RGB"), ("labels", "L")):
+            folder = tmp_path / "data" / split / kind
+            folder.mkdir(parents=True)
+            for name in ("a", "b"):
+                Image.new(mode, (64, 64)).save(folder / f"{name}.png")
+    (tmp_path / "data" / "classes.txt").write_text("one\ntwo\n")
+    Image.new("L", (64, 60)).save(tmp_path / "data" / "train" / "labels" / "b.png")
+    data = ["data.name=semantic_folder", f"data.root={tmp_path / 'data'}", "data.num_workers=1"]
+    overrides = small_overrides(tmp_path / "out", *data)
+    assert command.main(["config=digits", *overrides]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and "b.png" in error
+    assert command.main(["config=digits", *overrides, "data.on_error=skip"]) == 0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["training"]["skipped_images"] == 1
 
 
 def _start(arguments: list[str]) -> subprocess.Popen:

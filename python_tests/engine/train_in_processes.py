@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from runs import synthetic_loader
+from runs import GeneratedLoader, synthetic_loader
 
 from maskformer_ext import train as command
 from maskformer_ext.engine import loop
@@ -14,11 +14,15 @@ from maskformer_ext.engine import loop
 _kill_at = [int(argument.split("=")[1]) for argument in sys.argv if argument.startswith("kill_rank_1_at=")]
 
 
-def _loader(config, *arguments, **keywords):
-    for iteration, batch in enumerate(synthetic_loader(config, *arguments, **keywords), start=1):
-        if iteration in _kill_at and keywords["rank"] == 1:
+def _batches(config, split, **options):
+    for iteration, batch in enumerate(synthetic_loader(config, split, **options), start=1):
+        if iteration in _kill_at and options["rank"] == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         yield batch
+
+
+def _loader(config, split, **options):
+    return GeneratedLoader(_batches(config, split, **options))
 
 
 loop.build_loader = _loader
