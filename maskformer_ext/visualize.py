@@ -16,7 +16,7 @@ from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.prediction import PanopticResult, SemanticResult
 
 _GOLDEN_ANGLE = 0.61803398875
-_MAX_NAMES = 60
+_MAX_NAMES, _MAX_SAME_NAME = 60, 8
 _SATURATION = 0.25
 _ERROR = (235, 64, 52)
 _LEGEND_BACKGROUND, _LEGEND_TEXT = (24, 26, 31), (232, 234, 238)
@@ -170,12 +170,18 @@ def outline(segment_map: np.ndarray, *, thickness: int = 1) -> np.ndarray:
 def _write_names(
     picture: Image.Image, owners: np.ndarray, labels: Sequence[int], info: DatasetInfo, name_size: float
 ) -> None:
-    """Write names at the middle of the largest segments, as long as they fit and do not touch each other."""
+    """Write names at the middle of the largest segments, as long as they fit and do not touch each other.
+
+    Where a thing class occurs many times, the legend names it: a name on each would hide the image.
+    """
+    occurrences = np.bincount(np.asarray(labels, dtype=np.int64), minlength=info.num_classes)
     areas = np.bincount(owners[owners >= 0], minlength=len(labels))
     draw = ImageDraw.Draw(picture)
     font = load_font(min(28, max(11, round(min(owners.shape) * name_size))))
     taken: list[tuple[float, float, float, float]] = []
     for index in np.argsort(-areas, kind="stable")[:_MAX_NAMES]:
+        if occurrences[labels[index]] > _MAX_SAME_NAME:
+            continue
         name = info.classes[int(labels[index])]
         left, top, right, bottom = draw.textbbox((0, 0), name, font=font)
         width, height = right - left, bottom - top

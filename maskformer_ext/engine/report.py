@@ -32,7 +32,7 @@ _EXPLAINED = {
     "SQ": "segmentation quality",
     "RQ": "recognition quality",
     "AP": "average precision of masks",
-    "AP50": "average precision at IoU 0.5",
+    "AP50": "AP at IoU 0.5",
 }
 _MAX_CLASS_CARDS = 2
 _TELLING_BASELINE = 0.05
@@ -112,7 +112,7 @@ def _scores(metrics: Mapping[str, Any], info: DatasetInfo) -> str:
     things = [info.classes[label] for label in info.thing_classes]
     if len(things) <= _MAX_CLASS_CARDS:
         cards += [
-            _card(f"PQ of {name}", "of this class alone", metrics, untrained, f"PQ_{name}")
+            _card(f"PQ of {name}", "this class alone", metrics, untrained, f"PQ_{name}")
             for name in things
             if f"PQ_{name}" in metrics
         ]

@@ -27,7 +27,7 @@ p { margin: 0 0 16px; max-width: 72ch; }
 .note { font-size: 14px; }
 .facts { display: flex; flex-wrap: wrap; gap: 4px 22px; font-size: 14px; margin-top: 10px; }
 .facts b { color: var(--ink); font-weight: 560; }
-.scores { display: grid; grid-template-columns: repeat(auto-fit, minmax(136px, 1fr)); gap: 12px; margin: 30px 0 0; }
+.scores { display: grid; grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)); gap: 12px; margin: 30px 0 0; }
 .score { background: var(--card); border: 1px solid var(--rule); border-radius: 12px; padding: 14px 16px 12px; }
 .score .name { font-size: 13px; color: var(--soft); }
 .score .value { font-size: 30px; line-height: 1.2; letter-spacing: -0.02em; font-weight: 620; }
