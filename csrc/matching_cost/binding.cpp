@@ -1,6 +1,5 @@
 // torch.ops.maskformer_ext.matching_cost: schema, checks, allocation, CPU.
 #include <algorithm>
-#include <memory>
 #include <optional>
 #include <vector>
 
@@ -17,33 +16,123 @@ using baseline::AlignedVector;
 
 int64_t round_up(int64_t n) { return (n + kMatchingCostLanes - 1) / kMatchingCostLanes * kMatchingCostLanes; }
 
-// One image's pixel order and the memory behind it.
-struct OrderStorage {
-  PixelOrder order = {};
-  std::vector<int32_t> runs;
-  std::vector<int64_t> counts;
-  AlignedVector<float> weight;
-  std::vector<uint8_t> masks;
+// What the targets of all images have in common.
+struct TargetShape {
+  const char* pixels;
+  ScalarType dtype;
+  const char* void_map;  // null: void is not ignored, or none is given
+  bool from_masks, ignore_void;
+  int64_t segments;  // of every image, padding included
+  int64_t target_height, target_width;
+  int64_t height, width;
+};
 
-  void fill(const PixelOrderParams& params) {
-    const int64_t pixels = params.height * params.width;
-    const bool from_masks = params.segment_map == nullptr;
-    const int64_t groups = from_masks ? 1 : params.num_segments + 1;
-    runs.resize(3 * pixels);
-    counts.resize(groups + 1 + std::max(groups, params.num_segments));
-    order.capacity = round_up(pixels) + groups * kMatchingCostLanes;
-    weight.resize(order.capacity);
-    if (from_masks) masks.resize(params.num_segments * order.capacity);
+// One image's targets, prepared, and the memory behind them.
+class PreparedTargets {
+ public:
+  ImageTargets view = {};
+  int32_t least = 0, most = -1;  // segment ids; nothing is prepared where they are out of range
+  int64_t places = 0;            // sorted pixels, padding included
+
+  void prepare(const TargetShape& shape, int64_t image, int64_t num_segments) {
+    if (shape.from_masks) {
+      prepare_masks(shape, image, num_segments);
+      return;
+    }
+    const bool wide = shape.dtype == ScalarType::Int;
+    const int64_t target_pixels = shape.target_height * shape.target_width;
+    const char* segment_map = shape.pixels + image * target_pixels * (wide ? 4 : 2);
+    segment_id_range(segment_map, wide, target_pixels, &least, &most);
+    if (least < -1 || most >= num_segments) return;
+    sort_pixels({.segment_map = segment_map,
+                 .wide = wide,
+                 .ignore_void = shape.ignore_void,
+                 .target_height = shape.target_height,
+                 .target_width = shape.target_width,
+                 .height = shape.height,
+                 .width = shape.width,
+                 .num_segments = num_segments,
+                 .scratch = nullptr});
+    view.area = view.order.area;
+  }
+
+ private:
+  std::vector<int32_t> runs_;
+  std::vector<int64_t> counts_, mask_area_;
+  AlignedVector<float> weight_;
+  std::vector<uint8_t> masks_;
+
+  void sort_pixels(PixelOrderParams params) {
+    const int64_t pixels = params.height * params.width, groups = params.num_segments + 1;
     std::vector<int32_t> scratch(2 * pixels + 1 + params.height + params.width);
-    order.source = runs.data();
+    params.scratch = scratch.data();
+    runs_.resize(3 * pixels);
+    counts_.resize(2 * groups + 1);
+    weight_.resize(round_up(pixels) + groups * kMatchingCostLanes);
+    PixelOrder& order = view.order;
+    order.source = runs_.data();
     order.destination = order.source + pixels;
     order.length = order.destination + pixels;
-    order.begin = counts.data();
+    order.begin = counts_.data();
     order.area = order.begin + groups + 1;
-    order.weight = weight.data();
-    order.masks = from_masks ? masks.data() : nullptr;
-    order.scratch = scratch.data();
+    order.weight = weight_.data();
     order_pixels(params, order);
+    places = order.begin[order.num_groups];
+  }
+
+  void sort_groups(const TargetShape& shape, const std::vector<int32_t>& group, int64_t num_groups) {
+    sort_pixels({.segment_map = group.data(),
+                 .wide = true,
+                 .ignore_void = true,
+                 .target_height = shape.height,
+                 .target_width = shape.width,
+                 .height = shape.height,
+                 .width = shape.width,
+                 .num_segments = num_groups,
+                 .scratch = nullptr});
+  }
+
+  void prepare_masks(const TargetShape& shape, int64_t image, int64_t num_segments) {
+    const int64_t pixels = shape.height * shape.width, target_pixels = shape.target_height * shape.target_width;
+    // Beyond this many groups, about one a few pixels, adding up groups would take longer than masked sums.
+    const int64_t max_groups = std::clamp<int64_t>(pixels * num_segments / (128 + num_segments), 1, 1024);
+    std::vector<int32_t> scratch(shape.height + shape.width + 3 * max_groups), group(pixels);
+    std::vector<uint8_t> member(max_groups * num_segments);
+    const char* excluded = shape.void_map == nullptr ? nullptr : shape.void_map + image * target_pixels;
+    const MaskGroupParams params = {
+        .masks = reinterpret_cast<const uint8_t*>(shape.pixels) + image * shape.segments * target_pixels,
+        .excluded = reinterpret_cast<const uint8_t*>(excluded),
+        .target_height = shape.target_height,
+        .target_width = shape.target_width,
+        .height = shape.height,
+        .width = shape.width,
+        .num_segments = num_segments,
+        .max_groups = max_groups,
+        .scratch = scratch.data()};
+    MaskGroups groups = {.num_groups = 0, .group = group.data(), .member = member.data()};
+    group_pixels_by_masks(params, groups);
+    mask_area_.assign(num_segments, 0);
+    view.area = mask_area_.data();
+    if (groups.num_groups < 0) {
+      for (int32_t& g : group) g = std::min(g, 0);
+      sort_groups(shape, group, 1);
+      view.stride = places;
+      masks_.resize(num_segments * places);
+      order_masks(params, view.order, places, masks_.data(), mask_area_.data());
+      view.sorted_masks = masks_.data();
+      return;
+    }
+    sort_groups(shape, group, groups.num_groups);
+    const int64_t columns = view.order.num_groups;  // void, the last, is empty and in no mask
+    masks_.assign(num_segments * columns, 0);
+    for (int64_t g = 0; g < groups.num_groups; ++g) {
+      for (int64_t t = 0; t < num_segments; ++t) {
+        const uint8_t inside = member[g * num_segments + t];
+        masks_[t * columns + g] = inside;
+        mask_area_[t] += inside * view.order.area[g];
+      }
+    }
+    view.member = masks_.data();
   }
 };
 
@@ -53,20 +142,19 @@ struct ScratchStorage {
   std::vector<double> doubles;
   MatchingCostScratch scratch;
 
-  ScratchStorage(int64_t pixels, int64_t capacity, int64_t classes, int64_t segments) {
-    const int64_t row = round_up(pixels) + kMatchingCostLanes, sorted = capacity + kMatchingCostLanes;
-    const int64_t groups = segments + 1;
-    floats.resize(row + sorted + classes + 1 + 3 * kMatchingCostTile);
-    doubles.resize(3 * groups);
+  ScratchStorage(int64_t pixels, int64_t places, int64_t groups, int64_t classes, int64_t segments) {
+    const int64_t row = round_up(pixels) + kMatchingCostLanes, sorted = round_up(places) + kMatchingCostLanes;
+    floats.resize(row + sorted + 3 * kMatchingCostTile + classes + 1);
+    doubles.resize(2 * segments + 3 * groups);
     scratch.row = floats.data();
     scratch.sorted = scratch.row + row;
-    scratch.positive_tile = scratch.sorted + sorted;
-    scratch.negative_tile = scratch.positive_tile + kMatchingCostTile;
-    scratch.foreground_tile = scratch.negative_tile + kMatchingCostTile;
-    scratch.probability = scratch.foreground_tile + kMatchingCostTile;
+    scratch.tiles = scratch.sorted + sorted;
+    scratch.probability = scratch.tiles + 3 * kMatchingCostTile;
     scratch.focal = doubles.data();
-    scratch.inside = scratch.focal + groups;
-    scratch.outside = scratch.inside + groups;
+    scratch.inside = scratch.focal + segments;
+    scratch.positive = scratch.inside + segments;
+    scratch.negative = scratch.positive + groups;
+    scratch.foreground = scratch.negative + groups;
   }
 };
 
@@ -139,42 +227,30 @@ Tensor matching_cost_cpu(const Tensor& class_logits_in, const Tensor& mask_logit
   const int64_t* counts = num_segments.const_data_ptr<int64_t>();
   check_labels(labels.const_data_ptr<int64_t>(), counts, images, segments, classes);
 
-  std::vector<OrderStorage> storage(images);
-  std::vector<PixelOrder> orders(images);
-  std::vector<int32_t> least(images, 0), most(images, -1);
-  const char* pixels = static_cast<const char*>(targets.const_data_ptr());
-  const int64_t pixel_size = pixel_type == ScalarType::Int ? 4 : pixel_type == ScalarType::Short ? 2 : 1;
-  const int64_t image_bytes = target_pixels * pixel_size * (from_masks ? segments : 1);
+  const TargetShape shape = {
+      .pixels = static_cast<const char*>(targets.const_data_ptr()),
+      .dtype = pixel_type,
+      .void_map = void_map.has_value() && ignore_void ? static_cast<const char*>(void_map->const_data_ptr()) : nullptr,
+      .from_masks = from_masks,
+      .ignore_void = ignore_void,
+      .segments = segments,
+      .target_height = target_height,
+      .target_width = target_width,
+      .height = height,
+      .width = width};
+  std::vector<PreparedTargets> prepared(images);
   torch::stable::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      const char* image = pixels + b * image_bytes;
-      const bool wide = pixel_type == ScalarType::Int;
-      if (!from_masks) {
-        segment_id_range(image, wide, target_pixels, &least[b], &most[b]);
-        if (least[b] < -1 || most[b] >= counts[b]) continue;  // reported below, outside of the threads
-      }
-      const char* excluded = void_map.has_value() && ignore_void
-                                 ? static_cast<const char*>(void_map->const_data_ptr()) + b * target_pixels
-                                 : nullptr;
-      storage[b].fill({.segment_map = from_masks ? nullptr : image,
-                       .wide = wide,
-                       .masks = from_masks ? reinterpret_cast<const uint8_t*>(image) : nullptr,
-                       .void_map = reinterpret_cast<const uint8_t*>(excluded),
-                       .ignore_void = ignore_void,
-                       .target_height = target_height,
-                       .target_width = target_width,
-                       .height = height,
-                       .width = width,
-                       .num_segments = counts[b]});
-      orders[b] = storage[b].order;
-    }
+    for (int64_t b = begin; b < end; ++b) prepared[b].prepare(shape, b, counts[b]);
   });
-  int64_t capacity = 0;
+  std::vector<ImageTargets> views;
+  int64_t places = 0, groups = 0;
   for (int64_t b = 0; b < images; ++b) {
-    STD_TORCH_CHECK(least[b] >= -1 && most[b] < counts[b], op,
+    STD_TORCH_CHECK(prepared[b].least >= -1 && prepared[b].most < counts[b], op,
                     ": segment_map must lie between -1 and num_segments - 1 = ", counts[b] - 1, ", got values from ",
-                    least[b], " to ", most[b], " in image ", b);
-    capacity = std::max(capacity, orders[b].capacity);
+                    prepared[b].least, " to ", prepared[b].most, " in image ", b);
+    views.push_back(prepared[b].view);
+    places = std::max(places, prepared[b].places);
+    groups = std::max(groups, prepared[b].view.order.num_groups);
   }
 
   const MatchingCostParams params = {.class_logits = class_logits.const_data_ptr(),
@@ -183,7 +259,7 @@ Tensor matching_cost_cpu(const Tensor& class_logits_in, const Tensor& mask_logit
                                      .mask_dtype = floating_dtype(mask_logits, op, "mask_logits"),
                                      .labels = labels.const_data_ptr<int64_t>(),
                                      .num_segments = counts,
-                                     .orders = orders.data(),
+                                     .targets = views.data(),
                                      .images = images,
                                      .queries = queries,
                                      .classes = classes,
@@ -201,7 +277,7 @@ Tensor matching_cost_cpu(const Tensor& class_logits_in, const Tensor& mask_logit
   // Below about 20 microseconds of work a second thread costs more than it saves.
   const int64_t grain = 1 + 16384 / (1 + num_pixels);
   torch::stable::parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) {
-    const ScratchStorage thread(num_pixels, capacity, classes, segments);
+    const ScratchStorage thread(num_pixels, places, groups, classes, segments);
     matching_cost_fwd(params, thread.scratch, begin, end);
   });
   return cost;

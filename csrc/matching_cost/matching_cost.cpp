@@ -107,47 +107,69 @@ FocalFactors focal_factors(float alpha) {
   return {alpha < 0.0f ? 1.0 : static_cast<double>(alpha), alpha < 0.0f ? 1.0 : 1.0 - static_cast<double>(alpha)};
 }
 
-// Fills scratch.focal and scratch.inside for each segment from a segment map; returns the sum of the foreground.
+// Sums each group into scratch.positive, .negative (with their factors) and .foreground; returns the whole foreground.
 template <bool kSquare>
-double segment_sums(const PixelOrder& order, float gamma, FocalFactors factors, const MatchingCostScratch& scratch) {
+double sum_groups(const PixelOrder& order, float gamma, FocalFactors factors, const MatchingCostScratch& scratch) {
   double foreground = 0.0;
   for (int64_t g = 0; g < order.num_groups; ++g) {
     const GroupSums sums = sum_group<kSquare>(scratch.sorted, order.weight, order.begin[g], order.begin[g + 1], gamma);
-    scratch.focal[g] = factors.positive * sums.positive;
-    scratch.inside[g] = sums.foreground;
-    scratch.outside[g] = factors.negative * sums.negative;
+    scratch.positive[g] = factors.positive * sums.positive;
+    scratch.negative[g] = factors.negative * sums.negative;
+    scratch.foreground[g] = sums.foreground;
     foreground += sums.foreground;
-  }
-  // What lies outside a segment is what comes before it plus what comes after it: the total less the inside would
-  // cancel.
-  double before = 0.0, after = 0.0;
-  for (int64_t g = 0; g < order.num_groups; ++g) {
-    scratch.focal[g] += before;
-    before += scratch.outside[g];
-  }
-  for (int64_t g = order.num_groups - 1; g >= 0; --g) {
-    scratch.focal[g] += after;
-    after += scratch.outside[g];
   }
   return foreground;
 }
 
-// The same from masks, which may overlap: each picks one of two terms for every pixel.
+// Every group but void is a segment. What lies outside it is what comes before plus what comes after: the total less
+// the inside would cancel.
+void add_segments(const PixelOrder& order, const MatchingCostScratch& scratch) {
+  const int64_t last = order.num_groups - 1;
+  double before = 0.0, after = scratch.negative[last];
+  for (int64_t t = 0; t < last; ++t) {
+    scratch.inside[t] = scratch.foreground[t];
+    scratch.focal[t] = scratch.positive[t] + before;
+    before += scratch.negative[t];
+  }
+  for (int64_t t = last - 1; t >= 0; --t) {
+    scratch.focal[t] += after;
+    after += scratch.negative[t];
+  }
+}
+
+// A mask is a set of groups.
+void add_masks(const ImageTargets& targets, int64_t num_segments, const MatchingCostScratch& scratch) {
+  const int64_t groups = targets.order.num_groups;
+  for (int64_t t = 0; t < num_segments; ++t) {
+    const uint8_t* member = targets.member + t * groups;
+    double focal = 0.0, inside = 0.0;
+#pragma omp simd reduction(+ : focal, inside)
+    for (int64_t g = 0; g < groups; ++g) {
+      focal += member[g] != 0 ? scratch.positive[g] : scratch.negative[g];
+      inside += member[g] != 0 ? scratch.foreground[g] : 0.0;
+    }
+    scratch.focal[t] = focal;
+    scratch.inside[t] = inside;
+  }
+}
+
+// Masks that overlap in too many ways: each picks one of two terms for every pixel. Returns the whole foreground.
 template <bool kSquare>
-double mask_sums(const PixelOrder& order, int64_t num_segments, float gamma, FocalFactors factors,
+double sum_masks(const ImageTargets& targets, int64_t num_segments, float gamma, FocalFactors factors,
                  const MatchingCostScratch& scratch) {
-  float* __restrict positive = scratch.positive_tile;
-  float* __restrict negative = scratch.negative_tile;
-  float* __restrict inside = scratch.foreground_tile;
+  float* __restrict positive = scratch.tiles;
+  float* __restrict negative = positive + kMatchingCostTile;
+  float* __restrict inside = negative + kMatchingCostTile;
   std::fill(scratch.focal, scratch.focal + num_segments, 0.0);
   std::fill(scratch.inside, scratch.inside + num_segments, 0.0);
   double foreground = 0.0;
   const float positive_factor = static_cast<float>(factors.positive);
   const float negative_factor = static_cast<float>(factors.negative);
-  for (int64_t tile = 0; tile < order.begin[1]; tile += kMatchingCostTile) {
-    const int64_t n = std::min(kMatchingCostTile, order.begin[1] - tile);
+  const int64_t end = targets.order.begin[targets.order.num_groups];
+  for (int64_t tile = 0; tile < end; tile += kMatchingCostTile) {
+    const int64_t n = std::min(kMatchingCostTile, end - tile);
     const float* x = scratch.sorted + tile;
-    const float* weight = order.weight + tile;
+    const float* weight = targets.order.weight + tile;
     float tile_foreground = 0.0f;
 #pragma omp simd reduction(+ : tile_foreground)
     for (int64_t i = 0; i < n; ++i) {
@@ -159,7 +181,7 @@ double mask_sums(const PixelOrder& order, int64_t num_segments, float gamma, Foc
     }
     foreground += tile_foreground;
     for (int64_t t = 0; t < num_segments; ++t) {
-      const uint8_t* __restrict mask = order.masks + t * order.capacity + tile;
+      const uint8_t* __restrict mask = targets.sorted_masks + t * targets.stride + tile;
       float tile_focal = 0.0f, tile_inside = 0.0f;
 #pragma omp simd reduction(+ : tile_focal, tile_inside)
       for (int64_t i = 0; i < n; ++i) {
@@ -173,17 +195,24 @@ double mask_sums(const PixelOrder& order, int64_t num_segments, float gamma, Foc
   return foreground;
 }
 
+// Fills scratch.focal and scratch.inside for each segment; returns the sum of the foreground over all pixels.
 template <bool kSquare>
-double pixel_sums(const PixelOrder& order, int64_t num_segments, const MatchingCostParams& p,
-                  const MatchingCostScratch& scratch) {
+double segment_sums(const MatchingCostParams& p, const ImageTargets& targets, int64_t num_segments,
+                    const MatchingCostScratch& scratch) {
   const FocalFactors factors = focal_factors(p.alpha);
-  return order.masks == nullptr ? segment_sums<kSquare>(order, p.gamma, factors, scratch)
-                                : mask_sums<kSquare>(order, num_segments, p.gamma, factors, scratch);
+  if (targets.sorted_masks != nullptr) return sum_masks<kSquare>(targets, num_segments, p.gamma, factors, scratch);
+  const double foreground = sum_groups<kSquare>(targets.order, p.gamma, factors, scratch);
+  if (targets.member != nullptr) {
+    add_masks(targets, num_segments, scratch);
+  } else {
+    add_segments(targets.order, scratch);
+  }
+  return foreground;
 }
 
 void cost_row(const MatchingCostParams& p, const MatchingCostScratch& scratch, int64_t index) {
   const int64_t image = index / p.queries % p.images;
-  const PixelOrder& order = p.orders[image];
+  const ImageTargets& targets = p.targets[image];
   const int64_t num_segments = p.num_segments[image];
   const int64_t* labels = p.labels + image * p.segments;
   float* cost = p.cost + index * p.segments;
@@ -204,12 +233,13 @@ void cost_row(const MatchingCostParams& p, const MatchingCostScratch& scratch, i
     return;
   }
 
-  sort_row(order, scratch.row, scratch.sorted);
-  const double foreground = p.gamma == 2.0f ? pixel_sums<true>(order, num_segments, p, scratch)
-                                            : pixel_sums<false>(order, num_segments, p, scratch);
-  const double pixels = static_cast<double>(std::max<int64_t>(order.counted, 1));
+  sort_row(targets.order, scratch.row, scratch.sorted);
+  const double foreground = p.gamma == 2.0f ? segment_sums<true>(p, targets, num_segments, scratch)
+                                            : segment_sums<false>(p, targets, num_segments, scratch);
+  const double pixels = static_cast<double>(std::max<int64_t>(targets.order.counted, 1));
   for (int64_t t = 0; t < num_segments; ++t) {
-    const double dice = 1.0 - (2.0 * scratch.inside[t] + 1.0) / (foreground + static_cast<double>(order.area[t]) + 1.0);
+    const double dice =
+        1.0 - (2.0 * scratch.inside[t] + 1.0) / (foreground + static_cast<double>(targets.area[t]) + 1.0);
     cost[t] = static_cast<float>(p.focal_weight * (scratch.focal[t] / pixels) + p.dice_weight * dice -
                                  static_cast<double>(p.class_weight) * scratch.probability[labels[t]]);
   }

@@ -1,4 +1,7 @@
 // Cost of assigning each query to each segment, straight from the logits: class, focal and dice terms.
+//
+// Targets are prepared once an image, for all layers and queries. Every pixel at (h, w) belongs to one group: its
+// segment, or, where masks may overlap, the set of masks that hold it. Sums over groups give the sums over segments.
 #pragma once
 
 #include <cstdint>
@@ -13,33 +16,28 @@ inline constexpr int64_t kMatchingCostLanes = 16;
 // Pixels whose terms are summed in float before the sum goes on in double.
 inline constexpr int64_t kMatchingCostTile = 1024;
 
-// One image's ground truth, and where its reduction to (h, w) goes.
+// The pixels of one image, to be put in order.
 struct PixelOrderParams {
-  const void* segment_map;  // (H, W) int16 or int32; null: masks
+  const void* segment_map;  // (target_height, target_width) int16 or int32: a group of each pixel, negative: void
   bool wide;                // segment_map is int32
-  const uint8_t* masks;     // (num_segments, H, W); null: segment_map
-  const uint8_t* void_map;  // (H, W), non-zero: left out (masks only); null: nothing is
-  bool ignore_void;         // leave pixels of no segment out (segment_map only)
+  bool ignore_void;         // leave void pixels out; otherwise they are one more group, the last
   int64_t target_height, target_width;
   int64_t height, width;
   int64_t num_segments;
+  int32_t* scratch;  // (2 * height * width + 1 + height + width,)
 };
 
-// The pixels of one image at (h, w), as runs sorted by group. With a segment map, group g < num_segments is a segment
-// and the last group is void; with masks there is one group, and the masks are kept in the same order.
+// The pixels of one image at (h, w), as runs sorted by group.
 struct PixelOrder {
-  int64_t num_groups;
+  int64_t num_groups;  // num_segments + 1
   int64_t num_runs;
   int64_t counted;       // pixels that count: h * w, less those left out
   int32_t* source;       // (h * w,) first pixel of each run
   int32_t* destination;  // (h * w,) its place among the sorted pixels
   int32_t* length;       // (h * w,)
   int64_t* begin;        // (num_groups + 1,) first place of each group, a multiple of the lanes
-  int64_t* area;         // (max(num_groups, num_segments),) pixels of each group, or of each mask
-  float* weight;         // (capacity,) 1 for a pixel, 0 for padding
-  uint8_t* masks;        // (num_segments, capacity) 0 or 1; null: segment map
-  int64_t capacity;      // places, at least h * w + num_groups * lanes
-  int32_t* scratch;      // (2 * h * w + 1 + h + w,)
+  int64_t* area;         // (num_groups,) pixels of each group
+  float* weight;         // (h * w rounded up + num_groups * lanes,) 1 for a pixel, 0 for padding
 };
 
 MASKFORMER_EXT_CPU_KERNEL(order_pixels, const PixelOrderParams& params, PixelOrder& order);
@@ -48,6 +46,39 @@ MASKFORMER_EXT_CPU_KERNEL(order_pixels, const PixelOrderParams& params, PixelOrd
 MASKFORMER_EXT_CPU_KERNEL(segment_id_range, const void* segment_map, bool wide, int64_t n, int32_t* least,
                           int32_t* most);
 
+// Masks of one image, which may overlap.
+struct MaskGroupParams {
+  const uint8_t* masks;     // (num_segments, target_height, target_width), non-zero: inside
+  const uint8_t* excluded;  // (target_height, target_width), non-zero: the pixel is left out; null: none is
+  int64_t target_height, target_width;
+  int64_t height, width;
+  int64_t num_segments;
+  int64_t max_groups;  // at least 1
+  int32_t* scratch;    // (height + width + 3 * max_groups,)
+};
+
+// Which pixels are in the same masks.
+struct MaskGroups {
+  int64_t num_groups;  // -1: more than max_groups
+  int32_t* group;      // (height, width), -1: left out
+  uint8_t* member;     // (max_groups, num_segments) 1: the group lies inside the mask
+};
+
+MASKFORMER_EXT_CPU_KERNEL(group_pixels_by_masks, const MaskGroupParams& params, MaskGroups& groups);
+
+// Reduces masks to (h, w) and writes them in the order of the sorted pixels, (num_segments, stride) 0 or 1, and areas.
+MASKFORMER_EXT_CPU_KERNEL(order_masks, const MaskGroupParams& params, const PixelOrder& order, int64_t stride,
+                          uint8_t* sorted_masks, int64_t* area);
+
+// One image's targets. One of `member` and `sorted_masks` is set where the targets are masks, none for a segment map.
+struct ImageTargets {
+  PixelOrder order;
+  const int64_t* area;          // (num_segments,)
+  const uint8_t* member;        // (num_segments, num_groups) 1: the group lies inside the mask
+  const uint8_t* sorted_masks;  // (num_segments, stride), for masks that overlap in too many ways; one group
+  int64_t stride;
+};
+
 struct MatchingCostParams {
   const void* class_logits;  // (rows, classes + 1) of class_dtype
   DType class_dtype;
@@ -55,7 +86,7 @@ struct MatchingCostParams {
   DType mask_dtype;
   const int64_t* labels;        // (images, segments)
   const int64_t* num_segments;  // (images,)
-  const PixelOrder* orders;     // (images,)
+  const ImageTargets* targets;  // (images,)
   int64_t images, queries;      // row = (layer * images + image) * queries + query
   int64_t classes, segments, pixels;
   float class_weight, focal_weight, dice_weight;
@@ -63,17 +94,17 @@ struct MatchingCostParams {
   float* cost;  // (rows, segments)
 };
 
-// Working memory of one thread.
+// Working memory of one thread; sorted is finite on entry.
 struct MatchingCostScratch {
-  float* row;            // (pixels + lanes,)
-  float* sorted;         // (capacity + lanes,), finite on entry
-  float* probability;    // (classes + 1,)
-  double* focal;         // (max groups or segments,)
-  double* inside;        // (max groups or segments,)
-  double* outside;       // (max groups or segments,)
-  float* positive_tile;  // (tile,) each
-  float* negative_tile;
-  float* foreground_tile;
+  float* row;          // (pixels + lanes,)
+  float* sorted;       // (largest begin[num_groups] + lanes,)
+  float* probability;  // (classes + 1,)
+  double* focal;       // (segments,)
+  double* inside;      // (segments,)
+  double* positive;    // (largest num_groups,), and so negative and foreground
+  double* negative;
+  double* foreground;
+  float* tiles;  // (3, tile)
 };
 
 // Costs of rows begin to end; each row's result depends on that row alone.

@@ -1,21 +1,11 @@
 // Reduces an image's segments to (h, w) and sorts the pixels by segment, once for all layers and queries.
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 
 #include "matching_cost/matching_cost.h"
+#include "matching_cost/nearest.h"
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 namespace {
-
-// Nearest neighbour as torch's interpolate computes it: the position times a float scale, rounded down.
-void nearest_positions(int64_t in_size, int64_t out_size, int32_t* source) {
-  const float scale = static_cast<float>(in_size) / static_cast<float>(out_size);
-  const int32_t last = static_cast<int32_t>(in_size - 1);
-  for (int64_t i = 0; i < out_size; ++i) {
-    source[i] = std::min(static_cast<int32_t>(std::floor(static_cast<float>(i) * scale)), last);
-  }
-}
 
 // Lists the runs of equal group in raster order; group(y, x) is a source pixel's group. Returns how many there are.
 template <class Group>
@@ -75,54 +65,27 @@ void sort_runs(const int32_t* start, const int32_t* run_group, int64_t runs, Pix
   order.begin[order.num_groups] = position;
 }
 
-// Writes the masks in the order of the sorted pixels, and their areas.
-void order_masks(const PixelOrderParams& p, const int32_t* row, const int32_t* column, PixelOrder& order) {
-  for (int64_t t = 0; t < p.num_segments; ++t) {
-    const uint8_t* mask = p.masks + t * p.target_height * p.target_width;
-    uint8_t* sorted = order.masks + t * order.capacity;
-    std::memset(sorted, 0, static_cast<size_t>(order.begin[order.num_groups]));
-    int64_t area = 0;
-    for (int64_t r = 0; r < order.num_runs; ++r) {
-      for (int32_t i = 0; i < order.length[r]; ++i) {
-        const int64_t pixel = order.source[r] + i;
-        const uint8_t inside = mask[row[pixel / p.width] * p.target_width + column[pixel % p.width]] != 0;
-        sorted[order.destination[r] + i] = inside;
-        area += inside;
-      }
-    }
-    order.area[t] = area;
-  }
-}
-
 }  // namespace
 
 void order_pixels(const PixelOrderParams& p, PixelOrder& order) {
   const int64_t pixels = p.height * p.width;
-  int32_t* start = order.scratch;
+  int32_t* start = p.scratch;
   int32_t* run_group = start + pixels + 1;
   int32_t* row = run_group + pixels;
   int32_t* column = row + p.height;
   nearest_positions(p.target_height, p.height, row);
   nearest_positions(p.target_width, p.width, column);
-
-  int64_t runs = 0;
-  if (p.segment_map != nullptr) {
-    order.num_groups = p.num_segments + 1;
-    const int32_t void_group = p.ignore_void ? -1 : static_cast<int32_t>(p.num_segments);
-    const auto list = [&](const auto* segment_map) {
-      return find_runs(p, row, column, start, run_group, [&](int64_t pixel) {
-        const int32_t segment = segment_map[pixel];
-        return segment < 0 ? void_group : segment;
-      });
-    };
-    runs = p.wide ? list(static_cast<const int32_t*>(p.segment_map)) : list(static_cast<const int16_t*>(p.segment_map));
-  } else {
-    order.num_groups = 1;
-    runs = find_runs(p, row, column, start, run_group,
-                     [&](int64_t pixel) { return p.void_map != nullptr && p.void_map[pixel] != 0 ? -1 : 0; });
-  }
+  order.num_groups = p.num_segments + 1;
+  const int32_t void_group = p.ignore_void ? -1 : static_cast<int32_t>(p.num_segments);
+  const auto list = [&](const auto* segment_map) {
+    return find_runs(p, row, column, start, run_group, [&](int64_t pixel) {
+      const int32_t segment = segment_map[pixel];
+      return segment < 0 ? void_group : segment;
+    });
+  };
+  const int64_t runs =
+      p.wide ? list(static_cast<const int32_t*>(p.segment_map)) : list(static_cast<const int16_t*>(p.segment_map));
   sort_runs(start, run_group, runs, order);
-  if (p.segment_map == nullptr) order_masks(p, row, column, order);
 }
 
 void segment_id_range(const void* segment_map, bool wide, int64_t n, int32_t* least, int32_t* most) {

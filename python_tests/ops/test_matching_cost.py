@@ -152,17 +152,25 @@ def test_overlapping_masks(height, width):
     )
 
 
-def test_overlapping_rectangles_agree_with_the_reference():
+@pytest.mark.parametrize("ignore_void", [False, True])
+def test_overlapping_rectangles(ignore_void):
+    """Few sets of masks that share a pixel; nested, equal, empty and whole ones are among them."""
     masks = torch.zeros(1, 40, 64, 64, dtype=torch.bool)
     for t in range(40):
         y, x = torch.randint(0, 48, (2,)).tolist()
         masks[0, t, y : y + 16, x : x + 5 + t % 12] = True
     masks[0, 7] = False
     masks[0, 9] = masks[0, 8]
-    targets = MaskTargets(masks, torch.zeros(1, 40, dtype=torch.long), torch.tensor([40]))
+    masks[0, 11] = True
+    masks[0, 20, :40] = True
+    masks[0, 21, :30] = True
+    void = torch.rand(1, 64, 64) < 0.2
+    targets = MaskTargets(masks, torch.zeros(1, 40, dtype=torch.long), torch.tensor([40]), void=void)
     class_logits, mask_logits = torch.randn(1, 11, 3), torch.randn(1, 11, 64, 64) * 4
-    truth = reference(class_logits.double(), mask_logits.double(), targets, **DEFAULTS)
-    assert error(matching_cost(class_logits, mask_logits, targets), truth) <= 2e-6
+    for part in PARTS:
+        options = {**DEFAULTS, **{p: float(p == part) for p in PARTS}, "ignore_void": ignore_void}
+        truth = reference(class_logits.double(), mask_logits.double(), targets, **options)
+        assert error(matching_cost(class_logits, mask_logits, targets, **options), truth) <= 2e-6
 
 
 def test_the_outside_of_a_good_match_does_not_cancel():
