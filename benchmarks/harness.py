@@ -23,7 +23,7 @@ from maskformer_ext.ops import _library
 _PACKAGES = ("torch", "torchvision", "transformers", "scipy", "lapx", "numpy", "maskformer-ext")
 _SETTLED = 0.05  # warm-up ends when two medians in a row differ by less
 _WARM_UP_SECONDS = 20.0
-_MIN_ROUNDS, _MAX_ROUNDS = 7, 300
+_MIN_ROUNDS, _MAX_ROUNDS = 5, 300
 
 
 class Timer:
@@ -98,9 +98,7 @@ def compare(
     gc.collect()
     if outside:
         for name, call in record.get("calls", {}).items():
-            call["memory"] = isolated.run(module, parameters, "memory", name)
-            if parameters["device"] == "cpu":
-                call["default_allocator"] = isolated.run(module, parameters, "time", name)
+            call.update(isolated.run(module, parameters, name))
     return record
 
 

@@ -22,43 +22,51 @@ def build(module: str, parameters: dict[str, Any]) -> Case:
     return importlib.import_module(module).build(**parameters)
 
 
-def _warm_up(module: str, parameters: dict[str, Any], who: list[str]) -> None:
+def _warm_up(module: str, parameters: dict[str, Any], who: str) -> None:
     """Load code, thread pools and lazily made tables with a small case, so that they are not counted."""
     small = build(module, {**parameters, **importlib.import_module(module).SMALL})
-    for name in who:
-        small.calls()[name]()
+    small.calls()[who]()
 
 
-def measure_memory(module: str, parameters: dict[str, Any], who: str) -> dict[str, Any]:
-    """Measure the peak memory of one call, once its inputs exist."""
-    _warm_up(module, parameters, [who])
-    case = build(module, parameters)
-    return dict(peak_extra(case.calls()[who], parameters["device"]))
+def measure(module: str, parameters: dict[str, Any], who: str, seconds: float = 5.0) -> dict[str, Any]:
+    """Measure the peak memory of a call once its inputs exist, then, on a CPU, time it again and again.
 
+    Each call has a process of its own: memory that one has freed would serve, or split, the other's.
 
-def measure_time(module: str, parameters: dict[str, Any], who: str, seconds: float = 5.0) -> dict[str, Any]:
-    """Time a call again and again under the default allocator; return the median and its page faults.
+    Args:
+        module: where `build` and `SMALL` are.
+        parameters: the arguments of `build`.
+        who: ours, or the name of a peer.
+        seconds: about how long to time.
 
-    Each call has a process of its own here: freed memory of one would otherwise serve, or split, the other's.
+    Returns:
+        `memory`, what `peak_extra` gives, and `default_allocator`: median seconds, rounds and page faults a call.
     """
-    _warm_up(module, parameters, [who])
+    _warm_up(module, parameters, who)
     case = build(module, parameters)
     call, wait = case.calls()[who], synchronize(case.inputs.values())
+    measured: dict[str, Any] = {"memory": peak_extra(call, parameters["device"])}
+    if parameters["device"] != "cpu":
+        return measured
     times: list[float] = []
     start, faults = time.perf_counter(), page_faults()
     while len(times) < 5 or (len(times) < 30 and time.perf_counter() - start < seconds):
-        wait()
         begin = time.perf_counter()
         call()
         wait()
         times.append(time.perf_counter() - begin)
     faults_a_call = (page_faults() - faults) / len(times)
-    return {"median": statistics.median(times[1:]), "rounds": len(times) - 1, "page_faults": faults_a_call}
+    measured["default_allocator"] = {
+        "median": statistics.median(times),
+        "rounds": len(times),
+        "page_faults": faults_a_call,
+    }
+    return measured
 
 
-def run(module: str, parameters: dict[str, Any], what: str, who: str) -> dict[str, Any]:
-    """Run one measurement (memory or time) of one call in a fresh process with the default allocator."""
-    command = [sys.executable, "-m", "benchmarks.isolated", module, json.dumps(parameters), what, who]
+def run(module: str, parameters: dict[str, Any], who: str) -> dict[str, Any]:
+    """Run `measure` in a fresh process with the default allocator."""
+    command = [sys.executable, "-m", "benchmarks.isolated", module, json.dumps(parameters), who]
     done = subprocess.run(command, cwd=_ROOT, env=default_allocator_environment(), capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
@@ -67,8 +75,7 @@ def run(module: str, parameters: dict[str, Any], what: str, who: str) -> dict[st
 
 def main(arguments: list[str]) -> None:
     """Run the measurement that the command line names and print its result as one line of JSON."""
-    module, parameters, what, who = arguments
-    measure = {"memory": measure_memory, "time": measure_time}[what]
+    module, parameters, who = arguments
     print(json.dumps(measure(module, json.loads(parameters), who)))
 
 
