@@ -21,6 +21,7 @@ class ModelConfig:
     num_queries: int = 100
     query_init_std: float = 1.0  # standard deviation of the query embeddings at initialisation
     query_input: bool = False  # start the decoder from a learned vector for each query instead of zeros
+    masked_attention: bool = False  # attend to the inside of the mask of the layer before (Mask2Former)
     pixel_decoder: str = "fpn"  # fpn | transformer_encoder
     encoder_layers: int = 6  # of the transformer-encoder pixel decoder
     pixel_decoder_dim: int = 256  # channels of the pixel decoder

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskformer_ext.config import ModelConfig
@@ -63,7 +66,22 @@ class MaskFormer(PixelLevelModule):
             The prediction of every decoder layer, or of the last alone without deep supervision.
         """
         mask_features, memory = self.pixel_level(images)
-        queries = self.transformer_decoder(memory)
+        attended = self._attended(mask_features, memory) if self.config.masked_attention else None
+        queries = self.transformer_decoder(memory, attended)
         if not self.config.deep_supervision:
             queries = queries[-1:]
         return MaskFormerOutput(self.class_head(queries), self.mask_head(queries), mask_features)
+
+    def _attended(self, mask_features: Tensor, memory: Tensor) -> Callable[[Tensor], Tensor]:
+        """Let a query attend to the inside of the mask it predicts, or to everything where that is empty.
+
+        Source: "Masked-attention Mask Transformer for Universal Image Segmentation", section 3.2.1.
+        """
+        coarse = F.adaptive_avg_pool2d(mask_features.detach(), memory.shape[-2:]).flatten(2)
+
+        def attended(queries: Tensor) -> Tensor:
+            with torch.no_grad():
+                inside = torch.bmm(self.mask_head(queries), coarse) > 0
+                return inside | ~inside.any(-1, keepdim=True)
+
+        return attended

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,15 +24,16 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(dim, dim)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attend from (B, N, C) queries to (B, M, C) keys and values; returns (B, N, C)."""
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """Attend from (B, N, C) queries to (B, M, C) keys and values where (B, N, M) ``allowed``; returns (B, N, C)."""
+        mask = None if allowed is None else allowed.unsqueeze(1)
         weights = self.in_proj_weight.chunk(3)
         biases = self.in_proj_bias.chunk(3)
         q, k, v = (
             F.linear(x, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
         )
-        x = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0)
         return self.out_proj(x.transpose(1, 2).flatten(2))
 
 
@@ -77,10 +80,12 @@ class DecoderLayer(nn.Module):
         self.norm3 = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, query_embed: Tensor, memory: Tensor, memory_key: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, query_embed: Tensor, memory: Tensor, memory_key: Tensor, attended: Tensor | None = None
+    ) -> Tensor:
         query = x + query_embed
         x = self.norm1(x + self.dropout(self.self_attn(query, query, x)))
-        x = self.norm2(x + self.dropout(self.cross_attn(x + query_embed, memory_key, memory)))
+        x = self.norm2(x + self.dropout(self.cross_attn(x + query_embed, memory_key, memory, attended)))
         return self.norm3(x + self.dropout(self.feed_forward(x)))
 
 
@@ -147,8 +152,17 @@ class TransformerDecoder(nn.Module):
             self.input_proj = nn.Conv2d(in_channels, dim, kernel_size=1)
             init_unit_gain(self.input_proj)
 
-    def forward(self, feature: Tensor) -> Tensor:
-        """Decode a (B, in_channels, h, w) map; returns the queries after every layer, (L, B, Q, dim)."""
+    def forward(self, feature: Tensor, attended: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Decode a feature map.
+
+        Args:
+            feature: (B, in_channels, h, w).
+            attended: from the (B, Q, dim) queries after one layer, which of the map's positions each may attend to in
+                the next, (B, Q, h * w) bool; the first layer, and None, attend to all.
+
+        Returns:
+            The queries after every layer, (L, B, Q, dim).
+        """
         memory, position = _flatten_with_position(self.input_proj(feature))
         memory_key = memory + position
         query_embed = self.query_embed.weight.expand(len(memory), -1, -1).to(memory.dtype)
@@ -156,9 +170,10 @@ class TransformerDecoder(nn.Module):
             x = torch.zeros_like(query_embed)
         else:
             x = self.query_input.weight.expand(len(memory), -1, -1).to(memory.dtype)
-        outputs = []
+        outputs: list[Tensor] = []
         for layer in self.layers:
-            x = layer(x, query_embed, memory, memory_key)
+            allowed = attended(outputs[-1]) if attended and outputs else None
+            x = layer(x, query_embed, memory, memory_key, allowed)
             outputs.append(self.norm(x))
         return torch.stack(outputs)
 
