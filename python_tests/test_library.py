@@ -97,3 +97,10 @@ def test_float64_and_unknown_devices_go_to_the_reference():
     assert not _library.native("linear_sum_assignment", torch.zeros(1), torch.zeros(1, dtype=torch.float64))
     assert not _library.native("linear_sum_assignment", torch.zeros(1, device="meta"))
     assert not _library.native("no_such_op", torch.zeros(1))
+
+
+@native_only
+@pytest.mark.skipif(not (PACKAGE / "_ops_cuda.so").exists(), reason="a CPU-only build")
+def test_cuda_library_loads_and_registers_its_kernels_even_without_a_gpu():
+    assert _library.CUDA_ERROR is None
+    assert {"sigmoid_focal_loss", "sigmoid_focal_loss_backward"} <= _library._KERNELS["cuda"]

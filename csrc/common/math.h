@@ -20,23 +20,12 @@
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 
-#ifndef __CUDA_ARCH__
-template <class F>
-MASKFORMER_EXT_HD auto float_bits(F x) {
-  if constexpr (std::is_same_v<F, float>) {
-    return std::bit_cast<int32_t>(x);
-  } else {
-    return (IntVec)x;
-  }
-}
-template <class I>
-MASKFORMER_EXT_HD auto bits_float(I bits) {
-  if constexpr (std::is_same_v<I, int32_t>) {
-    return std::bit_cast<float>(bits);
-  } else {
-    return (FloatVec)bits;
-  }
-}
+// The bits of a float, or of each lane of a FloatVec, and back.
+MASKFORMER_EXT_HD int32_t float_bits(float x) { return std::bit_cast<int32_t>(x); }
+MASKFORMER_EXT_HD float bits_float(int32_t bits) { return std::bit_cast<float>(bits); }
+#ifndef __CUDACC__
+MASKFORMER_EXT_HD IntVec float_bits(FloatVec x) { return (IntVec)x; }
+MASKFORMER_EXT_HD FloatVec bits_float(IntVec bits) { return (FloatVec)bits; }
 #endif
 
 // -|x|.

@@ -6,6 +6,8 @@
 #include "common/cpu_dispatch.h"
 #include "common/dtype.h"
 
+struct CUstream_st;  // *cudaStream_t
+
 namespace maskformer_ext {
 
 struct SigmoidFocalLossParams {
@@ -31,5 +33,10 @@ struct SigmoidFocalLossParams {
 MASKFORMER_EXT_CPU_KERNEL(sigmoid_focal_loss_fwd, const SigmoidFocalLossParams& params, int64_t begin, int64_t end);
 // Blocks [begin, end): grad_logits.
 MASKFORMER_EXT_CPU_KERNEL(sigmoid_focal_loss_bwd, const SigmoidFocalLossParams& params, int64_t begin, int64_t end);
+
+// The same on a GPU, all blocks; `sum`, of logits_dtype, is the sum of block_sums (device memory), or null.
+void sigmoid_focal_loss_fwd_cuda(const SigmoidFocalLossParams& params, void* sum, CUstream_st* stream);
+// Here grad must be of logits_dtype.
+void sigmoid_focal_loss_bwd_cuda(const SigmoidFocalLossParams& params, CUstream_st* stream);
 
 }  // namespace maskformer_ext

@@ -1,0 +1,36 @@
+// Element types of the CUDA kernels: how the 16-bit floats are read and written as float.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <stdexcept>
+
+#include "common/dtype.h"
+
+namespace maskformer_ext::cuda {
+
+__device__ __forceinline__ float as_float(float x) { return x; }
+__device__ __forceinline__ float as_float(__nv_bfloat16 x) { return __bfloat162float(x); }
+__device__ __forceinline__ float as_float(__half x) { return __half2float(x); }
+
+__device__ __forceinline__ void assign(float& to, float x) { to = x; }
+__device__ __forceinline__ void assign(__nv_bfloat16& to, float x) { to = __float2bfloat16_rn(x); }
+__device__ __forceinline__ void assign(__half& to, float x) { to = __float2half_rn(x); }
+
+// Calls body with a null pointer to the CUDA type that dtype names, floats only.
+template <class Body>
+void for_cuda_float_type(DType dtype, Body&& body) {
+  switch (dtype) {
+    case DType::float32:
+      return body(static_cast<float*>(nullptr));
+    case DType::bfloat16:
+      return body(static_cast<__nv_bfloat16*>(nullptr));
+    case DType::float16:
+      return body(static_cast<__half*>(nullptr));
+    default:
+      throw std::invalid_argument("maskformer_ext: not a floating dtype");
+  }
+}
+
+}  // namespace maskformer_ext::cuda
