@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _PRECISION = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-_RUN_FILES = ("checkpoints", "history.jsonl", "metrics.json", "config.yaml", "tensorboard")
+_RUN_FILES = ("checkpoints", "history.jsonl", "metrics.json", "config.yaml", "tensorboard", "results.html")
 
 
 @dataclass
@@ -152,7 +152,8 @@ def build_setup(config: Config, accelerator: Accelerator) -> Setup:
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, num_classes=info.num_classes))
 
     torch.manual_seed(config.seed)
-    model = build_model(config.model)
+    # a checkpoint holds the backbone too
+    model = build_model(dataclasses.replace(config.model, backbone_weights=None) if checkpoint else config.model)
     weights = read_weights(checkpoint / MODEL_FILE)[0] if checkpoint else {}
     state = load_training_state(checkpoint) if checkpoint else {}
     if checkpoint:
@@ -181,6 +182,8 @@ def build_setup(config: Config, accelerator: Accelerator) -> Setup:
         average=average,
     )
     _take_up(setup, state)
+    if accelerator.is_main_process and not checkpoint:
+        _move_aside(setup.output_dir)
     return setup
 
 
@@ -196,7 +199,11 @@ def _take_up(setup: Setup, state: dict[str, Any]) -> None:
     if not state:
         return
     try:
+        settings = [dict(group) for group in setup.optimizer.param_groups]
         setup.optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(setup.optimizer.param_groups, settings, strict=True):
+            group.clear()
+            group.update(own)  # rates and decays are those of the configuration, not of the checkpoint
         setup.scaler.load_state_dict(state["scaler"])
         setup.iteration, setup.seconds = state["iteration"], state["seconds"]
         setup.bad_steps, setup.untrained = state["bad_steps"], state["untrained"]
@@ -205,26 +212,22 @@ def _take_up(setup: Setup, state: dict[str, Any]) -> None:
 
 
 def _checkpoint_to_resume(config: Config) -> Path | None:
-    """Find the checkpoint; a run that starts anew moves the files of an earlier one aside."""
-    output_dir = Path(config.output_dir)
+    if config.resume == "none":
+        return None
     if config.resume == "auto":
-        checkpoint = find_checkpoint(output_dir)
-    elif config.resume != "none":
-        checkpoint = resolve_checkpoint(config.resume).parent
-        if problem := damage(checkpoint):
-            raise UserError(f"checkpoint {checkpoint} is damaged: {problem}")
-    else:
-        checkpoint = None
-    if checkpoint is None:
-        _move_aside(output_dir)
+        return find_checkpoint(config.output_dir)
+    checkpoint = resolve_checkpoint(config.resume).parent
+    if problem := damage(checkpoint):
+        raise UserError(f"checkpoint {checkpoint} is damaged: {problem}")
     return checkpoint
 
 
 def _move_aside(output_dir: Path) -> None:
-    existing = [output_dir / name for name in _RUN_FILES if (output_dir / name).exists()]
+    """Keep what an earlier run left in the folder, in a subfolder of its own."""
     if not (output_dir / "checkpoints").exists():
         return
     aside = output_dir / time.strftime("previous-%Y%m%d-%H%M%S")
     aside.mkdir()
-    for path in existing:
-        path.rename(aside / path.name)
+    for path in [output_dir / name for name in _RUN_FILES]:
+        if path.exists():
+            path.rename(aside / path.name)

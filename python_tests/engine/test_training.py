@@ -24,7 +24,7 @@ from maskformer_ext.engine import loop
 from maskformer_ext.engine.average import WeightAverage
 from maskformer_ext.engine.distributed import step_seed
 from maskformer_ext.engine.loop import train
-from maskformer_ext.engine.state import find_checkpoint, load_checkpoint, read_weights
+from maskformer_ext.engine.state import find_checkpoint, load_checkpoint, load_training_state, read_weights
 from maskformer_ext.errors import UserError
 
 _STILL = ["model.dropout=0", "model.freeze_batch_norm=true"]  # nothing in the network depends on how a batch is split
@@ -70,10 +70,23 @@ def test_resume_by_path_and_a_second_start_from_nothing(tmp_path):
     train(small_config(first, "train.max_iters=1"))
     train(small_config(second, f"resume={first / 'checkpoints' / 'iter_0000001'}", "train.max_iters=2"))
     assert list(read_losses(second)) == [2]
+    with pytest.raises(UserError, match=r"train\.batch_size"):
+        train(small_config(second, "train.batch_size=3", "train.accumulation_steps=2"))
+    assert find_checkpoint(second).name == "iter_0000002"  # a run that cannot start leaves everything in place
     train(small_config(second, "train.max_iters=1"))  # resume=none keeps what was there
     assert find_checkpoint(second).name == "iter_0000001"
     (aside,) = second.glob("previous-*")
     assert find_checkpoint(aside).name == "iter_0000002"
+
+
+def test_a_resumed_run_takes_rates_from_the_configuration(tmp_path):
+    train(small_config(tmp_path, "train.max_iters=1", "schedule.name=step", "schedule.steps=[]"))
+    more = ["train.max_iters=2", "schedule.name=step", "schedule.steps=[]", "optimizer.lr=0.001", "resume=auto"]
+    train(small_config(tmp_path, *more))
+    assert read_losses(tmp_path, "lr") == {1: 5e-4, 2: 1e-3}
+    state = load_training_state(find_checkpoint(tmp_path))["optimizer"]
+    assert {group["lr"] for group in state["param_groups"]} == {1e-3}
+    assert {float(entry["step"]) for entry in state["state"].values()} == {2.0}
 
 
 def test_a_checkpoint_gives_back_the_model_that_was_scored(tmp_path):
