@@ -13,6 +13,7 @@ from maskformer_ext.errors import UserError
 from maskformer_ext.modeling.build import build_criterion, build_model
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.per_pixel import PerPixelCriterion
+from maskformer_ext.modeling.pixel_decoder import FPNPixelDecoder
 from maskformer_ext.modeling.position_encoding import sine_position_encoding
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
@@ -57,10 +58,11 @@ def test_every_backbone_takes_every_size(backbone: str, pixel_decoder: str, size
     torch.testing.assert_close(out.mask_logits(0), torch.einsum("bqc,bchw->bqhw", out.mask_embed[0], out.mask_features))
 
 
-@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("additions", [False, True], ids=["as the paper", "with additions"])
 @pytest.mark.parametrize("architecture", ["maskformer", "per_pixel_baseline", "per_pixel_baseline_plus"])
-def test_every_parameter_learns(architecture: str, learned: bool) -> None:
-    model = build_model(SMALL, architecture=architecture, query_input=learned, mask_position=learned).train()
+def test_every_parameter_learns(architecture: str, additions: bool) -> None:
+    options = dict.fromkeys(("query_input", "mask_position", "masked_attention"), additions)
+    model = build_model(SMALL, architecture=architecture, **options).train()
     criterion = build_criterion(model, CriterionConfig(mask_weight=5.0, ignore_void=True))
     total, _, stats = criterion(model(torch.randn(2, 3, 64, 96)), _targets(64, 96))
     total.backward()
@@ -78,6 +80,33 @@ def test_without_deep_supervision_only_the_last_layer_is_predicted() -> None:
         last = model(x)
     assert len(last.class_logits) == 1
     torch.testing.assert_close(last.class_logits[0], every.class_logits[-1])
+
+
+def test_masked_attention_restricts_layers_after_the_first_to_the_predicted_mask() -> None:
+    model = build_model(SMALL, masked_attention=True, decoder_feature=1).eval()
+    x = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        masked = model(x)
+        model.config.masked_attention = False
+        free = model(x)
+        torch.testing.assert_close(masked.class_logits[0], free.class_logits[0])
+        assert not torch.allclose(masked.class_logits[1], free.class_logits[1])
+        model.config.masked_attention = True
+        model.mask_head.layers[-1].weight.zero_()
+        model.mask_head.layers[-1].bias.zero_()  # every mask is empty: attention to everything, no NaN
+        torch.testing.assert_close(model(x).class_logits, free.class_logits)
+
+
+def test_mask_position_tells_equal_places_apart() -> None:
+    constant = [torch.ones(1, 4, 24, 24), torch.ones(1, 4, 12, 12)]
+
+    def difference(mask_position: bool) -> float:
+        with torch.no_grad():
+            features = FPNPixelDecoder([4, 4], 32, 8, mask_position=mask_position)(constant)
+        return (features[0, :, 8, 8] - features[0, :, 8, 14]).norm().item()
+
+    assert difference(False) == pytest.approx(0, abs=1e-5)
+    assert difference(True) > 0.1
 
 
 def test_decoder_feature_chooses_the_memory() -> None:
