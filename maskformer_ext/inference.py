@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.images import resize_shortest_edge, to_pixels
 from maskformer_ext.ops.instance_inference import Instances
-from maskformer_ext.prediction import TASKS, PanopticResult, Reducer, Result, SemanticResult, run_network
+from maskformer_ext.prediction import TASKS, PanopticResult, Reducer, SemanticResult, run_network
 from maskformer_ext.tiled import segment_tiles
 
 __all__ = ["TASKS", "Instances", "PanopticResult", "SemanticResult", "segment", "segment_tasks"]
@@ -77,7 +77,7 @@ def segment_tasks(
     config: InferenceConfig | None = None,
     batch_size: int = 1,
     **options: Any,
-) -> list[dict[str, Result]]:
+) -> list[dict[str, Any]]:
     """Segment images for several tasks with one run of the network each; arguments as `segment`'s.
 
     Returns:
@@ -95,8 +95,8 @@ def segment_tasks(
         model.train(was_training)
 
 
-def _segment_tasks(model, images, tasks, size, thing_classes, settings, batch_size) -> list[dict[str, Result]]:
-    results: list[dict[str, Result]] = []
+def _segment_tasks(model, images, tasks, size, thing_classes, settings, batch_size) -> list[dict[str, Any]]:
+    results: list[dict[str, Any]] = []
     pending: list[tuple[Tensor, tuple[int, int]]] = []  # network inputs of one size that wait to be run together
     reduce = Reducer(tasks, thing_classes, settings)
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
+from maskformer_ext.modeling.per_pixel import PerPixelOutput
 from maskformer_ext.ops.instance_inference import Instances, instance_inference
 from maskformer_ext.ops.panoptic_inference import panoptic_inference
 from maskformer_ext.ops.semantic_inference import semantic_inference, semantic_scores
@@ -42,9 +43,6 @@ class PanopticResult:
     segments_info: list[dict[str, Any]]
 
 
-Result = SemanticResult | PanopticResult | Instances
-
-
 @dataclass(frozen=True)
 class QueryOutput:
     """What the network says about one image.
@@ -73,20 +71,19 @@ def run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
         One output an image.
     """
     device = next(model.parameters()).device
-    config = model.config
+    config: Any = model.config
     mean = torch.tensor(config.pixel_mean, device=device).view(3, 1, 1)
     std = torch.tensor(config.pixel_std, device=device).view(3, 1, 1)
     images = (pixels.to(device).float() - mean) / std
-    crop = (images.shape[-2], images.shape[-1])
-    multiple = max(1, config.size_divisibility)
+    crop = (int(images.shape[-2]), int(images.shape[-1]))
+    multiple = max(1, int(config.size_divisibility))
     bottom, right = -crop[0] % multiple, -crop[1] % multiple
     images = F.pad(images, (0, right, 0, bottom))  # zeros after normalisation, as in training
     input_size = (crop[0] + bottom, crop[1] + right)
     output = model(images)
-    if hasattr(output, "class_logits"):
-        pairs = zip(output.class_logits[-1], output.mask_logits(), strict=True)
-    else:
-        pairs = ((None, logits) for logits in output.logits)
+    if isinstance(output, PerPixelOutput):
+        return [QueryOutput(None, logits, input_size, crop) for logits in output.logits]
+    pairs = zip(output.class_logits[-1], output.mask_logits(), strict=True)
     return [QueryOutput(class_logits, mask_logits, input_size, crop) for class_logits, mask_logits in pairs]
 
 
@@ -104,33 +101,46 @@ class Reducer:
         self.settings = settings
         self.thing_classes = None if thing_classes is None else tuple(sorted(thing_classes))
 
-    def __call__(self, output: QueryOutput, size: tuple[int, int]) -> dict[str, Result]:
+    def __call__(self, output: QueryOutput, size: tuple[int, int]) -> dict[str, Any]:
         """Return the result of each task at ``size``."""
         return {task: getattr(self, task)(output, size) for task in self.tasks}
 
     def things(self, output: QueryOutput) -> tuple[int, ...]:
         """Return the ids of the thing classes."""
-        _require_queries(output)
-        return tuple(range(output.class_logits.shape[-1] - 1)) if self.thing_classes is None else self.thing_classes
+        count = _require_queries(output).shape[-1] - 1
+        return tuple(range(count)) if self.thing_classes is None else self.thing_classes
 
     def semantic(self, output: QueryOutput, size: tuple[int, int]) -> SemanticResult:
         """Return the most probable class of every pixel."""
         if output.class_logits is None:
             return SemanticResult(_per_pixel_logits(output, size).argmax(0))
-        placement = {"input_size": output.input_size, "crop": output.crop, "resize": self.settings.resize}
-        return SemanticResult(semantic_inference(output.class_logits, output.mask_logits, size, **placement))
+        class_map = semantic_inference(
+            output.class_logits,
+            output.mask_logits,
+            size,
+            input_size=output.input_size,
+            crop=output.crop,
+            resize=self.settings.resize,
+        )
+        return SemanticResult(class_map)
 
     def scores(self, output: QueryOutput, size: tuple[int, int]) -> Tensor:
         """Return the scores (K, H, W) float32 that `semantic` takes the maximum of."""
         if output.class_logits is None:
             return _per_pixel_logits(output, size).softmax(0)
-        placement = {"input_size": output.input_size, "crop": output.crop, "resize": self.settings.resize}
-        return semantic_scores(output.class_logits, output.mask_logits, size, **placement)
+        return semantic_scores(
+            output.class_logits,
+            output.mask_logits,
+            size,
+            input_size=output.input_size,
+            crop=output.crop,
+            resize=self.settings.resize,
+        )
 
     def panoptic(self, output: QueryOutput, size: tuple[int, int]) -> PanopticResult:
         """Return the segments of the image; each pixel belongs to one at most."""
         segment_map, segments_info = panoptic_inference(
-            output.class_logits,
+            _require_queries(output),
             output.mask_logits,
             size,
             thing_classes=self.things(output),
@@ -144,7 +154,7 @@ class Reducer:
     def instance(self, output: QueryOutput, size: tuple[int, int]) -> Instances:
         """Return the instances of thing classes; they may overlap."""
         return instance_inference(
-            output.class_logits,
+            _require_queries(output),
             output.mask_logits,
             size,
             top_k=self.settings.top_k,
@@ -155,9 +165,11 @@ class Reducer:
         )
 
 
-def _require_queries(output: QueryOutput) -> None:
+def _require_queries(output: QueryOutput) -> Tensor:
+    """Return the class logits of the queries (Q, K + 1)."""
     if output.class_logits is None:
         raise ValueError('segment: task must be "semantic" for a per-pixel baseline, which has no queries')
+    return output.class_logits
 
 
 def _per_pixel_logits(output: QueryOutput, size: tuple[int, int]) -> Tensor:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskformer_ext.ops.instance_inference import Instances
-from maskformer_ext.prediction import PanopticResult, QueryOutput, Reducer, Result, SemanticResult, run_network
+from maskformer_ext.prediction import PanopticResult, QueryOutput, Reducer, SemanticResult, run_network
 from maskformer_ext.stitching import Piece, cut_piece, stitch_instances, stitch_panoptic
 from maskformer_ext.tiling import Tile, edge_distance, make_tiles
 
 
 def segment_tiles(
     model: nn.Module, pixels: Tensor, size: tuple[int, int], reduce: Reducer, batch_size: int
-) -> dict[str, Result]:
+) -> dict[str, Any]:
     """Segment one image in overlapping tiles.
 
     Semantic scores are averaged, with less weight near a tile's cuts; things that two tiles see are joined. ``top_k``
@@ -33,32 +35,26 @@ def segment_tiles(
     """
     height, width = pixels.shape[-2:]
     tiles = make_tiles(height, width, reduce.settings.tile)
-    scores = weights = None
+    scores = ScoreSum((height, width))
     panoptic: list[PanopticResult] = []
     pieces: list[list[Piece]] = []
     things: tuple[int, ...] = ()
     for start in range(0, len(tiles), batch_size):
         chosen = tiles[start : start + batch_size]
-        outputs = run_network(model, torch.stack([pixels[(..., *tile.window)] for tile in chosen]))
+        outputs = run_network(model, torch.stack([pixels[:, tile.rows, tile.columns] for tile in chosen]))
         for tile, output in zip(chosen, outputs, strict=True):
             extent = output.crop
             if "semantic" in reduce.tasks:
-                part = reduce.scores(output, extent)
-                if scores is None:
-                    scores = part.new_zeros((part.shape[0], height, width))
-                    weights = part.new_zeros((height, width))
-                weight = torch.from_numpy(edge_distance(tile, height, width)).to(part.device)
-                scores[(..., *tile.window)] += part * weight
-                weights[tile.window] += weight
+                scores.add(reduce.scores(output, extent), tile)
             if "panoptic" in reduce.tasks:
                 panoptic.append(reduce.panoptic(output, extent))
                 things = reduce.things(output)
             if "instance" in reduce.tasks:
                 pieces.append(_pieces(reduce, output, tile))
-    results: dict[str, Result] = {}
+    results: dict[str, Any] = {}
     for task in reduce.tasks:
         if task == "semantic":
-            results[task] = SemanticResult(_resize_scores(scores / weights, size).argmax(0))
+            results[task] = SemanticResult(scores.mean(size).argmax(0))
         elif task == "panoptic":
             results[task] = _join_panoptic(panoptic, tiles, (height, width), size, things)
         else:
@@ -66,10 +62,33 @@ def segment_tiles(
     return results
 
 
-def _resize_scores(scores: Tensor, size: tuple[int, int]) -> Tensor:
-    if scores.shape[-2:] == tuple(size):
-        return scores
-    return F.interpolate(scores[None], size, mode="bilinear", align_corners=False)[0]
+class ScoreSum:
+    """Average the class scores of tiles; a pixel weighs more the farther it is from its tile's cuts.
+
+    Args:
+        extent: height and width of the image that the tiles cover.
+    """
+
+    def __init__(self, extent: tuple[int, int]) -> None:
+        self.extent = extent
+        self._scores: Tensor = torch.zeros(())
+        self._weights: Tensor = torch.zeros(())
+
+    def add(self, scores: Tensor, tile: Tile) -> None:
+        """Add the scores (K, h, w) of a tile."""
+        if self._scores.dim() == 0:
+            self._scores = scores.new_zeros((scores.shape[0], *self.extent))
+            self._weights = scores.new_zeros(self.extent)
+        weight = torch.from_numpy(edge_distance(tile, *self.extent)).to(scores.device)
+        self._scores[:, tile.rows, tile.columns] += scores * weight
+        self._weights[tile.rows, tile.columns] += weight
+
+    def mean(self, size: tuple[int, int]) -> Tensor:
+        """Return the average, (K, H, W) at a size."""
+        scores = self._scores / self._weights
+        if self.extent == tuple(size):
+            return scores
+        return F.interpolate(scores[None], size, mode="bilinear", align_corners=False)[0]
 
 
 def _join_panoptic(

@@ -27,9 +27,19 @@ class Tile(NamedTuple):
     right: int
 
     @property
+    def rows(self) -> slice:
+        """Its rows in the image."""
+        return slice(self.top, self.bottom)
+
+    @property
+    def columns(self) -> slice:
+        """Its columns in the image."""
+        return slice(self.left, self.right)
+
+    @property
     def window(self) -> tuple[slice, slice]:
         """Index of the rectangle in a (H, W) array."""
-        return slice(self.top, self.bottom), slice(self.left, self.right)
+        return self.rows, self.columns
 
     def shared(self, other: Tile) -> Tile | None:
         """Return the intersection of two tiles, None where it is empty."""

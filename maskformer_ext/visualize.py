@@ -59,7 +59,8 @@ def _instance_color(base: tuple[int, int, int], number: int, *, by_hue: bool) ->
         shift = ((number * _GOLDEN_ANGLE) % 1.0) - 0.5
         hue = (hue + 0.05 * shift) % 1.0
         lightness = min(0.82, max(0.28, lightness + 0.36 * shift))
-    return tuple(round(255 * channel) for channel in colorsys.hls_to_rgb(hue, lightness, saturation))
+    red, green, blue = colorsys.hls_to_rgb(hue, lightness, saturation)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def segments_of(result: Any) -> tuple[np.ndarray, list[int]]:
@@ -72,8 +73,8 @@ def segments_of(result: Any) -> tuple[np.ndarray, list[int]]:
         (H, W) int64 index of the segment that owns each pixel, -1 = void, and the class id of each segment.
     """
     if isinstance(result, SemanticResult):
-        labels, index = np.unique(result.class_map.cpu().numpy(), return_inverse=True)
-        return index.reshape(result.class_map.shape).astype(np.int64), labels.tolist()
+        present, index = np.unique(result.class_map.cpu().numpy(), return_inverse=True)
+        return index.reshape(result.class_map.shape).astype(np.int64), present.tolist()
     if isinstance(result, PanopticResult):
         ids = [info["id"] for info in result.segments_info]
         table = np.full(max([0, *ids]) + 1, -1, dtype=np.int64)
@@ -230,7 +231,7 @@ def add_legend(picture: Image.Image, labels: Sequence[int], info: DatasetInfo) -
         info: names and colours of the classes.
     """
     counts = np.bincount(np.asarray(labels, dtype=np.int64), minlength=info.num_classes)
-    entries = [
+    entries: list[tuple[str, int | None]] = [
         (f"{name} \u00d7{counts[label]}" if label in info.thing_classes else name, label)
         for label, name in enumerate(info.classes)
         if counts[label]

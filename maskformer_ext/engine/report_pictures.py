@@ -31,7 +31,7 @@ def picture_section(model: nn.Module, dataset, config: Config, count: int) -> st
         count: how many images, evenly spaced over the data set.
     """
     info: DatasetInfo = dataset.info
-    tasks = [task for task in ("panoptic", "instance", "semantic") if task in tasks_of(config, info)]
+    tasks: list[str] = [task for task in ("panoptic", "instance", "semantic") if task in tasks_of(config, info)]
     if "panoptic" in tasks and "instance" in tasks:
         tasks.remove("instance")  # the same masks, drawn alike
     columns = ["Image"]
