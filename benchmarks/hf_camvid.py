@@ -106,14 +106,18 @@ def train(model: TransformersMaskFormer, config: Config, seconds: float) -> tupl
     optimizer = build_optimizer(model, config.optimizer)
     average = WeightAverage(model, config.train.ema_decay) if config.train.ema_decay else None
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    batches = iter(build_loader(replace(config, train=replace(config.train, max_iters=_ENDLESS)), "train"))
+    loader = build_loader(replace(config, train=replace(config.train, max_iters=_ENDLESS)), "train")
+    batches = iter(loader)
+    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+    model.to(memory_format=layout)
     length = config.train.max_iters
     model.train()
     start, step, recent = time.perf_counter(), 0, []
     while (elapsed := time.perf_counter() - start) < seconds:
         set_learning_rate(optimizer, learning_rate_factor(int(length * elapsed / seconds), length, config.schedule))
         optimizer.zero_grad(set_to_none=True)
-        loss = model.loss(next(batches))
+        batch = next(batches)
+        loss = model.loss(replace(batch, images=batch.images.contiguous(memory_format=layout)))
         loss.backward()
         clip_grad_norm(trained, config.optimizer.clip_norm)
         optimizer.step()
@@ -125,7 +129,10 @@ def train(model: TransformersMaskFormer, config: Config, seconds: float) -> tupl
             mean, recent = sum(recent) / len(recent), []
             rate = step * config.train.batch_size / (time.perf_counter() - start)
             print(f"step {step}, {elapsed / 60:.1f} min, loss {mean:.3f}, {rate:.2f} images/s", flush=True)
-    return average.model if average else model, step, time.perf_counter() - start
+    spent = time.perf_counter() - start
+    del batches
+    loader.close()
+    return average.model if average else model, step, spent
 
 
 def main() -> None:
@@ -151,7 +158,7 @@ def main() -> None:
         "minutes": round(seconds / 60, 2),
         "steps": steps,
         "images_per_second": round(steps * config.train.batch_size / seconds, 2),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": sum(parameter.numel() for parameter in evaluated.parameters()),
         "mIoU": scores["mIoU"],
         "pACC": scores["pACC"],
     }
