@@ -15,9 +15,17 @@ _BAND_ELEMENTS = 1 << 20
 class Rows(Protocol):
     """A (N, height, width) map whose rows are computed when asked for."""
 
-    channels: int
-    height: int
-    width: int
+    @property
+    def channels(self) -> int:
+        """N."""
+
+    @property
+    def height(self) -> int:
+        """Number of rows."""
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
 
     def rows(self, begin: int, end: int) -> Tensor:
         """Compute rows begin to end, (N, end - begin, width)."""
@@ -32,9 +40,17 @@ class Stored:
 
     values: Tensor
 
-    def __post_init__(self) -> None:
-        for name, extent in zip(("channels", "height", "width"), self.values.shape, strict=True):
-            object.__setattr__(self, name, extent)
+    @property
+    def channels(self) -> int:
+        return self.values.shape[0]
+
+    @property
+    def height(self) -> int:
+        return self.values.shape[1]
+
+    @property
+    def width(self) -> int:
+        return self.values.shape[2]
 
     def rows(self, begin: int, end: int) -> Tensor:
         band = self.values[:, begin:end]
@@ -152,12 +168,12 @@ def resized(
         between: applied after the first resize and crop, before the last resize.
     """
     if input_size is not None:
-        source = Bilinear(source, *input_size)
+        source = Bilinear(source, input_size[0], input_size[1])
     if crop is not None:
-        source = Cropped(source, *crop)
+        source = Cropped(source, crop[0], crop[1])
     if between is not None:
         source = between(source)
-    return Bilinear(source, *size, flip=flip)
+    return Bilinear(source, size[0], size[1], flip=flip)
 
 
 def bands(source: Rows) -> Iterator[tuple[int, int, Tensor]]:

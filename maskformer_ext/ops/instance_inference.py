@@ -41,8 +41,9 @@ class Instances:
 
     def __getitem__(self, index: Tensor | slice | list[int]) -> "Instances":
         """Select instances by a slice, an index or a boolean mask."""
-        fields = (self.scores, self.labels, self.boxes, self.packed_masks)
-        return Instances(*(field[index] for field in fields), size=self.size)
+        return Instances(
+            self.scores[index], self.labels[index], self.boxes[index], self.packed_masks[index], size=self.size
+        )
 
     @property
     def masks(self) -> Tensor:
@@ -252,11 +253,11 @@ def _pack(mask: Tensor) -> np.ndarray:
 
 def _boxes(bits: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Give the boxes (n, 4) float32 of packed masks, and which masks have a pixel (n,) bool."""
-    rows = bits.any(axis=2)
+    rows = np.logical_or.reduce(bits != 0, axis=2)
     columns = np.unpackbits(np.bitwise_or.reduce(bits, axis=1), axis=1, count=width, bitorder="little")
     edges = []
     for present in (columns, rows):
         edges.append((present.argmax(1), present.shape[1] - present[:, ::-1].argmax(1)))
     (x0, x1), (y0, y1) = edges
-    occupied = rows.any(axis=1)
+    occupied = np.logical_or.reduce(rows, axis=1)
     return np.stack((x0, y0, x1, y1), axis=1).astype(np.float32) * occupied[:, None], occupied

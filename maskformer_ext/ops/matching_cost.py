@@ -151,7 +151,7 @@ def _sample_targets(
         owner = targets.segment_map[..., rows, columns].flatten(-2)
         index = torch.arange(targets.labels.shape[1], device=owner.device).unsqueeze(-1)
         inside = owner.unsqueeze(-2) == index
-        void = (owner < 0) | (owner >= targets.num_segments.unsqueeze(-1))
+        void: Tensor | None = (owner < 0) | (owner >= targets.num_segments.unsqueeze(-1))
     else:
         inside = targets.masks[..., rows, columns].flatten(-2) != 0
         void = None if targets.void is None else targets.void[..., rows, columns].flatten(-2)

@@ -31,7 +31,7 @@ class _Targets:
     def _map(self: _T, function) -> _T:
         moved = {name: function(value) for name, value in self._tensor_fields().items()}
         cached = None if self._pairs is None else tuple(function(index) for index in self._pairs)
-        return replace(self, **moved, _pairs=cached)
+        return replace(self, **moved, _pairs=cached)  # type: ignore[type-var]
 
     def to(self: _T, *args, **kwargs) -> _T:
         """Move every tensor, with the arguments of ``Tensor.to``; dtypes are kept."""
@@ -48,7 +48,7 @@ class _Targets:
 
     def with_pairs(self: _T, multiple: int = _PAIRS_MULTIPLE) -> _T:
         """Return the same targets with ``pairs()`` computed now, on the host, so that no later call waits for a GPU."""
-        return replace(self, _pairs=_list_pairs(self.num_segments, multiple))
+        return replace(self, _pairs=_list_pairs(self.num_segments, multiple))  # type: ignore[type-var]
 
     def pairs(self, multiple: int = _PAIRS_MULTIPLE) -> tuple[Tensor, Tensor]:
         """List every real segment of the batch.
@@ -126,7 +126,9 @@ class SegmentTargets(_Targets):
             ValueError: if the lists differ in length or an image has another number of masks than labels.
         """
         if len(masks) != len(labels):
-            raise ValueError(f"from_masks: masks and labels must have one entry an image, got {len(masks)}, {len(labels)}")
+            raise ValueError(
+                f"from_masks: masks and labels must have one entry an image, got {len(masks)}, {len(labels)}"
+            )
         for image, (mask, label) in enumerate(zip(masks, labels, strict=True)):
             if mask.dim() != 3 or len(mask) != len(label):
                 raise ValueError(
@@ -168,12 +170,14 @@ class SegmentTargets(_Targets):
 
         Args:
             id_map: (B, H, W) or (H, W) integer segment ids.
-            categories: class id of each segment id, for each image; ids that are not listed (background, crowd) are void.
+            categories: class id of each segment id, for each image; others (background, crowd) are void.
         """
         batch = id_map.unsqueeze(0) if id_map.dim() == 2 else id_map
         tables = [categories] if isinstance(categories, Mapping) else list(categories)
         if len(tables) != len(batch):
-            raise ValueError(f"from_id_map: categories must have one table an image, B = {len(batch)}, got {len(tables)}")
+            raise ValueError(
+                f"from_id_map: categories must have one table an image, B = {len(batch)}, got {len(tables)}"
+            )
         maps, labels = [], []
         for image, table in zip(batch.long(), tables, strict=True):
             present, inverse = torch.unique(image, return_inverse=True)
@@ -224,7 +228,8 @@ class MaskTargets(_Targets):
         _check_common("MaskTargets", self.masks, "masks", 4, self.labels, self.num_segments)
         if self.masks.shape[1] != self.labels.shape[1]:
             raise ValueError(
-                f"MaskTargets: masks must hold T = {self.labels.shape[1]} segments, as labels, got {tuple(self.masks.shape)}"
+                f"MaskTargets: masks must hold T = {self.labels.shape[1]} segments, as labels, "
+                f"got {tuple(self.masks.shape)}"
             )
         expected = (self.masks.shape[0], *self.masks.shape[2:])
         if self.void is not None and tuple(self.void.shape) != expected:
