@@ -132,7 +132,8 @@ class SegmentTargets(_Targets):
         for image, (mask, label) in enumerate(zip(masks, labels, strict=True)):
             if mask.dim() != 3 or len(mask) != len(label):
                 raise ValueError(
-                    f"from_masks: masks[{image}] must be (T, H, W) with T = {len(label)} labels, got {tuple(mask.shape)}"
+                    f"from_masks: masks[{image}] must be (T, H, W) with T = {len(label)} labels, "
+                    f"got {tuple(mask.shape)}"
                 )
         boolean = [mask != 0 for mask in masks]
         if any(len(mask) > 1 and bool((mask.sum(0) > 1).any()) for mask in boolean):
