@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
@@ -14,7 +14,7 @@ _PIXEL_DECODER = _HEAD + "pixel_decoder."
 _PREDICTOR = _HEAD + "predictor."
 
 # Names here -> names of the original; every rule that fits the start of a name is applied, in this order.
-_RULES = [
+_RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"backbone\.norms\.(\d)\.", r"backbone.norm\1."),
     (r"pixel_decoder\.fpn\.", r"pixel_decoder."),
     (r"pixel_decoder\.encoder\.", r"pixel_decoder.transformer.encoder."),

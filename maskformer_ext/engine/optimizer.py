@@ -25,8 +25,9 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
         The optimizer; ``param_names`` of each group lists its parameters.
     """
     groups = parameter_groups(model, config)
+    first, second = config.betas
     # fused: one kernel instead of a dozen small operations a parameter, on CPUs too
-    return torch.optim.AdamW(groups, lr=config.lr, betas=tuple(config.betas), eps=config.eps, fused=True)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(first, second), eps=config.eps, fused=True)
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import timm
 from torch import Tensor, nn
@@ -11,18 +12,13 @@ from maskformer_ext.checkpoints.backbone_weights import load_original_backbone, 
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.modeling import resnet, swin
-from maskformer_ext.modeling.layers import FrozenBatchNorm2d
+from maskformer_ext.modeling.layers import Backbone, FrozenBatchNorm2d
 
 _STRIDES = (4, 8, 16, 32)
 
 
-class TimmBackbone(nn.Module):
-    """A timm network, cut into its feature maps at strides 4, 8, 16 and 32.
-
-    Attributes:
-        channels: of the feature maps, finest first.
-        strides: of the feature maps.
-    """
+class TimmBackbone(Backbone):
+    """A timm network, cut into its feature maps at strides 4, 8, 16 and 32."""
 
     def __init__(self, name: str, *, drop_path: float = 0.0) -> None:
         super().__init__()
@@ -33,14 +29,15 @@ class TimmBackbone(nn.Module):
                 f"model.backbone must be resnet50/101/101c, swin_tiny/small/base/large, or a timm model with feature "
                 f"maps, got {name!r}: {error}"
             ) from error
-        reductions = net.feature_info.reduction()
+        info: Any = net.feature_info
+        reductions = info.reduction()
         self._levels = [level for level, stride in enumerate(reductions) if stride in _STRIDES]
         self.strides = tuple(reductions[level] for level in self._levels)
         if self.strides[:1] != (4,) or len(set(self.strides)) != len(self.strides):
             raise UserError(
                 f"model.backbone must have one feature map at each stride (4, 8, 16, 32), {name!r} has {reductions}"
             )
-        self.channels = tuple(net.feature_info.channels()[level] for level in self._levels)
+        self.channels = tuple(info.channels()[level] for level in self._levels)
         self._channels_last = str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC")
         self.net = net
 
@@ -58,24 +55,23 @@ def _options(name: str, drop_path: float) -> dict:
     return {}
 
 
-def freeze_batch_norm(module: nn.Module) -> nn.Module:
+def freeze_batch_norm(module: nn.Module) -> None:
     """Replace every batch norm below ``module`` by one whose statistics and affine parameters stay fixed."""
     for name, child in module.named_children():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
             setattr(module, name, _frozen(child))
         else:
             freeze_batch_norm(child)
-    return module
 
 
-def _frozen(norm: nn.Module) -> nn.Module:
+def _frozen(norm: Any) -> nn.Module:
     # timm's batch norm carries the activation that follows it
     frozen = FrozenBatchNorm2d(norm.num_features, norm.eps, getattr(norm, "act", None))
     frozen.load_state_dict({key: value for key, value in norm.state_dict().items() if key in frozen.state_dict()})
     return frozen
 
 
-_ORIGINAL: dict[str, Callable[[ModelConfig], nn.Module]] = {
+_ORIGINAL: dict[str, Callable[[ModelConfig], Backbone]] = {
     "resnet50": lambda config: resnet.resnet50(),
     "resnet101": lambda config: resnet.resnet101(),
     "resnet101c": lambda config: resnet.resnet101c(),
@@ -86,14 +82,14 @@ _ORIGINAL: dict[str, Callable[[ModelConfig], nn.Module]] = {
 }
 
 
-def build_backbone(config: ModelConfig) -> nn.Module:
+def build_backbone(config: ModelConfig) -> Backbone:
     """Create the backbone that ``config.backbone`` names and give it ``config.backbone_weights``.
 
     Names of the original's backbones (``resnet50``, ``swin_tiny`` and their siblings) follow its numerics exactly;
     every other name is timm's (``timm:resnet50`` asks for timm's where both know the name).
 
     Returns:
-        A module with ``channels``, ``strides`` and ``forward(images) -> list of features, finest first``.
+        The backbone; ``forward`` returns a list of features, finest first.
 
     Raises:
         UserError: if the backbone is unknown, has no usable feature maps, or the weights do not fit.
@@ -108,4 +104,6 @@ def build_backbone(config: ModelConfig) -> nn.Module:
     timm_backbone = TimmBackbone(name, drop_path=config.drop_path)
     if source:
         load_timm_backbone(timm_backbone.net, name, source)
-    return freeze_batch_norm(timm_backbone) if config.freeze_batch_norm else timm_backbone
+    if config.freeze_batch_norm:
+        freeze_batch_norm(timm_backbone)
+    return timm_backbone

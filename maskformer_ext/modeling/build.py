@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Any
-
-from torch import nn
+from typing import Any, TypeAlias
 
 from maskformer_ext.config import Config, CriterionConfig, ModelConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.maskformer import MaskFormer
 from maskformer_ext.modeling.per_pixel import PerPixelBaseline, PerPixelBaselinePlus, PerPixelCriterion
+from maskformer_ext.modeling.pixel_level import PixelLevelModule
 
-_ARCHITECTURES = {
+_Model: TypeAlias = MaskFormer | PerPixelBaseline | PerPixelBaselinePlus
+_ARCHITECTURES: dict[str, Callable[[ModelConfig], _Model]] = {
     "maskformer": MaskFormer,
     "per_pixel_baseline": PerPixelBaseline,
     "per_pixel_baseline_plus": PerPixelBaselinePlus,
 }
 
 
-def build_model(
-    config: str | Config | ModelConfig, **overrides: Any
-) -> MaskFormer | PerPixelBaseline | PerPixelBaselinePlus:
+def build_model(config: str | Config | ModelConfig, **overrides: Any) -> _Model:
     """Create a model with fresh weights (the backbone's are loaded where the configuration names some).
 
     Args:
@@ -54,7 +53,7 @@ def build_model(
     return _ARCHITECTURES[model_config.architecture](model_config)
 
 
-def build_criterion(model: nn.Module, config: CriterionConfig) -> MaskFormerCriterion | PerPixelCriterion:
+def build_criterion(model: PixelLevelModule, config: CriterionConfig) -> MaskFormerCriterion | PerPixelCriterion:
     """Create the criterion that trains ``model``."""
     if not isinstance(model, MaskFormer):
         return PerPixelCriterion(model.num_classes)

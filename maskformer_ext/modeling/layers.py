@@ -10,12 +10,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class Backbone(nn.Module):
+    """A network that maps (B, 3, H, W) images to feature maps, finest first.
+
+    Attributes:
+        channels: of the feature maps.
+        strides: of the feature maps.
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
 class FrozenBatchNorm2d(nn.Module):
     """Apply a batch norm whose statistics and affine parameters never change.
 
     All four tensors are buffers, so no optimizer sees them. The normalisation is one multiply-add with a constant:
     unlike ``F.batch_norm`` it keeps no copy of its input for backward.
     """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, channels: int, eps: float = 1e-5, activation: nn.Module | None = None) -> None:
         super().__init__()

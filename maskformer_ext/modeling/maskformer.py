@@ -77,7 +77,7 @@ class MaskFormer(PixelLevelModule):
 
         Source: "Masked-attention Mask Transformer for Universal Image Segmentation", section 3.2.1.
         """
-        coarse = F.adaptive_avg_pool2d(mask_features.detach(), memory.shape[-2:]).flatten(2)
+        coarse = F.adaptive_avg_pool2d(mask_features.detach(), (memory.shape[-2], memory.shape[-1])).flatten(2)
 
         def attended(queries: Tensor) -> Tensor:
             with torch.no_grad():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +30,7 @@ class HungarianMatcher(nn.Module):
     ) -> None:
         """Create the matcher with the arguments of ``matching_cost`` (its ``focal_weight`` is ``mask_weight``)."""
         super().__init__()
-        self.options = {
+        self.options: dict[str, Any] = {
             "class_weight": class_weight,
             "focal_weight": mask_weight,
             "dice_weight": dice_weight,

@@ -51,6 +51,7 @@ class PixelLevelModule(nn.Module):
     @property
     def num_classes(self) -> int:
         """K."""
+        assert self.config.num_classes is not None  # checked at construction
         return self.config.num_classes
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskformer_ext.modeling.layers import ConvNorm, FrozenBatchNorm2d, init_he_fan_out
+from maskformer_ext.modeling.layers import Backbone, ConvNorm, FrozenBatchNorm2d, init_he_fan_out
 
 _BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
@@ -44,12 +44,8 @@ class Stem(nn.Module):
         return F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """A bottleneck ResNet that returns its four stages.
-
-    Attributes:
-        channels: of the feature maps, finest first.
-        strides: of the feature maps.
 
     Source: "Deep Residual Learning for Image Recognition"; the deep stem and the dilated last stage are DeepLab's.
     """
@@ -83,8 +79,8 @@ class ResNet(nn.Module):
         """Map (B, 3, H, W) images to features (B, C_i, ceil(H / stride_i), ceil(W / stride_i))."""
         x = self.stem(images)
         features = []
-        for stage in (self.res2, self.res3, self.res4, self.res5):
-            x = stage(x)
+        for stage in range(2, 6):
+            x = self.get_submodule(f"res{stage}")(x)
             features.append(x)
         return features
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskformer_ext.modeling.layers import DropPath
+from maskformer_ext.modeling.layers import Backbone, DropPath
 
 _PATCH = 4
 _BETWEEN_REGIONS = -100.0  # added to the attention between tokens that the shift brought together
@@ -16,6 +16,8 @@ _BETWEEN_REGIONS = -100.0  # added to the attention between tokens that the shif
 
 class WindowAttention(nn.Module):
     """Multi-head self-attention inside windows, with a learned bias for every relative position."""
+
+    relative_position_index: Tensor
 
     def __init__(self, dim: int, window: int, num_heads: int) -> None:
         super().__init__()
@@ -118,12 +120,12 @@ class SwinStage(nn.Module):
         )
         self.downsample = PatchMerging(dim) if merge else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the blocks on a (B, H, W, C) map."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the blocks on a (B, H, W, C) map; return it, and what the next stage starts from."""
         mask = _shift_mask(x.shape[1], x.shape[2], self.window, x.device, x.dtype)
         for block in self.blocks:
             x = block(x, mask)
-        return x
+        return x, x if self.downsample is None else self.downsample(x)
 
 
 class PatchEmbed(nn.Module):
@@ -140,12 +142,8 @@ class PatchEmbed(nn.Module):
         return self.norm(x.permute(0, 2, 3, 1))
 
 
-class Swin(nn.Module):
+class Swin(Backbone):
     """A Swin transformer that returns the normalised output of its four stages.
-
-    Attributes:
-        channels: of the feature maps, finest first.
-        strides: of the feature maps.
 
     Source: "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows".
     """
@@ -180,10 +178,9 @@ class Swin(nn.Module):
         x = self.patch_embed(images)
         features = []
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = layer(x)
+            x, merged = layer(x)
             features.append(norm(x).permute(0, 3, 1, 2).contiguous())
-            if layer.downsample is not None:
-                x = layer.downsample(x)
+            x = merged
         return features
 
 
