@@ -1,6 +1,7 @@
 // CPU kernels of the mask loss: the sweep over target rows, the combination of blocks, and the gradient.
 #include "mask_loss/mask_loss.h"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -94,20 +95,26 @@ class Sweep {
     resize_down(tap);
     row_.flags = targets_.flags();
     row_.values = targets_.values();
-    RowSums sums;
-    // Only the last vector has cells that do not exist.
     const bool with_grad = p_.maps != nullptr;
-    const int64_t full = p_.width / kLanes * kLanes, all = (p_.width + kLanes - 1) / kLanes * kLanes;
-    loss_cells_of(row_, targets_.kind(), targets_.masked(), with_grad)(row_, 0, full, sums);
-    if (full < all) loss_cells_of(row_, targets_.kind(), true, with_grad)(row_, full, all, sums);
-    sums_.focal += sum_lanes(sums.focal);
-    sums_.wrong += sum_lanes(sums.wrong);
-    if (targets_.kind() != RowKind::outside) sums_.wrong_inside += sum_lanes(sums.wrong_inside);
+    // Only the last vector has cells that do not exist.
+    const int64_t full = p_.width / kLanes * kLanes;
+    const int64_t span = std::max<int64_t>(1, kRun / p_.columns->slots) * kLanes;
+    const LossCells sweep = loss_cells_of(row_, targets_.kind(), targets_.masked(), with_grad);
+    for (int64_t i = 0; i < full; i += span) add_cells(sweep, i, std::min(i + span, full));
+    if (full < p_.width) add_cells(loss_cells_of(row_, targets_.kind(), true, with_grad), full, full + kLanes);
     if (!with_grad) return;
     for (int map = 0; map < kMaps; ++map) {
       if (map == 1 && targets_.kind() == RowKind::outside) continue;
       push_up(map, tap);
     }
+  }
+
+  void add_cells(LossCells sweep, int64_t first, int64_t last) {
+    RowSums sums;
+    sweep(row_, first, last, sums);
+    sums_.focal += sum_lanes(sums.focal);
+    sums_.wrong += sum_lanes(sums.wrong);
+    if (targets_.kind() != RowKind::outside) sums_.wrong_inside += sum_lanes(sums.wrong_inside);
   }
 
   void resize_down(const ResizeTap& tap) {

@@ -58,7 +58,10 @@ inline MaskLossOutputs run_mask_loss(MaskLossParams params, const Tensor& logits
   // alone, never on the threads: the sums are the same for any number of them.
   constexpr int64_t wanted_items = 64, least_pixels = 16384;
   const int64_t most_blocks = std::max<int64_t>(1, params.target_height * params.target_width / least_pixels);
+  // Nor are more than a few dozen rows added up in one block of a row of logits, for the sake of rounding.
+  const int64_t least_blocks = params.target_height / (64 * height) + 1;
   params.blocks = std::min({(wanted_items + masks - 1) / masks, most_blocks, params.target_height});
+  params.blocks = std::max(params.blocks, least_blocks);
 
   const ResizeCells columns = MASKFORMER_EXT_VARIANT::resize_cells(width, params.target_width);
   std::vector<MaskLossSums> sums(masks * params.blocks);

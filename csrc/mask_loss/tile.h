@@ -15,6 +15,8 @@ enum class RowKind { outside, flags, values };
 // A flag byte of a target pixel.
 inline constexpr uint32_t kInside = 1, kLeftOut = 2;
 inline constexpr int kMaps = 3;
+// How many floats are added one after the other: adding n equal ones can be wrong by n/2 units in the last place.
+inline constexpr int64_t kRun = 32;
 
 struct LossRow {
   const float* logits;    // (cells,) with one element before and one after
@@ -90,7 +92,7 @@ void loss_cells(const LossRow& row, int64_t first, int64_t last, RowSums& total)
     const FloatVec next = load<FloatVec>(row.logits + i + 1);
     FloatVec before[kMaps]{}, centre[kMaps]{}, after[kMaps]{};
     const auto slot = [&](int64_t p, FloatVec lower, FloatVec upper, FloatVec(&lower_grad)[kMaps],
-                          FloatVec(&upper_grad)[kMaps]) __attribute__((always_inline)) {
+                          FloatVec(&upper_grad)[kMaps], RowSums& sums) __attribute__((always_inline)) {
       const FloatVec lower_weight = load<FloatVec>(columns.lower_weight.data() + p * stride + i);
       const FloatVec upper_weight = load<FloatVec>(columns.upper_weight.data() + p * stride + i);
       IntVec flags{};
@@ -109,13 +111,27 @@ void loss_cells(const LossRow& row, int64_t first, int64_t last, RowSums& total)
       }
     };
     if constexpr (four) {
-      slot(0, previous, current, before, centre);
-      slot(1, previous, current, before, centre);
-      slot(2, current, next, centre, after);
-      slot(3, current, next, centre, after);
+      slot(0, previous, current, before, centre, sums);
+      slot(1, previous, current, before, centre, sums);
+      slot(2, current, next, centre, after, sums);
+      slot(3, current, next, centre, after, sums);
     } else {
-      for (int64_t p = 0; p < columns.slots_before; ++p) slot(p, previous, current, before, centre);
-      for (int64_t p = columns.slots_before; p < columns.slots; ++p) slot(p, current, next, centre, after);
+      for (int64_t p = 0; p < columns.slots;) {  // a run at a time, all on one side of the sample
+        const bool first_side = p < columns.slots_before;
+        const int64_t side_end = first_side ? columns.slots_before : columns.slots;
+        const int64_t run_end = p + kRun < side_end ? p + kRun : side_end;
+        const FloatVec lower = first_side ? previous : current, upper = first_side ? current : next;
+        FloatVec lower_grad[kMaps]{}, upper_grad[kMaps]{};
+        RowSums run_sums;
+        for (; p < run_end; ++p) slot(p, lower, upper, lower_grad, upper_grad, run_sums);
+        sums.focal += run_sums.focal;
+        sums.wrong += run_sums.wrong;
+        sums.wrong_inside += run_sums.wrong_inside;
+        for (int map = 0; with_grad && map < kMaps; ++map) {
+          (first_side ? before : centre)[map] += lower_grad[map];
+          (first_side ? centre : after)[map] += upper_grad[map];
+        }
+      }
     }
     if constexpr (with_grad) {
       for (int map = 0; map < kMaps; ++map) {

@@ -96,3 +96,21 @@ def register(
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake)
     if backward is not None:
         torch.library.register_autograd(f"{NAMESPACE}::{name}", backward, setup_context=setup_context)
+
+
+def once_differentiable(op: str) -> Callable:
+    """Make the autograd formula of a native backward op, which has no derivative itself: it says so instead of guessing.
+
+    Args:
+        op: the public name of the op.
+
+    Returns:
+        `backward(ctx, *grads)` for `register`; it raises RuntimeError.
+    """
+
+    def backward(ctx, *grads):
+        raise RuntimeError(
+            f"{op}: the native kernel has no second derivative; use float64 inputs or MASKFORMER_EXT_REFERENCE=1"
+        )
+
+    return backward

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from maskformer_ext.ops._checks import check_choice, check_floating, check_same_device, check_tensor, shape
-from maskformer_ext.ops._library import native, register
+from maskformer_ext.ops._library import native, once_differentiable, register
 
 _OP = "dice_loss"
 _REDUCTIONS = ("none", "mean", "sum")
@@ -89,4 +89,4 @@ def _backward(ctx, grad: Tensor | None, _grad_coefficients: Tensor | None) -> tu
 
 
 register(_OP, fake=_fake, backward=_backward, setup_context=_setup_context)
-register(f"{_OP}_backward", fake=_fake_backward)
+register(f"{_OP}_backward", fake=_fake_backward, backward=once_differentiable(_OP))

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from maskformer_ext.ops._checks import check_floating, check_same_device, shape
-from maskformer_ext.ops._library import native, register
+from maskformer_ext.ops._library import native, once_differentiable, register
 from maskformer_ext.ops.dice_loss import check_target_dtype, dice_reference, target_values
 from maskformer_ext.ops.sigmoid_focal_loss import check_focal, focal_reference
 
@@ -162,4 +162,4 @@ def _fake_backward(
 
 
 register(_OP, fake=_fake, backward=gradient_from_maps, setup_context=save_gradient_maps)
-register(f"{_OP}_backward", fake=_fake_backward)
+register(f"{_OP}_backward", fake=_fake_backward, backward=once_differentiable(_OP))

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskformer_ext.ops._checks import check_choice, check_floating, check_same_device, shape
-from maskformer_ext.ops._library import native, register
+from maskformer_ext.ops._library import native, once_differentiable, register
 
 _OP = "sigmoid_focal_loss"
 _REDUCTIONS = ("none", "mean", "sum")
@@ -93,4 +93,4 @@ def _backward(ctx, grad: Tensor) -> tuple:
 
 
 register(_OP, fake=_fake, backward=_backward, setup_context=_setup_context)
-register(f"{_OP}_backward", fake=_fake_backward)
+register(f"{_OP}_backward", fake=_fake_backward, backward=once_differentiable(_OP))

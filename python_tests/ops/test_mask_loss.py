@@ -1,0 +1,252 @@
+"""mask_loss against its float64 reference over shapes, dtypes and strides; policies; registration with torch."""
+
+import sys
+
+import pytest
+import torch
+from loss_checks import CPU_LEVELS, LARGEST_ERROR, error, loss_errors, run_on_cpu_level
+
+from maskformer_ext.ops import dice_loss, mask_loss, sigmoid_focal_loss
+from maskformer_ext.ops._library import native
+
+SHAPES = [  # N, (h, w), (H, W)
+    (3, (32, 32), (128, 128)),  # factor 4, whole vectors
+    (2, (9, 21), (36, 84)),  # factor 4, the last vector is not full
+    (2, (25, 40), (97, 158)),  # no integer factor
+    (4, (1, 7), (1, 29)),
+    (5, (7, 1), (30, 3)),
+    (3, (16, 16), (16, 16)),  # no resize
+    (2, (12, 20), (24, 40)),
+    (2, (5, 11), (15, 33)),
+    (2, (9, 11), (72, 88)),
+    (2, (5, 5), (80, 80)),
+    (2, (40, 30), (13, 17)),  # smaller
+    (2, (30, 64), (30, 32)),
+    (1, (33, 64), (99, 192)),
+    (1, (1, 1), (1, 1)),
+    (70, (8, 16), (32, 64)),
+]
+TARGETS = ["bool", "uint8", "float32", "bfloat16", "between"]
+
+
+def make(shape, target="bool", scale=3.0, dtype=torch.float32):
+    masks, size, target_size = shape
+    logits = (scale * torch.randn(masks, *size)).to(dtype)
+    inside = torch.rand(masks, *target_size) < 0.3
+    targets = {
+        "bool": inside,
+        "uint8": inside.to(torch.uint8) * 255,
+        "float32": inside.float(),
+        "bfloat16": inside.bfloat16(),
+        "between": torch.rand(masks, *target_size),
+    }[target]
+    return logits, targets
+
+
+def widen(targets):
+    return targets.double() if targets.is_floating_point() else targets
+
+
+def errors_of(logits, targets, **weights):
+    return loss_errors(
+        lambda x: mask_loss(x, widen(targets) if x.dtype == torch.float64 else targets, **weights), logits
+    )
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_mask_loss_equals_float64_reference(shape, target):
+    for weights in ({}, {"alpha": -1.0, "gamma": 0.0}, {"alpha": 0.7, "gamma": 1.5}):
+        assert max(errors_of(*make(shape, target), **weights).values()) <= LARGEST_ERROR
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 10.0])
+def test_mask_loss_error_at_working_size(scale):
+    logits, targets = make((4, (128, 128), (512, 512)), scale=scale)
+    logits += torch.tensor([0.3, -2.0, 5.0, -11.0]).view(
+        -1, 1, 1
+    )  # each mask by itself must be right, not only the largest
+    for mask in range(4):
+        found = errors_of(logits[mask : mask + 1], targets[mask : mask + 1])
+        assert max(found.values()) <= LARGEST_ERROR, found
+
+
+def test_mask_loss_is_exact_where_the_prediction_is_good():
+    targets = torch.zeros(1, 64, 64, dtype=torch.bool)
+    targets[:, 16:48, 16:48] = True
+    logits = torch.where(targets, 14.0, -14.0)  # dice is 1.7e-6, of which 1 - (2 I + 1) / (S + A + 1) keeps one digit
+    assert max(errors_of(logits, targets).values()) <= LARGEST_ERROR
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 8e-3), (torch.float16, 1e-3)])
+def test_mask_loss_computes_half_precision_in_float32(dtype, tolerance):
+    logits, targets = make((3, (17, 24), (68, 96)), dtype=dtype)
+    errors = errors_of(logits, targets)
+    assert max(errors["focal"], errors["dice"]) <= LARGEST_ERROR
+    assert max(errors["grad_focal"], errors["grad_dice"]) <= tolerance
+
+
+def test_mask_loss_takes_any_strides():
+    logits, targets = make((4, (16, 24), (64, 96)))
+    expected = mask_loss(logits, targets)
+    strided_logits = [logits.permute(1, 2, 0).contiguous().permute(2, 0, 1), logits.mT.contiguous().mT]
+    strided_targets = [targets.permute(2, 0, 1).contiguous().permute(1, 2, 0), targets.repeat(1, 1, 2)[:, :, :96]]
+    for x, t in [(x, targets) for x in strided_logits] + [(logits, t) for t in strided_targets]:
+        for actual, wanted in zip(mask_loss(x, t), expected, strict=True):
+            assert torch.equal(actual, wanted)
+    one = targets[:1].expand(4, -1, -1)
+    assert torch.equal(mask_loss(logits, one)[0], mask_loss(logits, one.contiguous())[0])
+
+
+def test_mask_loss_is_the_elementwise_losses_after_interpolation():
+    logits, targets = make((3, (25, 40), (97, 158)))
+    logits = logits.double()
+    resized = torch.nn.functional.interpolate(logits[None], size=(97, 158), mode="bilinear", align_corners=False)[0]
+    focal, dice = mask_loss(logits.float(), targets)
+    expected = sigmoid_focal_loss(resized, targets.double()).flatten(1).mean(1)
+    assert error(focal, expected) <= LARGEST_ERROR
+    assert error(dice, dice_loss(resized, targets)) <= LARGEST_ERROR
+
+
+@pytest.mark.parametrize("masks", [1, 3, 17])
+def test_mask_loss_has_the_same_bits_for_any_number_of_threads(masks):
+    threads = torch.get_num_threads()
+    logits, targets = make((masks, (60, 64), (240, 256)))
+    results = []
+    try:
+        for count in (1, 2, 4):
+            torch.set_num_threads(count)
+            x = logits.clone().requires_grad_()
+            focal, dice = mask_loss(x, targets)
+            results.append((focal, dice, torch.autograd.grad(20 * focal.sum() + dice.sum(), x)[0]))
+    finally:
+        torch.set_num_threads(threads)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("level", CPU_LEVELS)
+def test_mask_loss_on_every_instruction_set(level):
+    run_on_cpu_level(
+        level,
+        "import test_mask_loss as t\n"
+        "for shape in t.SHAPES[:7]:\n"
+        "    for target in ('bool', 'between'):\n"
+        "        assert max(t.errors_of(*t.make(shape, target)).values()) <= t.LARGEST_ERROR, (shape, target)\n",
+    )
+
+
+def test_mask_loss_without_grad_is_the_same():
+    logits, targets = make((3, (25, 40), (97, 158)))
+    with_grad = mask_loss(logits.requires_grad_(), targets)
+    with torch.no_grad():
+        without = mask_loss(logits, targets)
+    assert all(torch.equal(a, b) for a, b in zip(with_grad, without, strict=True))
+    assert not without[0].requires_grad
+
+
+def test_mask_loss_gradient_of_one_of_both_losses():
+    logits, targets = make((3, (8, 8), (32, 32)))
+    logits.requires_grad_()
+    focal, dice = mask_loss(logits, targets)
+    (both,) = torch.autograd.grad(3 * focal.sum() + dice.sum(), logits, retain_graph=True)
+    (first,) = torch.autograd.grad(focal.sum(), logits, retain_graph=True)
+    (second,) = torch.autograd.grad(dice.sum(), logits)
+    torch.testing.assert_close(both, 3 * first + second)
+
+
+def test_mask_loss_second_derivative_is_refused():
+    logits, targets = make((2, (8, 8), (32, 32)))
+    logits.requires_grad_()
+    (grad,) = torch.autograd.grad(mask_loss(logits, targets)[0].sum(), logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="mask_loss: the native kernel has no second derivative"):
+        grad.sum().backward()
+
+
+def test_mask_loss_lets_nan_through():
+    logits, targets = make((3, (16, 16), (64, 64)))
+    logits[1, 3, 4] = float("nan")
+    focal, dice = mask_loss(logits, targets)
+    assert torch.equal(focal.isnan(), torch.tensor([False, True, False]))
+    assert torch.equal(dice.isnan(), torch.tensor([False, True, False]))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0, 3.0])
+def test_mask_loss_of_very_large_logits_is_finite(gamma):
+    logits, targets = make((2, (16, 16), (64, 64)), scale=1e4)
+    logits.requires_grad_()
+    focal, dice = mask_loss(logits, targets, gamma=gamma)
+    (grad,) = torch.autograd.grad(focal.sum() + dice.sum(), logits)
+    assert focal.isfinite().all() and dice.isfinite().all() and grad.isfinite().all()
+    assert max(errors_of(logits, targets, gamma=gamma).values()) <= 1e-4  # the logits themselves have seven digits
+
+
+def test_mask_loss_of_no_masks():
+    logits = torch.randn(0, 8, 8, requires_grad=True)
+    focal, dice = mask_loss(logits, torch.zeros(0, 32, 32, dtype=torch.bool))
+    assert focal.shape == dice.shape == (0,)
+    (focal.sum() + dice.sum()).backward()
+    assert logits.grad.shape == (0, 8, 8)
+
+
+def test_mask_loss_reference_gradcheck():
+    logits = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True)
+    targets = torch.rand(3, 9, 11, dtype=torch.float64)
+    for gamma in (2.0, 0.0, 0.5):
+        assert torch.autograd.gradcheck(lambda x, g=gamma: mask_loss(x, targets, gamma=g), logits)
+
+
+def test_mask_loss_reference_chunks(monkeypatch):
+    logits, targets = make((5, (8, 8), (32, 32)))
+    logits = logits.double().requires_grad_()
+    (whole,) = torch.autograd.grad(mask_loss(logits, targets)[0].sum(), logits)
+    monkeypatch.setattr(sys.modules[mask_loss.__module__], "_CHUNK_PIXELS", 2 * 32 * 32)
+    (chunked,) = torch.autograd.grad(mask_loss(logits, targets)[0].sum(), logits)
+    torch.testing.assert_close(chunked, whole)
+
+
+@pytest.mark.parametrize("target", ["bool", "between"])
+def test_mask_loss_is_registered_rightly(target):
+    logits, targets = make((3, (6, 8), (24, 32)), target)
+    assert native("mask_loss", logits, targets), "the tests of the registration need the native library"
+    op = torch.ops.maskformer_ext.mask_loss.default
+    torch.library.opcheck(op, (logits, targets, 0.25, 2.0, False))
+    torch.library.opcheck(op, (logits.requires_grad_(), targets, 0.25, 2.0, True))
+
+
+def test_mask_loss_compiles_whole():
+    logits, targets = make((3, (8, 8), (32, 32)))
+
+    def total(x, t):
+        focal, dice = mask_loss(x, t)
+        return 20 * focal.sum() + dice.sum()
+
+    compiled = torch.compile(total, fullgraph=True, dynamic=True, backend="aot_eager")
+    for masks in (3, 2):
+        x = logits[:masks].clone().requires_grad_()
+        expected = total(x, targets[:masks])
+        (expected_grad,) = torch.autograd.grad(expected, x)
+        actual = compiled(x, targets[:masks])
+        (grad,) = torch.autograd.grad(actual, x)
+        assert torch.equal(actual, expected)
+        assert torch.equal(grad, expected_grad)
+
+
+def test_mask_loss_errors_name_the_argument():
+    logits, targets = make((3, (8, 8), (32, 32)))
+    with pytest.raises(ValueError, match=r"targets must be \(N, H, W\) with N = 3, got \(2, 32, 32\)"):
+        mask_loss(logits, targets[:2])
+    with pytest.raises(ValueError, match=r"mask_logits must be \(N, h, w\), got \(8, 8\)"):
+        mask_loss(logits[0], targets)
+    with pytest.raises(TypeError, match=r"targets must be bool, uint8 or floating, got torch\.int64"):
+        mask_loss(logits, targets.long())
+    with pytest.raises(TypeError, match="mask_logits must have a floating dtype"):
+        mask_loss(logits.int(), targets)
+    with pytest.raises(ValueError, match="at least one pixel"):
+        mask_loss(logits, targets[:, :0])
+    with pytest.raises(ValueError, match="alpha must lie in"):
+        mask_loss(logits, targets, alpha=1.5)
+    with pytest.raises(ValueError, match="gamma must not be negative"):
+        mask_loss(logits, targets, gamma=-1.0)
+    with pytest.raises(ValueError, match="targets must be on cpu as mask_logits is, got meta"):
+        mask_loss(logits, targets.to("meta"))

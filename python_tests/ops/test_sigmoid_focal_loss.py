@@ -1,0 +1,140 @@
+"""sigmoid_focal_loss against torchvision's, its float64 reference and the golden values."""
+
+import numpy as np
+import pytest
+import torch
+from loss_checks import CPU_LEVELS, LARGEST_ERROR, error, run_on_cpu_level
+
+from maskformer_ext.ops import sigmoid_focal_loss
+
+
+def make(shape=(3, 5001), between=False, dtype=torch.float32, scale=6.0):
+    targets = torch.rand(shape) if between else (torch.rand(shape) < 0.3).float()
+    return (scale * torch.randn(shape)).to(dtype), targets.to(dtype)
+
+
+def errors_of(inputs, targets, *weights):
+    inputs = inputs.detach().requires_grad_()
+    wide = inputs.detach().double().requires_grad_()
+    actual = sigmoid_focal_loss(inputs, targets, *weights)
+    expected = sigmoid_focal_loss(wide, targets.double(), *weights)
+    assert actual.dtype == inputs.dtype
+    direction = torch.randn(actual.shape).to(actual.dtype)
+    (grad,) = torch.autograd.grad(actual, inputs, direction)
+    (expected_grad,) = torch.autograd.grad(expected, wide, direction.double())
+    return error(actual, expected), error(grad, expected_grad)
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("between", [False, True])
+@pytest.mark.parametrize("alpha", [0.25, -1.0, 0.9])
+@pytest.mark.parametrize("gamma", [2.0, 0.0, 1.5, 0.5])
+def test_sigmoid_focal_loss_equals_float64_reference(gamma, alpha, between, reduction):
+    assert max(errors_of(*make(between=between), alpha, gamma, reduction)) <= LARGEST_ERROR
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (0, 3), (16,), (17,), (2, 3, 1025)], ids=str)
+def test_sigmoid_focal_loss_of_any_shape(shape):
+    inputs, targets = make(shape)
+    expected = sigmoid_focal_loss(inputs.double(), targets.double())
+    torch.testing.assert_close(sigmoid_focal_loss(inputs, targets), expected.float())
+    assert sigmoid_focal_loss(inputs, targets, reduction="sum").item() == pytest.approx(expected.sum().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 8e-3), (torch.float16, 1e-3)])
+def test_sigmoid_focal_loss_computes_half_precision_in_float32(dtype, tolerance):
+    for reduction in ("none", "sum"):
+        assert max(errors_of(*make((4, 50), dtype=dtype, scale=3.0), 0.25, 2.0, reduction)) <= tolerance
+
+
+def test_sigmoid_focal_loss_equals_torchvision():
+    torchvision = pytest.importorskip("torchvision")
+    inputs, targets = make(between=True)
+    inputs, targets = inputs.double(), targets.double()
+    for weights in ((0.25, 2.0, "none"), (-1, 1.5, "mean"), (0.9, 0.0, "sum")):
+        expected = torchvision.ops.sigmoid_focal_loss(inputs, targets, *weights)
+        torch.testing.assert_close(sigmoid_focal_loss(inputs, targets, *weights), expected)
+        torch.testing.assert_close(sigmoid_focal_loss(inputs.float(), targets.float(), *weights), expected.float())
+
+
+def test_sigmoid_focal_loss_equals_golden(golden_dir):
+    golden = np.load(golden_dir / "criterion.npz")
+    logits = torch.from_numpy(golden["elementary/logits"]).requires_grad_()
+    targets = torch.from_numpy(golden["elementary/targets"])
+    loss = sigmoid_focal_loss(logits, targets).mean(1).sum() / 6
+    assert loss.item() == pytest.approx(float(golden["elementary/focal_loss_num_masks_6"]), rel=1e-5)
+    (grad,) = torch.autograd.grad(loss, logits)
+    expected = torch.from_numpy(golden["elementary/focal_loss_grad"])
+    assert (grad - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+def test_sigmoid_focal_loss_takes_any_strides_and_threads():
+    inputs, targets = make((300, 400))
+    expected = sigmoid_focal_loss(inputs, targets)
+    assert torch.equal(sigmoid_focal_loss(inputs.mT.contiguous().mT, targets), expected)
+    threads, sums = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 4):
+            torch.set_num_threads(count)
+            sums.append(sigmoid_focal_loss(inputs, targets, reduction="sum"))
+    finally:
+        torch.set_num_threads(threads)
+    assert sums[0] == sums[1] == sums[2]
+
+
+def test_sigmoid_focal_loss_has_a_gradient_for_targets():
+    inputs, targets = make((4, 5), between=True)
+    targets.requires_grad_()
+    sigmoid_focal_loss(inputs, targets, reduction="sum").backward()
+    assert targets.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize("level", CPU_LEVELS)
+def test_sigmoid_focal_loss_on_every_instruction_set(level):
+    run_on_cpu_level(
+        level,
+        "import test_sigmoid_focal_loss as t\n"
+        "for gamma in (2.0, 0.0, 1.5):\n"
+        "    assert max(t.errors_of(*t.make(between=True), 0.25, gamma)) <= t.LARGEST_ERROR\n",
+    )
+
+
+def test_sigmoid_focal_loss_reference_gradcheck():
+    inputs, targets = make((3, 7), between=True, dtype=torch.float64, scale=2.0)
+    for gamma in (2.0, 0.0, 0.5):
+        assert torch.autograd.gradcheck(
+            lambda x, g=gamma: sigmoid_focal_loss(x, targets, gamma=g), inputs.requires_grad_()
+        )
+
+
+def test_sigmoid_focal_loss_is_registered_and_compiles():
+    inputs, targets = make((3, 40))
+    inputs.requires_grad_()
+    op = torch.ops.maskformer_ext.sigmoid_focal_loss.default
+    for reduce in (False, True):
+        torch.library.opcheck(op, (inputs, targets, 0.25, 2.0, reduce))
+
+    def total(x):
+        return sigmoid_focal_loss(x, targets, reduction="mean")
+
+    actual = torch.compile(total, fullgraph=True, backend="aot_eager")(inputs)
+    assert torch.equal(actual, total(inputs))
+    assert torch.equal(torch.autograd.grad(actual, inputs)[0], torch.autograd.grad(total(inputs), inputs)[0])
+
+
+def test_sigmoid_focal_loss_second_derivative_is_refused():
+    inputs, targets = make((3, 40))
+    inputs.requires_grad_()
+    (grad,) = torch.autograd.grad(sigmoid_focal_loss(inputs, targets).sum(), inputs, create_graph=True)
+    with pytest.raises(RuntimeError, match="sigmoid_focal_loss: the native kernel has no second derivative"):
+        grad.sum().backward()
+
+
+def test_sigmoid_focal_loss_errors_name_the_argument():
+    inputs, targets = make((3, 4))
+    with pytest.raises(ValueError, match=r"targets must have the shape of inputs, \(3, 4\), got \(2, 4\)"):
+        sigmoid_focal_loss(inputs, targets[:2])
+    with pytest.raises(TypeError, match=r"targets must have a floating dtype, got torch\.bool"):
+        sigmoid_focal_loss(inputs, targets.bool())
+    with pytest.raises(ValueError, match="reduction must be one of none, mean, sum, got 'max'"):
+        sigmoid_focal_loss(inputs, targets, reduction="max")
