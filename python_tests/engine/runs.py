@@ -14,38 +14,17 @@ from maskformer_ext.config_io import load_config
 from maskformer_ext.data.types import Batch
 from maskformer_ext.ops.targets import SegmentTargets
 
-_SMALL = [
-    "model.backbone=test_resnet",
-    "model.num_queries=8",
-    "model.pixel_decoder_dim=32",
-    "model.mask_dim=32",
-    "model.hidden_dim=32",
-    "model.num_heads=2",
-    "model.feedforward_dim=32",
-    "model.decoder_layers=2",
-    "model.dropout=0.1",
-    "data.image_size=64",
-    "data.augmentation.crop_size=[64,64]",
-    "data.num_train=8",
-    "data.num_val=2",
-    "data.num_workers=0",
-    "data.task=semantic",
-    "eval_untrained=false",
-    "schedule.warmup_iters=0",
-    "train.max_iters=4",
-    "train.batch_size=2",
-    "train.log_period=1",
-]
+SMALL = Path(__file__).with_name("small.yaml")
 
 
-def small_overrides(output_dir: Path, *more: str) -> list[str]:
-    """Return overrides of the recipe ``digits`` for a run of seconds."""
-    return [*_SMALL, f"output_dir={output_dir}", *more]
+def small_arguments(output_dir: Path, *overrides: str) -> list[str]:
+    """Return the arguments of the training command for a run of seconds."""
+    return [f"config={SMALL}", f"output_dir={output_dir}", *overrides]
 
 
-def small_config(output_dir: Path, *more: str) -> Config:
+def small_config(output_dir: Path, *overrides: str) -> Config:
     """Return the configuration of a run of seconds."""
-    return load_config("digits", small_overrides(output_dir, *more))
+    return load_config(SMALL, [f"output_dir={output_dir}", *overrides])
 
 
 def read_losses(output_dir: Path, key: str = "loss") -> dict[int, float]:

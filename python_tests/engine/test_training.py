@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from runs import GeneratedLoader, read_losses, small_config, small_overrides, synthetic_loader
+from runs import GeneratedLoader, read_losses, small_arguments, small_config, synthetic_loader
 
 from maskformer_ext import train as command
 from maskformer_ext.data.build import build_loader
@@ -31,8 +31,8 @@ _STILL = ["model.dropout=0", "model.freeze_batch_norm=true"]  # nothing in the n
 
 
 def test_the_command_trains_scores_and_names_its_files_last(tmp_path, capsys):
-    overrides = small_overrides(tmp_path, "data.task=panoptic", "train.eval_period=2", "eval_untrained=true")
-    assert command.main(["config=digits", *overrides]) == 0
+    arguments = small_arguments(tmp_path, "data.task=panoptic", "train.eval_period=2", "eval_untrained=true")
+    assert command.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2:] == [f"{tmp_path}/metrics.json", f"{tmp_path}/results.html"]
     assert sum("images/s" in line for line in lines) == 4
@@ -123,7 +123,7 @@ def test_resuming_with_another_architecture_names_the_key(tmp_path, override, me
     ],
 )
 def test_what_does_not_fit_is_one_line_and_status_2(tmp_path, capsys, overrides, message):
-    assert command.main(["config=digits", *small_overrides(tmp_path, *overrides)]) == 2
+    assert command.main(small_arguments(tmp_path, *overrides)) == 2
     error = capsys.readouterr().err
     assert message in error and error.startswith("error: ") and error.count("\n") == 1
 
@@ -232,18 +232,18 @@ def test_a_file_that_does_not_fit_is_one_line_and_status_2(tmp_path, capsys):
     (tmp_path / "data" / "classes.txt").write_text("one\ntwo\n")
     Image.new("L", (64, 60)).save(tmp_path / "data" / "train" / "labels" / "b.png")
     data = ["data.name=semantic_folder", f"data.root={tmp_path / 'data'}", "data.num_workers=1"]
-    overrides = small_overrides(tmp_path / "out", *data)
-    assert command.main(["config=digits", *overrides]) == 2
+    arguments = small_arguments(tmp_path / "out", *data)
+    assert command.main(arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and "b.png" in error
-    assert command.main(["config=digits", *overrides, "data.on_error=skip"]) == 0
+    assert command.main([*arguments, "data.on_error=skip"]) == 0
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["training"]["skipped_images"] == 1
 
 
 def _start(arguments: list[str]) -> subprocess.Popen:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "maskformer_ext.train", "config=digits", *arguments],
+        [sys.executable, "-m", "maskformer_ext.train", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -253,7 +253,7 @@ def _start(arguments: list[str]) -> subprocess.Popen:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
-    process = _start(small_overrides(tmp_path, "train.max_iters=100000", "data.num_workers=1"))
+    process = _start(small_arguments(tmp_path, "train.max_iters=100000", "data.num_workers=1"))
     for line in process.stdout:
         if line.strip().startswith("2/"):
             break
@@ -275,8 +275,8 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path, monkeypatch):
     train(small_config(tmp_path / "one", *options))
     script = Path(__file__).with_name("train_in_processes.py")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    overrides = small_overrides(tmp_path / "two", *options)
-    subprocess.run([*launch, *overrides], check=True, timeout=300, capture_output=True)
+    arguments = small_arguments(tmp_path / "two", *options)
+    subprocess.run([*launch, *arguments], check=True, timeout=300, capture_output=True)
     for key in ("loss", "loss_ce", "loss_mask_0", "grad_norm"):
         assert read_losses(tmp_path / "two", key) == pytest.approx(read_losses(tmp_path / "one", key), rel=1e-4)
     one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
@@ -285,8 +285,8 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path, monkeypatch):
 
     part = tmp_path / "part"  # the second process has no checkpoint of its own: the first hands its state over
     shutil.copytree(tmp_path / "two" / "checkpoints" / "iter_0000002", part / "checkpoints" / "iter_0000002")
-    overrides = small_overrides(part, "resume=auto", *options)
-    subprocess.run([*launch, *overrides], check=True, timeout=300, capture_output=True)
+    arguments = small_arguments(part, "resume=auto", *options)
+    subprocess.run([*launch, *arguments], check=True, timeout=300, capture_output=True)
     resumed, whole = read_losses(part), read_losses(tmp_path / "two")
     assert resumed == {iteration: whole[iteration] for iteration in (3, 4)}
 
@@ -295,8 +295,8 @@ def test_two_processes_equal_one_with_the_same_batch(tmp_path, monkeypatch):
 def test_a_killed_process_ends_the_job(tmp_path):
     script = Path(__file__).with_name("train_in_processes.py")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    overrides = small_overrides(tmp_path, "train.max_iters=100000", "kill_rank_1_at=3")
+    arguments = small_arguments(tmp_path, "train.max_iters=100000", "kill_rank_1_at=3")
     started = time.monotonic()
-    result = subprocess.run([*launch, *overrides], timeout=300, capture_output=True, text=True, check=False)
+    result = subprocess.run([*launch, *arguments], timeout=300, capture_output=True, text=True, check=False)
     assert result.returncode != 0 and time.monotonic() - started < 200
     assert "SIGKILL" in result.stderr
