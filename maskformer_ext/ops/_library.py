@@ -99,7 +99,7 @@ def register(
 
 
 def once_differentiable(op: str) -> Callable:
-    """Make the autograd formula of a native backward op, which has no derivative itself: it says so instead of guessing.
+    """Make the autograd formula of a native backward op that has no derivative itself: it says so instead of guessing.
 
     Args:
         op: the public name of the op.
