@@ -6,6 +6,7 @@ import torch
 from loss_checks import CPU_LEVELS, LARGEST_ERROR, error, run_on_cpu_level
 
 from maskformer_ext.ops import sigmoid_focal_loss
+from maskformer_ext.ops._library import native
 
 
 def make(shape=(3, 5001), between=False, dtype=torch.float32, scale=6.0):
@@ -19,7 +20,7 @@ def errors_of(inputs, targets, *weights):
     actual = sigmoid_focal_loss(inputs, targets, *weights)
     expected = sigmoid_focal_loss(wide, targets.double(), *weights)
     assert actual.dtype == inputs.dtype
-    direction = torch.randn(actual.shape).to(actual.dtype)
+    direction = torch.randn(actual.shape).to(actual)
     (grad,) = torch.autograd.grad(actual, inputs, direction)
     (expected_grad,) = torch.autograd.grad(expected, wide, direction.double())
     return error(actual, expected), error(grad, expected_grad)
@@ -138,3 +139,17 @@ def test_sigmoid_focal_loss_errors_name_the_argument():
         sigmoid_focal_loss(inputs, targets.bool())
     with pytest.raises(ValueError, match="reduction must be one of none, mean, sum, got 'max'"):
         sigmoid_focal_loss(inputs, targets, reduction="max")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, LARGEST_ERROR), (torch.bfloat16, 8e-3), (torch.float16, 1e-3)]
+)
+@pytest.mark.parametrize("gamma", [2.0, 0.0, 1.5])
+def test_sigmoid_focal_loss_on_a_gpu(gamma, dtype, tolerance, reduction):
+    assert native("sigmoid_focal_loss", torch.zeros(1, device="cuda"))
+    inputs, targets = (x.cuda() for x in make((3, 50_001), between=True, dtype=dtype, scale=3.0))
+    assert max(errors_of(inputs, targets, 0.25, gamma, reduction)) <= tolerance
+    first, second = (sigmoid_focal_loss(inputs, targets, 0.25, gamma, reduction) for _ in range(2))
+    assert torch.equal(first, second)
