@@ -46,6 +46,8 @@ def rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
             title += " [PyTorch reference, not the kernel]"
         if not record["steady_state"]:
             title += " [not in steady state]"
+        if record["load"] > record["cores"] + 1:  # one more than this process can cause itself
+            title += f" [busy machine, load {record['load']:.0f}: not to be quoted]"
         times = (_time(ours["median"]), _time(peer["median"]), _ratio(ours["median"], peer["median"]))
         found.append((title, name, *times, default, memory, share, f"{peer['error']:.0e}"))
     return found

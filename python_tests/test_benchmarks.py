@@ -53,7 +53,9 @@ def test_relative_error_refuses_outputs_of_other_shape_or_name():
 def test_the_table_says_what_a_figure_is_not():
     call = {"median": 0.002, "error": 0.0}
     record = {"op": "op", "title": "20 masks", "implementation": "reference", "steady_state": False}
+    record.update(load=9.2, cores=2)
     record["calls"] = {"ours": call, "scipy": {**call, "median": 0.004}}
     row = report.table([record]).splitlines()[-1]
     assert "2.00x" in row and "2 ms" in row and "4 ms" in row
     assert "reference, not the kernel" in row and "not in steady state" in row
+    assert "busy machine, load 9" in row
