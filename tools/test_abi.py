@@ -45,17 +45,17 @@ def install(folder: Path, torch_version: str, wheel: Path) -> Path:
     return python
 
 
-def environment() -> dict[str, str]:
+def environment(**variables: str) -> dict[str, str]:
     """The variables of a run: nothing of this project's, two threads."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MASKFORMER_EXT_", "PYTHONPATH"))}
-    return kept | {"OMP_NUM_THREADS": "2"}
+    return kept | {"OMP_NUM_THREADS": "2"} | variables
 
 
-def results(python: Path, folder: Path, name: str) -> Path:
+def results(python: Path, folder: Path, name: str, **variables: str) -> Path:
     """Compute every native op under one environment; return the file of results."""
     output = folder / f"{name}.npz"
     # From another folder, so that the installed package is found and not the checkout.
-    run(python, ROOT / "tools" / "abi_results.py", output, cwd=folder, env=environment())
+    run(python, ROOT / "tools" / "abi_results.py", output, cwd=folder, env=environment(**variables))
     return output
 
 
@@ -68,7 +68,8 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="maskformer-ext-abi-", dir=args.folder))
     try:
         wheel = build_wheel(folder)
-        expected = results(Path(sys.executable), folder, "built")
+        run(sys.executable, "-m", "pip", "-q", "install", "--no-deps", "--target", folder / "site", wheel)
+        expected = results(Path(sys.executable), folder, "built", PYTHONPATH=str(folder / "site"))
         print(f"{wheel.name}, built against torch {version('torch')}", flush=True)
         for torch_version in args.versions:
             place = folder / f"torch-{torch_version}"
