@@ -33,7 +33,8 @@ class ModelConfig:
     decoder_layers: int = 6
     dropout: float = 0.1
     drop_path: float = 0.3  # of Swin backbones
-    decoder_feature: int = -1  # which backbone level (0 = stride 4 .. 3 = stride 32) the transformer decoder attends to
+    decoder_memory: str = "backbone"  # backbone | pixel_decoder: whose map the transformer decoder attends to
+    decoder_feature: int = -1  # which level of it (0 = stride 4 .. 3 = stride 32)
     deep_supervision: bool = True
 
 

@@ -19,6 +19,7 @@ CONFIG_DIR = Path(__file__).parent / "configs"
 _CHOICES = {
     "model.architecture": ("maskformer", "per_pixel_baseline", "per_pixel_baseline_plus"),
     "model.pixel_decoder": ("fpn", "transformer_encoder"),
+    "model.decoder_memory": ("backbone", "pixel_decoder"),
     "data.task": ("semantic", "instance", "panoptic"),
     "data.on_error": ("raise", "skip"),
     "schedule.name": ("poly", "step", "cosine"),

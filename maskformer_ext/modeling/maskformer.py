@@ -73,15 +73,18 @@ class MaskFormer(PixelLevelModule):
         return MaskFormerOutput(self.class_head(queries), self.mask_head(queries), mask_features)
 
     def _attended(self, mask_features: Tensor, memory: Tensor) -> Callable[[Tensor], Tensor]:
-        """Let a query attend to the inside of the mask it predicts, or to everything where that is empty.
+        """Let a query attend to the cells that the mask it predicts touches, or to all where that is empty.
+
+        A cell counts as soon as one of its pixels is inside: thin objects would vanish in an average.
 
         Source: "Masked-attention Mask Transformer for Universal Image Segmentation", section 3.2.1.
         """
-        coarse = F.adaptive_avg_pool2d(mask_features.detach(), (memory.shape[-2], memory.shape[-1])).flatten(2)
+        features = mask_features.detach()
+        cells = (memory.shape[-2], memory.shape[-1])
 
         def attended(queries: Tensor) -> Tensor:
             with torch.no_grad():
-                inside = torch.bmm(self.mask_head(queries), coarse) > 0
-                return inside | ~inside.any(-1, keepdim=True)
+                touched = F.adaptive_max_pool2d(mask_dot(self.mask_head(queries), features), cells).flatten(2) > 0
+                return touched | ~touched.any(-1, keepdim=True)
 
         return attended

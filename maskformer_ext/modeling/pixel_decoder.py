@@ -42,16 +42,25 @@ class FPNPixelDecoder(nn.Module):
             init_unit_gain(module)
         self.position_proj = nn.Conv2d(4 * _FREQUENCIES, dim, kernel_size=1) if mask_position else None
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Merge (B, C_i, h_i, w_i) features, finest first, into (B, mask_dim, h_0, w_0) mask features."""
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Merge features from coarse to fine.
+
+        Args:
+            features: (B, C_i, h_i, w_i) of every backbone level, finest first.
+
+        Returns:
+            The mask features (B, mask_dim, h_0, w_0), and the merged map (B, dim, h_i, w_i) of every level.
+        """
         x = self.layers[-1](features[-1])
+        merged = [x]
         for level in reversed(range(len(self.adapters))):
             lateral = self.adapters[level](features[level])
             x = self.layers[level](lateral + F.interpolate(x, size=lateral.shape[-2:], mode="nearest"))
+            merged.insert(0, x)
         if self.position_proj is not None:
             position = fourier_position_encoding(*x.shape[-2:], num_frequencies=_FREQUENCIES, device=x.device)
             x = x + self.position_proj(position.to(x.dtype))
-        return self.mask_features(x)
+        return self.mask_features(x), merged
 
 
 class TransformerEncoderPixelDecoder(nn.Module):
@@ -81,4 +90,4 @@ class TransformerEncoderPixelDecoder(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the mask features and the encoded coarsest map (B, hidden_dim, h, w), the decoder's memory."""
         encoded = self.encoder(self.input_proj(features[-1]))
-        return self.fpn([*features[:-1], encoded]), encoded
+        return self.fpn([*features[:-1], encoded])[0], encoded

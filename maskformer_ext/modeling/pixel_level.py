@@ -64,14 +64,19 @@ class PixelLevelModule(nn.Module):
         features = self.backbone(images)
         if isinstance(self.pixel_decoder, TransformerEncoderPixelDecoder):
             return self.pixel_decoder(features)
-        return self.pixel_decoder(features), features[self.config.decoder_feature]
+        mask_features, merged = self.pixel_decoder(features)
+        levels = merged if self.config.decoder_memory == "pixel_decoder" else features
+        return mask_features, levels[self.config.decoder_feature]
 
     def build_transformer_decoder(self, num_queries: int) -> TransformerDecoder:
         """Create the transformer decoder that fits this backbone and pixel decoder."""
         config = self.config
         encoded = config.pixel_decoder == "transformer_encoder"
+        channels = self.backbone.channels[config.decoder_feature]
+        if config.decoder_memory == "pixel_decoder":
+            channels = config.pixel_decoder_dim
         return TransformerDecoder(
-            config.hidden_dim if encoded else self.backbone.channels[config.decoder_feature],
+            config.hidden_dim if encoded else channels,
             config.hidden_dim,
             num_queries=num_queries,
             num_layers=config.decoder_layers,
@@ -89,6 +94,8 @@ def _check(config: ModelConfig) -> None:
         raise UserError("model.num_classes must be set: the network cannot be built without the number of classes")
     if config.pixel_decoder not in ("fpn", "transformer_encoder"):
         raise UserError(f"model.pixel_decoder must be fpn or transformer_encoder, got {config.pixel_decoder!r}")
+    if config.decoder_memory not in ("backbone", "pixel_decoder"):
+        raise UserError(f"model.decoder_memory must be backbone or pixel_decoder, got {config.decoder_memory!r}")
     if config.hidden_dim % 4 or config.hidden_dim % config.num_heads:
         raise UserError(
             f"model.hidden_dim must be a multiple of 4 and of num_heads = {config.num_heads}, got {config.hidden_dim}"

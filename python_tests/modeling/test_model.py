@@ -61,7 +61,8 @@ def test_every_backbone_takes_every_size(backbone: str, pixel_decoder: str, size
 @pytest.mark.parametrize("additions", [False, True], ids=["as the paper", "with additions"])
 @pytest.mark.parametrize("architecture", ["maskformer", "per_pixel_baseline", "per_pixel_baseline_plus"])
 def test_every_parameter_learns(architecture: str, additions: bool) -> None:
-    options = dict.fromkeys(("query_input", "mask_position", "masked_attention"), additions)
+    options: dict[str, object] = dict.fromkeys(("query_input", "mask_position", "masked_attention"), additions)
+    options["decoder_memory"] = "pixel_decoder" if additions else "backbone"
     model = build_model(SMALL, architecture=architecture, **options).train()
     criterion = build_criterion(model, CriterionConfig(mask_weight=5.0, ignore_void=True))
     total, _, stats = criterion(model(torch.randn(2, 3, 64, 96)), _targets(64, 96))
@@ -102,7 +103,7 @@ def test_mask_position_tells_equal_places_apart() -> None:
 
     def difference(mask_position: bool) -> float:
         with torch.no_grad():
-            features = FPNPixelDecoder([4, 4], 32, 8, mask_position=mask_position)(constant)
+            features, _ = FPNPixelDecoder([4, 4], 32, 8, mask_position=mask_position)(constant)
         return (features[0, :, 8, 8] - features[0, :, 8, 14]).norm().item()
 
     assert difference(False) == pytest.approx(0, abs=1e-5)
@@ -112,6 +113,9 @@ def test_mask_position_tells_equal_places_apart() -> None:
 def test_decoder_feature_chooses_the_memory() -> None:
     model = build_model(SMALL, decoder_feature=1)
     assert model.transformer_decoder.input_proj.in_channels == model.backbone.channels[1]
+    merged = build_model(SMALL, decoder_feature=1, decoder_memory="pixel_decoder", pixel_decoder_dim=48)
+    assert merged.transformer_decoder.input_proj.in_channels == 48
+    assert merged.pixel_level(torch.randn(1, 3, 64, 96))[1].shape == (1, 48, 8, 12)
     with pytest.raises(UserError, match=r"decoder_feature must be from -4 to 3, got 4"):
         build_model(SMALL, decoder_feature=4)
 
