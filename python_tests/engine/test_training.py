@@ -48,7 +48,8 @@ def test_the_command_trains_scores_and_names_its_files_last(tmp_path, capsys):
 
 
 def test_training_lowers_the_loss(tmp_path):
-    train(small_config(tmp_path, "train.max_iters=30", "data.num_train=2", "model.dropout=0", "train.log_period=5"))
+    options = ["train.max_iters=40", "data.num_train=2", "model.dropout=0", "train.log_period=5", "optimizer.lr=2e-3"]
+    train(small_config(tmp_path, *options))
     losses = list(read_losses(tmp_path).values())
     assert losses[-1] < 0.8 * losses[0]
 
