@@ -26,7 +26,7 @@ class ModelConfig:
     encoder_layers: int = 6  # of the transformer-encoder pixel decoder
     pixel_decoder_dim: int = 256  # channels of the pixel decoder
     mask_dim: int = 256  # C: channels of mask embeddings and mask features
-    mask_position: bool = False  # add a position encoding to the mask features: tells apart objects that look alike
+    mask_position: bool = False  # encode places in mask features and memory: tells objects apart that look alike
     hidden_dim: int = 256  # width of the transformer
     num_heads: int = 8
     feedforward_dim: int = 2048

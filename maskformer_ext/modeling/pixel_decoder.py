@@ -8,10 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskformer_ext.modeling.layers import ConvNorm, group_norm, init_unit_gain
-from maskformer_ext.modeling.position_encoding import fourier_position_encoding
+from maskformer_ext.modeling.position_encoding import FOURIER_FREQUENCIES, fourier_position_encoding
 from maskformer_ext.modeling.transformer import TransformerEncoder
-
-_FREQUENCIES = 16
 
 
 class FPNPixelDecoder(nn.Module):
@@ -40,7 +38,7 @@ class FPNPixelDecoder(nn.Module):
         self.mask_features = nn.Conv2d(dim, mask_dim, kernel_size=3, padding=1)
         for module in (*self.adapters, *self.layers, self.mask_features):
             init_unit_gain(module)
-        self.position_proj = nn.Conv2d(4 * _FREQUENCIES, dim, kernel_size=1) if mask_position else None
+        self.position_proj = nn.Conv2d(4 * FOURIER_FREQUENCIES, dim, kernel_size=1) if mask_position else None
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Merge features from coarse to fine.
@@ -58,7 +56,7 @@ class FPNPixelDecoder(nn.Module):
             x = self.layers[level](lateral + F.interpolate(x, size=lateral.shape[-2:], mode="nearest"))
             merged.insert(0, x)
         if self.position_proj is not None:
-            position = fourier_position_encoding(*x.shape[-2:], num_frequencies=_FREQUENCIES, device=x.device)
+            position = fourier_position_encoding(x.shape[-2], x.shape[-1], device=x.device)
             x = x + self.position_proj(position.to(x.dtype))
         return self.mask_features(x), merged
 

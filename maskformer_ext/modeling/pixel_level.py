@@ -8,6 +8,7 @@ from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.modeling.backbone import build_backbone
 from maskformer_ext.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
+from maskformer_ext.modeling.position_encoding import FOURIER_FREQUENCIES, fourier_position_encoding
 from maskformer_ext.modeling.transformer import TransformerDecoder
 
 
@@ -27,6 +28,7 @@ class PixelLevelModule(nn.Module):
         _check(config)
         self.config = config
         self.backbone = build_backbone(config)
+        self.memory_position: nn.Module | None = None
         channels = self.backbone.channels
         level = config.decoder_feature
         if not -len(channels) <= level < len(channels):
@@ -63,10 +65,22 @@ class PixelLevelModule(nn.Module):
         """Map (B, 3, H, W) images to mask features (B, C, h, w) and the transformer decoder's memory."""
         features = self.backbone(images)
         if isinstance(self.pixel_decoder, TransformerEncoderPixelDecoder):
-            return self.pixel_decoder(features)
+            mask_features, encoded = self.pixel_decoder(features)
+            return mask_features, self._with_position(encoded, mask_features)
         mask_features, merged = self.pixel_decoder(features)
         levels = merged if self.config.decoder_memory == "pixel_decoder" else features
-        return mask_features, levels[self.config.decoder_feature]
+        return mask_features, self._with_position(levels[self.config.decoder_feature], mask_features)
+
+    def _with_position(self, memory: Tensor, mask_features: Tensor) -> Tensor:
+        """Add places to what the decoder reads, in the encoding of the mask features: a query that attends to an object
+        then knows where it is, and its mask embedding can ask for that place.
+        """
+        if self.memory_position is None:
+            return memory
+        (height, width), (fine_height, fine_width) = memory.shape[-2:], mask_features.shape[-2:]
+        cell = (fine_height / height, fine_width / width)
+        position = fourier_position_encoding(height, width, cell=cell, device=memory.device)
+        return memory + self.memory_position(position.to(memory.dtype))
 
     def build_transformer_decoder(self, num_queries: int) -> TransformerDecoder:
         """Create the transformer decoder that fits this backbone and pixel decoder."""
@@ -75,8 +89,12 @@ class PixelLevelModule(nn.Module):
         channels = self.backbone.channels[config.decoder_feature]
         if config.decoder_memory == "pixel_decoder":
             channels = config.pixel_decoder_dim
+        if encoded:
+            channels = config.hidden_dim
+        if config.mask_position:
+            self.memory_position = nn.Conv2d(4 * FOURIER_FREQUENCIES, channels, kernel_size=1)
         return TransformerDecoder(
-            config.hidden_dim if encoded else channels,
+            channels,
             config.hidden_dim,
             num_queries=num_queries,
             num_layers=config.decoder_layers,

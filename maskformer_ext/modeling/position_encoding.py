@@ -7,6 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+FOURIER_FREQUENCIES = 16
+"""Wavelengths an axis of the Fourier encoding; it has four times as many channels."""
+
 
 def sine_position_encoding(
     height: int,
@@ -57,7 +60,12 @@ def _encode_axis(length: int, period: Tensor) -> Tensor:
 
 
 def fourier_position_encoding(
-    height: int, width: int, *, num_frequencies: int = 16, device: torch.device | None = None
+    height: int,
+    width: int,
+    *,
+    cell: tuple[float, float] = (1.0, 1.0),
+    num_frequencies: int = FOURIER_FREQUENCIES,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Encode every position by sines and cosines of its coordinates in cells, not relative to the map's size.
 
@@ -67,6 +75,7 @@ def fourier_position_encoding(
     Args:
         height: rows of the map.
         width: columns of the map.
+        cell: height and width of a cell, in cells of the finest map: coarser maps then speak of the same places.
         num_frequencies: wavelengths an axis.
         device: where the result lives.
 
@@ -78,10 +87,10 @@ def fourier_position_encoding(
     exponent = torch.linspace(0, 5, num_frequencies, device=device)
     angular = 2 * math.pi / 256 * 2**exponent
 
-    def encode(length: int) -> Tensor:
-        angle = (torch.arange(length, dtype=torch.float32, device=device)[:, None] + 0.5) * angular
+    def encode(length: int, size: float) -> Tensor:
+        angle = (torch.arange(length, dtype=torch.float32, device=device)[:, None] + 0.5) * size * angular
         return torch.cat((angle.sin(), angle.cos()), dim=1)
 
-    rows = encode(height)[:, None, :].expand(height, width, -1)
-    columns = encode(width)[None, :, :].expand(height, width, -1)
+    rows = encode(height, cell[0])[:, None, :].expand(height, width, -1)
+    columns = encode(width, cell[1])[None, :, :].expand(height, width, -1)
     return torch.cat((rows, columns), dim=-1).permute(2, 0, 1).unsqueeze(0)
