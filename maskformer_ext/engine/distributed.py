@@ -35,7 +35,7 @@ def start_processes() -> Accelerator:
         kwargs_handlers=[
             InitProcessGroupKwargs(timeout=timedelta(seconds=int(text))),
             DistributedDataParallelKwargs(gradient_as_bucket_view=True),
-        ]
+        ],
     )
 
 

@@ -61,6 +61,15 @@ class PixelLevelModule(nn.Module):
         """Images are padded to a multiple of this; 0 = no rounding."""
         return self.config.size_divisibility
 
+    @property
+    def memory_channels(self) -> int:
+        """Channels of the map that the transformer decoder attends to."""
+        if self.config.pixel_decoder == "transformer_encoder":
+            return self.config.hidden_dim
+        if self.config.decoder_memory == "pixel_decoder":
+            return self.config.pixel_decoder_dim
+        return self.backbone.channels[self.config.decoder_feature]
+
     def pixel_level(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, 3, H, W) images to mask features (B, C, h, w) and the transformer decoder's memory."""
         features = self.backbone(images)
@@ -85,23 +94,17 @@ class PixelLevelModule(nn.Module):
     def build_transformer_decoder(self, num_queries: int) -> TransformerDecoder:
         """Create the transformer decoder that fits this backbone and pixel decoder."""
         config = self.config
-        encoded = config.pixel_decoder == "transformer_encoder"
-        channels = self.backbone.channels[config.decoder_feature]
-        if config.decoder_memory == "pixel_decoder":
-            channels = config.pixel_decoder_dim
-        if encoded:
-            channels = config.hidden_dim
         if config.mask_position:
-            self.memory_position = nn.Conv2d(4 * FOURIER_FREQUENCIES, channels, kernel_size=1)
+            self.memory_position = nn.Conv2d(4 * FOURIER_FREQUENCIES, self.memory_channels, kernel_size=1)
         return TransformerDecoder(
-            channels,
+            self.memory_channels,
             config.hidden_dim,
             num_queries=num_queries,
             num_layers=config.decoder_layers,
             num_heads=config.num_heads,
             feedforward_dim=config.feedforward_dim,
             dropout=config.dropout,
-            project_input=not encoded,
+            project_input=config.pixel_decoder != "transformer_encoder",
             query_init_std=config.query_init_std,
             learned_input=config.query_input,
         )
