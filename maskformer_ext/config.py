@@ -36,7 +36,6 @@ class ModelConfig:
     decoder_memory: str = "backbone"  # backbone | pixel_decoder: whose map the transformer decoder attends to
     decoder_feature: int = -1  # which level of it (0 = stride 4 .. 3 = stride 32)
     deep_supervision: bool = True
-    pixel_classifier: bool = False  # in training, also classify every cell of the decoder's memory
 
 
 @dataclass
@@ -47,7 +46,6 @@ class CriterionConfig:
     mask_weight: float = 20.0
     dice_weight: float = 1.0
     no_object_weight: float = 0.1
-    pixel_weight: float = 1.0  # of the auxiliary per-pixel classifier, where the model has one
     alpha: float = 0.25
     gamma: float = 2.0
     ignore_void: bool = False  # leave void and padding out of cost and loss instead of counting them as negatives

@@ -10,7 +10,7 @@ from maskformer_ext.modeling.maskformer import MaskFormerOutput
 from maskformer_ext.modeling.matcher import HungarianMatcher
 from maskformer_ext.modeling.pair_logits import pair_logits
 from maskformer_ext.ops.matched_mask_loss import matched_mask_loss
-from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets
+from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 
 class MaskFormerCriterion(nn.Module):
@@ -30,7 +30,6 @@ class MaskFormerCriterion(nn.Module):
         mask_weight: float = 20.0,
         dice_weight: float = 1.0,
         no_object_weight: float = 0.1,
-        pixel_weight: float = 1.0,
         alpha: float = 0.25,
         gamma: float = 2.0,
         ignore_void: bool = False,
@@ -43,7 +42,6 @@ class MaskFormerCriterion(nn.Module):
             mask_weight: factor of the focal loss.
             dice_weight: factor of the dice loss.
             no_object_weight: weight of "no object" in the weighted mean of the class loss.
-            pixel_weight: factor of the auxiliary per-pixel cross-entropy, for models that have such a classifier.
             alpha: of the focal loss; negative for none.
             gamma: of the focal loss.
             ignore_void: leave void pixels out of cost and loss instead of counting them as negatives.
@@ -52,7 +50,6 @@ class MaskFormerCriterion(nn.Module):
         self.num_classes = num_classes
         self.weights = {"loss_ce": class_weight, "loss_mask": mask_weight, "loss_dice": dice_weight}
         self.no_object_weight = no_object_weight
-        self.pixel_weight = pixel_weight
         self.alpha, self.gamma, self.ignore_void = alpha, gamma, ignore_void
         self.matcher = HungarianMatcher(
             class_weight=class_weight,
@@ -95,11 +92,7 @@ class MaskFormerCriterion(nn.Module):
             "loss_dice": dice.sum(1) / num_masks,
         }
         total = torch.stack([self.weights[name] * loss for name, loss in per_layer.items()]).sum()
-        losses = _name_layers(per_layer)
-        if out.pixel_logits is not None:
-            losses["loss_pixel"] = _pixel_loss(out.pixel_logits, targets)
-            total = total + self.pixel_weight * losses["loss_pixel"]
-        return total, losses, self._stats(out, targets, (image >= 0) & ~known)
+        return total, _name_layers(per_layer), self._stats(out, targets, (image >= 0) & ~known)
 
     def _class_loss(
         self, class_logits: Tensor, pair_query: Tensor, image: Tensor, label: Tensor, matched: Tensor
@@ -168,20 +161,3 @@ def _name_layers(per_layer: dict[str, Tensor]) -> dict[str, Tensor]:
     for layer in range(len(per_layer["loss_ce"]) - 1):
         losses.update({f"{name}_{layer}": loss[layer] for name, loss in per_layer.items()})
     return losses
-
-
-def _pixel_loss(logits: Tensor, targets: SegmentTargets | MaskTargets) -> Tensor:
-    """Return the mean cross-entropy of (B, K, h, w) logits over the cells that belong to a segment."""
-    if targets.labels.shape[1] == 0:
-        return logits.sum() * 0
-    if isinstance(targets, SegmentTargets):
-        owner = targets.segment_map
-    else:
-        masks = targets.masks != 0
-        owner = torch.where(masks.any(1), masks.int().argmax(1), VOID)
-    owner = F.interpolate(owner.unsqueeze(1).float(), size=logits.shape[-2:], mode="nearest").squeeze(1).long()
-    known = (owner >= 0) & (owner < targets.num_segments.view(-1, 1, 1))
-    label = targets.labels.gather(1, torch.where(known, owner, 0).flatten(1)).view_as(owner)
-    known = known & (label >= 0) & (label < logits.shape[1])
-    loss = F.cross_entropy(logits.float(), torch.where(known, label, -100), reduction="sum", ignore_index=-100)
-    return loss / known.sum().clamp(min=1)

@@ -25,13 +25,11 @@ class MaskFormerOutput:
         class_logits: (L, B, Q, K + 1); the last column is "no object".
         mask_embed: (L, B, Q, C).
         mask_features: (B, C, h, w).
-        pixel_logits: (B, K, h', w') of the auxiliary per-pixel classifier, in training and where the model has one.
     """
 
     class_logits: Tensor
     mask_embed: Tensor
     mask_features: Tensor
-    pixel_logits: Tensor | None = None
 
     def mask_logits(self, layer: int = -1) -> Tensor:
         """Form the mask logits of one layer, (B, Q, h, w)."""
@@ -57,9 +55,6 @@ class MaskFormer(PixelLevelModule):
         self.transformer_decoder = self.build_transformer_decoder(config.num_queries)
         self.class_head = nn.Linear(config.hidden_dim, self.num_classes + 1)
         self.mask_head = MLP(config.hidden_dim, config.hidden_dim, config.mask_dim, MASK_EMBED_LAYERS)
-        self.pixel_classifier: nn.Module | None = None
-        if config.pixel_classifier:
-            self.pixel_classifier = nn.Conv2d(self.memory_channels, self.num_classes, kernel_size=1)
 
     def forward(self, images: Tensor) -> MaskFormerOutput:
         """Predict segments.
@@ -75,8 +70,7 @@ class MaskFormer(PixelLevelModule):
         queries = self.transformer_decoder(memory, attended)
         if not self.config.deep_supervision:
             queries = queries[-1:]
-        pixel_logits = self.pixel_classifier(memory) if self.pixel_classifier is not None and self.training else None
-        return MaskFormerOutput(self.class_head(queries), self.mask_head(queries), mask_features, pixel_logits)
+        return MaskFormerOutput(self.class_head(queries), self.mask_head(queries), mask_features)
 
     def _attended(self, mask_features: Tensor, memory: Tensor) -> Callable[[Tensor], Tensor]:
         """Let a query attend to the cells that the mask it predicts touches, or to all where that is empty.

@@ -173,7 +173,7 @@ def test_nonfinite_queries_are_counted_and_the_others_still_matched() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_outputs_give_float32_losses(dtype: torch.dtype) -> None:
     out, targets = _random_batch()
-    half = MaskFormerOutput(*(tensor.to(dtype) for tensor in vars(out).values() if tensor is not None))
+    half = MaskFormerOutput(*(tensor.to(dtype) for tensor in vars(out).values()))
     total, losses, _ = MaskFormerCriterion(4)(half, targets)
     total.backward()
     assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())

@@ -62,7 +62,6 @@ def test_every_backbone_takes_every_size(backbone: str, pixel_decoder: str, size
 @pytest.mark.parametrize("architecture", ["maskformer", "per_pixel_baseline", "per_pixel_baseline_plus"])
 def test_every_parameter_learns(architecture: str, additions: bool) -> None:
     options: dict[str, object] = dict.fromkeys(("query_input", "mask_position", "masked_attention"), additions)
-    options["pixel_classifier"] = additions and architecture == "maskformer"
     options["decoder_memory"] = "pixel_decoder" if additions else "backbone"
     model = build_model(SMALL, architecture=architecture, **options).train()
     criterion = build_criterion(model, CriterionConfig(mask_weight=5.0, ignore_void=True))
