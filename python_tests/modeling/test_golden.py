@@ -52,7 +52,7 @@ def _stages(model: nn.Module, batch: Tensor) -> tuple[dict[str, Tensor], object]
     for level, feature in enumerate(found.pop("features")):
         found[f"res{level + 2}"] = feature
     pixel_decoder = found.pop("pixel_decoder")
-    found["mask_features"] = pixel_decoder[0] if encoded else pixel_decoder
+    found["mask_features"] = pixel_decoder[0]
     if encoded:
         found["transformer_encoder_features"] = pixel_decoder[1]
     return found, out
