@@ -92,19 +92,6 @@ class SegmentTargets(_Targets):
         """Height and width in pixels."""
         return self.segment_map.shape[-2], self.segment_map.shape[-1]
 
-    def drop_empty(self) -> SegmentTargets:
-        """Remove segments without a pixel (a crop leaves such behind; the original trains on them as empty masks)."""
-        maps, labels = [], []
-        for image in range(len(self.labels)):
-            count = int(self.num_segments[image])
-            owners = self.segment_map[image].long()
-            present = torch.bincount(owners[owners >= 0].flatten(), minlength=count)[:count] > 0
-            renumber = torch.full((count + 1,), VOID, dtype=self.segment_map.dtype, device=owners.device)
-            renumber[:count][present] = torch.arange(int(present.sum()), dtype=renumber.dtype, device=owners.device)
-            maps.append(renumber[owners])  # index -1 reads the last entry, which is VOID
-            labels.append(self.labels[image, :count][present])
-        return _stack_segments(torch.stack(maps), labels)
-
     def to_masks(self) -> MaskTargets:
         """Expand to one boolean mask a segment (for comparison with other code; costs T times the memory)."""
         index = torch.arange(self.labels.shape[1], device=self.device).view(1, -1, 1, 1)
