@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from paint import PaintModel, paint, scene
 from PIL import Image
+from tiny import tiny_config
 
 from maskformer_ext import build_model
-from maskformer_ext.config import InferenceConfig, ModelConfig
+from maskformer_ext.config import InferenceConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.images import read_image, resize_shortest_edge
 from maskformer_ext.inference import segment, segment_tasks
@@ -29,18 +30,7 @@ def _same_partition(found: np.ndarray, expected: np.ndarray) -> bool:
 
 
 def _tiny(**overrides) -> torch.nn.Module:
-    config = ModelConfig(
-        backbone="resnet18",
-        num_classes=5,
-        num_queries=8,
-        pixel_decoder_dim=64,
-        mask_dim=32,
-        hidden_dim=32,
-        num_heads=2,
-        feedforward_dim=32,
-        decoder_layers=1,
-    )
-    return build_model(config, **overrides).eval()
+    return build_model(tiny_config(num_classes=5), **overrides).eval()
 
 
 @pytest.mark.parametrize("divisibility", [1, 32])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from paint import PaintModel, paint, scene
 from PIL import Image
+from tiny import tiny_config
 
 from maskformer_ext import build_model, evaluate, predict, prediction_files
 from maskformer_ext.config import Config, InferenceConfig, ModelConfig
@@ -26,17 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = Config(name="tiny")
     config.data.num_val, config.data.task = 3, "panoptic"
     info = build_dataset(config.data, "val").info
-    config.model = ModelConfig(
-        backbone="resnet18",
-        num_classes=info.num_classes,
-        num_queries=8,
-        pixel_decoder_dim=64,
-        mask_dim=32,
-        hidden_dim=32,
-        num_heads=2,
-        feedforward_dim=32,
-        decoder_layers=1,
-    )
+    config.model = tiny_config(info.num_classes)
     config.inference.object_mask_threshold = 0.0
     config.inference.overlap_threshold = 0.0
     folder = tmp_path_factory.mktemp("run")
