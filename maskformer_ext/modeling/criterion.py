@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskformer_ext.modeling.maskformer import MaskFormerOutput
 from maskformer_ext.modeling.matcher import HungarianMatcher
-from maskformer_ext.modeling.pair_logits import pair_logits
+from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput
 from maskformer_ext.ops.matched_mask_loss import matched_mask_loss
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
@@ -17,7 +16,8 @@ class MaskFormerCriterion(nn.Module):
     """Match every decoder layer's queries with the segments, then sum class, focal and dice losses.
 
     Everything works on the list of real segments (``targets.pairs()``), for all layers at once: mask logits are formed
-    for the matched queries only, so memory follows the number of segments in the batch and not B x T.
+    for the matched queries only, so memory follows the number of segments in the batch and not B x T. A network
+    that hands out mask logits instead of embeddings passes a ``DenseOutput``.
 
     Source: MaskFormer (arXiv 2107.06278), equations 1 and 2; weights from section 4 and the appendix.
     """
@@ -61,7 +61,10 @@ class MaskFormerCriterion(nn.Module):
         )
 
     def forward(
-        self, out: MaskFormerOutput, targets: SegmentTargets | MaskTargets, num_masks: Tensor | None = None
+        self,
+        out: MaskFormerOutput | DenseOutput,
+        targets: SegmentTargets | MaskTargets,
+        num_masks: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """Compute the losses.
 
@@ -78,7 +81,7 @@ class MaskFormerCriterion(nn.Module):
         image, segment = targets.pairs()
         if num_masks is None:
             num_masks = targets.num_segments.sum().clamp(min=1)
-        query = self.matcher(out.class_logits, out.mask_embed, out.mask_features, targets)
+        query = self.matcher(out, targets)
         row, column = image.clamp(min=0), segment.clamp(min=0)
         label = targets.labels[row, column]
         known = (image >= 0) & (label >= 0) & (label < self.num_classes)
@@ -107,12 +110,16 @@ class MaskFormerCriterion(nn.Module):
         target = target.scatter(1, slot, label.expand(layers, -1))[:, :-1]
         log_probability = F.log_softmax(class_logits.float(), dim=-1).flatten(1, 2)
         loss = -log_probability.gather(2, target.unsqueeze(2)).squeeze(2)
-        weight = torch.where(target == self.num_classes, self.no_object_weight, 1.0)
+        weight = self.class_loss_weight(target)
         return (weight * loss).sum(1) / weight.sum(1)
+
+    def class_loss_weight(self, target: Tensor) -> Tensor:
+        """Return the weight of each query in the class loss, from its target class; any shape."""
+        return torch.where(target == self.num_classes, self.no_object_weight, 1.0)
 
     def _mask_losses(
         self,
-        out: MaskFormerOutput,
+        out: MaskFormerOutput | DenseOutput,
         targets: SegmentTargets | MaskTargets,
         image: Tensor,
         segment: Tensor,
@@ -120,11 +127,8 @@ class MaskFormerCriterion(nn.Module):
         matched: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Return focal and dice of every layer and pair, (L, P) each, 0 for pairs that do not count."""
-        layers, batch, queries, _ = out.mask_embed.shape
-        layer = torch.arange(layers, device=image.device).unsqueeze(1)
-        flat = (layer * batch + image.clamp(min=0)) * queries + pair_query.clamp(min=0)
-        pair_embed = out.mask_embed.flatten(0, 2)[flat.T]  # (P, L, C)
-        logits = pair_logits(pair_embed, out.mask_features, image, targets.labels.shape[1])
+        layers = len(pair_query)
+        logits = out.pair_logits(image, pair_query, targets.labels.shape[1])
         focal, dice = matched_mask_loss(
             logits.flatten(0, 1),
             targets,
@@ -138,19 +142,15 @@ class MaskFormerCriterion(nn.Module):
 
     @torch.no_grad()
     def _stats(
-        self, out: MaskFormerOutput, targets: SegmentTargets | MaskTargets, unknown: Tensor
+        self, out: MaskFormerOutput | DenseOutput, targets: SegmentTargets | MaskTargets, unknown: Tensor
     ) -> dict[str, Tensor]:
         """Count queries with a non-finite prediction, and segments and pixels with an id out of range."""
-        # -inf class logits are legal (masked classes); a sum is finite only if every term is
-        bad_class = (out.class_logits.isnan() | (out.class_logits == torch.inf)).any(-1)
-        bad_embed = ~out.mask_embed.isfinite().all(-1)
-        bad_image = ~out.mask_features.sum((1, 2, 3), dtype=torch.float32).isfinite()
         invalid = unknown.sum()
         if isinstance(targets, SegmentTargets):
             limit = targets.num_segments.view(-1, 1, 1)
             invalid = invalid + ((targets.segment_map >= limit) | (targets.segment_map < -1)).sum()
         return {
-            "nonfinite_queries": (bad_class | bad_embed | bad_image.view(1, -1, 1)).sum(),
+            "nonfinite_queries": out.nonfinite_queries().sum(),
             "invalid_targets": invalid,
         }
 

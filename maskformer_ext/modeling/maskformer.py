@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -11,29 +10,11 @@ from torch import Tensor, nn
 
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.modeling.layers import MLP
+from maskformer_ext.modeling.outputs import MaskFormerOutput
 from maskformer_ext.modeling.pixel_level import PixelLevelModule
 from maskformer_ext.ops.mask_dot import mask_dot
 
 MASK_EMBED_LAYERS = 3
-
-
-@dataclass
-class MaskFormerOutput:
-    """What the network predicts, for every supervised decoder layer; the last layer is the prediction.
-
-    Attributes:
-        class_logits: (L, B, Q, K + 1); the last column is "no object".
-        mask_embed: (L, B, Q, C).
-        mask_features: (B, C, h, w).
-    """
-
-    class_logits: Tensor
-    mask_embed: Tensor
-    mask_features: Tensor
-
-    def mask_logits(self, layer: int = -1) -> Tensor:
-        """Form the mask logits of one layer, (B, Q, h, w)."""
-        return mask_dot(self.mask_embed[layer], self.mask_features)
 
 
 class MaskFormer(PixelLevelModule):

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput
 from maskformer_ext.ops.linear_sum_assignment import linear_sum_assignment
-from maskformer_ext.ops.matching_cost_from_embeddings import matching_cost_from_embeddings
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 
@@ -40,19 +40,14 @@ class HungarianMatcher(nn.Module):
         }
 
     @torch.no_grad()
-    def forward(
-        self, class_logits: Tensor, mask_embed: Tensor, mask_features: Tensor, targets: SegmentTargets | MaskTargets
-    ) -> Tensor:
+    def forward(self, out: MaskFormerOutput | DenseOutput, targets: SegmentTargets | MaskTargets) -> Tensor:
         """Match.
 
         Args:
-            class_logits: (L, B, Q, K + 1).
-            mask_embed: (L, B, Q, C).
-            mask_features: (B, C, h, w).
+            out: the predictions of L layers for B images.
             targets: the segments of the B images.
 
         Returns:
             (L, B, T) int64, the query of each segment; -1 for padding and for what stays unmatched where T > Q.
         """
-        cost = matching_cost_from_embeddings(class_logits, mask_embed, mask_features, targets, **self.options)
-        return linear_sum_assignment(cost, targets.num_segments)
+        return linear_sum_assignment(out.matching_cost(targets, **self.options), targets.num_segments)

@@ -11,7 +11,7 @@ from golden_models import ROOT
 from torch import Tensor
 
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
-from maskformer_ext.modeling.maskformer import MaskFormerOutput
+from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 CASES = json.loads((ROOT / "criterion.json").read_text())
@@ -30,23 +30,23 @@ def _as_embeddings(class_logits: Tensor, mask_logits: Tensor) -> MaskFormerOutpu
     return MaskFormerOutput(class_logits, mask_logits.flatten(3), features)
 
 
-def _golden_case(name: str, arrays: dict[str, np.ndarray]) -> tuple[MaskFormerOutput, list[Tensor], list[Tensor]]:
+def _golden_case(name: str, arrays: dict[str, np.ndarray]) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
     logits, masks = (
         torch.from_numpy(arrays[f"{name}/{key}"]).float().requires_grad_() for key in ("pred_logits", "pred_masks")
     )
-    out = _as_embeddings(logits, masks)
-    out.mask_embed.retain_grad()
     images = range(CASES[name]["B"])
     segments = [torch.from_numpy(arrays[f"{name}/target{image}/masks"]) for image in images]
     labels = [torch.from_numpy(arrays[f"{name}/target{image}/labels"]).long() for image in images]
-    return out, segments, labels
+    return logits, masks, segments, labels
 
 
+@pytest.mark.parametrize("output", [_as_embeddings, DenseOutput], ids=["embeddings", "mask logits"])
 @pytest.mark.parametrize("form", [SegmentTargets, MaskTargets], ids=["segment map if possible", "masks"])
 @pytest.mark.parametrize("name", [key for key in CASES if key != "elementary"])
-def test_golden_losses_assignments_and_gradients(name: str, form, arrays: dict[str, np.ndarray]) -> None:
+def test_golden_losses_assignments_and_gradients(name: str, form, output, arrays: dict[str, np.ndarray]) -> None:
     facts = CASES[name]
-    out, masks, labels = _golden_case(name, arrays)
+    class_logits, mask_logits, masks, labels = _golden_case(name, arrays)
+    out = output(class_logits, mask_logits)
     targets = form.from_masks(masks, labels)
     criterion = MaskFormerCriterion(facts["K"])
     total, losses, stats = criterion(out, targets)
@@ -59,9 +59,9 @@ def test_golden_losses_assignments_and_gradients(name: str, form, arrays: dict[s
     assert {key: int(count) for key, count in stats.items()} == {"nonfinite_queries": 0, "invalid_targets": 0}
 
     grad_logits = arrays[f"{name}/grad_logits"]
-    assert np.abs(out.class_logits.grad.numpy() - grad_logits).max() <= 1e-4 * np.abs(grad_logits).max()
-    query = criterion.matcher(out.class_logits, out.mask_embed, out.mask_features, targets)
-    grad_masks = out.mask_embed.grad.unflatten(3, facts["pred_hw"])
+    assert np.abs(class_logits.grad.numpy() - grad_logits).max() <= 1e-4 * np.abs(grad_logits).max()
+    query = criterion.matcher(out, targets)
+    grad_masks = mask_logits.grad
     for layer, key in enumerate(facts["layer_order"]):
         for image in range(facts["B"]):
             queries, segments = arrays[f"{name}/match/{key}/{image}"]
@@ -130,7 +130,7 @@ def test_images_without_segments_keep_gradients_connected() -> None:
 def test_more_segments_than_queries_matches_every_query() -> None:
     out, targets = _random_batch(sizes=(9, 2), queries=4)
     criterion = MaskFormerCriterion(4)
-    query = criterion.matcher(out.class_logits, out.mask_embed, out.mask_features, targets)
+    query = criterion.matcher(out, targets)
     assert all(sorted(row[row >= 0].tolist()) == [0, 1, 2, 3] for row in query[:, 0])
     total, _, _ = criterion(out, targets)
     total.backward()
@@ -163,7 +163,7 @@ def test_nonfinite_queries_are_counted_and_the_others_still_matched() -> None:
         out.class_logits[1, 0, 3, 0] = float("-inf")  # a masked class is legal
         out.mask_embed[1, 1, 4] = float("inf")
     criterion = MaskFormerCriterion(4)
-    query = criterion.matcher(out.class_logits, out.mask_embed, out.mask_features, targets)
+    query = criterion.matcher(out, targets)
     assert 1 not in query[0, 0].tolist() and 4 not in query[1, 1].tolist()
     total, losses, stats = criterion(out, targets)
     assert stats["nonfinite_queries"] == 2

@@ -153,7 +153,7 @@ def test_training_step_equals_the_original(name: str) -> None:
     assert total.item() == pytest.approx(train["total_weighted"], rel=1e-4)
     assert {key: int(count) for key, count in stats.items()} == {"nonfinite_queries": 0, "invalid_targets": 0}
     if "matched" in train:
-        _check_assignment(criterion.matcher(out.class_logits, out.mask_embed, out.mask_features, truth), train)
+        _check_assignment(criterion.matcher(out, truth), train)
     _check_gradients(model, train, stored["train/grad_samples"], facts(name)["input_seed"])
     _check_optimizer_step(name, model, criterion, batch, truth)
 
