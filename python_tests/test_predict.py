@@ -13,7 +13,7 @@ from PIL import Image
 from tiny import tiny_config
 
 from maskformer_ext import build_model, evaluate, predict, prediction_files
-from maskformer_ext.config import Config, InferenceConfig, ModelConfig
+from maskformer_ext.config import Config, InferenceConfig
 from maskformer_ext.data.build import build_dataset
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine.state import save_checkpoint

@@ -1,0 +1,1 @@
+"""One line for other projects: their models, on our ops."""

@@ -1,0 +1,78 @@
+"""The labels that transformers' MaskFormer takes, as targets of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets
+
+Targets = SegmentTargets | MaskTargets
+
+
+def make_targets(mask_labels: Any, class_labels: Any) -> Targets | None:
+    """Convert the ``mask_labels`` and ``class_labels`` of a call.
+
+    Args:
+        mask_labels: as in transformers, a float 0/1 or boolean (T, H, W) tensor for each image, or one stacked; or a
+            segment map for each image, (H, W) integers that index ``class_labels`` with -1 = void; or targets of ours.
+        class_labels: for each image (T,) int64; ignored where ``mask_labels`` are targets of ours.
+
+    Returns:
+        Targets; None where ours cannot express the labels: images of different sizes, or masks with values other than
+        0 and 1.
+
+    Raises:
+        ValueError: if masks and classes do not fit together.
+    """
+    if isinstance(mask_labels, SegmentTargets | MaskTargets):
+        return mask_labels
+    masks, labels = list(mask_labels), [row.long() for row in class_labels]
+    if len(masks) != len(labels):
+        raise ValueError(
+            f"mask_labels and class_labels must have one entry an image, got {len(masks)} and {len(labels)}"
+        )
+    if len({tuple(mask.shape[-2:]) for mask in masks}) != 1:
+        return None
+    if all(mask.dim() == 2 for mask in masks):
+        return _from_segment_maps(masks, labels)
+    for image, (mask, label) in enumerate(zip(masks, labels, strict=True)):
+        if mask.dim() != 3 or len(mask) != len(label):
+            raise ValueError(
+                f"mask_labels[{image}] must be (T, H, W) with T = {len(label)}, as class_labels[{image}], "
+                f"or a segment map (H, W) of integers, got {tuple(mask.shape)}"
+            )
+    if any(mask.is_floating_point() and not _is_binary(mask) for mask in masks):
+        return None
+    return SegmentTargets.from_masks(masks, labels)
+
+
+def image_class_labels(mask_labels: Any, class_labels: Any) -> Sequence[Tensor]:
+    """Return one (T,) tensor of class ids an image, also where ``mask_labels`` are targets of ours."""
+    if not isinstance(mask_labels, SegmentTargets | MaskTargets):
+        return class_labels
+    counts = mask_labels.num_segments.tolist()
+    return [row[:count] for row, count in zip(mask_labels.labels, counts, strict=True)]
+
+
+def _is_binary(mask: Tensor) -> bool:
+    return bool(((mask == 0) | (mask == 1)).all())
+
+
+def _from_segment_maps(maps: Sequence[Tensor], labels: Sequence[Tensor]) -> SegmentTargets:
+    if any(segments.is_floating_point() for segments in maps):
+        raise ValueError(
+            f"mask_labels: a segment map (H, W) must hold integers, {VOID} for void, got {maps[0].dtype}; "
+            "masks are (T, H, W)"
+        )
+    counts = torch.tensor([len(row) for row in labels], dtype=torch.int64)
+    device = maps[0].device
+    padded = torch.zeros((len(labels), int(counts.max())), dtype=torch.int64, device=device)
+    for row, label in zip(padded, labels, strict=True):
+        row[: len(label)] = label
+    dtype = torch.int16 if all(segments.dtype == torch.int16 for segments in maps) else torch.int32
+    segment_map = torch.stack([segments.to(dtype) for segments in maps])
+    return SegmentTargets(segment_map, padded, counts.to(device)).with_pairs()

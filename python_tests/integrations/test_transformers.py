@@ -1,0 +1,278 @@
+"""`accelerate` beside the real transformers classes: losses, gradients, assignments, post-processing."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from maskformer_ext.errors import UserError
+from maskformer_ext.integrations.transformers import accelerate, restore
+from maskformer_ext.ops import SegmentTargets
+
+transformers = pytest.importorskip("transformers")
+
+CLASSES, QUERIES = 5, 9
+
+
+def _model(*, auxiliary: bool = True, **options):
+    backbone = transformers.SwinConfig(
+        image_size=64, embed_dim=12, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 4], window_size=4, drop_path_rate=0.0
+    )
+    backbone.out_features = ["stage1", "stage2", "stage3", "stage4"]
+    decoder = transformers.DetrConfig(
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=3,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        dropout=0.0,
+        num_queries=QUERIES,
+    )
+    config = transformers.MaskFormerConfig(
+        backbone_config=backbone,
+        decoder_config=decoder,
+        fpn_feature_size=32,
+        mask_feature_size=16,
+        use_auxiliary_loss=auxiliary,
+        output_hidden_states=True,
+        num_labels=CLASSES,
+        **options,
+    )
+    torch.manual_seed(1)
+    model = transformers.MaskFormerForInstanceSegmentation(config).train()
+    # transformers draws them so small that all queries are alike and rounding decides the assignment
+    torch.nn.init.normal_(model.model.transformer_module.queries_embedder.weight)
+    return model
+
+
+def _labels(counts=(3, 0, 6), size=(64, 96)) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Segment maps with void, the same as masks, and class labels."""
+    generator = torch.Generator().manual_seed(3)
+    blocks = [torch.randint(-1, max(n, 1), (8, 12), generator=generator) for n in counts]
+    blocks = [block if n else torch.full_like(block, -1) for block, n in zip(blocks, counts, strict=True)]
+    maps = torch.stack([torch.nn.functional.interpolate(b[None, None].float(), size)[0, 0].int() for b in blocks])
+    masks = [(one == torch.arange(n).view(-1, 1, 1)).float() for one, n in zip(maps, counts, strict=True)]
+    return maps, masks, [torch.randint(CLASSES, (n,), generator=generator) for n in counts]
+
+
+def _step(model, mask_labels, class_labels, pixels: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], object]:
+    """Losses, gradients and output of one training step."""
+    losses: dict[str, Tensor] = {}
+    hook = model.criterion.register_forward_hook(
+        lambda _module, _arguments, result: losses.update(
+            {key: value.detach().clone() for key, value in result.items()}
+        )
+    )
+    model.zero_grad()
+    output = model(pixels, mask_labels=mask_labels, class_labels=class_labels)
+    output.loss.backward()
+    hook.remove()
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    return {**losses, "total": output.loss.detach()}, gradients, output
+
+
+def _assert_same_step(ours, theirs) -> None:
+    assert set(ours[0]) == set(theirs[0])
+    for key, loss in theirs[0].items():
+        torch.testing.assert_close(ours[0][key].squeeze(), loss.squeeze(), rtol=1e-5, atol=1e-6, msg=key)
+    largest = max(gradient.abs().max() for gradient in theirs[1].values())
+    for name, gradient in theirs[1].items():
+        assert (ours[1].get(name, torch.zeros(())) - gradient).abs().max() <= 1e-4 * largest, name
+
+
+@pytest.mark.parametrize("auxiliary", [True, False])
+@pytest.mark.parametrize("form", ["masks", "boolean masks", "segment maps", "targets", "overlapping masks"])
+def test_training_step_equals_transformers(auxiliary: bool, form: str) -> None:
+    model = _model(auxiliary=auxiliary, cross_entropy_weight=1.5, mask_weight=7.0, no_object_weight=0.3)
+    pixels = torch.randn(3, 3, 64, 96)
+    maps, masks, labels = _labels()
+    if form == "overlapping masks":
+        masks[2][1, :40] = 1
+    theirs = _step(model, masks, labels, pixels)
+    accelerate(model)
+    given = {
+        "boolean masks": [mask.bool() for mask in masks],
+        "segment maps": list(maps),
+        "targets": SegmentTargets.from_masks(masks, labels),
+    }.get(form, masks)
+    _assert_same_step(_step(model, given, labels, pixels), theirs)
+
+
+def test_soft_masks_and_other_sizes_go_through_the_original() -> None:
+    model = _model()
+    pixels = torch.randn(3, 3, 64, 96)
+    _, masks, labels = _labels()
+    soft = [mask * 0.75 for mask in masks]
+    uneven = [masks[0][:, :32, :64].contiguous(), masks[1], masks[2]]
+    expected = [_step(model, given, labels, pixels) for given in (soft, uneven)]
+    accelerate(model)
+    for given, theirs in zip((soft, uneven), expected, strict=True):
+        _assert_same_step(_step(model, given, labels, pixels), theirs)
+
+
+def test_class_weights_and_matching_costs_that_were_changed_later_count() -> None:
+    model = _model()
+    pixels = torch.randn(3, 3, 64, 96)
+    _, masks, labels = _labels()
+
+    def change() -> None:
+        model.criterion.empty_weight[1] = 4.0
+        model.matcher.cost_mask = 0.5
+
+    change()
+    theirs = _step(model, masks, labels, pixels)
+    restored = restore(accelerate(model))
+    assert restored is model
+    accelerate(model)
+    change()
+    _assert_same_step(_step(model, masks, labels, pixels), theirs)
+
+
+def test_matcher_and_criterion_alone_equal_the_originals() -> None:
+    model = _model()
+    original = model.criterion
+    accelerate(model)
+    _, masks, labels = _labels(counts=(3, 0, 14))  # more segments than queries
+    logits, classes = torch.randn(3, QUERIES, 16, 24), torch.randn(3, QUERIES, CLASSES + 1)
+    ours = model.matcher(logits, classes, masks, labels)
+    theirs = original.matcher(logits, classes, masks, labels)
+    for pairs in zip(ours, theirs, strict=True):
+        for mine, other in zip(*pairs, strict=True):
+            assert mine.dtype == other.dtype and mine.tolist() == other.tolist()
+    inner = [{"masks_queries_logits": torch.randn_like(logits), "class_queries_logits": torch.randn_like(classes)}]
+    expected = original(logits, classes, masks, labels, inner)
+    for key, loss in model.criterion(logits, classes, masks, labels, inner).items():
+        torch.testing.assert_close(loss, expected[key], rtol=1e-5, atol=1e-6)
+
+
+def test_inner_layers_are_formed_when_asked_for() -> None:
+    model = _model()
+    pixels = torch.randn(1, 3, 64, 96)
+    theirs = model(pixels, output_auxiliary_logits=True)
+    ours = accelerate(model)(pixels, output_auxiliary_logits=True)
+    torch.testing.assert_close(ours.masks_queries_logits, theirs.masks_queries_logits)
+    assert len(ours.auxiliary_logits) == len(theirs.auxiliary_logits) == 3
+    for mine, other in zip(ours.auxiliary_logits, theirs.auxiliary_logits, strict=True):
+        for key, value in other.items():
+            torch.testing.assert_close(mine[key], value)
+    assert len(ours.auxiliary_logits[1:]) == 2
+    assert model(pixels).auxiliary_logits is None
+
+
+def test_restore_puts_everything_back_and_copies_stay_independent() -> None:
+    model, processor = _model(), transformers.MaskFormerImageProcessor()
+    before, keys = (model.criterion, model.matcher), list(model.state_dict())
+    accelerate(model, processor)
+    accelerate(model, processor)  # a second call changes nothing
+    assert list(model.state_dict()) == keys
+    twin = copy.deepcopy(model)
+    assert twin.get_logits.__self__ is twin
+    assert "post_process_semantic_segmentation" in vars(processor)
+    restore(model, processor)
+    assert (model.criterion, model.matcher) == before
+    assert "get_logits" not in vars(model) and not set(vars(processor)) & {"post_process_semantic_segmentation"}
+    restore(model, processor)
+
+
+def test_other_objects_are_refused_by_name() -> None:
+    with pytest.raises(UserError, match="model must be a transformers MaskFormerForInstanceSegmentation, got Linear"):
+        accelerate(torch.nn.Linear(2, 2))
+    with pytest.raises(UserError, match="processor must be a transformers MaskFormerImageProcessor, got dict"):
+        accelerate(None, {})
+    model = accelerate(_model())
+    model.config.output_hidden_states = False
+    with pytest.raises(UserError, match="output_hidden_states=True"):
+        model(torch.randn(1, 3, 64, 64))
+    with pytest.raises(ValueError, match=r"mask_labels\[0\] must be \(T, H, W\) with T = 2"):
+        model.criterion(
+            torch.randn(1, 4, 8, 8), torch.randn(1, 4, CLASSES + 1), [torch.zeros(3, 8, 8)], [torch.zeros(2).long()]
+        )
+
+
+def _outputs(seed: int = 0, images: int = 2) -> SimpleNamespace:
+    generator = torch.Generator().manual_seed(seed)
+    masks = torch.nn.functional.interpolate(torch.randn(images, QUERIES, 5, 6, generator=generator) * 4, (20, 28))
+    masks = masks + 0.1 * torch.randn(masks.shape, generator=generator)
+    classes = 3 * torch.randn(images, QUERIES, CLASSES + 1, generator=generator)
+    return SimpleNamespace(class_queries_logits=classes, masks_queries_logits=masks)
+
+
+def _processors():
+    pair = transformers.MaskFormerImageProcessor(), transformers.MaskFormerImageProcessor()
+    accelerate(None, pair[0])
+    return pair
+
+
+SIZES = [None, [(50, 61), (17, 90)], [(9, 11), (20, 28)]]
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("seed", range(3))
+def test_semantic_post_processing(sizes, seed: int) -> None:
+    ours, theirs = _processors()
+    outputs = _outputs(seed)
+    found = ours.post_process_semantic_segmentation(outputs, sizes)
+    expected = theirs.post_process_semantic_segmentation(outputs, sizes)
+    for mine, other in zip(found, expected, strict=True):
+        assert mine.dtype == other.dtype and torch.equal(mine, other)
+    found = ours.post_process_semantic_segmentation(outputs, sizes, return_segmentation_scores=True)
+    expected = theirs.post_process_semantic_segmentation(outputs, sizes, return_segmentation_scores=True)
+    for mine, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine.segmentation_scores, other.segmentation_scores)
+        assert torch.equal(mine["segmentation"], other["segmentation"])
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("fused", [None, {0, 2}, set(range(CLASSES))])
+@pytest.mark.parametrize("overlap", [0.8, 0.2])
+def test_panoptic_post_processing(sizes, fused, overlap: float) -> None:
+    ours, theirs = _processors()
+    for seed in range(4):
+        options = {"threshold": 0.4, "overlap_mask_area_threshold": overlap, "label_ids_to_fuse": fused}
+        found = ours.post_process_panoptic_segmentation(_outputs(seed), target_sizes=sizes, **options)
+        expected = theirs.post_process_panoptic_segmentation(_outputs(seed), target_sizes=sizes, **options)
+        for mine, other in zip(found, expected, strict=True):
+            assert mine["segments_info"] == other["segments_info"]
+            assert mine["segmentation"].dtype == other["segmentation"].dtype
+            assert torch.equal(mine["segmentation"], other["segmentation"])
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("form", [{}, {"return_coco_annotation": True}, {"return_binary_maps": True}])
+@pytest.mark.parametrize("threshold", [0.3, 0.99])
+def test_instance_post_processing(sizes, form, threshold: float) -> None:
+    ours, theirs = _processors()
+    for seed in range(4):
+        outputs = _outputs(seed)
+        outputs.masks_queries_logits[0, 0] = -1
+        outputs.masks_queries_logits[0, 0, 3, 5] = 9  # one pixel, which a smaller size may not look at
+        options = {"threshold": threshold, "target_sizes": sizes, **form}
+        found = ours.post_process_instance_segmentation(outputs, **options)
+        expected = theirs.post_process_instance_segmentation(outputs, **options)
+        for mine, other in zip(found, expected, strict=True):
+            assert mine["segments_info"] == other["segments_info"]
+            if isinstance(other["segmentation"], list):
+                assert mine["segmentation"] == other["segmentation"]
+            else:
+                assert mine["segmentation"].dtype == other["segmentation"].dtype
+                assert torch.equal(mine["segmentation"], other["segmentation"])
+
+
+def test_post_processing_finds_nothing_as_transformers_does() -> None:
+    ours, theirs = _processors()
+    outputs = _outputs()
+    outputs.class_queries_logits[..., -1] = 50.0
+    for name in ("panoptic", "instance"):
+        method = f"post_process_{name}_segmentation"
+        found, expected = (getattr(one, method)(outputs, target_sizes=[(8, 9), (7, 7)]) for one in (ours, theirs))
+        for mine, other in zip(found, expected, strict=True):
+            assert mine["segments_info"] == other["segments_info"] == []
+            assert torch.equal(mine["segmentation"], other["segmentation"])
+    with pytest.raises(ValueError, match="as many target sizes"):
+        ours.post_process_semantic_segmentation(outputs, [(4, 4)])
