@@ -5,7 +5,8 @@ STAMPS := $(VENV)/stamps
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$p; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
-MYPY_FILES := maskformer_ext/__init__.py maskformer_ext/config.py maskformer_ext/errors.py maskformer_ext/ops
+MYPY_FILES := maskformer_ext/__init__.py maskformer_ext/config.py maskformer_ext/errors.py maskformer_ext/ops \
+  maskformer_ext/integrations
 CLANG_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .DEFAULT_GOAL := help

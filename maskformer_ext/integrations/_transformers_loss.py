@@ -11,6 +11,7 @@ from transformers.models.maskformer.modeling_maskformer import MaskFormerHungari
 
 from maskformer_ext.integrations._transformers_targets import Targets, image_class_labels, make_targets
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
+from maskformer_ext.modeling.matcher import HungarianMatcher
 from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput
 from maskformer_ext.ops.linear_sum_assignment import linear_sum_assignment
 from maskformer_ext.ops.matching_cost import matching_cost
@@ -51,14 +52,14 @@ class Matcher(MaskFormerHungarianMatcher):
         super().__init__(original.cost_class, original.cost_mask, original.cost_dice)
 
     @property
-    def options(self) -> dict[str, float]:
+    def options(self) -> dict[str, Any]:
         """The weights, under the names of ``matching_cost``."""
         return {"class_weight": self.cost_class, "focal_weight": self.cost_mask, "dice_weight": self.cost_dice}
 
     @torch.no_grad()
     def forward(
         self, masks_queries_logits: Tensor, class_queries_logits: Tensor, mask_labels: Any, class_labels: Any
-    ) -> list[tuple[Tensor, Tensor]]:
+    ) -> list[Any]:
         """Match; arguments and result as in transformers, with the forms of ``mask_labels`` of `make_targets` too."""
         targets = make_targets(mask_labels, class_labels)
         if targets is None:
@@ -93,7 +94,7 @@ class Loss(MaskFormerLoss):
         class_queries_logits: Tensor,
         mask_labels: Any,
         class_labels: Any,
-        auxiliary_predictions: Sequence[dict[str, Tensor]] | None = None,
+        auxiliary_predictions: Any = None,
     ) -> dict[str, Tensor]:
         """Compute the losses; arguments and result as in transformers, unweighted."""
         targets = make_targets(mask_labels, class_labels)
@@ -101,7 +102,7 @@ class Loss(MaskFormerLoss):
             return self._original[0](
                 masks_queries_logits, class_queries_logits, mask_labels, class_labels, auxiliary_predictions
             )
-        labels = image_class_labels(mask_labels, class_labels)
+        labels: Any = image_class_labels(mask_labels, class_labels)
         num_masks = self.get_num_masks(labels, device=class_queries_logits.device)
         if isinstance(auxiliary_predictions, AuxiliaryLogits):
             return self._layers(auxiliary_predictions.prediction, targets, num_masks)
@@ -127,7 +128,11 @@ class _Criterion(MaskFormerCriterion):
 
     def __init__(self, loss: Loss) -> None:
         super().__init__(loss.num_labels)
-        self.matcher.options.update(loss.matcher.options)
+        self.matcher = HungarianMatcher(
+            class_weight=loss.matcher.cost_class,
+            mask_weight=loss.matcher.cost_mask,
+            dice_weight=loss.matcher.cost_dice,
+        )
         self.empty_weight = loss.empty_weight
 
     def class_loss_weight(self, target: Tensor) -> Tensor:

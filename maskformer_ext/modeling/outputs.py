@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class MaskFormerOutput:
         """Form the mask logits of one layer, (B, Q, h, w)."""
         return mask_dot(self.mask_embed[layer], self.mask_features)
 
-    def matching_cost(self, targets: SegmentTargets | MaskTargets, **options: float) -> Tensor:
+    def matching_cost(self, targets: SegmentTargets | MaskTargets, **options: Any) -> Tensor:
         """Return the cost of every query and segment, (L, B, Q, T); options are ``matching_cost``'s."""
         return matching_cost_from_embeddings(self.class_logits, self.mask_embed, self.mask_features, targets, **options)
 
@@ -74,7 +75,7 @@ class DenseOutput:
         """Return the mask logits of one layer, (B, Q, h, w)."""
         return self.masks[layer]
 
-    def matching_cost(self, targets: SegmentTargets | MaskTargets, **options: float) -> Tensor:
+    def matching_cost(self, targets: SegmentTargets | MaskTargets, **options: Any) -> Tensor:
         """Return the cost of every query and segment, (L, B, Q, T); options are ``matching_cost``'s."""
         return matching_cost(self.class_logits, self.masks, targets, **options)
 
