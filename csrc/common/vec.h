@@ -7,6 +7,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include "common/cpu_dispatch.h"
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
@@ -32,6 +36,19 @@ inline __attribute__((always_inline)) Vec load(const Element* from) {
 inline __attribute__((always_inline)) void store(float* to, FloatVec vec) { std::memcpy(to, &vec, sizeof(vec)); }
 
 inline __attribute__((always_inline)) FloatVec broadcast(float x) { return FloatVec{} + x; }
+
+// Lane i of the result is lane index[i] of vec; every index is in [0, kLanes).
+inline __attribute__((always_inline)) FloatVec permute(FloatVec vec, IntVec index) {
+#if defined(__AVX512F__)
+  return (FloatVec)_mm512_maskz_permutexvar_ps(0xffff, (__m512i)index, (__m512)vec);  // plain: GCC 12 warns
+#elif defined(__AVX2__)
+  return (FloatVec)_mm256_permutevar8x32_ps((__m256)vec, (__m256i)index);
+#else
+  FloatVec result;
+  for (int lane = 0; lane < kLanes; ++lane) result[lane] = vec[index[lane]];
+  return result;
+#endif
+}
 
 // The sum of the lanes, in halves, so that its order is fixed.
 inline float sum_lanes(FloatVec vec) {

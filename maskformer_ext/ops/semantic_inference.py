@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from maskformer_ext.ops import _checks
-from maskformer_ext.ops._library import NAMESPACE
+from maskformer_ext.ops._library import NAMESPACE, native, register
 from maskformer_ext.ops._predictions import check_prediction, class_probabilities
 from maskformer_ext.ops._rows import Mapped, Rows, Stored, bands, first_argmax, resized
 
@@ -46,7 +46,13 @@ def semantic_inference(
     """
     check_prediction("semantic_inference", class_logits, mask_logits, size, input_size, crop)
     _checks.check_choice("semantic_inference", "resize", resize, _RESIZE)
-    return _semantic_inference(class_logits.detach(), mask_logits.detach(), size, input_size, crop, flip, resize)
+    class_logits, mask_logits = class_logits.detach(), mask_logits.detach()
+    if native("semantic_inference", class_logits, mask_logits):
+        probability, _ = class_probabilities(class_logits, mask_logits)
+        return torch.ops.maskformer_ext.semantic_inference(
+            probability[:, :-1], mask_logits, size, input_size, crop, flip, resize == "scores"
+        )
+    return _semantic_inference_reference(class_logits, mask_logits, size, input_size, crop, flip, resize)
 
 
 def semantic_scores(
@@ -95,21 +101,38 @@ def semantic_scores(
         raise TypeError(f"{op}: out must be float32, got {out.dtype}")
     if tuple(out.shape) != shape:
         raise ValueError(f"{op}: out must be (K, H, W) = {shape}, got {_checks.shape(out)}")
-    _semantic_scores(
-        class_logits.detach(), mask_logits.detach(), out, size, input_size, crop, flip, resize, float(weight)
-    )
+    class_logits, mask_logits = class_logits.detach(), mask_logits.detach()
+    if native("semantic_scores", class_logits, mask_logits) and out.is_contiguous():
+        probability, _ = class_probabilities(class_logits, mask_logits)
+        torch.ops.maskformer_ext.semantic_scores(
+            probability[:, :-1], mask_logits, out, size, input_size, crop, flip, resize == "scores", float(weight)
+        )
+    else:
+        _semantic_scores_reference(class_logits, mask_logits, out, size, input_size, crop, flip, resize, float(weight))
     return out
+
+
+def _fake_labels(probability, mask_logits, size, input_size, crop, flip, scores_first):
+    return mask_logits.new_empty(size, dtype=torch.int64)
+
+
+def _fake_scores(probability, mask_logits, out, size, input_size, crop, flip, scores_first, weight):
+    return None
+
+
+register("semantic_inference", fake=_fake_labels)
+register("semantic_scores", fake=_fake_scores)
 
 
 _ARGUMENTS = "SymInt[] size, SymInt[]? input_size, SymInt[]? crop, bool flip, str resize"
 
 
 @torch.library.custom_op(
-    f"{NAMESPACE}::semantic_inference",
+    f"{NAMESPACE}::semantic_inference_reference",
     mutates_args=(),
     schema=f"(Tensor class_logits, Tensor mask_logits, {_ARGUMENTS}) -> Tensor",
 )
-def _semantic_inference(class_logits, mask_logits, size, input_size, crop, flip, resize):
+def _semantic_inference_reference(class_logits, mask_logits, size, input_size, crop, flip, resize):
     scores = _score_rows(class_logits, mask_logits, size, input_size, crop, flip, resize)
     labels = class_logits.new_empty(size, dtype=torch.int64)
     for begin, end, band in bands(scores):
@@ -117,22 +140,22 @@ def _semantic_inference(class_logits, mask_logits, size, input_size, crop, flip,
     return labels
 
 
-@_semantic_inference.register_fake
+@_semantic_inference_reference.register_fake
 def _(class_logits, mask_logits, size, input_size, crop, flip, resize):
     return class_logits.new_empty(size, dtype=torch.int64)
 
 
 @torch.library.custom_op(
-    f"{NAMESPACE}::semantic_scores",
+    f"{NAMESPACE}::semantic_scores_reference",
     mutates_args=("out",),
     schema=f"(Tensor class_logits, Tensor mask_logits, Tensor(a!) out, {_ARGUMENTS}, float weight) -> ()",
 )
-def _semantic_scores(class_logits, mask_logits, out, size, input_size, crop, flip, resize, weight):
+def _semantic_scores_reference(class_logits, mask_logits, out, size, input_size, crop, flip, resize, weight):
     for begin, end, band in bands(_score_rows(class_logits, mask_logits, size, input_size, crop, flip, resize)):
         out[:, begin:end].add_(band, alpha=weight)
 
 
-@_semantic_scores.register_fake
+@_semantic_scores_reference.register_fake
 def _(class_logits, mask_logits, out, size, input_size, crop, flip, resize, weight):
     return None
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from loss_checks import run_on_cpu_level
 from predictions import (
     confident_predictions,
     golden_functions,
@@ -182,10 +183,56 @@ def test_out_must_fit():
 
 def test_opcheck():
     class_logits, mask_logits = confident_predictions(5, 4, (12, 16))
-    options = ((31, 45), (48, 64), (40, 60), True, "scores")
-    torch.library.opcheck(torch.ops.maskformer_ext.semantic_inference, (class_logits, mask_logits, *options))
-    out = torch.zeros(4, 31, 45)
-    torch.library.opcheck(torch.ops.maskformer_ext.semantic_scores, (class_logits, mask_logits, out, *options, 0.5))
+    sizes = ((31, 45), (48, 64), (40, 60), True)
+    ops, out = torch.ops.maskformer_ext, torch.zeros(4, 31, 45)
+    probability = class_logits.softmax(-1)[:, :-1].contiguous()
+    torch.library.opcheck(ops.semantic_inference, (probability, mask_logits, *sizes, True))
+    torch.library.opcheck(ops.semantic_scores, (probability, mask_logits, out, *sizes, False, 0.5))
+    torch.library.opcheck(ops.semantic_inference_reference, (class_logits, mask_logits, *sizes, "scores"))
+    torch.library.opcheck(ops.semantic_scores_reference, (class_logits, mask_logits, out, *sizes, "logits", 0.5))
+
+
+def kernel_agrees_with_the_reference():
+    """Compare with the float64 reference over sizes that cut vectors and tiles, dtypes and strides."""
+    for seed, (queries, classes, prediction, size, input_size, crop) in enumerate(
+        [
+            (7, 1, (9, 11), (40, 67), None, None),
+            (20, 13, (16, 24), (64, 130), (64, 96), (61, 90)),
+            (33, 6, (20, 33), (9, 7), None, None),
+            (5, 7, (12, 18), (30, 31), (6, 9), (5, 8)),
+            (4, 25, (3, 300), (2, 17), None, None),
+        ]
+    ):
+        class_logits, mask_logits = confident_predictions(queries, classes, prediction, seed=seed)
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            classes_, masks_ = class_logits.to(dtype), mask_logits.to(dtype)
+            for masks in (masks_, masks_.mT.contiguous().mT, masks_.repeat_interleave(2, 1)[:, ::2]):
+                for resize in ("logits", "scores"):
+                    options = dict(input_size=input_size, crop=crop, flip=seed % 2 == 1, resize=resize)
+                    expected = semantic_scores(classes_.double(), masks.double(), size, **options)
+                    scores = semantic_scores(classes_, masks, size, **options)
+                    torch.testing.assert_close(scores, expected, rtol=0, atol=1e-5)
+                    labels = semantic_inference(classes_, masks, size, **options)
+                    assert torch.equal(labels, scores.argmax(0))
+
+
+@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
+def test_every_instruction_set_agrees_with_the_reference(level):
+    run_on_cpu_level(level, "import test_semantic_inference as t; t.kernel_agrees_with_the_reference()")
+
+
+def test_same_bits_for_any_number_of_threads():
+    class_logits, mask_logits = confident_predictions(9, 4, (40, 50))
+    threads = torch.get_num_threads()
+    try:
+        for resize in ("logits", "scores"):
+            results = []
+            for count in (1, 2, 4):
+                torch.set_num_threads(count)
+                results.append(semantic_scores(class_logits, mask_logits, (123, 177), resize=resize))
+            assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_compiles_without_graph_breaks():

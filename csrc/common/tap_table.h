@@ -1,0 +1,162 @@
+// Which samples make each output of an axis, for one bilinear resize or two in a row with a crop between them.
+//
+// Both are linear, so they compose into one map with at most four taps an output. A mirrored result is the same table
+// read backwards.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "common/aligned.h"
+#include "common/dtype.h"
+#include "common/resize_taps.h"
+#include "common/vec.h"
+
+namespace maskformer_ext {
+
+// An axis of a resize: `in` samples to `middle` (0: no first resize), of which `valid` are kept, to `out`.
+struct AxisResize {
+  int64_t in, middle, valid, out;
+  bool flip;
+};
+
+}  // namespace maskformer_ext
+
+namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
+
+// out[x] = sum over taps of weight * in[index], each stored as (taps, out).
+struct TapTable {
+  int taps;  // 2 or 4
+  std::vector<int64_t> index;
+  std::vector<float> weight;
+};
+
+inline TapTable tap_table(const AxisResize& axis) {
+  const int64_t valid = axis.middle > 0 ? axis.valid : axis.in;
+  TapTable table;
+  table.taps = axis.middle > 0 && axis.middle != axis.in && axis.out != valid ? 4 : 2;
+  table.index.assign(table.taps * axis.out, 0);
+  table.weight.assign(table.taps * axis.out, 0.0f);
+  for (int64_t x = 0; x < axis.out; ++x) {
+    const ResizeTap last = resize_tap(axis.flip ? axis.out - 1 - x : x, valid, axis.out);
+    int64_t indices[4] = {last.lower, last.upper, last.lower, last.upper};
+    double weights[4] = {1.0 - last.weight, last.weight, 0.0, 0.0};
+    if (axis.middle > 0) {
+      const int64_t between[2] = {last.lower, last.upper};
+      const double share[2] = {1.0 - last.weight, last.weight};
+      for (int i = 0; i < 2; ++i) {
+        const ResizeTap first = resize_tap(between[i], axis.in, axis.middle);
+        indices[2 * i] = first.lower;
+        indices[2 * i + 1] = first.upper;
+        weights[2 * i] = share[i] * (1.0 - first.weight);
+        weights[2 * i + 1] = share[i] * first.weight;
+      }
+      if (table.taps == 2) {  // one of the two resizes is none: two taps of the other
+        const bool second_is_none = axis.out == valid;
+        if (!second_is_none) {
+          indices[1] = indices[2];
+          weights[1] = weights[2];
+        }
+      }
+    }
+    for (int tap = 0; tap < table.taps; ++tap) {
+      table.index[tap * axis.out + x] = indices[tap];
+      table.weight[tap * axis.out + x] = static_cast<float>(weights[tap]);
+    }
+  }
+  return table;
+}
+
+// A tap table of columns in vectors of outputs: a vector's samples are one load and one permutation where they lie
+// close together (always when enlarging), and a gather otherwise.
+class ColumnTaps {
+ public:
+  explicit ColumnTaps(const AxisResize& axis) : out_(axis.out), vectors_((axis.out + kLanes - 1) / kLanes) {
+    const TapTable table = tap_table(axis);
+    taps_ = table.taps;
+    const int64_t slots = taps_ * vectors_;
+    base_.assign(slots, 0);
+    offset_.assign(slots, IntVec{});
+    weight_.assign(slots, FloatVec{});
+    for (int tap = 0; tap < taps_; ++tap) {
+      for (int64_t v = 0; v < vectors_; ++v) {
+        int64_t lowest = axis.in;
+        for (int lane = 0; lane < kLanes; ++lane) lowest = std::min(lowest, index_of(table, tap, v * kLanes + lane));
+        const int64_t slot = tap * vectors_ + v;
+        base_[slot] = lowest;
+        for (int lane = 0; lane < kLanes; ++lane) {
+          const int64_t x = v * kLanes + lane;
+          const int64_t offset = index_of(table, tap, x) - lowest;
+          if (offset >= kLanes) close_ = false;
+          offset_[slot][lane] = static_cast<int32_t>(offset);
+          weight_[slot][lane] = x < out_ ? table.weight[tap * out_ + x] : 0.0f;
+        }
+      }
+    }
+  }
+
+  int taps() const { return taps_; }
+  bool close() const { return close_; }
+  int64_t vectors() const { return vectors_; }
+
+  // Outputs [v * kLanes, (v + 1) * kLanes) of a row, which must be readable kLanes elements beyond its end.
+  template <int kTaps, bool kClose>
+  inline __attribute__((always_inline)) FloatVec resize(const float* row, int64_t v) const {
+    FloatVec sum{};
+    for (int tap = 0; tap < kTaps; ++tap) {
+      const int64_t slot = tap * vectors_ + v;
+      const float* from = row + base_[slot];
+      FloatVec samples;
+      if constexpr (kClose) {
+        samples = permute(load<FloatVec>(from), offset_[slot]);
+      } else {
+        for (int lane = 0; lane < kLanes; ++lane) samples[lane] = from[offset_[slot][lane]];
+      }
+      sum = tap == 0 ? weight_[slot] * samples : sum + weight_[slot] * samples;
+    }
+    return sum;
+  }
+
+ private:
+  int64_t index_of(const TapTable& table, int tap, int64_t x) const {
+    return table.index[tap * out_ + std::min(x, out_ - 1)];
+  }
+
+  int64_t out_, vectors_;
+  int taps_ = 2;
+  bool close_ = true;
+  std::vector<int64_t> base_;
+  AlignedVector<IntVec> offset_;
+  AlignedVector<FloatVec> weight_;
+};
+
+// Calls body.template operator()<kTaps, kClose>() with what the table needs.
+template <class Body>
+inline void for_column_taps(const ColumnTaps& columns, Body&& body) {
+  if (columns.taps() == 2) {
+    columns.close() ? body.template operator()<2, true>() : body.template operator()<2, false>();
+  } else {
+    columns.close() ? body.template operator()<4, true>() : body.template operator()<4, false>();
+  }
+}
+
+// Rows [0, width) of an image's plane, blended to one output row by a tap table.
+template <class T>
+inline void blend_rows(const TapTable& rows, int64_t out_rows, int64_t y, const T* plane, int64_t row_stride,
+                       int64_t width, float* __restrict to) {
+  for (int tap = 0; tap < rows.taps; ++tap) {
+    const float weight = rows.weight[tap * out_rows + y];
+    if (weight == 0.0f && tap > 0) continue;
+    const T* from = plane + rows.index[tap * out_rows + y] * row_stride;
+    if (tap == 0) {
+#pragma omp simd
+      for (int64_t x = 0; x < width; ++x) to[x] = weight * to_float(from[x]);
+    } else {
+#pragma omp simd
+      for (int64_t x = 0; x < width; ++x) to[x] += weight * to_float(from[x]);
+    }
+  }
+}
+
+}  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT

@@ -1,0 +1,103 @@
+// torch.ops.maskformer_ext.semantic_inference and semantic_scores: schemas, checks, allocation, CPU.
+#include "semantic_inference/semantic_inference.h"
+
+#include <optional>
+#include <vector>
+
+#include "common/checks.h"
+
+namespace maskformer_ext {
+namespace {
+
+constexpr const char* op = "semantic_inference";
+using Size = std::vector<int64_t>;
+
+Tensor with_contiguous_rows(const Tensor& tensor) {
+  return tensor.size(2) <= 1 || tensor.stride(2) == 1 ? tensor : torch::stable::contiguous(tensor);
+}
+
+// Runs the kernel; params holds where the result goes.
+void run(SemanticParams params, const Tensor& probability_in, const Tensor& mask_logits, const Size& size,
+         const std::optional<Size>& input_size, const std::optional<Size>& crop, bool flip, bool scores_first) {
+  check_dim(mask_logits, 3, op, "mask_logits");
+  check_dim(probability_in, 2, op, "probability");
+  check_dtype(probability_in, ScalarType::Float, op, "probability");
+  STD_TORCH_CHECK(probability_in.size(0) == mask_logits.size(0), op,
+                  ": probability must have Q = ", mask_logits.size(0), " rows, got shape ",
+                  shape_string(probability_in));
+  STD_TORCH_CHECK(mask_logits.size(1) > 0 && mask_logits.size(2) > 0 && size[0] > 0 && size[1] > 0, op,
+                  ": mask_logits and size must have at least one pixel");
+  const Tensor logits = with_contiguous_rows(mask_logits);
+  const Tensor probability = torch::stable::contiguous(probability_in);
+  params.mask_logits = logits.const_data_ptr();
+  params.dtype = floating_dtype(logits, op, "mask_logits");
+  params.query_stride = logits.stride(0);
+  params.row_stride = logits.stride(1);
+  params.height = logits.size(1);
+  params.width = logits.size(2);
+  params.probability = probability.const_data_ptr<float>();
+  params.classes = probability.size(1);
+  if (input_size) {
+    params.input_height = (*input_size)[0];
+    params.input_width = (*input_size)[1];
+    params.crop_height = crop ? (*crop)[0] : params.input_height;
+    params.crop_width = crop ? (*crop)[1] : params.input_width;
+  }
+  params.out_height = size[0];
+  params.out_width = size[1];
+  params.flip = flip;
+  params.scores_first = scores_first;
+  // A query without any probability, as those that are not finite, is never looked at.
+  std::vector<int64_t> queries;
+  for (int64_t q = 0; q < logits.size(0); ++q) {
+    const float* row = params.probability + q * params.classes;
+    bool counts = false;
+    for (int64_t k = 0; k < params.classes; ++k) counts = counts || row[k] != 0.0f;
+    if (counts) queries.push_back(q);
+  }
+  params.queries = queries.data();
+  params.active = static_cast<int64_t>(queries.size());
+  constexpr int64_t least_rows = 8;  // tables and packed probabilities are made once a thread
+  torch::stable::parallel_for(0, params.out_height, least_rows,
+                              [&](int64_t begin, int64_t end) { semantic_rows(params, begin, end); });
+}
+
+Tensor semantic_inference_cpu(const Tensor& probability, const Tensor& mask_logits, const Size& size,
+                              const std::optional<Size>& input_size, const std::optional<Size>& crop, bool flip,
+                              bool scores_first) {
+  Tensor labels = torch::stable::new_empty(mask_logits, {size[0], size[1]}, ScalarType::Long);
+  SemanticParams params = {};
+  params.labels = labels.mutable_data_ptr<int64_t>();
+  run(params, probability, mask_logits, size, input_size, crop, flip, scores_first);
+  return labels;
+}
+
+void semantic_scores_cpu(const Tensor& probability, const Tensor& mask_logits, Tensor out, const Size& size,
+                         const std::optional<Size>& input_size, const std::optional<Size>& crop, bool flip,
+                         bool scores_first, double weight) {
+  check_dim(out, 3, "semantic_scores", "out");
+  check_dtype(out, ScalarType::Float, "semantic_scores", "out");
+  STD_TORCH_CHECK(
+      out.is_contiguous() && out.size(0) == probability.size(1) && out.size(1) == size[0] && out.size(2) == size[1],
+      "semantic_scores: out must be contiguous (K, H, W), got shape ", shape_string(out));
+  SemanticParams params = {};
+  params.scores = out.mutable_data_ptr<float>();
+  params.weight = static_cast<float>(weight);
+  run(params, probability, mask_logits, size, input_size, crop, flip, scores_first);
+}
+
+STABLE_TORCH_LIBRARY_FRAGMENT(maskformer_ext, library) {
+  library.def(
+      "semantic_inference(Tensor probability, Tensor mask_logits, SymInt[] size, SymInt[]? input_size, "
+      "SymInt[]? crop, bool flip, bool scores_first) -> Tensor");
+  library.def(
+      "semantic_scores(Tensor probability, Tensor mask_logits, Tensor(a!) out, SymInt[] size, SymInt[]? input_size, "
+      "SymInt[]? crop, bool flip, bool scores_first, float weight) -> ()");
+}
+STABLE_TORCH_LIBRARY_IMPL(maskformer_ext, CPU, library) {
+  library.impl("semantic_inference", TORCH_BOX(&semantic_inference_cpu));
+  library.impl("semantic_scores", TORCH_BOX(&semantic_scores_cpu));
+}
+
+}  // namespace
+}  // namespace maskformer_ext

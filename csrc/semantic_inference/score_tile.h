@@ -1,0 +1,85 @@
+// The product of class probabilities and mask probabilities for a tile of pixels, kept in registers.
+#pragma once
+
+#include <cstdint>
+
+#include "common/aligned.h"
+#include "common/vec.h"
+
+namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
+
+#if defined(__AVX512F__)
+inline constexpr int kTileVectors = 4, kTileClasses = 6;  // 24 sums, 4 columns and a factor in 32 registers
+#else
+inline constexpr int kTileVectors = 3, kTileClasses = 4;  // 12 sums, 3 columns and a factor in 16 registers
+#endif
+inline constexpr int64_t kTilePixels = kTileVectors * kLanes;
+
+// Class probabilities (Q, K) in blocks of kTileClasses classes, each (active, kTileClasses); classes beyond K are 0.
+class PackedClasses {
+ public:
+  PackedClasses(const float* probability, int64_t classes, const int64_t* queries, int64_t active)
+      : classes_(classes), active_(active), packed_(blocks() * active * kTileClasses) {
+    for (int64_t block = 0; block < blocks(); ++block) {
+      for (int64_t q = 0; q < active; ++q) {
+        for (int i = 0; i < kTileClasses; ++i) {
+          const int64_t k = block * kTileClasses + i;
+          packed_[(block * active + q) * kTileClasses + i] = k < classes ? probability[queries[q] * classes + k] : 0.0f;
+        }
+      }
+    }
+  }
+
+  int64_t blocks() const { return (classes_ + kTileClasses - 1) / kTileClasses; }
+  const float* block(int64_t index) const { return packed_.data() + index * active_ * kTileClasses; }
+  int64_t classes() const { return classes_; }
+  int64_t active() const { return active_; }
+
+ private:
+  int64_t classes_, active_;
+  AlignedVector<float> packed_;
+};
+
+// sums[i][v] = sum over q of factors[q][i] * masks[q][v]; masks is (active, kTilePixels).
+inline __attribute__((always_inline)) void score_tile(const float* __restrict factors, const float* __restrict masks,
+                                                      int64_t active, FloatVec (&sums)[kTileClasses][kTileVectors]) {
+  FloatVec acc[kTileClasses][kTileVectors] = {};
+  for (int64_t q = 0; q < active; ++q) {
+    FloatVec column[kTileVectors];
+    for (int v = 0; v < kTileVectors; ++v) column[v] = load<FloatVec>(masks + q * kTilePixels + v * kLanes);
+#pragma GCC unroll 6
+    for (int i = 0; i < kTileClasses; ++i) {
+      const FloatVec factor = broadcast(factors[q * kTileClasses + i]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kTileVectors; ++v) acc[i][v] += factor * column[v];
+    }
+  }
+  for (int i = 0; i < kTileClasses; ++i) {
+    for (int v = 0; v < kTileVectors; ++v) sums[i][v] = acc[i][v];
+  }
+}
+
+// The largest score of each pixel of a tile and the lowest class that has it; classes must come in ascending order.
+struct BestClass {
+  FloatVec score[kTileVectors];
+  IntVec label[kTileVectors];
+
+  BestClass() {
+    for (int v = 0; v < kTileVectors; ++v) {
+      score[v] = broadcast(-1.0f);  // below every score
+      label[v] = IntVec{};
+    }
+  }
+
+  inline __attribute__((always_inline)) void add(int64_t k, int v, FloatVec value) {
+    const IntVec better = value > score[v];
+    score[v] = better ? value : score[v];
+    label[v] = better ? IntVec{} + static_cast<int32_t>(k) : label[v];
+  }
+
+  void store(int64_t* labels, int64_t count) const {
+    for (int64_t i = 0; i < count; ++i) labels[i] = label[i / kLanes][i % kLanes];
+  }
+};
+
+}  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT
