@@ -65,4 +65,10 @@ inline DType floating_dtype(const Tensor& tensor, const char* op, const char* ar
   return dtype;
 }
 
+// The tensor itself where rows are contiguous, whatever the other strides, else a contiguous copy.
+inline Tensor with_contiguous_rows(const Tensor& tensor) {
+  const int64_t last = tensor.dim() - 1;
+  return tensor.size(last) <= 1 || tensor.stride(last) == 1 ? tensor : torch::stable::contiguous(tensor);
+}
+
 }  // namespace maskformer_ext

@@ -12,12 +12,6 @@
 
 namespace maskformer_ext {
 
-// The tensor itself where rows are contiguous, whatever the other strides, else a contiguous copy.
-inline Tensor with_contiguous_rows(const Tensor& tensor) {
-  const int64_t last = tensor.dim() - 1;
-  return tensor.size(last) <= 1 || tensor.stride(last) == 1 ? tensor : torch::stable::contiguous(tensor);
-}
-
 // Fills in the part of the parameters that comes from logits and weights, and checks sizes for the last time.
 inline MaskLossParams mask_loss_params(const char* op, const Tensor& logits, int64_t target_height,
                                        int64_t target_width, double alpha, double gamma) {

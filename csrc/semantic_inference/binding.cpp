@@ -1,51 +1,26 @@
 // torch.ops.maskformer_ext.semantic_inference and semantic_scores: schemas, checks, allocation, CPU.
 #include "semantic_inference/semantic_inference.h"
 
-#include <optional>
-#include <vector>
-
-#include "common/checks.h"
+#include "common/mask_source.h"
 
 namespace maskformer_ext {
 namespace {
 
 constexpr const char* op = "semantic_inference";
-using Size = std::vector<int64_t>;
-
-Tensor with_contiguous_rows(const Tensor& tensor) {
-  return tensor.size(2) <= 1 || tensor.stride(2) == 1 ? tensor : torch::stable::contiguous(tensor);
-}
 
 // Runs the kernel; params holds where the result goes.
 void run(SemanticParams params, const Tensor& probability_in, const Tensor& mask_logits, const Size& size,
          const std::optional<Size>& input_size, const std::optional<Size>& crop, bool flip, bool scores_first) {
-  check_dim(mask_logits, 3, op, "mask_logits");
   check_dim(probability_in, 2, op, "probability");
   check_dtype(probability_in, ScalarType::Float, op, "probability");
   STD_TORCH_CHECK(probability_in.size(0) == mask_logits.size(0), op,
                   ": probability must have Q = ", mask_logits.size(0), " rows, got shape ",
                   shape_string(probability_in));
-  STD_TORCH_CHECK(mask_logits.size(1) > 0 && mask_logits.size(2) > 0 && size[0] > 0 && size[1] > 0, op,
-                  ": mask_logits and size must have at least one pixel");
   const Tensor logits = with_contiguous_rows(mask_logits);
   const Tensor probability = torch::stable::contiguous(probability_in);
-  params.mask_logits = logits.const_data_ptr();
-  params.dtype = floating_dtype(logits, op, "mask_logits");
-  params.query_stride = logits.stride(0);
-  params.row_stride = logits.stride(1);
-  params.height = logits.size(1);
-  params.width = logits.size(2);
+  params.masks = mask_source(op, logits, size, input_size, crop, flip);
   params.probability = probability.const_data_ptr<float>();
   params.classes = probability.size(1);
-  if (input_size) {
-    params.input_height = (*input_size)[0];
-    params.input_width = (*input_size)[1];
-    params.crop_height = crop ? (*crop)[0] : params.input_height;
-    params.crop_width = crop ? (*crop)[1] : params.input_width;
-  }
-  params.out_height = size[0];
-  params.out_width = size[1];
-  params.flip = flip;
   params.scores_first = scores_first;
   // A query without any probability, as those that are not finite, is never looked at.
   std::vector<int64_t> queries;
@@ -55,10 +30,10 @@ void run(SemanticParams params, const Tensor& probability_in, const Tensor& mask
     for (int64_t k = 0; k < params.classes; ++k) counts = counts || row[k] != 0.0f;
     if (counts) queries.push_back(q);
   }
-  params.queries = queries.data();
-  params.active = static_cast<int64_t>(queries.size());
+  params.masks.queries = queries.data();
+  params.masks.count = static_cast<int64_t>(queries.size());
   constexpr int64_t least_rows = 8;  // tables and packed probabilities are made once a thread
-  torch::stable::parallel_for(0, params.out_height, least_rows,
+  torch::stable::parallel_for(0, params.masks.out_height, least_rows,
                               [&](int64_t begin, int64_t end) { semantic_rows(params, begin, end); });
 }
 

@@ -4,16 +4,15 @@
 #include <cstdint>
 
 #include "common/aligned.h"
-#include "common/vec.h"
+#include "common/mask_tiles.h"
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 
 #if defined(__AVX512F__)
-inline constexpr int kTileVectors = 4, kTileClasses = 6;  // 24 sums, 4 columns and a factor in 32 registers
+inline constexpr int kTileClasses = 6;  // with 4 vectors of pixels 24 sums, 4 columns and a factor in 32 registers
 #else
-inline constexpr int kTileVectors = 3, kTileClasses = 4;  // 12 sums, 3 columns and a factor in 16 registers
+inline constexpr int kTileClasses = 4;  // with 3 vectors of pixels 12 sums, 3 columns and a factor in 16 registers
 #endif
-inline constexpr int64_t kTilePixels = kTileVectors * kLanes;
 
 // Class probabilities (Q, K) in blocks of kTileClasses classes, each (active, kTileClasses); classes beyond K are 0.
 class PackedClasses {

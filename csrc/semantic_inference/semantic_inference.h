@@ -8,25 +8,15 @@
 #include <cstdint>
 
 #include "common/cpu_dispatch.h"
-#include "common/dtype.h"
+#include "common/mask_tiles.h"
 
 namespace maskformer_ext {
 
 struct SemanticParams {
-  const void* mask_logits;  // (Q, h, w), the last dimension contiguous
-  DType dtype;
-  int64_t query_stride, row_stride;  // in elements
-  int64_t height, width;             // h, w
-  const int64_t* queries;            // (active,) the queries that count
-  int64_t active;
+  MaskSource masks;
   const float* probability;  // (Q, K) contiguous
   int64_t classes;           // K
-
-  int64_t input_height, input_width;  // the padded network input, 0: the logits are resized once
-  int64_t crop_height, crop_width;    // its valid part
-  int64_t out_height, out_width;      // H, W
-  bool flip;
-  bool scores_first;  // scores at the network input (or h, w), then resized, instead of resized logits
+  bool scores_first;         // scores at the network input, then resized, instead of resized logits
 
   int64_t* labels;  // (H, W) out, or null
   float* scores;    // (K, H, W) added to where labels is null

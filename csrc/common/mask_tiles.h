@@ -1,0 +1,164 @@
+// Mask probabilities of many queries for a few vectors of pixels at a time, resized on the way: what the kernels of
+// inference share. Nothing of the size queries x pixels is stored.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "common/aligned.h"
+#include "common/dtype.h"
+#include "common/tap_table.h"
+
+namespace maskformer_ext {
+
+// Mask logits of some queries of an image, and the resizes between them and the result.
+struct MaskSource {
+  const void* logits;  // (Q, h, w), the last dimension contiguous
+  DType dtype;
+  int64_t query_stride, row_stride;  // in elements
+  int64_t height, width;             // h, w
+  const int64_t* queries;            // (count,) which queries
+  int64_t count;
+
+  int64_t input_height, input_width;  // the padded network input, 0: resized once, from (h, w) to the output
+  int64_t crop_height, crop_width;    // its valid part
+  int64_t out_height, out_width;      // H, W
+  bool flip;
+};
+
+}  // namespace maskformer_ext
+
+namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
+
+#if defined(__AVX512F__)
+inline constexpr int kTileVectors = 4;
+#else
+inline constexpr int kTileVectors = 3;
+#endif
+inline constexpr int64_t kTilePixels = kTileVectors * kLanes;
+
+// Elements of a row of `width` that vectors may read beyond its end.
+inline int64_t row_pitch(int64_t width) { return (width + kLanes - 1) / kLanes * kLanes + kLanes; }
+
+// Logits of a grid that is one linear map of the stored logits, a row and a tile of columns at a time.
+class LogitTiles {
+ public:
+  LogitTiles(const MaskSource& source, const AxisResize& rows, const AxisResize& columns)
+      : source_(source),
+        rows_(tap_table(rows)),
+        height_(rows.out),
+        width_(columns.out),
+        columns_(columns),
+        pitch_(row_pitch(source.width)),
+        blended_(source.count * pitch_, 0.0f) {}
+
+  int64_t height() const { return height_; }
+  int64_t width() const { return width_; }
+
+  // Prepares row y of query number `query` of the source.
+  void set_row(int64_t query, int64_t y) {
+    for_float_type(source_.dtype, [&](auto type) {
+      const auto* logits = static_cast<const decltype(type)*>(source_.logits);
+      blend_rows(rows_, height_, y, logits + source_.queries[query] * source_.query_stride, source_.row_stride,
+                 source_.width, blended_.data() + query * pitch_);
+    });
+  }
+  void set_row(int64_t y) {
+    for (int64_t query = 0; query < source_.count; ++query) set_row(query, y);
+  }
+
+  // Calls body(x, count, logits) for the tiles of the row, where logits(query, v) is vector v of the tile.
+  template <class Body>
+  void for_tiles(Body&& body) const {
+    for_column_taps(columns_, [&]<int kTaps, bool kClose>() {
+      const int64_t last = columns_.vectors() - 1;
+      for (int64_t x = 0; x < width_; x += kTilePixels) {
+        const auto logits = [&](int64_t query, int v) __attribute__((always_inline)) {
+          return columns_.resize<kTaps, kClose>(blended_.data() + query * pitch_, std::min(x / kLanes + v, last));
+        };
+        body(x, std::min(kTilePixels, width_ - x), logits);
+      }
+    });
+  }
+
+ private:
+  const MaskSource& source_;
+  TapTable rows_;
+  int64_t height_, width_;
+  ColumnTaps columns_;
+  int64_t pitch_;
+  AlignedVector<float> blended_;  // (count, pitch): a row of every query, resized vertically
+};
+
+// The logits at the output, both resizes composed.
+inline LogitTiles output_logits(const MaskSource& s) {
+  return LogitTiles(s, {s.height, s.input_height, s.crop_height, s.out_height, false},
+                    {s.width, s.input_width, s.crop_width, s.out_width, s.flip});
+}
+
+// The logits at the network input, or where there is none as they are stored.
+inline LogitTiles input_logits(const MaskSource& s) {
+  return LogitTiles(s, {s.height, 0, 0, s.input_height > 0 ? s.input_height : s.height, false},
+                    {s.width, 0, 0, s.input_width > 0 ? s.input_width : s.width, false});
+}
+
+// Planes of values at the network input, made row by row, resized to the output.
+class ResizedPlanes {
+ public:
+  // `made_width` is how many columns of a row are made, of which the crop keeps the first.
+  ResizedPlanes(const MaskSource& s, int64_t planes, int64_t made_width)
+      : height_(s.input_height > 0 ? s.crop_height : s.height),
+        out_height_(s.out_height),
+        out_width_(s.out_width),
+        columns_({s.input_height > 0 ? s.crop_width : s.width, 0, 0, s.out_width, s.flip}),
+        planes_(planes),
+        pitch_(row_pitch(made_width)),
+        held_(2 * planes * pitch_, 0.0f),
+        blended_(planes * pitch_, 0.0f) {}
+
+  // Prepares output row y; make(row, to, pitch) writes a row of all planes, plane k at to + k * pitch.
+  template <class Make>
+  void set_row(int64_t y, Make&& make) {
+    const ResizeTap tap = resize_tap(y, height_, out_height_);
+    const float* lower = held_row(tap.lower, make);
+    const float* upper = tap.weight == 0.0f ? lower : held_row(tap.upper, make);
+    const float upper_weight = tap.weight, lower_weight = 1.0f - tap.weight;
+    const int64_t elements = planes_ * pitch_;
+    float* blended = blended_.data();
+#pragma omp simd
+    for (int64_t i = 0; i < elements; ++i) blended[i] = lower_weight * lower[i] + upper_weight * upper[i];
+  }
+
+  // As LogitTiles::for_tiles.
+  template <class Body>
+  void for_tiles(Body&& body) const {
+    for_column_taps(columns_, [&]<int kTaps, bool kClose>() {
+      const int64_t last = columns_.vectors() - 1;
+      for (int64_t x = 0; x < out_width_; x += kTilePixels) {
+        const auto values = [&](int64_t plane, int v) __attribute__((always_inline)) {
+          return columns_.resize<kTaps, kClose>(blended_.data() + plane * pitch_, std::min(x / kLanes + v, last));
+        };
+        body(x, std::min(kTilePixels, out_width_ - x), values);
+      }
+    });
+  }
+
+ private:
+  template <class Make>
+  const float* held_row(int64_t y, Make&& make) {
+    const int slot = static_cast<int>(y & 1);
+    float* row = held_.data() + slot * planes_ * pitch_;
+    if (rows_[slot] != y) make(y, row, pitch_);
+    rows_[slot] = y;
+    return row;
+  }
+
+  int64_t height_, out_height_, out_width_;
+  ColumnTaps columns_;
+  int64_t planes_, pitch_;
+  AlignedVector<float> held_;  // (2, planes, pitch): rows of even and of odd number
+  AlignedVector<float> blended_;
+  int64_t rows_[2] = {-1, -1};
+};
+
+}  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT
