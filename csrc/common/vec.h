@@ -37,6 +37,13 @@ inline __attribute__((always_inline)) void store(float* to, FloatVec vec) { std:
 
 inline __attribute__((always_inline)) FloatVec broadcast(float x) { return FloatVec{} + x; }
 
+// 0, 1, 2 ...
+inline __attribute__((always_inline)) IntVec lane_numbers() {
+  IntVec result{};
+  for (int lane = 0; lane < kLanes; ++lane) result[lane] = lane;
+  return result;
+}
+
 // Lane i of the result is lane index[i] of vec; every index is in [0, kLanes).
 inline __attribute__((always_inline)) FloatVec permute(FloatVec vec, IntVec index) {
 #if defined(__AVX512F__)

@@ -48,6 +48,7 @@ def class_probabilities(class_logits: Tensor, mask_logits: Tensor) -> tuple[Tens
 
     -inf class logits (classes that were masked out) are legal. Rows of absent queries are 0.
     """
-    finite = class_logits.amax(-1).isfinite() & mask_logits.flatten(1).isfinite().all(-1)
+    flat = mask_logits.flatten(1)  # its extremes are finite only if all of it is, and need no temporaries
+    finite = class_logits.amax(-1).isfinite() & flat.amax(-1).isfinite() & flat.amin(-1).isfinite()
     dtype = torch.float64 if class_logits.dtype == torch.float64 else torch.float32
     return class_logits.to(dtype).softmax(-1).where(finite.unsqueeze(-1), 0), finite

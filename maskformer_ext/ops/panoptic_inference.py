@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from maskformer_ext.ops import _checks
-from maskformer_ext.ops._library import NAMESPACE
+from maskformer_ext.ops._library import NAMESPACE, native, register
 from maskformer_ext.ops._predictions import check_prediction, class_probabilities
 from maskformer_ext.ops._rows import Mapped, Rows, Stored, bands, first_argmax, resized
 
@@ -63,19 +63,19 @@ def panoptic_inference(
     check_prediction(_OP, class_logits, mask_logits, size, input_size, crop)
     _checks.check_choice(_OP, "resize", resize, ("logits", "probabilities"))
     _checks.check_choice(_OP, "area", area, ("probability", "weighted"))
-    segment_map, table, _ = _panoptic_inference(
-        class_logits.detach(),
-        mask_logits.detach(),
-        size,
-        sorted({int(category) for category in thing_classes}),
-        float(object_mask_threshold),
-        float(overlap_threshold),
-        float(mask_threshold),
-        input_size,
-        crop,
-        resize,
-        area,
-    )
+    class_logits, mask_logits = class_logits.detach(), mask_logits.detach()
+    things = sorted({int(category) for category in thing_classes})
+    thresholds = (float(object_mask_threshold), float(overlap_threshold), float(mask_threshold))
+    if native(_OP, class_logits, mask_logits):
+        probability, _ = class_probabilities(class_logits, mask_logits)
+        modes = (resize == "probabilities", area == "weighted")
+        segment_map, table, _ = torch.ops.maskformer_ext.panoptic_inference(
+            probability, mask_logits, size, things, *thresholds, input_size, crop, *modes
+        )
+    else:
+        segment_map, table, _ = _panoptic_inference_reference(
+            class_logits, mask_logits, size, things, *thresholds, input_size, crop, resize, area
+        )
     return segment_map, _segments_info(table.tolist())
 
 
@@ -97,7 +97,7 @@ def _segments_info(table: list[list[float]]) -> list[dict[str, Any]]:
 
 
 @torch.library.custom_op(
-    f"{NAMESPACE}::panoptic_inference",
+    f"{NAMESPACE}::panoptic_inference_reference",
     mutates_args=(),
     schema=(
         "(Tensor class_logits, Tensor mask_logits, SymInt[] size, int[] thing_classes, float object_mask_threshold, "
@@ -105,7 +105,7 @@ def _segments_info(table: list[list[float]]) -> list[dict[str, Any]]:
         "-> (Tensor, Tensor, Tensor)"
     ),
 )
-def _panoptic_inference(
+def _panoptic_inference_reference(
     class_logits,
     mask_logits,
     size,
@@ -160,10 +160,13 @@ def _panoptic_inference(
     return ids.int()[winner], table, ids.max()
 
 
-@_panoptic_inference.register_fake
-def _(class_logits, mask_logits, size, *_):
-    table = class_logits.new_empty((class_logits.shape[0], 5), dtype=torch.float64)
-    return class_logits.new_empty(size, dtype=torch.int32), table, table.new_empty((), dtype=torch.int64)
+def _fake(class_values, mask_logits, size, *_):
+    table = mask_logits.new_empty((mask_logits.shape[0], 5), dtype=torch.float64)
+    return mask_logits.new_empty(size, dtype=torch.int32), table, table.new_empty((), dtype=torch.int64)
+
+
+_panoptic_inference_reference.register_fake(_fake)
+register(_OP, fake=_fake)
 
 
 def _shares(won: list[int], own: list[int], *, single_precision: bool) -> list[float]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from loss_checks import run_on_cpu_level
 from predictions import confident_predictions, golden_predictions, transformers_outputs, with_broken_queries
 
 from maskformer_ext.ops import panoptic_inference
@@ -15,8 +16,9 @@ rows = importlib.import_module("maskformer_ext.ops._rows")
 
 
 def table_of(class_logits, mask_logits, size, *, things, threshold, overlap, resize, area, mask_threshold=0.5):
-    arguments = (things, threshold, overlap, mask_threshold, None, None, resize, area)
-    return torch.ops.maskformer_ext.panoptic_inference(class_logits, mask_logits, size, *arguments)
+    probability = class_logits.float().softmax(-1)
+    arguments = (things, threshold, overlap, mask_threshold, None, None, resize == "probabilities", area == "weighted")
+    return torch.ops.maskformer_ext.panoptic_inference(probability, mask_logits, size, *arguments)
 
 
 def test_golden_maps_and_segments(golden_dir):
@@ -224,5 +226,41 @@ def test_misfitting_arguments_are_named(options, message):
 
 def test_opcheck():
     class_logits, mask_logits = confident_predictions(12, 4, (16, 16), seed=3)
-    options = ([0, 1], 0.8, 0.8, 0.5, (64, 64), (60, 50), "logits", "probability")
-    torch.library.opcheck(torch.ops.maskformer_ext.panoptic_inference, (class_logits, mask_logits, (40, 40), *options))
+    options = ((40, 40), [0, 1], 0.8, 0.8, 0.5, (64, 64), (60, 50))
+    ops = torch.ops.maskformer_ext
+    torch.library.opcheck(ops.panoptic_inference, (class_logits.softmax(-1), mask_logits, *options, False, True))
+    reference = (class_logits, mask_logits, *options, "logits", "probability")
+    torch.library.opcheck(ops.panoptic_inference_reference, reference)
+
+
+def kernel_agrees_with_the_reference():
+    """Compare with the PyTorch reference over sizes that cut vectors and tiles, dtypes, strides and modes."""
+    for seed, (queries, prediction, size, input_size, crop) in enumerate(
+        [
+            (17, (16, 24), (64, 130), (64, 96), (61, 90)),
+            (9, (9, 11), (40, 67), None, None),
+            (30, (20, 33), (9, 7), None, None),
+            (12, (12, 18), (30, 31), (6, 9), (5, 8)),
+        ]
+    ):
+        class_logits, mask_logits = confident_predictions(queries, 5, prediction, seed=seed)
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            given = class_logits.to(dtype), mask_logits.to(dtype).mT.contiguous().mT
+            for resize in ("logits", "probabilities"):
+                for area in ("probability", "weighted"):
+                    thresholds = (0.5, 0.2, 0.5)
+                    args = (size, [0, 2], *thresholds, input_size, crop)
+                    ops = torch.ops.maskformer_ext
+                    expected, table, count = ops.panoptic_inference_reference(*given, *args, resize, area)
+                    probability = given[0].float().softmax(-1)
+                    modes = (resize == "probabilities", area == "weighted")
+                    found = ops.panoptic_inference(probability, given[1], *args, *modes)
+                    assert (found[0] != expected).float().mean() <= 1e-3  # a pixel may change sides by rounding
+                    assert found[2] == count and count > 0
+                    assert torch.equal(found[1][:, :3], table[:, :3])
+                    torch.testing.assert_close(found[1][:, 3:], table[:, 3:], rtol=2e-3, atol=1)
+
+
+@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
+def test_every_instruction_set_agrees_with_the_reference(level):
+    run_on_cpu_level(level, "import test_panoptic_inference as t; t.kernel_agrees_with_the_reference()")

@@ -1,0 +1,123 @@
+// torch.ops.maskformer_ext.panoptic_inference: schema, checks, the table of segments, CPU.
+#include "panoptic_inference/panoptic_inference.h"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+
+#include "common/mask_source.h"
+
+namespace maskformer_ext {
+namespace {
+
+constexpr const char* op = "panoptic_inference";
+constexpr int64_t table_columns = 5;  // id, category, isthing, score, pixels won
+
+struct Kept {
+  std::vector<int64_t> query, category;
+  std::vector<float> score;
+};
+
+// The queries whose most probable class (the first of equal ones) is not "no object" and more probable than a
+// threshold.
+Kept keep_queries(const float* probability, int64_t queries, int64_t columns, double threshold) {
+  Kept kept;
+  for (int64_t q = 0; q < queries; ++q) {
+    const float* row = probability + q * columns;
+    const int64_t category = std::max_element(row, row + columns) - row;
+    if (category == columns - 1 || !(row[category] > static_cast<float>(threshold))) continue;
+    kept.query.push_back(q);
+    kept.category.push_back(category);
+    kept.score.push_back(row[category]);
+  }
+  return kept;
+}
+
+// Whether a query's pixels are enough of its mask to be a segment; transformers divides in single precision.
+bool accepted(int64_t won, int64_t own, double threshold, bool weighted_area) {
+  if (won == 0 || own == 0) return false;
+  if (weighted_area) return static_cast<double>(static_cast<float>(won) / static_cast<float>(own)) > threshold;
+  return static_cast<double>(won) / static_cast<double>(own) >= threshold;
+}
+
+std::tuple<Tensor, Tensor, Tensor> panoptic_inference_cpu(const Tensor& probability_in, const Tensor& mask_logits,
+                                                          const Size& size, const Size& thing_classes,
+                                                          double object_mask_threshold, double overlap_threshold,
+                                                          double mask_threshold, const std::optional<Size>& input_size,
+                                                          const std::optional<Size>& crop, bool probabilities_first,
+                                                          bool weighted_area) {
+  check_dim(probability_in, 2, op, "probability");
+  check_dtype(probability_in, ScalarType::Float, op, "probability");
+  STD_TORCH_CHECK(probability_in.size(0) == mask_logits.size(0), op,
+                  ": probability must have Q = ", mask_logits.size(0), " rows, got shape ",
+                  shape_string(probability_in));
+  const Tensor logits = with_contiguous_rows(mask_logits);
+  const Tensor probability = torch::stable::contiguous(probability_in);
+  PanopticParams params = {};
+  params.masks = mask_source(op, logits, size, input_size, crop, false);
+  Tensor segment_map = torch::stable::new_empty(logits, {size[0], size[1]}, ScalarType::Int);
+  Tensor table = torch::stable::new_zeros(logits, {logits.size(0), table_columns}, ScalarType::Double);
+  Tensor count = torch::stable::new_zeros(logits, {}, ScalarType::Long);
+  int32_t* pixels = segment_map.mutable_data_ptr<int32_t>();
+  const int64_t total = size[0] * size[1];
+  const Kept kept =
+      keep_queries(probability.const_data_ptr<float>(), logits.size(0), probability.size(1), object_mask_threshold);
+  if (kept.query.empty()) {
+    std::fill(pixels, pixels + total, 0);
+    return {segment_map, table, count};
+  }
+
+  const int64_t queries = static_cast<int64_t>(kept.query.size());
+  params.masks.queries = kept.query.data();
+  params.masks.count = queries;
+  params.score = kept.score.data();
+  params.mask_threshold = static_cast<float>(mask_threshold);
+  params.probabilities_first = probabilities_first;
+  params.weighted_area = weighted_area;
+  params.rows_per_block = 16;
+  params.winner = pixels;
+  const int64_t blocks = (size[0] + params.rows_per_block - 1) / params.rows_per_block;
+  std::vector<int64_t> won(blocks * queries), own(blocks * queries);
+  params.won = won.data();
+  params.own = own.data();
+  torch::stable::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) { panoptic_blocks(params, begin, end); });
+
+  double* rows = table.mutable_data_ptr<double>();
+  std::vector<int32_t> ids(queries);
+  std::map<int64_t, int32_t> stuff;
+  int32_t last = 0;
+  for (int64_t i = 0; i < queries; ++i) {
+    for (int64_t block = 1; block < blocks; ++block) {
+      won[i] += won[block * queries + i];
+      own[i] += own[block * queries + i];
+    }
+    const int64_t category = kept.category[i];
+    const bool thing = std::find(thing_classes.begin(), thing_classes.end(), category) != thing_classes.end();
+    if (accepted(won[i], own[i], overlap_threshold, weighted_area)) {
+      const auto joined = thing ? stuff.end() : stuff.find(category);
+      ids[i] = joined != stuff.end() ? joined->second : ++last;
+      if (!thing) stuff[category] = ids[i];
+    }
+    const double row[table_columns] = {static_cast<double>(ids[i]), static_cast<double>(category), thing ? 1.0 : 0.0,
+                                       kept.score[i], static_cast<double>(won[i])};
+    std::copy(row, row + table_columns, rows + kept.query[i] * table_columns);
+  }
+  *count.mutable_data_ptr<int64_t>() = last;
+  torch::stable::parallel_for(0, total, 1 << 16, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) pixels[i] = ids[pixels[i]];
+  });
+  return {segment_map, table, count};
+}
+
+STABLE_TORCH_LIBRARY_FRAGMENT(maskformer_ext, library) {
+  library.def(
+      "panoptic_inference(Tensor probability, Tensor mask_logits, SymInt[] size, int[] thing_classes, "
+      "float object_mask_threshold, float overlap_threshold, float mask_threshold, SymInt[]? input_size, "
+      "SymInt[]? crop, bool probabilities_first, bool weighted_area) -> (Tensor, Tensor, Tensor)");
+}
+STABLE_TORCH_LIBRARY_IMPL(maskformer_ext, CPU, library) {
+  library.impl("panoptic_inference", TORCH_BOX(&panoptic_inference_cpu));
+}
+
+}  // namespace
+}  // namespace maskformer_ext

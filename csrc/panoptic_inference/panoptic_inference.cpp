@@ -1,0 +1,125 @@
+// CPU kernel of panoptic inference: the winner of every pixel, and the counts that decide which queries become
+// segments.
+#include "panoptic_inference/panoptic_inference.h"
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "common/math.h"
+
+namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
+namespace {
+
+class Winners {
+ public:
+  explicit Winners(const PanopticParams& params) : p_(params), count_(params.masks.count), own_(count_, IntVec{}) {}
+
+  void start_block() { std::fill(own_.begin(), own_.end(), IntVec{}); }
+
+  // A tile of output row y from column x; probability(q, v) is vector v of query q.
+  template <class Probability>
+  inline __attribute__((always_inline)) void tile(int64_t y, int64_t x, int64_t pixels,
+                                                  const Probability& probability) {
+    FloatVec best[kTileVectors];
+    IntVec winner[kTileVectors], exists[kTileVectors];
+    for (int v = 0; v < kTileVectors; ++v) {
+      best[v] = broadcast(-1.0f);  // below every score
+      winner[v] = IntVec{};
+      exists[v] = lane_numbers() + v * kLanes < static_cast<int32_t>(pixels);
+    }
+    for (int64_t q = 0; q < count_; ++q) {
+      const FloatVec score = broadcast(p_.score[q]);
+      IntVec own = own_[q];
+      for (int v = 0; v < kTileVectors; ++v) {
+        const FloatVec mask = probability(q, v);
+        const FloatVec weighted = mask * score;
+        const IntVec inside = (p_.weighted_area ? weighted : mask) >= p_.mask_threshold;
+        own -= inside & exists[v];  // true is -1
+        const IntVec better = weighted > best[v];
+        best[v] = better ? weighted : best[v];
+        winner[v] = better ? IntVec{} + static_cast<int32_t>(q) : winner[v];
+      }
+      own_[q] = own;
+    }
+    int32_t* to = p_.winner + y * p_.masks.out_width + x;
+    for (int64_t i = 0; i < pixels; ++i) to[i] = winner[i / kLanes][i % kLanes];
+  }
+
+  void finish_block(int64_t block, int64_t first_row, int64_t last_row) {
+    int64_t* own = p_.own + block * count_;
+    for (int64_t q = 0; q < count_; ++q) {
+      own[q] = 0;
+      for (int lane = 0; lane < kLanes; ++lane) own[q] += own_[q][lane];
+    }
+    int64_t* won = p_.won + block * count_;
+    std::fill(won, won + count_, int64_t{0});
+    const int64_t width = p_.masks.out_width;
+    for (int64_t i = first_row * width; i < last_row * width; ++i) ++won[p_.winner[i]];
+  }
+
+ private:
+  const PanopticParams& p_;
+  int64_t count_;
+  AlignedVector<IntVec> own_;  // (count,) pixels of this block, by lane
+};
+
+// Rows of mask probabilities at the network input, resized to the output.
+class ResizedProbabilities {
+ public:
+  explicit ResizedProbabilities(const PanopticParams& p)
+      : count_(p.masks.count), logits_(input_logits(p.masks)), resized_(p.masks, count_, logits_.width()) {}
+
+  void set_row(int64_t y) {
+    resized_.set_row(y, [&](int64_t from, float* to, int64_t pitch) {
+      logits_.set_row(from);
+      logits_.for_tiles([&](int64_t x, int64_t pixels, const auto& logits) {
+        float tile[kTilePixels];
+        for (int64_t q = 0; q < count_; ++q) {
+          for (int v = 0; v < kTileVectors; ++v) store(tile + v * kLanes, sigmoid(logits(q, v)));
+          std::copy(tile, tile + pixels, to + q * pitch + x);
+        }
+      });
+    });
+  }
+
+  const ResizedPlanes& tiles() const { return resized_; }
+
+ private:
+  int64_t count_;
+  LogitTiles logits_;
+  ResizedPlanes resized_;
+};
+
+}  // namespace
+
+void panoptic_blocks(const PanopticParams& params, int64_t begin, int64_t end) {
+  Winners winners(params);
+  std::optional<LogitTiles> logits;
+  std::optional<ResizedProbabilities> probabilities;
+  if (params.probabilities_first) {
+    probabilities.emplace(params);
+  } else {
+    logits.emplace(output_logits(params.masks));
+  }
+  for (int64_t block = begin; block < end; ++block) {
+    const int64_t first = block * params.rows_per_block;
+    const int64_t last = std::min(first + params.rows_per_block, params.masks.out_height);
+    winners.start_block();
+    for (int64_t y = first; y < last; ++y) {
+      if (probabilities) {
+        probabilities->set_row(y);
+        probabilities->tiles().for_tiles(
+            [&](int64_t x, int64_t pixels, const auto& value) { winners.tile(y, x, pixels, value); });
+      } else {
+        logits->set_row(y);
+        logits->for_tiles([&](int64_t x, int64_t pixels, const auto& logit) {
+          winners.tile(y, x, pixels, [&](int64_t q, int v) { return sigmoid(logit(q, v)); });
+        });
+      }
+    }
+    winners.finish_block(block, first, last);
+  }
+}
+
+}  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT

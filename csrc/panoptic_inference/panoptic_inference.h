@@ -1,0 +1,26 @@
+// Which query wins each pixel, and how many pixels each query wins and has: contract of the kernel, torch-free.
+#pragma once
+
+#include <cstdint>
+
+#include "common/cpu_dispatch.h"
+#include "common/mask_tiles.h"
+
+namespace maskformer_ext {
+
+struct PanopticParams {
+  MaskSource masks;          // of the queries that are kept
+  const float* score;        // (count,) their class probabilities
+  float mask_threshold;      // least value of a pixel that a query has
+  bool probabilities_first;  // sigmoid at the network input, then resized, instead of resized logits
+  bool weighted_area;        // a query has a pixel where probability times score reaches the threshold
+  int64_t rows_per_block;    // output rows are counted in blocks, so that sums do not depend on the threads
+  int32_t* winner;           // (H, W) out: number of the query with the largest score times probability, the first
+  int64_t* won;              // (blocks, count) out: pixels that it wins
+  int64_t* own;              // (blocks, count) out: pixels that it has
+};
+
+// Blocks [begin, end) of output rows.
+MASKFORMER_EXT_CPU_KERNEL(panoptic_blocks, const PanopticParams& params, int64_t begin, int64_t end);
+
+}  // namespace maskformer_ext
