@@ -57,6 +57,19 @@ inline __attribute__((always_inline)) FloatVec permute(FloatVec vec, IntVec inde
 #endif
 }
 
+// Bit i tells whether lane i of a comparison is true.
+inline __attribute__((always_inline)) uint32_t true_lanes(IntVec comparison) {
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask((__m512i)comparison);
+#elif defined(__AVX2__)
+  return static_cast<uint32_t>(_mm256_movemask_ps((__m256)comparison));
+#else
+  uint32_t bits = 0;
+  for (int lane = 0; lane < kLanes; ++lane) bits |= (static_cast<uint32_t>(comparison[lane]) & 1u) << lane;
+  return bits;
+#endif
+}
+
 // The sum of the lanes, in halves, so that its order is fixed.
 inline float sum_lanes(FloatVec vec) {
   float lane[kLanes];

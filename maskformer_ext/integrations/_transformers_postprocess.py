@@ -105,13 +105,12 @@ def post_process_instance_segmentation(
     classes, masks = outputs.class_queries_logits, outputs.masks_queries_logits
     results = []
     for class_logits, mask_logits, size in zip(classes, masks, _sizes(masks, target_sizes), strict=True):
-        query, label, score = _rank_instances(class_logits, mask_logits)
+        query, label, score = _rank_instances(class_logits, mask_logits, threshold)
         rows, columns = (nearest_index(mask_logits.shape[axis + 1], size[axis], mask_logits.device) for axis in (0, 1))
         sampled = _sampled(mask_logits.shape[-2:], rows, columns)
-        candidates = (score.double() >= threshold).nonzero().flatten()
-        binary = mask_logits[query[candidates]] > 0
+        binary = mask_logits[query] > 0
         shown = (binary & sampled).flatten(1).any(1)
-        candidates, binary = candidates[shown], binary[shown]
+        binary, label, score = binary[shown], label[shown], score[shown]
         small = torch.full(mask_logits.shape[-2:], -1.0, device=mask_logits.device)
         for number, mask in enumerate(binary):
             small[mask] = number
@@ -121,8 +120,8 @@ def post_process_instance_segmentation(
         elif return_binary_maps and len(binary):
             segmentation = binary[:, rows][..., columns].float()
         infos = [
-            {"id": number, "label_id": int(label[row]), "was_fused": False, "score": round(float(score[row]), 6)}
-            for number, row in enumerate(candidates.tolist())
+            {"id": number, "label_id": category, "was_fused": False, "score": round(value, 6)}
+            for number, (category, value) in enumerate(zip(label.tolist(), score.tolist(), strict=True))
         ]
         results.append({"segmentation": segmentation, "segments_info": infos})
     return results
@@ -154,14 +153,23 @@ def _number(categories: list[int], fused: set[int]) -> list[int]:
     return ids
 
 
-def _rank_instances(class_logits: Tensor, mask_logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return query, class and score of the Q most probable (query, class) pairs, in the order of transformers."""
-    queries, num_classes = class_logits.shape[0], class_logits.shape[1] - 1
-    probability, index = F.softmax(class_logits, dim=-1)[:, :-1].flatten().topk(queries, sorted=False)
-    inside = (mask_logits > 0).flatten(1).to(mask_logits.dtype)
-    mean = (mask_logits.sigmoid().flatten(1) * inside).sum(1) / (inside.sum(1) + 1e-6)
+def _rank_instances(class_logits: Tensor, mask_logits: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return query, class and score of the most probable (query, class) pairs that reach a score.
+
+    The order is transformers': that of an unsorted top Q.
+    """
+    num_classes = class_logits.shape[1] - 1
+    probability, index = F.softmax(class_logits, dim=-1)[:, :-1].flatten().topk(len(class_logits), sorted=False)
+    possible = probability.double() >= 0.999 * threshold  # a score is at most the class probability, but for rounding
+    probability, index = probability[possible], index[possible]
     query = index.div(num_classes, rounding_mode="floor")
-    return query, index % num_classes, probability * mean[query]
+    needed, which = query.unique(return_inverse=True)
+    logits = mask_logits[needed].flatten(1)
+    inside = (logits > 0).to(logits.dtype)
+    mean = (logits.sigmoid() * inside).sum(1) / (inside.sum(1) + 1e-6)
+    score = probability * mean[which]
+    reached = score.double() >= threshold
+    return query[reached], (index % num_classes)[reached], score[reached]
 
 
 def _sampled(size: Any, rows: Tensor, columns: Tensor) -> Tensor:

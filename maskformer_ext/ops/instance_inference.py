@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from maskformer_ext.ops import _checks, _rle
-from maskformer_ext.ops._library import NAMESPACE
+from maskformer_ext.ops._library import NAMESPACE, native, register
 from maskformer_ext.ops._predictions import check_prediction, class_probabilities
 from maskformer_ext.ops._rows import Stored, bands, resized
 from maskformer_ext.ops.matching_cost import nearest_index
@@ -148,15 +148,12 @@ def _instance_inference(
     # Several of the top k may share a query: each query's mask is made once.
     needed, which = query[row].unique(return_inverse=True)
     binarise = _nearest_masks if resize == "nearest" else _resized_masks
-    mean, bits = binarise(mask_logits[needed], size, _logit(mask_threshold), input_size, crop)
-    box, present = _boxes(bits, size[1])
-
-    device = class_logits.device
+    mean, box, bits = binarise(mask_logits[needed], size, _logit(mask_threshold), input_size, crop)
     scores[row] = (ranked[row] * mean[which]).to(scores.dtype)
     labels[row] = label[row]
-    boxes[row] = torch.from_numpy(box).to(device)[which]
-    valid[row] = torch.from_numpy(present).to(device)[which]
-    packed[row] = torch.from_numpy(bits).to(device)[which]
+    boxes[row] = box[which]
+    valid[row] = (box[:, 2] > 0)[which]
+    packed[row] = bits[which]
     return scores, labels, boxes, valid, packed
 
 
@@ -191,8 +188,10 @@ def _resized_masks(
     threshold: float,
     input_size: Sequence[int] | None,
     crop: Sequence[int] | None,
-) -> tuple[Tensor, np.ndarray]:
-    """Give the mean probability inside each mask (n,) and the packed masks, both at the output size."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the mean probability inside each mask (n,), its box (n, 4) and the packed masks, all at the output size."""
+    if native("instance_masks", mask_logits):
+        return torch.ops.maskformer_ext.instance_masks(mask_logits, size, threshold, input_size, crop)
     bits = _empty_bits(len(mask_logits), size)
     total = torch.zeros(len(mask_logits), dtype=torch.float64, device=mask_logits.device)
     count = torch.zeros_like(total)
@@ -202,7 +201,7 @@ def _resized_masks(
         inside = mask.to(band.dtype)
         count += inside.sum((1, 2))
         total += inside.mul_(band.sigmoid_()).sum((1, 2))
-    return total / count.clamp(min=1), bits
+    return total / count.clamp(min=1), *_with_boxes(bits, size[1], mask_logits.device)
 
 
 def _nearest_masks(
@@ -211,8 +210,8 @@ def _nearest_masks(
     threshold: float,
     input_size: Sequence[int] | None,
     crop: Sequence[int] | None,
-) -> tuple[Tensor, np.ndarray]:
-    """Give the mean probability inside each mask at (h, w), and the packed masks resized by nearest neighbour."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the mean probability inside each mask at (h, w), and boxes and packed masks resized by nearest neighbour."""
     logits = Stored(mask_logits).rows(0, mask_logits.shape[1])
     mask = logits > threshold
     inside = mask.to(logits.dtype)
@@ -225,7 +224,7 @@ def _nearest_masks(
     step = max(1, (1 << 24) // max(1, len(mask) * size[1]))
     for begin in range(0, size[0], step):
         bits[:, begin : begin + step] = _pack(mask[:, rows[begin : begin + step]][..., columns])
-    return mean, bits
+    return mean, *_with_boxes(bits, size[1], mask.device)
 
 
 def _nearest_positions(
@@ -251,8 +250,8 @@ def _pack(mask: Tensor) -> np.ndarray:
     return np.packbits(mask.cpu().numpy(), axis=-1, bitorder="little")
 
 
-def _boxes(bits: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give the boxes (n, 4) float32 of packed masks, and which masks have a pixel (n,) bool."""
+def _with_boxes(bits: np.ndarray, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Give the boxes (n, 4) float32 of packed masks, 0 for those without a pixel, and the masks as a tensor."""
     rows = np.logical_or.reduce(bits != 0, axis=2)
     columns = np.unpackbits(np.bitwise_or.reduce(bits, axis=1), axis=1, count=width, bitorder="little")
     edges = []
@@ -260,4 +259,18 @@ def _boxes(bits: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
         edges.append((present.argmax(1), present.shape[1] - present[:, ::-1].argmax(1)))
     (x0, x1), (y0, y1) = edges
     occupied = np.logical_or.reduce(rows, axis=1)
-    return np.stack((x0, y0, x1, y1), axis=1).astype(np.float32) * occupied[:, None], occupied
+    box = np.stack((x0, y0, x1, y1), axis=1).astype(np.float32) * occupied[:, None]
+    return torch.from_numpy(box).to(device), torch.from_numpy(bits).to(device)
+
+
+def _fake_masks(mask_logits, size, threshold, input_size, crop):
+    count, (height, width) = mask_logits.shape[0], size
+    new = mask_logits.new_empty
+    return (
+        new(count, dtype=torch.float32),
+        new((count, 4), dtype=torch.float32),
+        new((count, height, (width + 7) // 8), dtype=torch.uint8),
+    )
+
+
+register("instance_masks", fake=_fake_masks)

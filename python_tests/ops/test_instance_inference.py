@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loss_checks import run_on_cpu_level
 from predictions import confident_predictions, transformers_outputs, with_broken_queries
 
 from maskformer_ext.ops import Instances, instance_inference
@@ -202,3 +203,53 @@ def test_opcheck(resize):
     class_logits, mask_logits = confident_predictions(12, 4, (16, 16), seed=3)
     options = (20, [0, 1], 0.5, (64, 64), (60, 50), resize)
     torch.library.opcheck(torch.ops.maskformer_ext.instance_inference, (class_logits, mask_logits, (40, 41), *options))
+
+
+def test_opcheck_of_the_kernel():
+    _, mask_logits = confident_predictions(5, 4, (16, 16), seed=3)
+    torch.library.opcheck(torch.ops.maskformer_ext.instance_masks, (mask_logits, (40, 41), 0.5, (64, 64), (60, 50)))
+
+
+def kernel_agrees_with_the_reference():
+    """Compare with the float64 reference over sizes that cut vectors, bytes and blocks, dtypes and strides."""
+    for seed, (prediction, size, input_size, crop) in enumerate(
+        [
+            ((16, 24), (150, 131), (64, 96), (61, 90)),
+            ((9, 11), (40, 67), None, None),
+            ((20, 33), (9, 7), None, None),
+            ((3, 5), (5, 1), None, None),
+        ]
+    ):
+        class_logits, mask_logits = confident_predictions(13, 4, prediction, seed=seed)
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            classes, masks = class_logits.to(dtype), mask_logits.to(dtype).mT.contiguous().mT
+            options = dict(input_size=input_size, crop=crop, top_k=30)
+            found = instance_inference(classes, masks, size, **options)
+            expected = instance_inference(classes.double(), masks.double(), size, **options)
+            assert torch.equal(found.labels, expected.labels)
+            torch.testing.assert_close(found.scores, expected.scores, rtol=1e-5, atol=1e-6)
+            assert (found.masks != expected.masks).float().mean() <= 1e-4  # a pixel may change sides by rounding
+            boxes = [[int(m.any(0).nonzero()[0]), int(m.any(1).nonzero()[0])] for m in found.masks]
+            assert found.boxes[:, :2].tolist() == boxes
+            ends = [[int(m.any(0).nonzero()[-1]) + 1, int(m.any(1).nonzero()[-1]) + 1] for m in found.masks]
+            assert found.boxes[:, 2:].tolist() == ends
+
+
+@pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
+def test_every_instruction_set_agrees_with_the_reference(level):
+    run_on_cpu_level(level, "import test_instance_inference as t; t.kernel_agrees_with_the_reference()")
+
+
+def test_same_bits_for_any_number_of_threads():
+    class_logits, mask_logits = confident_predictions(9, 4, (40, 50))
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 2, 4):
+            torch.set_num_threads(count)
+            results.append(instance_inference(class_logits, mask_logits, (223, 177)))
+        for other in results[1:]:
+            assert torch.equal(results[0].scores, other.scores)
+            assert torch.equal(results[0].packed_masks, other.packed_masks)
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,74 @@
+// torch.ops.maskformer_ext.instance_masks: schema, checks, allocation, CPU.
+#include "instance_inference/instance_inference.h"
+
+#include <algorithm>
+#include <numeric>
+#include <tuple>
+
+#include "common/mask_source.h"
+
+namespace maskformer_ext {
+namespace {
+
+constexpr const char* op = "instance_inference";
+
+std::tuple<Tensor, Tensor, Tensor> instance_masks_cpu(const Tensor& mask_logits, const Size& size, double threshold,
+                                                      const std::optional<Size>& input_size,
+                                                      const std::optional<Size>& crop) {
+  const Tensor logits = with_contiguous_rows(mask_logits);
+  InstanceParams params = {};
+  params.masks = mask_source(op, logits, size, input_size, crop, false);
+  const int64_t count = logits.size(0);
+  std::vector<int64_t> queries(count);
+  std::iota(queries.begin(), queries.end(), int64_t{0});
+  params.masks.queries = queries.data();
+  params.masks.count = count;
+  params.threshold = static_cast<float>(threshold);
+  params.rows_per_block = 64;
+  params.blocks = (size[0] + params.rows_per_block - 1) / params.rows_per_block;
+  params.row_bytes = (size[1] + 7) / 8;
+  Tensor mean = torch::stable::new_empty(logits, {count}, ScalarType::Float);
+  Tensor boxes = torch::stable::new_empty(logits, {count, 4}, ScalarType::Float);
+  Tensor bits = torch::stable::new_empty(logits, {count, size[0], params.row_bytes}, ScalarType::Byte);
+  std::vector<InstancePart> parts(count * params.blocks);
+  params.bits = bits.mutable_data_ptr<uint8_t>();
+  params.parts = parts.data();
+  torch::stable::parallel_for(0, count * params.blocks, 1,
+                              [&](int64_t begin, int64_t end) { instance_blocks(params, begin, end); });
+  for (int64_t query = 0; query < count; ++query) {
+    InstancePart whole = {};
+    whole.left = size[1];
+    whole.top = size[0];
+    for (int64_t block = 0; block < params.blocks; ++block) {
+      const InstancePart& part = parts[query * params.blocks + block];
+      if (part.pixels == 0) continue;
+      whole.probability += part.probability;
+      whole.pixels += part.pixels;
+      whole.left = std::min(whole.left, part.left);
+      whole.top = std::min(whole.top, part.top);
+      whole.right = std::max(whole.right, part.right);
+      whole.bottom = std::max(whole.bottom, part.bottom);
+    }
+    if (whole.pixels == 0) whole.left = whole.top = 0;
+    const double pixels = static_cast<double>(std::max<int64_t>(1, whole.pixels));
+    mean.mutable_data_ptr<float>()[query] = static_cast<float>(whole.probability / pixels);
+    float* box = boxes.mutable_data_ptr<float>() + 4 * query;
+    box[0] = static_cast<float>(whole.left);
+    box[1] = static_cast<float>(whole.top);
+    box[2] = static_cast<float>(whole.right);
+    box[3] = static_cast<float>(whole.bottom);
+  }
+  return {mean, boxes, bits};
+}
+
+STABLE_TORCH_LIBRARY_FRAGMENT(maskformer_ext, library) {
+  library.def(
+      "instance_masks(Tensor mask_logits, SymInt[] size, float threshold, SymInt[]? input_size, SymInt[]? crop) "
+      "-> (Tensor mean, Tensor boxes, Tensor bits)");
+}
+STABLE_TORCH_LIBRARY_IMPL(maskformer_ext, CPU, library) {
+  library.impl("instance_masks", TORCH_BOX(&instance_masks_cpu));
+}
+
+}  // namespace
+}  // namespace maskformer_ext

@@ -1,0 +1,89 @@
+// CPU kernel of instance inference: a query's mask as bits, and the sums behind its score and box, in one pass.
+#include "instance_inference/instance_inference.h"
+
+#include <algorithm>
+#include <bit>
+#include <vector>
+
+#include "common/math.h"
+
+namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
+namespace {
+
+class MaskRows {
+ public:
+  explicit MaskRows(const InstanceParams& params)
+      : p_(params), logits_(output_logits(params.masks)), columns_(params.row_bytes) {}
+
+  void block(int64_t query, int64_t block) {
+    const int64_t first = block * p_.rows_per_block;
+    const int64_t last = std::min(first + p_.rows_per_block, p_.masks.out_height);
+    InstancePart part = {};
+    part.top = last;
+    std::fill(columns_.begin(), columns_.end(), uint8_t{0});
+    for (int64_t y = first; y < last; ++y) {
+      if (row(query, y, part)) {
+        part.top = std::min(part.top, y);
+        part.bottom = y + 1;
+      }
+    }
+    if (part.pixels > 0) columns(part);
+    p_.parts[query * p_.blocks + block] = part;
+  }
+
+ private:
+  // Writes one row of bits; returns whether the mask has a pixel in it.
+  bool row(int64_t query, int64_t y, InstancePart& part) {
+    logits_.set_row(query, y);
+    uint8_t* to = p_.bits + (query * p_.masks.out_height + y) * p_.row_bytes;
+    FloatVec sum{};
+    int64_t pixels = 0, byte = 0;
+    uint64_t waiting = 0;  // bits that do not fill a byte yet
+    int filled = 0;
+    logits_.for_tiles([&](int64_t x, int64_t count, const auto& logits) __attribute__((always_inline)) {
+      for (int v = 0; v * kLanes < count; ++v) {
+        const FloatVec logit = logits(query, v);
+        const int64_t valid = std::min<int64_t>(kLanes, count - v * kLanes);
+        const IntVec exists = lane_numbers() < static_cast<int32_t>(valid);
+        const IntVec inside = (logit > p_.threshold) & exists;
+        const uint64_t bits = true_lanes(inside);
+        if (bits != 0) {
+          sum += inside ? sigmoid(logit) : FloatVec{};
+          pixels += std::popcount(bits);
+        }
+        waiting |= bits << filled;
+        filled += static_cast<int>(valid);
+        for (; filled >= 8; filled -= 8, waiting >>= 8) to[byte++] = static_cast<uint8_t>(waiting);
+      }
+      static_cast<void>(x);
+    });
+    if (filled > 0) to[byte] = static_cast<uint8_t>(waiting);
+    if (pixels == 0) return false;
+    part.probability += sum_lanes(sum);
+    part.pixels += pixels;
+    for (int64_t i = 0; i < p_.row_bytes; ++i) columns_[i] |= to[i];
+    return true;
+  }
+
+  // The columns between which the mask lies.
+  void columns(InstancePart& part) const {
+    int64_t first = 0, last = p_.row_bytes - 1;
+    while (columns_[first] == 0) ++first;
+    while (columns_[last] == 0) --last;
+    part.left = 8 * first + std::countr_zero(columns_[first]);
+    part.right = 8 * last + 8 - std::countl_zero(columns_[last]);
+  }
+
+  const InstanceParams& p_;
+  LogitTiles logits_;
+  std::vector<uint8_t> columns_;  // the rows of this block, joined by or
+};
+
+}  // namespace
+
+void instance_blocks(const InstanceParams& params, int64_t begin, int64_t end) {
+  MaskRows rows(params);
+  for (int64_t item = begin; item < end; ++item) rows.block(item / params.blocks, item % params.blocks);
+}
+
+}  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT

@@ -1,0 +1,31 @@
+// Binary masks of queries at the output size with what a score and a box need: contract of the kernel, torch-free.
+#pragma once
+
+#include <cstdint>
+
+#include "common/cpu_dispatch.h"
+#include "common/mask_tiles.h"
+
+namespace maskformer_ext {
+
+// What one block of output rows of one query holds.
+struct InstancePart {
+  double probability;                // sum of the mask probabilities inside the mask
+  int64_t pixels;                    // inside the mask
+  int64_t left, top, right, bottom;  // half-open box of these pixels, right = 0 where there are none
+};
+
+struct InstanceParams {
+  MaskSource masks;
+  float threshold;         // a logit above this is inside
+  int64_t rows_per_block;  // sums are made by blocks, so that they do not depend on the threads
+  int64_t blocks;          // a query
+  int64_t row_bytes;       // ceil(W / 8)
+  uint8_t* bits;           // (count, H, row_bytes) out: eight pixels a byte, the lowest bit leftmost
+  InstancePart* parts;     // (count, blocks) out
+};
+
+// Items [begin, end) of the count * blocks; item i is block i % blocks of query number i / blocks.
+MASKFORMER_EXT_CPU_KERNEL(instance_blocks, const InstanceParams& params, int64_t begin, int64_t end);
+
+}  // namespace maskformer_ext
