@@ -21,6 +21,7 @@ from benchmarks.case import Case, relative_error
 from maskformer_ext.checkpoints import load_original
 from maskformer_ext.checkpoints.transformers_names import to_original_names
 from maskformer_ext.config import ModelConfig
+from maskformer_ext.integrations.transformers import accelerate
 from maskformer_ext.modeling.build import build_model
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.ops import SegmentTargets
@@ -83,29 +84,49 @@ class _TransformersStep:
         return renamed
 
 
+class _OurStep:
+    """Forward and backward of our model."""
+
+    def __init__(self, model: torch.nn.Module, classes: int, pixels: Tensor, targets: SegmentTargets) -> None:
+        self.model, self.pixels, self.targets = model, pixels, targets
+        self.criterion = MaskFormerCriterion(classes).to(pixels.device)
+
+    def __call__(self) -> dict[str, Tensor]:
+        self.model.zero_grad(set_to_none=True)
+        total, losses, _ = self.criterion(self.model(self.pixels), self.targets)
+        total.backward()
+        return {name: value.detach() for name, value in losses.items()}
+
+
 def _gradient_norm(model: torch.nn.Module) -> float:
     return math.sqrt(sum(float(p.grad.square().sum()) for p in model.parameters() if p.grad is not None))
 
 
 def build(
-    *, device: str, images: int = 2, segments: int = 20, size: int = 512, queries: int = 100, classes: int = 150
+    *,
+    device: str,
+    model: str = "ours",
+    images: int = 2,
+    segments: int = 20,
+    size: int = 512,
+    queries: int = 100,
+    classes: int = 150,
 ) -> Case:
-    """Make both models with the same weights, and a batch of images with segments that do not overlap."""
+    """Make both models with the same weights, and a batch of images with segments that do not overlap.
+
+    With `model` "accelerated" ours is transformers' network after `accelerate`, and the peer the same without it.
+    """
     torch.manual_seed(3)
     config = transformers_config(classes, queries)
-    theirs = _SameLayers(config)
+    installed = MaskFormerForInstanceSegmentation(config)
     # transformers draws query embeddings with a standard deviation of 0.02, which leaves all queries alike and the
     # assignment to rounding; the original draws them from N(0, 1).
-    torch.nn.init.normal_(theirs.model.transformer_module.queries_embedder.weight)
-    installed = MaskFormerForInstanceSegmentation(config)
-    installed.load_state_dict(theirs.state_dict())
-    model = build_model(
-        ModelConfig(backbone="swin_tiny", num_classes=classes, num_queries=queries, dropout=0.0, drop_path=0.0)
-    )
-    load_original(model, to_original_names(theirs.state_dict()))
-    for network in (theirs, installed, model):
-        network.to(device).train()
-    criterion = MaskFormerCriterion(classes).to(device)
+    torch.nn.init.normal_(installed.model.transformer_module.queries_embedder.weight)
+
+    def same_weights(kind: type[MaskFormerForInstanceSegmentation]) -> MaskFormerForInstanceSegmentation:
+        twin = kind(config)
+        twin.load_state_dict(installed.state_dict())
+        return twin
 
     pixels = torch.randn(images, 3, size, size, device=device)
     segment_map = scenes.segment_maps(images, segments, size)
@@ -116,28 +137,36 @@ def build(
         "mask_labels": [scenes.masks_of(owners, segments).float().to(device) for owners in segment_map],
         "class_labels": list(labels.to(device)),
     }
-
-    def ours() -> dict[str, Tensor]:
-        model.zero_grad(set_to_none=True)
-        total, losses, _ = criterion(model(pixels), targets)
-        total.backward()
-        return {name: value.detach() for name, value in losses.items()}
-
-    same, as_installed = _TransformersStep(theirs, inputs, 0), _TransformersStep(installed, inputs, 1)
+    ours: _OurStep | _TransformersStep
+    if model == "accelerated":
+        ours = _TransformersStep(accelerate(same_weights(MaskFormerForInstanceSegmentation)), inputs, 0)
+        peers = {"transformers": _TransformersStep(installed, inputs, 0)}
+    else:
+        network = build_model(
+            ModelConfig(backbone="swin_tiny", num_classes=classes, num_queries=queries, dropout=0.0, drop_path=0.0)
+        )
+        load_original(network, to_original_names(installed.state_dict()))
+        ours = _OurStep(network, classes, pixels, targets)
+        same = _TransformersStep(same_weights(_SameLayers), inputs, 0)
+        peers = {"transformers": same, "transformers, as installed": _TransformersStep(installed, inputs, 1)}
+    for step in (ours, *peers.values()):
+        step.model.to(device).train()
 
     def error(result: dict[str, Tensor], reference: dict[str, Tensor]) -> float:
-        """Compare each loss; and, once the step with the same losses has run, the norm of all gradients."""
-        if theirs.class_predictor.weight.grad is not None:
-            norm, expected = _gradient_norm(model), _gradient_norm(theirs)
+        """Compare each loss; and, once the peer with the same layers has run, the norm of all gradients."""
+        peer = peers["transformers"].model
+        if peer.class_predictor.weight.grad is not None:
+            norm, expected = _gradient_norm(ours.model), _gradient_norm(peer)
             if abs(norm / expected - 1) > _GRADIENT_TOLERANCE:
                 raise AssertionError(f"train_step: the gradient's norm must be {expected:.6g}, got {norm:.6g}")
         return relative_error(result, reference)
 
     return Case(
         op="train_step",
-        title=f"Swin-T, {size}x{size}, batch {images}, {segments} segments an image, 6 supervised layers",
+        title=f"Swin-T, {size}x{size}, batch {images}, {segments} segments an image, "
+        + ("transformers' network after accelerate()" if model == "accelerated" else "6 supervised layers"),
         ours=ours,
-        peers={"transformers": same, "transformers, as installed": as_installed},
+        peers=peers,
         tolerance=1e-4,
         inputs={"images": pixels, "segment_map": segment_map},
         error=error,
@@ -151,6 +180,7 @@ def build(
 
 
 @pytest.mark.timeout(1800)
-def test_train_step(compare):
-    """The whole step: network, matching, losses."""
-    compare(seconds=60.0)
+@pytest.mark.parametrize("model", ["ours", "accelerated"])
+def test_train_step(compare, model):
+    """The whole step: network, matching, losses; of our network, and of transformers' after `accelerate`."""
+    compare(seconds=60.0, model=model)

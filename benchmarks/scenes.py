@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import torch
 from torch import Tensor
 
@@ -34,3 +36,29 @@ def logits_for(masks: Tensor, size: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     small = torch.nn.functional.interpolate(masks[:, None].float(), (size, size), mode="area")[:, 0]
     return 6 * (small - 0.5) + 1.5 * torch.randn(small.shape, generator=generator)
+
+
+def predictions(queries: int, kept: int, classes: int, size: tuple[int, int], device: str) -> SimpleNamespace:
+    """Make confident predictions of one image, as transformers' models return them: a blob a query.
+
+    Args:
+        queries: Q.
+        kept: the first so many are sure of a class, the others of "no object".
+        classes: K.
+        size: (h, w) of the mask logits.
+        device: where they live.
+    """
+    generator = torch.Generator().manual_seed(2)
+    height, width = size
+    class_logits = torch.randn(queries, classes + 1, generator=generator)
+    label = torch.randint(classes, (queries,), generator=generator)
+    label[kept:] = classes
+    class_logits[torch.arange(queries), label] += 14.0
+    y, x = torch.linspace(0, 1, height).view(1, -1, 1), torch.linspace(0, 1, width).view(1, 1, -1)
+    centre = torch.rand(2, queries, 1, 1, generator=generator)
+    radius = 0.05 + 0.15 * torch.rand(queries, 1, 1, generator=generator)
+    noise = 0.3 * torch.randn(queries, height, width, generator=generator)
+    mask_logits = 40 * (radius - ((y - centre[0]) ** 2 + (x - centre[1]) ** 2).sqrt()) + noise
+    return SimpleNamespace(
+        class_queries_logits=class_logits[None].to(device), masks_queries_logits=mask_logits[None].to(device)
+    )

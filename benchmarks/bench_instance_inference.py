@@ -1,0 +1,81 @@
+"""instance_inference against transformers' post-processing with run lengths, and against the original's composition."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch.nn.functional as F
+from pycocotools import mask as coco_mask
+from transformers import MaskFormerImageProcessor
+
+from benchmarks import scenes
+from benchmarks.case import Case
+from maskformer_ext.integrations.transformers import accelerate
+from maskformer_ext.ops import instance_inference
+
+SMALL = {"instances": 4, "size": (16, 32), "target_size": (64, 128)}
+_CLASSES = 80
+
+
+def build(
+    *,
+    device: str,
+    mode: str = "transformers",
+    instances: int = 30,
+    size: tuple[int, int] = (256, 512),
+    target_size: tuple[int, int] = (1024, 2048),
+) -> Case:
+    """Make predictions with so many confident queries out of 100; `mode` is "transformers" or "original"."""
+    outputs = scenes.predictions(max(100, instances), instances, _CLASSES, size, device)
+    class_logits, mask_logits = outputs.class_queries_logits[0], outputs.masks_queries_logits[0]
+
+    def composition():
+        masks = F.interpolate(mask_logits[None], size=target_size, mode="bilinear", align_corners=False)[0]
+        probability = class_logits.softmax(-1)[:, :-1].flatten()
+        value, index = probability.topk(instances)
+        masks = masks[index // _CLASSES]
+        inside = (masks > 0).float()
+        score = value * (masks.sigmoid() * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1)
+        binary = np.asfortranarray(inside.bool().cpu().numpy().transpose(1, 2, 0).view(np.uint8))
+        return SimpleNamespace(score=score, rle=coco_mask.encode(binary))
+
+    def ours():
+        found = instance_inference(class_logits, mask_logits, target_size, top_k=instances)
+        return SimpleNamespace(score=found.scores, rle=found.rle())
+
+    def error(result, reference) -> float:
+        """Compare scores; masks may differ by single pixels that lie on the threshold."""
+        overlap = [coco_mask.iou([a], [b], [0])[0, 0] for a, b in zip(result.rle, reference.rle, strict=True)]
+        return max(float((result.score - reference.score).abs().max()), 1 - min(overlap))
+
+    def same_infos(result, reference) -> float:
+        return float(result["segments_info"] != reference["segments_info"]) + float(
+            result["segmentation"] != reference["segmentation"]
+        )
+
+    options = {"target_sizes": [target_size], "return_coco_annotation": True}
+    theirs, accelerated = MaskFormerImageProcessor(), MaskFormerImageProcessor()
+    accelerate(None, accelerated)
+    in_mode = mode == "transformers"
+    return Case(
+        op="instance_inference",
+        title=f"{instances} instances, {size[0]}x{size[1]} -> {target_size[0]}x{target_size[1]}, RLE, {mode}'s mode",
+        ours=(lambda: accelerated.post_process_instance_segmentation(outputs, **options)[0]) if in_mode else ours,
+        peers={"transformers": lambda: theirs.post_process_instance_segmentation(outputs, **options)[0]}
+        if in_mode
+        else {"composition": composition},
+        tolerance=1e-3,
+        inputs={"class_logits": class_logits, "mask_logits": mask_logits},
+        error=same_infos if in_mode else error,
+        kernels=("instance_masks",),
+        notes=("generated confident predictions, no trained model",),
+    )
+
+
+@pytest.mark.parametrize("instances", [30, 100])
+@pytest.mark.parametrize("mode", ["transformers", "original"])
+def test_instance_inference(compare, instances, mode):
+    """Both orders of operations, for few and many instances."""
+    compare(instances=instances, mode=mode)

@@ -1,0 +1,75 @@
+"""panoptic_inference against transformers' post-processing, and against the original's composition."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import MaskFormerImageProcessor
+
+from benchmarks import scenes
+from benchmarks.bench_semantic_inference import disagreement
+from benchmarks.case import Case
+from maskformer_ext.integrations.transformers import accelerate
+from maskformer_ext.ops import panoptic_inference
+
+SMALL = {"queries": 8, "kept": 4, "size": (16, 32), "target_size": (64, 128)}
+_CLASSES = 133
+
+
+def build(
+    *,
+    device: str,
+    mode: str = "transformers",
+    queries: int = 100,
+    kept: int = 30,
+    size: tuple[int, int] = (256, 512),
+    target_size: tuple[int, int] = (1024, 2048),
+) -> Case:
+    """Make predictions of which `kept` queries are sure of a class; `mode` is "transformers" or "original"."""
+    outputs = scenes.predictions(queries, kept, _CLASSES, size, device)
+    class_logits, mask_logits = outputs.class_queries_logits[0], outputs.masks_queries_logits[0]
+
+    def composition():
+        score, label = class_logits.softmax(-1).max(-1)
+        keep = label.ne(_CLASSES) & (score > 0.8)
+        masks = F.interpolate(mask_logits[None], size=target_size, mode="bilinear", align_corners=False)[0].sigmoid()
+        score, masks = score[keep], masks[keep]
+        winner = (score.view(-1, 1, 1) * masks).argmax(0)
+        segment_map, count = torch.zeros(target_size, dtype=torch.int32, device=device), 0
+        for query in range(len(score)):
+            mask = winner == query
+            area, own = int(mask.sum()), int((masks[query] >= 0.5).sum())
+            if area > 0 and own > 0 and area / own >= 0.8:
+                count += 1
+                segment_map[mask] = count
+        return segment_map
+
+    def ours():
+        options = {"thing_classes": range(_CLASSES), "object_mask_threshold": 0.8}
+        return panoptic_inference(class_logits, mask_logits, target_size, **options)[0]
+
+    options = {"target_sizes": [target_size], "label_ids_to_fuse": set(), "threshold": 0.8}
+    theirs, accelerated = MaskFormerImageProcessor(), MaskFormerImageProcessor()
+    accelerate(None, accelerated)
+    in_mode = mode == "transformers"
+    return Case(
+        op="panoptic_inference",
+        title=f"Q {queries}, {kept} kept, {size[0]}x{size[1]} -> {target_size[0]}x{target_size[1]}, {mode}'s mode",
+        ours=(lambda: accelerated.post_process_panoptic_segmentation(outputs, **options)[0]["segmentation"])
+        if in_mode
+        else ours,
+        peers={"transformers": lambda: theirs.post_process_panoptic_segmentation(outputs, **options)[0]["segmentation"]}
+        if in_mode
+        else {"composition": composition},
+        tolerance=1e-5,
+        inputs={"class_logits": class_logits, "mask_logits": mask_logits},
+        error=disagreement,
+        notes=("generated confident predictions, no trained model; the error is the share of pixels that differ",),
+    )
+
+
+@pytest.mark.parametrize("mode", ["transformers", "original"])
+def test_panoptic_inference(compare, mode):
+    """Both orders of operations."""
+    compare(mode=mode)
