@@ -10,7 +10,7 @@ MYPY_FILES := maskformer_ext/__init__.py maskformer_ext/config.py maskformer_ext
 CLANG_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 
 .DEFAULT_GOAL := help
-.PHONY: help train test build bench lint format cuda cuda-report test-abi wheel clean
+.PHONY: help train test build bench lint format cuda cuda-report test-abi test-sanitize wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,9 @@ cuda-report: $(STAMPS)/train ## print registers, spills and shared memory of eac
 
 test-abi: $(STAMPS)/dev ## build against this torch, test under older ones in environments of their own
 	$(BIN)/python tools/test_abi.py $(ARGS)
+
+test-sanitize: $(STAMPS)/dev ## run the tests of the ops on kernels built with AddressSanitizer and UBSan
+	$(BIN)/python tools/test_sanitize.py $(ARGS)
 
 wheel: $(STAMPS)/dev ## build a wheel in dist/
 	$(BIN)/python -m build --wheel --no-isolation

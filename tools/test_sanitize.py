@@ -1,0 +1,62 @@
+"""Run the tests of the ops on kernels built with AddressSanitizer and UndefinedBehaviorSanitizer.
+
+Builds into build/sanitize, beside the usual libraries, and runs a copy of the tests against it. A read or write out of
+bounds, a use of freed memory or undefined behaviour ends the run with a report that names file and line. Arguments are
+passed on to pytest.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "build" / "sanitize"
+CMAKE_ARGS = "-DMASKFORMER_EXT_SANITIZE=ON -DMASKFORMER_EXT_WERROR=OFF -DMASKFORMER_EXT_CUDA=OFF"
+
+
+def build() -> Path:
+    """Build the package with sanitizers; return the folder to import it from."""
+    site = FOLDER / "site"
+    environment = {**os.environ, "MASKFORMER_EXT_BUILD_DIR": str(FOLDER / "native"), "CMAKE_ARGS": CMAKE_ARGS}
+    command = [
+        sys.executable,
+        "setup.py",
+        "-q",
+        "build",
+        "--build-base",
+        str(FOLDER / "base"),
+        "--build-lib",
+        str(site),
+    ]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    return site
+
+
+def runtime() -> str:
+    """Return the library that must be loaded before Python's own, whose memory it watches."""
+    found = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    return found.stdout.strip()
+
+
+def main() -> int:
+    """Build, copy the tests, run them."""
+    site = build()
+    tests = FOLDER / "tests"
+    shutil.rmtree(tests, ignore_errors=True)
+    shutil.copytree(ROOT / "python_tests", tests)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(site),
+        "LD_PRELOAD": runtime(),
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python and torch keep what they allocate until the end
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+    }
+    arguments = sys.argv[1:] or ["-m", "not slow", "-k", "not compile and not memory"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, "ops", "test_native.py"]
+    return subprocess.run(command, cwd=tests, env=environment).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
