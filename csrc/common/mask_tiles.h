@@ -50,7 +50,10 @@ class LogitTiles {
         width_(columns.out),
         columns_(columns),
         pitch_(row_pitch(source.width)),
-        blended_(source.count * pitch_, 0.0f) {}
+        blended_(source.count * pitch_, kBelowAll) {
+    for (int64_t v = 0; v < columns_.vectors(); v += kTileVectors)
+      samples_.push_back(columns_.samples(v, v + kTileVectors));
+  }
 
   int64_t height() const { return height_; }
   int64_t width() const { return width_; }
@@ -65,6 +68,18 @@ class LogitTiles {
   }
   void set_row(int64_t y) {
     for (int64_t query = 0; query < source_.count; ++query) set_row(query, y);
+  }
+
+  // At least the largest logit of a query in the tile at column x: resizing takes convex combinations.
+  float upper_bound(int64_t query, int64_t x) const {
+    const ColumnTaps::Samples range = samples_[x / kTilePixels];
+    const float* row = blended_.data() + query * pitch_;
+    FloatVec largest = load<FloatVec>(row + range.first);
+    for (int64_t i = range.first + kLanes; i <= range.last; i += kLanes) {
+      const FloatVec next = load<FloatVec>(row + i);
+      largest = next > largest ? next : largest;
+    }
+    return max_lanes(largest);
   }
 
   // Calls body(x, count, logits) for the tiles of the row, where logits(query, v) is vector v of the tile.
@@ -86,8 +101,11 @@ class LogitTiles {
   TapTable rows_;
   int64_t height_, width_;
   ColumnTaps columns_;
+  static constexpr float kBelowAll = -1e30f;  // behind a row's end: has weight 0 and must not raise a bound
+
   int64_t pitch_;
-  AlignedVector<float> blended_;  // (count, pitch): a row of every query, resized vertically
+  AlignedVector<float> blended_;              // (count, pitch): a row of every query, resized vertically
+  std::vector<ColumnTaps::Samples> samples_;  // of each tile
 };
 
 // The logits at the output, both resizes composed.

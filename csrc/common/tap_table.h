@@ -98,6 +98,24 @@ class ColumnTaps {
 
   int taps() const { return taps_; }
   bool close() const { return close_; }
+
+  // The samples [first, last] that vectors [begin, end) are made of.
+  struct Samples {
+    int64_t first, last;
+  };
+  Samples samples(int64_t begin, int64_t end) const {
+    Samples range = {INT64_MAX, 0};
+    for (int tap = 0; tap < taps_; ++tap) {
+      for (int64_t v = begin; v < std::min(end, vectors_); ++v) {
+        const int64_t slot = tap * vectors_ + v;
+        range.first = std::min(range.first, base_[slot]);
+        for (int lane = 0; lane < kLanes; ++lane) {
+          range.last = std::max(range.last, base_[slot] + offset_[slot][lane]);
+        }
+      }
+    }
+    return range;
+  }
   int64_t vectors() const { return vectors_; }
 
   // Outputs [v * kLanes, (v + 1) * kLanes) of a row, which must be readable kLanes elements beyond its end.

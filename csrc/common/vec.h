@@ -81,4 +81,24 @@ inline float sum_lanes(FloatVec vec) {
   return lane[0];
 }
 
+// The largest lane.
+inline __attribute__((always_inline)) float max_lanes(FloatVec vec) {
+#if defined(__AVX512F__)
+  __m256 halves[2];
+  std::memcpy(halves, &vec, sizeof(vec));
+  const __m256 half = _mm256_max_ps(halves[0], halves[1]);
+#elif defined(__AVX2__)
+  const __m256 half = (__m256)vec;
+#endif
+#if defined(__AVX2__)
+  __m128 quarter = _mm_max_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  quarter = _mm_max_ps(quarter, _mm_movehl_ps(quarter, quarter));
+  return _mm_cvtss_f32(_mm_max_ss(quarter, _mm_movehdup_ps(quarter)));
+#else
+  float largest = vec[0];
+  for (int lane = 1; lane < kLanes; ++lane) largest = vec[lane] > largest ? vec[lane] : largest;
+  return largest;
+#endif
+}
+
 }  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT

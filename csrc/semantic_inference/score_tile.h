@@ -39,16 +39,17 @@ class PackedClasses {
   AlignedVector<float> packed_;
 };
 
-// sums[i][v] = sum over q of factors[q][i] * masks[q][v]; masks is (active, kTilePixels).
+// sums[i][v] = sum over the n queries of factors[query[j]][i] * masks[j][v]; masks is (n, kTilePixels).
 inline __attribute__((always_inline)) void score_tile(const float* __restrict factors, const float* __restrict masks,
-                                                      int64_t active, FloatVec (&sums)[kTileClasses][kTileVectors]) {
+                                                      const int32_t* __restrict query, int64_t n,
+                                                      FloatVec (&sums)[kTileClasses][kTileVectors]) {
   FloatVec acc[kTileClasses][kTileVectors] = {};
-  for (int64_t q = 0; q < active; ++q) {
+  for (int64_t j = 0; j < n; ++j) {
     FloatVec column[kTileVectors];
-    for (int v = 0; v < kTileVectors; ++v) column[v] = load<FloatVec>(masks + q * kTilePixels + v * kLanes);
+    for (int v = 0; v < kTileVectors; ++v) column[v] = load<FloatVec>(masks + j * kTilePixels + v * kLanes);
 #pragma GCC unroll 6
     for (int i = 0; i < kTileClasses; ++i) {
-      const FloatVec factor = broadcast(factors[q * kTileClasses + i]);
+      const FloatVec factor = broadcast(factors[query[j] * kTileClasses + i]);
 #pragma GCC unroll 4
       for (int v = 0; v < kTileVectors; ++v) acc[i][v] += factor * column[v];
     }
@@ -58,22 +59,38 @@ inline __attribute__((always_inline)) void score_tile(const float* __restrict fa
   }
 }
 
-// The largest score of each pixel of a tile and the lowest class that has it; classes must come in ascending order.
+// The largest score of each pixel of a tile, the lowest class that has it, and the second largest score; classes must
+// come in ascending order.
 struct BestClass {
-  FloatVec score[kTileVectors];
+  FloatVec score[kTileVectors], second[kTileVectors];
   IntVec label[kTileVectors];
 
   BestClass() {
     for (int v = 0; v < kTileVectors; ++v) {
-      score[v] = broadcast(-1.0f);  // below every score
+      score[v] = second[v] = broadcast(-1.0f);  // below every score
       label[v] = IntVec{};
     }
   }
 
-  inline __attribute__((always_inline)) void add(int64_t k, int v, FloatVec value) {
-    const IntVec better = value > score[v];
-    score[v] = better ? value : score[v];
-    label[v] = better ? IntVec{} + static_cast<int32_t>(k) : label[v];
+  inline __attribute__((always_inline)) void add(int64_t k, const FloatVec (&value)[kTileVectors]) {
+    for (int v = 0; v < kTileVectors; ++v) {
+      const IntVec better = value[v] > score[v];
+      const FloatVec lower = better ? score[v] : value[v];
+      second[v] = lower > second[v] ? lower : second[v];
+      score[v] = better ? value[v] : score[v];
+      label[v] = better ? IntVec{} + static_cast<int32_t>(k) : label[v];
+    }
+  }
+
+  // Whether the first `count` labels stay the same if every score grows by between 0 and `unknown`.
+  bool certain(float unknown, int64_t count) const {
+    for (int v = 0; v * kLanes < count; ++v) {
+      const IntVec exists = lane_numbers() < static_cast<int32_t>(count - v * kLanes);
+      // 4e-6: the sums are rounded in another order when some terms are left out
+      const IntVec close = score[v] - second[v] <= unknown + 4e-6f * score[v];
+      if (true_lanes(close & exists) != 0) return false;
+    }
+    return true;
   }
 
   void store(int64_t* labels, int64_t count) const {

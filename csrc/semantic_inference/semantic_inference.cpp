@@ -1,7 +1,10 @@
 // CPU kernel of semantic inference: rows of class scores, reduced to labels or added to a map of scores.
 #include "semantic_inference/semantic_inference.h"
 
+#include <algorithm>
+#include <cmath>
 #include <utility>
+#include <vector>
 
 #include "common/math.h"
 #include "semantic_inference/score_tile.h"
@@ -9,21 +12,7 @@
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 namespace {
 
-// Where the scores of a tile go: the labels of an output row.
-struct Labels {
-  int64_t* row;
-  BestClass best;
-
-  void add(int64_t k, const FloatVec (&score)[kTileVectors]) {
-    for (int v = 0; v < kTileVectors; ++v) best.add(k, v, score[v]);
-  }
-  void finish(int64_t x, int64_t count) {
-    best.store(row + x, count);
-    best = BestClass();
-  }
-};
-
-// ... or a row of each class's plane, overwritten or added to.
+// Where the scores of a tile go: a row of each class's plane, overwritten or added to.
 struct Planes {
   float* row;  // of class 0
   int64_t class_stride;
@@ -42,6 +31,10 @@ struct Planes {
   }
 };
 
+// A query is left out of a tile where its score cannot exceed this; what is left out is added up, and a tile in which
+// it could change a label is done again with all queries. So labels are exactly those of the whole sum.
+constexpr float kNegligible = 5e-4f;
+
 // Class scores of rows of one grid: the output or, with scores_first, the network input.
 class ScoreRows {
  public:
@@ -49,35 +42,85 @@ class ScoreRows {
       : logits_(std::move(logits)),
         classes_(p.probability, p.classes, p.masks.queries, p.masks.count),
         active_(p.masks.count),
-        masks_(active_ * kTilePixels, 0.0f) {}
+        masks_(active_ * kTilePixels, 0.0f),
+        kept_(active_),
+        all_(active_),
+        limit_(active_),
+        most_(active_) {
+    for (int64_t q = 0; q < active_; ++q) {
+      const float* row = p.probability + p.masks.queries[q] * p.classes;
+      const float top = *std::max_element(row, row + p.classes);
+      all_[q] = static_cast<int32_t>(q);
+      most_[q] = std::min(top, kNegligible);
+      // sigmoid(limit) * top = kNegligible
+      limit_[q] = top <= kNegligible ? INFINITY : -std::log(top / kNegligible - 1.0f);
+    }
+  }
 
   int64_t width() const { return logits_.width(); }
 
-  // Calls use(x, count, k, scores) for every tile of row y and every class in ascending order, and done(x, count) after
-  // the last class of a tile.
-  template <class Use, class Done>
-  void row(int64_t y, Use&& use, Done&& done) {
+  // Calls use(x, count, k, scores) for every tile of row y and every class in ascending order.
+  template <class Use>
+  void row(int64_t y, Use&& use) {
     logits_.set_row(y);
     logits_.for_tiles([&](int64_t x, int64_t count, const auto& logits) __attribute__((always_inline)) {
-      for (int64_t q = 0; q < active_; ++q) {
-        for (int v = 0; v < kTileVectors; ++v)
-          store(masks_.data() + q * kTilePixels + v * kLanes, sigmoid(logits(q, v)));
-      }
-      for (int64_t block = 0; block < classes_.blocks(); ++block) {
-        FloatVec sums[kTileClasses][kTileVectors];
-        score_tile(classes_.block(block), masks_.data(), active_, sums);
-        const int64_t first = block * kTileClasses;
-        for (int i = 0; i < kTileClasses && first + i < classes_.classes(); ++i) use(x, count, first + i, sums[i]);
-      }
-      done(x, count);
+      for_classes(logits, all_.data(), active_, [&](int64_t k, const auto& score) { use(x, count, k, score); });
+    });
+  }
+
+  // Writes the labels of row y.
+  void labels(int64_t y, int64_t* to) {
+    logits_.set_row(y);
+    logits_.for_tiles([&](int64_t x, int64_t count, const auto& logits) __attribute__((always_inline)) {
+      float unknown = 0.0f;
+      const int64_t kept = keep(x, unknown);
+      BestClass best = best_class(logits, kept_.data(), kept);
+      if (kept < active_ && !best.certain(unknown, count)) best = best_class(logits, all_.data(), active_);
+      best.store(to + x, count);
     });
   }
 
  private:
+  // Lists the queries that matter in the tile at column x; the others add at most `unknown` to a score.
+  int64_t keep(int64_t x, float& unknown) {
+    int64_t kept = 0;
+    for (int64_t q = 0; q < active_; ++q) {
+      const bool negligible = limit_[q] == INFINITY || logits_.upper_bound(q, x) < limit_[q];
+      kept_[kept] = static_cast<int32_t>(q);
+      kept += negligible ? 0 : 1;
+      unknown += negligible ? most_[q] : 0.0f;
+    }
+    return kept;
+  }
+
+  template <class Logits>
+  BestClass best_class(const Logits& logits, const int32_t* query, int64_t n) {
+    BestClass best;
+    for_classes(logits, query, n, [&](int64_t k, const auto& score) { best.add(k, score); });
+    return best;
+  }
+
+  template <class Logits, class Use>
+  inline __attribute__((always_inline)) void for_classes(const Logits& logits, const int32_t* query, int64_t n,
+                                                         Use&& use) {
+    for (int64_t j = 0; j < n; ++j) {
+      float* to = masks_.data() + j * kTilePixels;
+      for (int v = 0; v < kTileVectors; ++v) store(to + v * kLanes, sigmoid(logits(query[j], v)));
+    }
+    for (int64_t block = 0; block < classes_.blocks(); ++block) {
+      FloatVec sums[kTileClasses][kTileVectors];
+      score_tile(classes_.block(block), masks_.data(), query, n, sums);
+      const int64_t first = block * kTileClasses;
+      for (int i = 0; i < kTileClasses && first + i < classes_.classes(); ++i) use(first + i, sums[i]);
+    }
+  }
+
   LogitTiles logits_;
   PackedClasses classes_;
   int64_t active_;
-  AlignedVector<float> masks_;  // (active, kTilePixels)
+  AlignedVector<float> masks_;       // (active, kTilePixels)
+  std::vector<int32_t> kept_, all_;  // (active,)
+  std::vector<float> limit_, most_;  // (active,) logits below the limit add at most this much
 };
 
 Planes output_planes(const SemanticParams& p, int64_t y) {
@@ -88,15 +131,11 @@ void resized_logits(const SemanticParams& p, int64_t begin, int64_t end) {
   ScoreRows scores(p, output_logits(p.masks));
   for (int64_t y = begin; y < end; ++y) {
     if (p.labels != nullptr) {
-      Labels labels{p.labels + y * p.masks.out_width, {}};
-      scores.row(
-          y, [&](int64_t, int64_t, int64_t k, const auto& score) { labels.add(k, score); },
-          [&](int64_t x, int64_t count) { labels.finish(x, count); });
+      scores.labels(y, p.labels + y * p.masks.out_width);
     } else {
       Planes planes = output_planes(p, y);
-      scores.row(
-          y, [&](int64_t x, int64_t count, int64_t k, const auto& score) { planes.add_class(k, x, count, score); },
-          [](int64_t, int64_t) {});
+      scores.row(y,
+                 [&](int64_t x, int64_t count, int64_t k, const auto& score) { planes.add_class(k, x, count, score); });
     }
   }
 }
@@ -107,19 +146,18 @@ void resized_scores(const SemanticParams& p, int64_t begin, int64_t end) {
   for (int64_t y = begin; y < end; ++y) {
     resized.set_row(y, [&](int64_t from, float* to, int64_t pitch) {
       Planes planes{to, pitch, 1.0f, false};
-      scores.row(
-          from, [&](int64_t x, int64_t count, int64_t k, const auto& score) { planes.add_class(k, x, count, score); },
-          [](int64_t, int64_t) {});
+      scores.row(from,
+                 [&](int64_t x, int64_t count, int64_t k, const auto& score) { planes.add_class(k, x, count, score); });
     });
-    Labels labels{p.labels + y * p.masks.out_width, {}};
     Planes planes = output_planes(p, y);
     resized.for_tiles([&](int64_t x, int64_t count, const auto& value) __attribute__((always_inline)) {
+      BestClass best;
       for (int64_t k = 0; k < p.classes; ++k) {
         FloatVec score[kTileVectors];
         for (int v = 0; v < kTileVectors; ++v) score[v] = value(k, v);
-        p.labels != nullptr ? labels.add(k, score) : planes.add_class(k, x, count, score);
+        p.labels != nullptr ? best.add(k, score) : planes.add_class(k, x, count, score);
       }
-      if (p.labels != nullptr) labels.finish(x, count);
+      if (p.labels != nullptr) best.store(p.labels + y * p.masks.out_width + x, count);
     });
   }
 }

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from loss_checks import run_on_cpu_level
 from predictions import (
     confident_predictions,
@@ -219,6 +221,22 @@ def kernel_agrees_with_the_reference():
 @pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
 def test_every_instruction_set_agrees_with_the_reference(level):
     run_on_cpu_level(level, "import test_semantic_inference as t; t.kernel_agrees_with_the_reference()")
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(0, 1000),
+    st.floats(0, 20),
+    st.floats(0.1, 12),
+    st.integers(1, 40),
+    st.tuples(*[st.integers(1, 150)] * 2),
+)
+def test_leaving_out_queries_changes_no_label(seed, sharpness, scale, queries, size):
+    """The labels skip what cannot matter; the scores never do."""
+    class_logits, mask_logits = confident_predictions(queries, 6, (11, 13), seed=seed, sharpness=sharpness)
+    mask_logits = mask_logits * (scale / 20)
+    scores = semantic_scores(class_logits, mask_logits, size)
+    assert torch.equal(semantic_inference(class_logits, mask_logits, size), scores.argmax(0))
 
 
 def test_same_bits_for_any_number_of_threads():
