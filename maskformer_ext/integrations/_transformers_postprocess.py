@@ -19,6 +19,8 @@ from maskformer_ext.ops.semantic_inference import semantic_inference, semantic_s
 
 _log = logging.getLogger(__name__)
 
+_QUERIES_AT_ONCE = 8  # of which scores are computed; bounds the temporaries
+
 
 def post_process_semantic_segmentation(
     self, outputs, target_sizes: list[tuple[int, int]] | None = None, return_segmentation_scores: bool = False
@@ -71,7 +73,9 @@ def post_process_panoptic_segmentation(
             area="weighted",
         )
         ids = _number([segment["category_id"] for segment in segments], label_ids_to_fuse)
-        table = torch.tensor([0, *ids], dtype=torch.int32, device=segment_map.device)
+        if ids != list(range(1, len(ids) + 1)):
+            table = torch.tensor([0, *ids], dtype=torch.int32, device=segment_map.device)
+            segment_map = table[segment_map]
         infos = [
             {
                 "id": number,
@@ -81,7 +85,7 @@ def post_process_panoptic_segmentation(
             }
             for number, segment in zip(ids, segments, strict=True)
         ]
-        results.append({"segmentation": table[segment_map], "segments_info": infos})
+        results.append({"segmentation": segment_map, "segments_info": infos})
     return results
 
 
@@ -108,21 +112,19 @@ def post_process_instance_segmentation(
         query, label, score = _rank_instances(class_logits, mask_logits, threshold)
         rows, columns = (nearest_index(mask_logits.shape[axis + 1], size[axis], mask_logits.device) for axis in (0, 1))
         sampled = _sampled(mask_logits.shape[-2:], rows, columns)
-        binary = mask_logits[query] > 0
-        shown = (binary & sampled).flatten(1).any(1)
-        binary, label, score = binary[shown], label[shown], score[shown]
         small = torch.full(mask_logits.shape[-2:], -1.0, device=mask_logits.device)
-        for number, mask in enumerate(binary):
-            small[mask] = number
+        infos, kept = [], []
+        for index, category, value in zip(query.tolist(), label.tolist(), score.tolist(), strict=True):
+            mask = mask_logits[index] > 0
+            if (mask & sampled).any():
+                small[mask] = len(kept)
+                infos.append({"id": len(kept), "label_id": category, "was_fused": False, "score": round(value, 6)})
+                kept.append(index)
         segmentation: Any = small[rows][:, columns].cpu()
         if return_coco_annotation:
             segmentation = _run_lengths(segmentation)
-        elif return_binary_maps and len(binary):
-            segmentation = binary[:, rows][..., columns].float()
-        infos = [
-            {"id": number, "label_id": category, "was_fused": False, "score": round(value, 6)}
-            for number, (category, value) in enumerate(zip(label.tolist(), score.tolist(), strict=True))
-        ]
+        elif return_binary_maps and kept:
+            segmentation = torch.stack([(mask_logits[index] > 0)[rows][:, columns].float() for index in kept])
         results.append({"segmentation": segmentation, "segments_info": infos})
     return results
 
@@ -164,10 +166,12 @@ def _rank_instances(class_logits: Tensor, mask_logits: Tensor, threshold: float)
     probability, index = probability[possible], index[possible]
     query = index.div(num_classes, rounding_mode="floor")
     needed, which = query.unique(return_inverse=True)
-    logits = mask_logits[needed].flatten(1)
-    inside = (logits > 0).to(logits.dtype)
-    mean = (logits.sigmoid() * inside).sum(1) / (inside.sum(1) + 1e-6)
-    score = probability * mean[which]
+    means = []
+    for some in needed.split(_QUERIES_AT_ONCE):
+        logits = mask_logits[some].flatten(1)
+        inside = (logits > 0).to(logits.dtype)
+        means.append((logits.sigmoid() * inside).sum(1) / (inside.sum(1) + 1e-6))
+    score = probability * torch.cat(means)[which] if means else probability
     reached = score.double() >= threshold
     return query[reached], (index % num_classes)[reached], score[reached]
 
