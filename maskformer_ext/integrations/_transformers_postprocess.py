@@ -113,7 +113,8 @@ def post_process_instance_segmentation(
         rows, columns = (nearest_index(mask_logits.shape[axis + 1], size[axis], mask_logits.device) for axis in (0, 1))
         sampled = _sampled(mask_logits.shape[-2:], rows, columns)
         small = torch.full(mask_logits.shape[-2:], -1.0, device=mask_logits.device)
-        infos, kept = [], []
+        infos: list[dict[str, Any]] = []
+        kept: list[int] = []
         for index, category, value in zip(query.tolist(), label.tolist(), score.tolist(), strict=True):
             mask = mask_logits[index] > 0
             if (mask & sampled).any():
