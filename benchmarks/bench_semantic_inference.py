@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from transformers import MaskFormerImageProcessor
 
+from benchmarks import scenes
 from benchmarks.case import Case
 from maskformer_ext.ops import semantic_inference
 
@@ -24,16 +25,24 @@ def build(
     *,
     device: str,
     resize: str = "logits",
+    logits: str = "random",
     queries: int = 100,
     classes: int = 150,
     size: tuple[int, int] = (256, 512),
     target_size: tuple[int, int] = (1024, 2048),
 ) -> Case:
-    """Make random predictions of one image; `resize` is the order of operations, "logits" or "scores"."""
-    generator = torch.Generator().manual_seed(5)
-    class_logits = (3 * torch.randn(queries, classes + 1, generator=generator)).to(device)
-    mask_logits = (3 * torch.randn(queries, *size, generator=generator)).to(device)
-    outputs = SimpleNamespace(class_queries_logits=class_logits[None], masks_queries_logits=mask_logits[None])
+    """Make predictions of one image, `random` ones, where no query can be left out, or `confident` ones.
+
+    `resize` is the order of operations, "logits" or "scores".
+    """
+    if logits == "random":
+        generator = torch.Generator().manual_seed(5)
+        class_logits = (3 * torch.randn(queries, classes + 1, generator=generator)).to(device)
+        mask_logits = (3 * torch.randn(queries, *size, generator=generator)).to(device)
+        outputs = SimpleNamespace(class_queries_logits=class_logits[None], masks_queries_logits=mask_logits[None])
+    else:
+        outputs = scenes.predictions(queries, queries * 3 // 10, classes, size, device)
+        class_logits, mask_logits = outputs.class_queries_logits[0], outputs.masks_queries_logits[0]
     processor = MaskFormerImageProcessor()
 
     def composition():
@@ -46,13 +55,14 @@ def build(
     options = {} if resize == "logits" else {"input_size": size, "resize": "scores"}
     return Case(
         op="semantic_inference",
-        title=f"Q {queries}, K {classes}, {size[0]}x{size[1]} -> {target_size[0]}x{target_size[1]}, resize {resize}",
+        title=f"Q {queries}, K {classes}, {size[0]}x{size[1]} -> {target_size[0]}x{target_size[1]}, "
+        f"{logits} logits, resize {resize}",
         ours=lambda: semantic_inference(class_logits, mask_logits, target_size, **options),
         peers={"composition": composition} if resize == "logits" else {"transformers": transformers},
         tolerance=1e-5,
         inputs={"class_logits": class_logits, "mask_logits": mask_logits},
         error=disagreement,
-        notes=("random logits; the error is the share of pixels with another label",),
+        notes=("generated logits, no trained model; the error is the share of pixels with another label",),
     )
 
 
@@ -61,3 +71,9 @@ def build(
 def test_semantic_inference(compare, classes, resize):
     """Both orders of operations: the original's instance recipes', and transformers'."""
     compare(classes=classes, resize=resize)
+
+
+@pytest.mark.parametrize("classes", [19, 150])
+def test_semantic_inference_of_confident_predictions(compare, classes):
+    """Most queries cannot matter in most places, as with a trained model."""
+    compare(classes=classes, logits="confident")
