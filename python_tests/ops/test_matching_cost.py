@@ -2,15 +2,13 @@
 
 import importlib
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from loss_checks import run_on_cpu_level
 
 from maskformer_ext.ops import MaskTargets, SegmentTargets, matching_cost
 from maskformer_ext.ops._library import REFERENCE
@@ -354,7 +352,7 @@ def test_threads_do_not_change_a_bit():
 @pytest.mark.parametrize("level", ["baseline", "avx2", "avx512"])
 def test_every_instruction_set_agrees_with_the_reference(level):
     code = (
-        "import torch, sys; sys.path.insert(0, 'python_tests/ops'); import test_matching_cost as t\n"
+        "import torch; import test_matching_cost as t\n"
         "torch.manual_seed(1); targets = t.random_targets(2, [9, 4], 9, (60, 90), 6)\n"
         "c, m = torch.randn(2, 2, 5, 7), torch.randn(2, 2, 5, 30, 45) * 5\n"
         "for form in (targets, targets.to_masks()):\n"
@@ -363,6 +361,4 @@ def test_every_instruction_set_agrees_with_the_reference(level):
         "        truth = t.reference(a.double(), b.double(), form, **t.DEFAULTS)\n"
         "        assert t.error(t.matching_cost(a, b, form), truth) <= 2e-6\n"
     )
-    root = Path(__file__).resolve().parents[2]
-    environment = {**os.environ, "MASKFORMER_EXT_CPU": level}
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, env=environment)
+    run_on_cpu_level(level, code)
