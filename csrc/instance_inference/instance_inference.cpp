@@ -40,7 +40,7 @@ class MaskRows {
     int64_t pixels = 0, byte = 0;
     uint64_t waiting = 0;  // bits that do not fill a byte yet
     int filled = 0;
-    logits_.for_tiles([&](int64_t x, int64_t count, const auto& logits) __attribute__((always_inline)) {
+    logits_.for_tiles([&](int64_t, int64_t count, const auto& logits) __attribute__((always_inline)) {
       for (int v = 0; v * kLanes < count; ++v) {
         const FloatVec logit = logits(query, v);
         const int64_t valid = std::min<int64_t>(kLanes, count - v * kLanes);
@@ -55,7 +55,6 @@ class MaskRows {
         filled += static_cast<int>(valid);
         for (; filled >= 8; filled -= 8, waiting >>= 8) to[byte++] = static_cast<uint8_t>(waiting);
       }
-      static_cast<void>(x);
     });
     if (filled > 0) to[byte] = static_cast<uint8_t>(waiting);
     if (pixels == 0) return false;
