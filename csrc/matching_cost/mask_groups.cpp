@@ -38,7 +38,7 @@ void group_pixels_by_masks(const MaskGroupParams& p, MaskGroups& groups) {
       size[0] += !left_out;
     }
   }
-  std::memset(groups.member, 0, static_cast<size_t>(p.num_segments));
+  std::fill(groups.member, groups.member + p.num_segments, uint8_t{0});  // null where there are no segments
 
   groups.num_groups = -1;
   for (int64_t t = 0; t < p.num_segments; ++t) {
