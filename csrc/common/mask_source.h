@@ -36,4 +36,13 @@ inline MaskSource mask_source(const char* op, const Tensor& logits, const Size& 
   return source;
 }
 
+// Class probabilities (Q, columns) float32 of the same queries, contiguous.
+inline Tensor query_probability(const char* op, const Tensor& probability, const Tensor& mask_logits) {
+  check_dim(probability, 2, op, "probability");
+  check_dtype(probability, ScalarType::Float, op, "probability");
+  STD_TORCH_CHECK(probability.size(0) == mask_logits.size(0), op, ": probability must have Q = ", mask_logits.size(0),
+                  " rows, got shape ", shape_string(probability));
+  return torch::stable::contiguous(probability);
+}
+
 }  // namespace maskformer_ext

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "common/aligned.h"
 #include "common/dtype.h"
@@ -39,6 +40,22 @@ inline constexpr int64_t kTilePixels = kTileVectors * kLanes;
 
 // Elements of a row of `width` that vectors may read beyond its end.
 inline int64_t row_pitch(int64_t width) { return (width + kLanes - 1) / kLanes * kLanes + kLanes; }
+
+// Resizes one row of several planes, plane k at rows + k * pitch, to `width` columns: calls body(x, count, values) for
+// each tile, where values(k, v) is vector v of plane k.
+template <class Body>
+inline __attribute__((always_inline)) void resize_tiles(const ColumnTaps& columns, const float* rows, int64_t pitch,
+                                                        int64_t width, Body& body) {
+  for_column_taps(columns, [&]<int kTaps, bool kClose>() {
+    const int64_t last = columns.vectors() - 1;
+    for (int64_t x = 0; x < width; x += kTilePixels) {
+      const auto values = [&](int64_t plane, int v) __attribute__((always_inline)) {
+        return columns.resize<kTaps, kClose>(rows + plane * pitch, std::min(x / kLanes + v, last));
+      };
+      body(x, std::min(kTilePixels, width - x), values);
+    }
+  });
+}
 
 // Logits of a grid that is one linear map of the stored logits, a row and a tile of columns at a time.
 class LogitTiles {
@@ -85,15 +102,7 @@ class LogitTiles {
   // Calls body(x, count, logits) for the tiles of the row, where logits(query, v) is vector v of the tile.
   template <class Body>
   void for_tiles(Body&& body) const {
-    for_column_taps(columns_, [&]<int kTaps, bool kClose>() {
-      const int64_t last = columns_.vectors() - 1;
-      for (int64_t x = 0; x < width_; x += kTilePixels) {
-        const auto logits = [&](int64_t query, int v) __attribute__((always_inline)) {
-          return columns_.resize<kTaps, kClose>(blended_.data() + query * pitch_, std::min(x / kLanes + v, last));
-        };
-        body(x, std::min(kTilePixels, width_ - x), logits);
-      }
-    });
+    resize_tiles(columns_, blended_.data(), pitch_, width_, body);
   }
 
  private:
@@ -150,15 +159,7 @@ class ResizedPlanes {
   // As LogitTiles::for_tiles.
   template <class Body>
   void for_tiles(Body&& body) const {
-    for_column_taps(columns_, [&]<int kTaps, bool kClose>() {
-      const int64_t last = columns_.vectors() - 1;
-      for (int64_t x = 0; x < out_width_; x += kTilePixels) {
-        const auto values = [&](int64_t plane, int v) __attribute__((always_inline)) {
-          return columns_.resize<kTaps, kClose>(blended_.data() + plane * pitch_, std::min(x / kLanes + v, last));
-        };
-        body(x, std::min(kTilePixels, out_width_ - x), values);
-      }
-    });
+    resize_tiles(columns_, blended_.data(), pitch_, out_width_, body);
   }
 
  private:

@@ -46,13 +46,8 @@ std::tuple<Tensor, Tensor, Tensor> panoptic_inference_cpu(const Tensor& probabil
                                                           double mask_threshold, const std::optional<Size>& input_size,
                                                           const std::optional<Size>& crop, bool probabilities_first,
                                                           bool weighted_area) {
-  check_dim(probability_in, 2, op, "probability");
-  check_dtype(probability_in, ScalarType::Float, op, "probability");
-  STD_TORCH_CHECK(probability_in.size(0) == mask_logits.size(0), op,
-                  ": probability must have Q = ", mask_logits.size(0), " rows, got shape ",
-                  shape_string(probability_in));
   const Tensor logits = with_contiguous_rows(mask_logits);
-  const Tensor probability = torch::stable::contiguous(probability_in);
+  const Tensor probability = query_probability(op, probability_in, mask_logits);
   PanopticParams params = {};
   params.masks = mask_source(op, logits, size, input_size, crop, false);
   Tensor segment_map = torch::stable::new_empty(logits, {size[0], size[1]}, ScalarType::Int);

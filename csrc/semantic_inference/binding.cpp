@@ -11,13 +11,8 @@ constexpr const char* op = "semantic_inference";
 // Runs the kernel; params holds where the result goes.
 void run(SemanticParams params, const Tensor& probability_in, const Tensor& mask_logits, const Size& size,
          const std::optional<Size>& input_size, const std::optional<Size>& crop, bool flip, bool scores_first) {
-  check_dim(probability_in, 2, op, "probability");
-  check_dtype(probability_in, ScalarType::Float, op, "probability");
-  STD_TORCH_CHECK(probability_in.size(0) == mask_logits.size(0), op,
-                  ": probability must have Q = ", mask_logits.size(0), " rows, got shape ",
-                  shape_string(probability_in));
   const Tensor logits = with_contiguous_rows(mask_logits);
-  const Tensor probability = torch::stable::contiguous(probability_in);
+  const Tensor probability = query_probability(op, probability_in, mask_logits);
   params.masks = mask_source(op, logits, size, input_size, crop, flip);
   params.probability = probability.const_data_ptr<float>();
   params.classes = probability.size(1);

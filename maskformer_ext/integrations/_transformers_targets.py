@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets
+from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets, stack_segments
 
 Targets = SegmentTargets | MaskTargets
 
@@ -68,11 +68,5 @@ def _from_segment_maps(maps: Sequence[Tensor], labels: Sequence[Tensor]) -> Segm
             f"mask_labels: a segment map (H, W) must hold integers, {VOID} for void, got {maps[0].dtype}; "
             "masks are (T, H, W)"
         )
-    counts = torch.tensor([len(row) for row in labels], dtype=torch.int64)
-    device = maps[0].device
-    padded = torch.zeros((len(labels), int(counts.max())), dtype=torch.int64, device=device)
-    for row, label in zip(padded, labels, strict=True):
-        row[: len(label)] = label
     dtype = torch.int16 if all(segments.dtype == torch.int16 for segments in maps) else torch.int32
-    segment_map = torch.stack([segments.to(dtype) for segments in maps])
-    return SegmentTargets(segment_map, padded, counts.to(device)).with_pairs()
+    return stack_segments(torch.stack([segments.to(dtype) for segments in maps]), labels)

@@ -132,7 +132,7 @@ class SegmentTargets(_Targets):
                 best, index = mask.max(0)
                 owner = torch.where(best, index.int(), owner)
             maps.append(owner)
-        return _stack_segments(torch.stack(maps), labels)
+        return stack_segments(torch.stack(maps), labels)
 
     @staticmethod
     def from_label_map(label_map: Tensor, ignore: int = 255) -> SegmentTargets:
@@ -150,7 +150,7 @@ class SegmentTargets(_Targets):
             renumber = torch.where(keep, keep.cumsum(0) - 1, VOID).int()
             maps.append(renumber[inverse])
             labels.append(present[keep])
-        return _stack_segments(torch.stack(maps), labels)
+        return stack_segments(torch.stack(maps), labels)
 
     @staticmethod
     def from_id_map(id_map: Tensor, categories: Mapping[int, int] | Sequence[Mapping[int, int]]) -> SegmentTargets:
@@ -173,7 +173,7 @@ class SegmentTargets(_Targets):
             renumber = [index_of.get(segment_id, VOID) for segment_id in present.tolist()]
             maps.append(torch.tensor(renumber, dtype=torch.int32, device=image.device)[inverse])
             labels.append(torch.tensor(list(table.values()), dtype=torch.int64, device=image.device))
-        return _stack_segments(torch.stack(maps), labels)
+        return stack_segments(torch.stack(maps), labels)
 
     @staticmethod
     def collate(targets: Sequence[SegmentTargets], size: tuple[int, int] | None = None) -> SegmentTargets:
@@ -192,7 +192,7 @@ class SegmentTargets(_Targets):
             maps.append(F.pad(target.segment_map, (0, width - w, 0, height - h), value=VOID))
             labels += [row[: int(n)] for row, n in zip(target.labels, target.num_segments, strict=True)]
         dtype = torch.int32 if any(m.dtype == torch.int32 for m in maps) else torch.int16
-        return _stack_segments(torch.cat([m.to(dtype) for m in maps]), labels)
+        return stack_segments(torch.cat([m.to(dtype) for m in maps]), labels)
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,8 @@ def _pad_labels(labels: Sequence[Tensor], device: torch.device) -> tuple[Tensor,
     return padded, counts.to(device)
 
 
-def _stack_segments(segment_map: Tensor, labels: Sequence[Tensor]) -> SegmentTargets:
+def stack_segments(segment_map: Tensor, labels: Sequence[Tensor]) -> SegmentTargets:
+    """Join (B, H, W) segment indices and the class ids (T_i,) of each image, padded to the largest T."""
     padded, counts = _pad_labels(labels, segment_map.device)
     return SegmentTargets(segment_map, padded, counts).with_pairs()
 
