@@ -12,6 +12,20 @@ namespace maskformer_ext {
 
 enum class DType : int32_t { float32, bfloat16, float16, uint8, float64 };
 
+inline int64_t dtype_size(DType dtype) {
+  switch (dtype) {
+    case DType::uint8:
+      return 1;
+    case DType::bfloat16:
+    case DType::float16:
+      return 2;
+    case DType::float32:
+      return 4;
+    default:
+      return 8;
+  }
+}
+
 struct BFloat16 {
   uint16_t bits;
 };

@@ -1,34 +1,13 @@
 // One pass over a query's mask logits gives its focal and dice cost with every segment.
-#include "matching_cost/matching_cost.h"
-
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
 
-#include "common/math.h"
+#include "matching_cost/group_sums.h"
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 namespace {
-
-// Sums over the pixels of one group; focal terms without the factors alpha and 1 - alpha.
-struct GroupSums {
-  double positive, negative, foreground;
-};
-
-struct PixelTerms {
-  float positive, negative, foreground;
-};
-
-template <bool kSquare>
-inline __attribute__((always_inline)) PixelTerms pixel_terms(float x, float gamma) {
-  const Logistic p = logistic(x);
-  const float s = p.sigmoid, c = p.sigmoid_complement;
-  // s^gamma = exp(gamma * log s) = exp(-gamma * softplus(-x)), whose argument is never positive.
-  const float positive_factor = kSquare ? c * c : exp_nonpositive(-gamma * p.softplus);
-  const float negative_factor = kSquare ? s * s : exp_nonpositive(-gamma * p.softplus_negative);
-  return {positive_factor * p.softplus_negative, negative_factor * p.softplus, s};
-}
 
 // Converts a row to float; tells whether all of it is finite.
 template <class T>
@@ -43,30 +22,6 @@ bool load_row(const T* logits, int64_t n, float* row) {
   return wrong == 0;
 }
 
-// Writes softmax(logits); false where the result is undefined (a NaN, +inf, or nothing but -inf).
-template <class T>
-bool softmax(const T* logits, int64_t n, float* probability) {
-  int32_t wrong = 0;
-  float largest = -INFINITY;
-#pragma omp simd reduction(| : wrong) reduction(max : largest)
-  for (int64_t i = 0; i < n; ++i) {
-    const float x = to_float(logits[i]);
-    probability[i] = x;
-    wrong |= !(x <= FLT_MAX);
-    largest = x > largest ? x : largest;
-  }
-  if (wrong != 0 || largest == -INFINITY) return false;
-  float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) {
-    const float e = exp_nonpositive(probability[i] - largest);
-    probability[i] = e;
-    sum += e;
-  }
-  for (int64_t i = 0; i < n; ++i) probability[i] /= sum;
-  return true;
-}
-
 // Copies a row's runs to their places. Whole blocks are copied: what a block writes behind its run is overwritten by
 // the next run or lies in the padding, where any finite number will do.
 void sort_row(const PixelOrder& order, const float* row, float* sorted) {
@@ -77,34 +32,6 @@ void sort_row(const PixelOrder& order, const float* row, float* sorted) {
     for (int32_t i = 0; i < order.length[r]; i += lanes)
       std::memcpy(destination + i, source + i, lanes * sizeof(float));
   }
-}
-
-template <bool kSquare>
-GroupSums sum_group(const float* x, const float* weight, int64_t begin, int64_t end, float gamma) {
-  GroupSums total = {0.0, 0.0, 0.0};
-  for (int64_t tile = begin; tile < end; tile += kMatchingCostTile) {
-    const int64_t stop = std::min(tile + kMatchingCostTile, end);
-    float positive = 0.0f, negative = 0.0f, foreground = 0.0f;
-#pragma omp simd reduction(+ : positive, negative, foreground)
-    for (int64_t i = tile; i < stop; ++i) {
-      const PixelTerms terms = pixel_terms<kSquare>(x[i], gamma);
-      positive += weight[i] * terms.positive;
-      negative += weight[i] * terms.negative;
-      foreground += weight[i] * terms.foreground;
-    }
-    total.positive += positive;
-    total.negative += negative;
-    total.foreground += foreground;
-  }
-  return total;
-}
-
-struct FocalFactors {
-  double positive, negative;
-};
-
-FocalFactors focal_factors(float alpha) {
-  return {alpha < 0.0f ? 1.0 : static_cast<double>(alpha), alpha < 0.0f ? 1.0 : 1.0 - static_cast<double>(alpha)};
 }
 
 // Sums each group into scratch.positive, .negative (with their factors) and .foreground; returns the whole foreground.
@@ -119,38 +46,6 @@ double sum_groups(const PixelOrder& order, float gamma, FocalFactors factors, co
     foreground += sums.foreground;
   }
   return foreground;
-}
-
-// Every group but void is a segment. What lies outside it is what comes before plus what comes after: the total less
-// the inside would cancel.
-void add_segments(const PixelOrder& order, const MatchingCostScratch& scratch) {
-  const int64_t last = order.num_groups - 1;
-  double before = 0.0, after = scratch.negative[last];
-  for (int64_t t = 0; t < last; ++t) {
-    scratch.inside[t] = scratch.foreground[t];
-    scratch.focal[t] = scratch.positive[t] + before;
-    before += scratch.negative[t];
-  }
-  for (int64_t t = last - 1; t >= 0; --t) {
-    scratch.focal[t] += after;
-    after += scratch.negative[t];
-  }
-}
-
-// A mask is a set of groups.
-void add_masks(const ImageTargets& targets, int64_t num_segments, const MatchingCostScratch& scratch) {
-  const int64_t groups = targets.order.num_groups;
-  for (int64_t t = 0; t < num_segments; ++t) {
-    const uint8_t* member = targets.member + t * groups;
-    double focal = 0.0, inside = 0.0;
-#pragma omp simd reduction(+ : focal, inside)
-    for (int64_t g = 0; g < groups; ++g) {
-      focal += member[g] != 0 ? scratch.positive[g] : scratch.negative[g];
-      inside += member[g] != 0 ? scratch.foreground[g] : 0.0;
-    }
-    scratch.focal[t] = focal;
-    scratch.inside[t] = inside;
-  }
 }
 
 // Masks that overlap in too many ways: each picks one of two terms for every pixel. Returns the whole foreground.
@@ -202,11 +97,7 @@ double segment_sums(const MatchingCostParams& p, const ImageTargets& targets, in
   const FocalFactors factors = focal_factors(p.alpha);
   if (targets.sorted_masks != nullptr) return sum_masks<kSquare>(targets, num_segments, p.gamma, factors, scratch);
   const double foreground = sum_groups<kSquare>(targets.order, p.gamma, factors, scratch);
-  if (targets.member != nullptr) {
-    add_masks(targets, num_segments, scratch);
-  } else {
-    add_segments(targets.order, scratch);
-  }
+  add_groups(targets, num_segments, scratch);
   return foreground;
 }
 
@@ -219,13 +110,9 @@ void cost_row(const MatchingCostParams& p, const MatchingCostScratch& scratch, i
   std::fill(cost + num_segments, cost + p.segments, 0.0f);
   if (num_segments == 0) return;
 
-  bool finite = true;
-  for_float_type(p.class_dtype, [&](auto type) {
-    const auto* logits = static_cast<const decltype(type)*>(p.class_logits) + index * (p.classes + 1);
-    finite = softmax(logits, p.classes + 1, scratch.probability);
-  });
+  bool finite = class_probability(p, index, scratch);
   for_float_type(p.mask_dtype, [&](auto type) {
-    const auto* logits = static_cast<const decltype(type)*>(p.mask_logits) + index * p.pixels;
+    const auto* logits = static_cast<const decltype(type)*>(p.mask_logits) + (index - p.first_row) * p.pixels;
     finite = load_row(logits, p.pixels, scratch.row) && finite;
   });
   if (!finite) {
@@ -236,13 +123,7 @@ void cost_row(const MatchingCostParams& p, const MatchingCostScratch& scratch, i
   sort_row(targets.order, scratch.row, scratch.sorted);
   const double foreground = p.gamma == 2.0f ? segment_sums<true>(p, targets, num_segments, scratch)
                                             : segment_sums<false>(p, targets, num_segments, scratch);
-  const double pixels = static_cast<double>(std::max<int64_t>(targets.order.counted, 1));
-  for (int64_t t = 0; t < num_segments; ++t) {
-    const double dice =
-        1.0 - (2.0 * scratch.inside[t] + 1.0) / (foreground + static_cast<double>(targets.area[t]) + 1.0);
-    cost[t] = static_cast<float>(p.focal_weight * (scratch.focal[t] / pixels) + p.dice_weight * dice -
-                                 static_cast<double>(p.class_weight) * scratch.probability[labels[t]]);
-  }
+  write_costs(p, targets, num_segments, foreground, labels, scratch, cost);
 }
 
 }  // namespace

@@ -82,8 +82,9 @@ struct ImageTargets {
 struct MatchingCostParams {
   const void* class_logits;  // (rows, classes + 1) of class_dtype
   DType class_dtype;
-  const void* mask_logits;  // (rows, pixels) of mask_dtype
+  const void* mask_logits;  // (rows, pixels) of mask_dtype, from row first_row on
   DType mask_dtype;
+  int64_t first_row;
   const int64_t* labels;        // (images, segments)
   const int64_t* num_segments;  // (images,)
   const ImageTargets* targets;  // (images,)

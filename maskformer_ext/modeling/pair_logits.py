@@ -19,6 +19,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from maskformer_ext.ops.mask_dot import mask_dot_into
+
 _BLOCK = 32  # segments of each image that are multiplied at once where counts stay on the device
 
 
@@ -95,7 +97,7 @@ def _forward_by_image(embed: Tensor, features: Tensor, image_index: Tensor, max_
         if image < 0:
             out[start:end].zero_()
         else:
-            torch.mm(embed[start:end].flatten(0, 1), features[image], out=out[start:end].flatten(0, 1))
+            mask_dot_into(embed[start:end].flatten(0, 1), features[image], out[start:end].flatten(0, 1))
     return out
 
 
@@ -109,13 +111,12 @@ def _backward_by_image(
             continue
         rows = grad[start:end].flatten(0, 1)
         torch.mm(rows, features[image].mT, out=grad_embed[start:end].flatten(0, 1))
-        grad_features[image] = _product_like(features[image], embed[start:end].flatten(0, 1).mT, rows)
+        pair_embed = embed[start:end].flatten(0, 1)
+        if features.is_contiguous():
+            mask_dot_into(pair_embed.mT, rows, grad_features[image])  # every channel is a row
+        else:  # channels-last features get channels-last gradients
+            torch.mm(rows.mT, pair_embed, out=grad_features[image].mT)
     return grad_embed, grad_features
-
-
-def _product_like(layout: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Return ``a @ b`` in the memory order of ``layout``: channels-last features get channels-last gradients."""
-    return a @ b if layout.is_contiguous() else (b.mT @ a.mT).mT
 
 
 def _blocks(image_index: Tensor, batch: int, max_segments: int) -> Iterator[tuple[Tensor, Tensor]]:

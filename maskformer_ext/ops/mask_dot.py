@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from maskformer_ext.ops import _checks
+from maskformer_ext.ops._library import native, register
 
 _OP = "mask_dot"
-_ACTIVATIONS = ("none", "sigmoid", "binary")
+_ACTIVATIONS = ("none", "sigmoid", "binary")  # the kernel's numbers
+_16_BIT = (torch.bfloat16, torch.float16)
 
 
 def mask_dot(
@@ -32,11 +34,29 @@ def mask_dot(
 
     Source: MaskFormer (arXiv 2107.06278), section 3.3: mask prediction by dot product.
     """
-    _check_arguments(mask_embed, mask_features)
+    check_embeddings(_OP, mask_embed, mask_features)
     _checks.check_choice(_OP, "activation", activation, _ACTIVATIONS)
     promoted = torch.promote_types(mask_embed.dtype, mask_features.dtype)
-    result = torch.bool if activation == "binary" else promoted
-    result = out_dtype or result
+    result = out_dtype or (torch.bool if activation == "binary" else promoted)
+    plain_16_bit = activation == "none" and result in _16_BIT and mask_embed.dtype == mask_features.dtype == result
+    # torch multiplies 16-bit matrices with instructions of their own; the kernel computes in float32
+    if native(_OP, mask_embed, mask_features) and not plain_16_bit and result in (torch.bool, torch.float32, *_16_BIT):
+        return torch.ops.maskformer_ext.mask_dot(mask_embed, mask_features, _ACTIVATIONS.index(activation), result)
+    return mask_dot_reference(mask_embed, mask_features, activation, result)
+
+
+def mask_dot_into(mask_embed: Tensor, mask_features: Tensor, out: Tensor) -> None:
+    """Write the product of (Q, C) and (C, N) into (Q, N), contiguous, all of one floating dtype; no gradient."""
+    if native(f"{_OP}_out", mask_embed, mask_features) and out.dtype == torch.float32:
+        features = mask_features.unsqueeze(0).unsqueeze(2)
+        torch.ops.maskformer_ext.mask_dot_out(mask_embed.unsqueeze(0), features, out, 0)
+    else:
+        torch.mm(mask_embed, mask_features, out=out)
+
+
+def mask_dot_reference(mask_embed: Tensor, mask_features: Tensor, activation: str, result: torch.dtype) -> Tensor:
+    """Compute ``mask_dot`` in plain PyTorch, of dtype ``result``; the other arguments are those of ``mask_dot``."""
+    promoted = torch.promote_types(mask_embed.dtype, mask_features.dtype)
     compute = torch.promote_types(promoted, result) if result.is_floating_point else promoted
     with torch.autocast(mask_embed.device.type, enabled=False):
         logits = _product(mask_embed.to(compute), mask_features.to(compute))
@@ -55,14 +75,53 @@ def _product(mask_embed: Tensor, mask_features: Tensor) -> Tensor:
     return logits.transpose(0, 1).reshape(*layers, batch, queries, height, width)
 
 
-def _check_arguments(mask_embed: Tensor, mask_features: Tensor) -> None:
-    _checks.check_floating(_OP, mask_embed=mask_embed, mask_features=mask_features)
-    _checks.check_same_device(_OP, mask_embed=mask_embed, mask_features=mask_features)
+def check_embeddings(op: str, mask_embed: Tensor, mask_features: Tensor) -> None:
+    """Raise TypeError or ValueError unless embeddings and features can be multiplied."""
+    _checks.check_floating(op, mask_embed=mask_embed, mask_features=mask_features)
+    _checks.check_same_device(op, mask_embed=mask_embed, mask_features=mask_features)
     if mask_features.dim() != 4:
-        raise ValueError(f"{_OP}: mask_features must be (B, C, h, w), got {_checks.shape(mask_features)}")
+        raise ValueError(f"{op}: mask_features must be (B, C, h, w), got {_checks.shape(mask_features)}")
     batch, channels = mask_features.shape[:2]
     if mask_embed.dim() < 3 or mask_embed.shape[-3] != batch or mask_embed.shape[-1] != channels:
         raise ValueError(
-            f"{_OP}: mask_embed must be (..., B, Q, C) with B = {batch} and C = {channels}, as mask_features, "
+            f"{op}: mask_embed must be (..., B, Q, C) with B = {batch} and C = {channels}, as mask_features, "
             f"got {_checks.shape(mask_embed)}"
         )
+
+
+def _fake(mask_embed: Tensor, mask_features: Tensor, activation: int, dtype: torch.dtype) -> Tensor:
+    return mask_embed.new_empty((*mask_embed.shape[:-1], *mask_features.shape[-2:]), dtype=dtype)
+
+
+def _setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+    mask_embed, mask_features, activation, _ = inputs
+    ctx.activation = _ACTIVATIONS[activation]
+    # a 16-bit probability is too coarse for its slope near 0 and 1
+    keep = ctx.activation == "sigmoid" and output.dtype == torch.float32
+    ctx.save_for_backward(mask_embed, mask_features, output if keep else None)
+
+
+def _backward(ctx, grad: Tensor) -> tuple:
+    if ctx.activation == "binary":
+        return None, None, None, None
+    mask_embed, mask_features, probability = ctx.saved_tensors
+    *layers, batch, queries, channels = mask_embed.shape
+    depth = math.prod(layers)
+    grad = grad.float().reshape(depth, batch, queries, *grad.shape[-2:])
+    if ctx.activation == "sigmoid":
+        if probability is None:
+            probability = mask_dot(mask_embed, mask_features, activation="sigmoid", out_dtype=torch.float32)
+        probability = probability.view(grad.shape)
+        grad = grad * (probability * (1 - probability))
+    # (B, L * Q, h * w): all layers of an image are rows of one matrix, as in _product
+    rows = grad.transpose(0, 1).flatten(1, 2).flatten(2)
+    flat = mask_features.float().flatten(2)
+    grad_embed = torch.bmm(rows, flat.mT).view(batch, depth, queries, channels).transpose(0, 1)
+    grad_embed = grad_embed.reshape(mask_embed.shape)
+    embed = mask_embed.float().reshape(depth, batch, queries, channels).transpose(0, 1).flatten(1, 2)
+    grad_features = torch.bmm(embed.mT, rows).view(mask_features.shape)
+    return grad_embed.to(mask_embed.dtype), grad_features.to(mask_features.dtype), None, None
+
+
+register(_OP, fake=_fake, backward=_backward, setup_context=_setup_context)
+register(f"{_OP}_out", fake=lambda mask_embed, mask_features, out, activation: None)

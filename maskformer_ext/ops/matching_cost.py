@@ -6,7 +6,8 @@ from torch import Tensor
 
 from maskformer_ext.ops import _checks
 from maskformer_ext.ops._library import native, register
-from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets
+from maskformer_ext.ops._matching import call_kernel, check_targets, check_values, fake_cost
+from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 _OP = "matching_cost"
 
@@ -50,7 +51,9 @@ def matching_cost(
 
     Source: MaskFormer (arXiv 2107.06278), section 3.3 and appendix A; DETR (arXiv 2005.12872), equation 9.
     """
-    _check_arguments(class_logits, mask_logits, targets, gamma, ignore_void)
+    _check_predictions(class_logits, mask_logits)
+    batch, size = mask_logits.shape[-4], mask_logits.shape[-2:]
+    check_targets(_OP, class_logits, targets, batch=batch, size=size, gamma=gamma, ignore_void=ignore_void)
     class_logits, mask_logits = class_logits.detach(), mask_logits.detach()
     if not native(_OP, class_logits, mask_logits):
         return matching_cost_reference(
@@ -64,28 +67,11 @@ def matching_cost(
             gamma=gamma,
             ignore_void=ignore_void,
         )
-    void = None
-    if isinstance(targets, SegmentTargets):
-        pixels = targets.segment_map
-    else:
-        pixels = targets.masks if targets.masks.dtype in (torch.bool, torch.uint8) else targets.masks != 0
-        void = targets.void if ignore_void else None
-    weights = (float(class_weight), float(focal_weight), float(dice_weight), float(alpha), float(gamma))
-    try:
-        return torch.ops.maskformer_ext.matching_cost(
-            class_logits, mask_logits, pixels, targets.labels, targets.num_segments, void, *weights, ignore_void
-        )
-    except RuntimeError:
-        if not torch.compiler.is_compiling() and class_logits.device.type == "cpu":
-            _check_values(class_logits.shape[-1] - 1, targets)  # the same complaint as a ValueError
-        raise
+    weights = (class_weight, focal_weight, dice_weight, alpha, gamma)
+    return call_kernel(_OP, (class_logits, mask_logits), targets, *weights, ignore_void=ignore_void)
 
 
-def _fake(class_logits, mask_logits, pixels, labels, *_):
-    return class_logits.new_empty((*class_logits.shape[:-1], labels.shape[1]), dtype=torch.float32)
-
-
-register(_OP, fake=_fake)
+register(_OP, fake=fake_cost)
 
 
 def nearest_index(in_size: int, out_size: int, device: torch.device | None = None) -> Tensor:
@@ -109,7 +95,7 @@ def matching_cost_reference(
 ) -> Tensor:
     """Compute ``matching_cost`` in plain PyTorch; arguments are those of ``matching_cost``, checked."""
     if class_logits.device.type == "cpu" and not torch.compiler.is_compiling():
-        _check_values(class_logits.shape[-1] - 1, targets)
+        check_values(_OP, class_logits.shape[-1] - 1, targets)
     double = torch.float64 in (class_logits.dtype, mask_logits.dtype)
     dtype = torch.float64 if double else torch.float32
     height, width = mask_logits.shape[-2:]
@@ -161,37 +147,9 @@ def _sample_targets(
     return inside & counted.unsqueeze(-2), ~inside & counted.unsqueeze(-2), counted
 
 
-def _check_values(num_classes: int, targets: SegmentTargets | MaskTargets) -> None:
-    """Raise ValueError where a label, a segment id or a number of segments is out of range (reads the tensors)."""
-    num_segments, capacity = targets.num_segments, targets.labels.shape[1]
-    if bool(((num_segments < 0) | (num_segments > capacity)).any()):
-        raise ValueError(f"{_OP}: num_segments must lie between 0 and T = {capacity}, got {num_segments.tolist()}")
-    real = torch.arange(capacity) < num_segments.unsqueeze(-1)
-    wrong = real & ((targets.labels < 0) | (targets.labels >= num_classes))
-    if bool(wrong.any()):
-        image, segment = wrong.nonzero()[0].tolist()
-        raise ValueError(
-            f"{_OP}: labels must lie between 0 and K - 1 = {num_classes - 1}, "
-            f"got {int(targets.labels[image, segment])} for segment {segment} of image {image}"
-        )
-    if isinstance(targets, SegmentTargets) and targets.segment_map.numel():
-        least, most = torch.aminmax(targets.segment_map.flatten(1), dim=1)
-        for image, (low, high, count) in enumerate(
-            zip(least.tolist(), most.tolist(), num_segments.tolist(), strict=True)
-        ):
-            if low < VOID or high >= count:
-                raise ValueError(
-                    f"{_OP}: segment_map must lie between -1 and num_segments - 1 = {count - 1} in image {image}, "
-                    f"got values from {low} to {high}"
-                )
-
-
-def _check_arguments(
-    class_logits: Tensor, mask_logits: Tensor, targets: SegmentTargets | MaskTargets, gamma: float, ignore_void: bool
-) -> None:
+def _check_predictions(class_logits: Tensor, mask_logits: Tensor) -> None:
     _checks.check_floating(_OP, class_logits=class_logits, mask_logits=mask_logits)
-    if not isinstance(targets, SegmentTargets | MaskTargets):
-        raise TypeError(f"{_OP}: targets must be SegmentTargets or MaskTargets, got {type(targets).__name__}")
+    _checks.check_same_device(_OP, class_logits=class_logits, mask_logits=mask_logits)
     if mask_logits.dim() < 4:
         raise ValueError(f"{_OP}: mask_logits must be (..., B, Q, h, w), got {_checks.shape(mask_logits)}")
     if class_logits.shape[:-1] != mask_logits.shape[:-2] or class_logits.shape[-1] < 2:
@@ -199,17 +157,3 @@ def _check_arguments(
             f"{_OP}: class_logits must be (..., B, Q, K + 1) with (..., B, Q) = {tuple(mask_logits.shape[:-2])}, "
             f"as mask_logits, and K >= 1, got {_checks.shape(class_logits)}"
         )
-    if mask_logits.shape[-4] != targets.labels.shape[0]:
-        raise ValueError(
-            f"{_OP}: targets must hold B = {mask_logits.shape[-4]} images, as mask_logits, "
-            f"got {targets.labels.shape[0]}"
-        )
-    if 0 in targets.size and 0 not in mask_logits.shape[-2:]:
-        raise ValueError(f"{_OP}: targets must have at least one pixel, got size {tuple(targets.size)}")
-    pixels = targets.segment_map if isinstance(targets, SegmentTargets) else targets.masks
-    _checks.check_same_device(_OP, class_logits=class_logits, mask_logits=mask_logits, targets=pixels)
-    _checks.check_same_device(_OP, class_logits=class_logits, labels=targets.labels, num_segments=targets.num_segments)
-    if gamma < 0:
-        raise ValueError(f"{_OP}: gamma must be at least 0, got {gamma}")
-    if ignore_void and isinstance(targets, MaskTargets) and targets.void is None:
-        raise ValueError(f"{_OP}: targets.void must be given with ignore_void=True, got None")

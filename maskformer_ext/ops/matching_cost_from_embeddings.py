@@ -1,10 +1,14 @@
 """The matching cost from mask embeddings, so that no mask logits are kept."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from maskformer_ext.ops import _checks
-from maskformer_ext.ops.mask_dot import mask_dot
+from maskformer_ext.ops._library import native, register
+from maskformer_ext.ops._matching import call_kernel, check_targets, fake_cost
+from maskformer_ext.ops.mask_dot import check_embeddings, mask_dot
 from maskformer_ext.ops.matching_cost import matching_cost
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
@@ -47,29 +51,58 @@ def matching_cost_from_embeddings(
 
     Source: MaskFormer (arXiv 2107.06278), section 3.3.
     """
-    _checks.check_floating(_OP, class_logits=class_logits, mask_embed=mask_embed, mask_features=mask_features)
-    if class_logits.dim() < 3 or class_logits.shape[:-1] != mask_embed.shape[:-1]:
-        raise ValueError(
-            f"{_OP}: class_logits must be (..., B, Q, K + 1) with (..., B, Q) = {tuple(mask_embed.shape[:-1])}, "
-            f"as mask_embed, got {_checks.shape(class_logits)}"
-        )
-    float64 = torch.float64 in (mask_embed.dtype, mask_features.dtype)
+    _check_predictions(class_logits, mask_embed, mask_features)
+    batch, size = len(mask_features), mask_features.shape[-2:]
+    check_targets(_OP, class_logits, targets, batch=batch, size=size, gamma=gamma, ignore_void=ignore_void)
+    class_logits, mask_embed, mask_features = (x.detach() for x in (class_logits, mask_embed, mask_features))
+    if native(_OP, class_logits, mask_embed, mask_features):
+        weights = (class_weight, focal_weight, dice_weight, alpha, gamma)
+        predictions = (class_logits, mask_embed, mask_features)
+        return call_kernel(_OP, predictions, targets, *weights, ignore_void=ignore_void)
+    return matching_cost_from_embeddings_reference(
+        class_logits,
+        mask_embed,
+        mask_features,
+        targets,
+        class_weight=class_weight,
+        focal_weight=focal_weight,
+        dice_weight=dice_weight,
+        alpha=alpha,
+        gamma=gamma,
+        ignore_void=ignore_void,
+    )
+
+
+register(_OP, fake=fake_cost)
+
+
+def matching_cost_from_embeddings_reference(
+    class_logits: Tensor,
+    mask_embed: Tensor,
+    mask_features: Tensor,
+    targets: SegmentTargets | MaskTargets,
+    **options: Any,
+) -> Tensor:
+    """Compute the cost one layer at a time through ``mask_dot`` and ``matching_cost``, whose options are passed on."""
+    float64 = torch.float64 in (class_logits.dtype, mask_embed.dtype, mask_features.dtype)
     dtype = torch.float64 if float64 else torch.float32  # 16-bit logits would lose what the sums keep
     layers = class_logits.shape[:-3]
-    classes, embeds = (tensor.detach().reshape(-1, *tensor.shape[-3:]) for tensor in (class_logits, mask_embed))
-    features = mask_features.detach()
+    classes, embeds = (tensor.reshape(-1, *tensor.shape[-3:]) for tensor in (class_logits, mask_embed))
     costs = [  # one layer's logits live at a time
-        matching_cost(
-            layer_classes,
-            mask_dot(layer_embed, features, out_dtype=dtype),
-            targets,
-            class_weight=class_weight,
-            focal_weight=focal_weight,
-            dice_weight=dice_weight,
-            alpha=alpha,
-            gamma=gamma,
-            ignore_void=ignore_void,
-        )
+        matching_cost(layer_classes, mask_dot(layer_embed, mask_features, out_dtype=dtype), targets, **options)
         for layer_classes, layer_embed in zip(classes, embeds, strict=True)
     ]
+    if not costs:
+        return class_logits.new_empty((*class_logits.shape[:-1], targets.labels.shape[1]), dtype=dtype)
     return torch.stack(costs).reshape(*layers, *costs[0].shape) if layers else costs[0]
+
+
+def _check_predictions(class_logits: Tensor, mask_embed: Tensor, mask_features: Tensor) -> None:
+    _checks.check_floating(_OP, class_logits=class_logits)
+    check_embeddings(_OP, mask_embed, mask_features)
+    _checks.check_same_device(_OP, class_logits=class_logits, mask_embed=mask_embed)
+    if class_logits.shape[:-1] != mask_embed.shape[:-1] or class_logits.shape[-1] < 2:
+        raise ValueError(
+            f"{_OP}: class_logits must be (..., B, Q, K + 1) with (..., B, Q) = {tuple(mask_embed.shape[:-1])}, "
+            f"as mask_embed, and K >= 1, got {_checks.shape(class_logits)}"
+        )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from loss_checks import CPU_LEVELS, LARGEST_ERROR, error, run_on_cpu_level
+from op_checks import LARGEST_ERROR, at_thread_counts, error
 
 from maskformer_ext.ops import dice_loss
 
@@ -74,20 +74,7 @@ def test_dice_loss_reductions_strides_and_threads():
     assert torch.equal(dice_loss(logits, targets, reduction="sum"), each.sum())
     assert torch.equal(dice_loss(logits, targets, reduction="mean"), each.mean())
     assert torch.equal(dice_loss(logits.mT.contiguous().mT, targets), each)
-    threads = torch.get_num_threads()
-    try:
-        for count in (1, 2, 4):
-            torch.set_num_threads(count)
-            assert torch.equal(dice_loss(logits, targets), each)
-    finally:
-        torch.set_num_threads(threads)
-
-
-@pytest.mark.parametrize("level", CPU_LEVELS)
-def test_dice_loss_on_every_instruction_set(level):
-    run_on_cpu_level(
-        level, "import test_dice_loss as t\nassert max(t.errors_of(*t.make(target='between'))) <= t.LARGEST_ERROR\n"
-    )
+    at_thread_counts(lambda: dice_loss(logits, targets))
 
 
 def test_dice_loss_reference_gradcheck():

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from op_checks import at_thread_counts
 
 from maskformer_ext.ops import linear_sum_assignment
 from maskformer_ext.ops.linear_sum_assignment import _reference
@@ -156,15 +157,7 @@ def test_strided_input_and_requires_grad():
 def test_the_number_of_threads_does_not_matter():
     cost = torch.rand(64, 50, 20, generator=torch.Generator().manual_seed(2))
     counts = torch.arange(64) % 21
-    before = torch.get_num_threads()
-    try:
-        results = []
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            results.append(linear_sum_assignment(cost, counts))
-    finally:
-        torch.set_num_threads(before)
-    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+    at_thread_counts(lambda: linear_sum_assignment(cost, counts))
 
 
 def test_opcheck():

@@ -1,9 +1,16 @@
-"""mask_dot: the plain product, activations, dtypes, gradients, bad input."""
+"""mask_dot: the plain product, activations, dtypes, strides, gradients, threads, bad input."""
+
+import importlib
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from op_checks import at_thread_counts, error, native_only
 
 from maskformer_ext.ops import mask_dot
+
+reference = importlib.import_module("maskformer_ext.ops.mask_dot").mask_dot_reference
 
 
 def product(mask_embed, mask_features):
@@ -74,3 +81,83 @@ def test_compiles_without_graph_breaks():
     mask_embed, mask_features = torch.randn(3, 2, 7, 16), torch.randn(2, 16, 5, 9)
     expected = mask_dot(mask_embed, mask_features, activation="sigmoid")
     torch.testing.assert_close(compiled(mask_embed, mask_features), expected)
+
+
+@given(
+    layers=st.sampled_from([(), (1,), (3,)]),
+    batch=st.integers(0, 3),
+    queries=st.integers(0, 9),
+    channels=st.integers(1, 70),
+    height=st.integers(1, 15),
+    width=st.integers(1, 40),
+    layout=st.sampled_from(["contiguous", "channels_last", "cropped", "transposed"]),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_shape_and_layout_is_close_to_float64(layers, batch, queries, channels, height, width, layout, seed):
+    torch.manual_seed(seed)
+    mask_embed = torch.randn(*layers, batch, queries, channels)
+    mask_features = {
+        "contiguous": lambda: torch.randn(batch, channels, height, width),
+        "channels_last": lambda: torch.randn(batch, height, width, channels).permute(0, 3, 1, 2),
+        "cropped": lambda: torch.randn(batch, channels, height + 2, width + 3)[..., 1:-1, 2:-1],
+        "transposed": lambda: torch.randn(batch, channels, width, height).mT,
+    }[layout]()
+    truth = product(mask_embed.double(), mask_features.double())
+    logits = mask_dot(mask_embed, mask_features)
+    assert logits.shape == truth.shape
+    assert error(logits, truth) <= 2e-6
+    assert error(mask_dot(mask_embed, mask_features, activation="sigmoid"), truth.sigmoid()) <= 2e-6
+
+
+@pytest.mark.parametrize("pixels", [191, 192, 193, 400])
+def test_strided_embeddings_and_the_edges_of_panels(pixels):
+    mask_embed, mask_features = torch.randn(5, 6, 2, 3), torch.randn(6, 5, 1, pixels)
+    strided = mask_embed.permute(2, 1, 3, 0)  # (2, 6, 3, 5)
+    assert error(mask_dot(strided, mask_features), product(strided.double(), mask_features.double())) <= 2e-6
+
+
+def test_numbers_that_are_not_finite_stay_where_they_are():
+    mask_embed, mask_features = torch.randn(1, 3, 8), torch.randn(1, 8, 4, 9)
+    mask_embed[0, 1, 2] = torch.nan
+    mask_features[0, 5, 2, 3] = torch.inf
+    logits = mask_dot(mask_embed, mask_features)
+    assert logits[0, 1].isnan().all()
+    bad = torch.zeros(4, 9, dtype=torch.bool)
+    bad[2, 3] = True
+    assert (logits[0, [0, 2]].isfinite() == ~bad).all()
+
+
+@pytest.mark.parametrize("activation", ["none", "sigmoid"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_gradients_are_those_of_the_reference(activation, dtype, layout):
+    mask_embed, mask_features = torch.randn(2, 2, 7, 16).to(dtype), torch.randn(2, 16, 9, 11).to(dtype)
+    if layout == "channels_last":
+        mask_features = mask_features.to(memory_format=torch.channels_last)
+    weight = torch.randn(2, 2, 7, 9, 11)
+    inputs = [x.clone().requires_grad_() for x in (mask_embed, mask_features)]
+    wide = [x.double().requires_grad_() for x in (mask_embed, mask_features)]
+    out = mask_dot(*inputs, activation=activation, out_dtype=torch.float32)
+    ours = torch.autograd.grad((out * weight).sum(), inputs)
+    truth = torch.autograd.grad((reference(*wide, activation, torch.float64) * weight).sum(), wide)
+    for gradient, expected in zip(ours, truth, strict=True):
+        assert gradient.dtype == dtype
+        assert error(gradient, expected) <= (2e-6 if dtype == torch.float32 else 8e-3)
+
+
+@native_only
+def test_threads_do_not_change_a_bit():
+    mask_embed, mask_features = torch.randn(2, 3, 25, 48), torch.randn(3, 48, 33, 45)
+    at_thread_counts(lambda: mask_dot(mask_embed, mask_features, activation="sigmoid"))
+    inputs = mask_embed.requires_grad_(), mask_features.requires_grad_()
+    at_thread_counts(lambda: mask_dot(*inputs).detach())
+
+
+@native_only
+def test_opcheck():
+    inputs = torch.randn(3, 2, 7, 16, requires_grad=True), torch.randn(2, 16, 5, 9, requires_grad=True)
+    for activation, dtype in ((0, torch.float32), (1, torch.float32), (1, torch.bfloat16), (2, torch.bool)):
+        torch.library.opcheck(torch.ops.maskformer_ext.mask_dot, (*inputs, activation, dtype))
+    out = torch.empty(3, 2, 7, 5, 9)
+    torch.library.opcheck(torch.ops.maskformer_ext.mask_dot_out, (*(x.detach() for x in inputs), out, 0))

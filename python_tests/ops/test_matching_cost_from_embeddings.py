@@ -2,9 +2,12 @@
 
 import pytest
 import torch
-from test_matching_cost import random_targets
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from op_checks import at_thread_counts, error, native_only
+from test_matching_cost import PARTS, random_targets
 
-from maskformer_ext.ops import mask_dot, matching_cost, matching_cost_from_embeddings
+from maskformer_ext.ops import MaskTargets, mask_dot, matching_cost, matching_cost_from_embeddings
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -36,3 +39,139 @@ def test_there_is_no_gradient():
     mask_embed = torch.randn(2, 8, 4, requires_grad=True)
     cost = matching_cost_from_embeddings(torch.randn(2, 8, 7), mask_embed, torch.randn(2, 4, 5, 5), targets)
     assert not cost.requires_grad
+
+
+@given(
+    layers=st.integers(0, 3),
+    counts=st.lists(st.integers(0, 9), min_size=1, max_size=3),
+    queries=st.integers(1, 9),
+    channels=st.integers(1, 33),
+    size=st.tuples(st.integers(1, 23), st.integers(1, 40)),
+    target_size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    cell=st.sampled_from([1, 5, 30]),
+    masks=st.booleans(),
+    ignore_void=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=60, deadline=None)
+def test_each_part_is_close_to_float64(
+    layers, counts, queries, channels, size, target_size, cell, masks, ignore_void, seed
+):
+    torch.manual_seed(seed)
+    targets = random_targets(len(counts), counts, 9, target_size, 4, cell=cell, void=0.2)
+    form = targets.to_masks() if masks else targets
+    class_logits = torch.randn(layers, len(counts), queries, 5)
+    mask_embed, mask_features = (
+        torch.randn(layers, len(counts), queries, channels),
+        torch.randn(len(counts), channels, *size),
+    )
+    inputs = class_logits, mask_embed, mask_features
+    for part in PARTS:
+        options = {name: float(name == part) for name in PARTS} | {"ignore_void": ignore_void}
+        ours = matching_cost_from_embeddings(*inputs, form, **options)
+        truth = matching_cost_from_embeddings(*(x.double() for x in inputs), form, **options)
+        assert error(ours, truth) <= 2e-6, part
+
+
+def overlapping_noise(images, segments, size, classes):
+    masks = torch.rand(images, segments, *size) < 0.5
+    void = torch.rand(images, *size) < 0.1
+    labels = torch.randint(classes, (images, segments))
+    return MaskTargets(masks, labels, torch.tensor([segments] * (images - 1) + [0]), void)
+
+
+@pytest.mark.parametrize("ignore_void", [False, True])
+def test_masks_that_overlap_in_every_way(ignore_void):
+    targets = overlapping_noise(3, 12, (64, 64), 5)
+    inputs = torch.randn(2, 3, 6, 6), torch.randn(2, 3, 6, 16), torch.randn(3, 16, 64, 64)
+    ours = matching_cost_from_embeddings(*inputs, targets, ignore_void=ignore_void)
+    truth = matching_cost_from_embeddings(*(x.double() for x in inputs), targets, ignore_void=ignore_void)
+    assert error(ours, truth) <= 2e-6
+    assert (ours[:, 2] == 0).all()
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "cropped", "transposed"])
+def test_features_of_any_strides_give_the_same_cost(layout):
+    targets = random_targets(2, [5, 3], 5, (40, 52), 6)
+    mask_features = torch.randn(2, 16, 20, 26)
+    strided = {
+        "channels_last": lambda x: x.to(memory_format=torch.channels_last),
+        "cropped": lambda x: torch.nn.functional.pad(x, (1, 2, 1, 1))[..., 1:-1, 1:-2],
+        "transposed": lambda x: x.mT.contiguous().mT,
+    }[layout](mask_features)
+    inputs = torch.randn(3, 2, 8, 7), torch.randn(3, 2, 8, 16)
+    expected = matching_cost_from_embeddings(*inputs, mask_features, targets)
+    assert torch.equal(matching_cost_from_embeddings(*inputs, strided, targets), expected)
+
+
+@pytest.mark.parametrize("ignore_void", [False, True])
+@pytest.mark.parametrize("form", ["segment_map", "masks", "noise"])
+def test_queries_with_bad_numbers_cost_infinity(form, ignore_void):
+    if form == "noise":
+        targets = overlapping_noise(2, 4, (32, 32), 3)
+    else:
+        targets = random_targets(2, [4, 2], 4, (32, 32), 3, void=0.3)
+        targets = targets.to_masks() if form == "masks" else targets
+    class_logits, mask_embed, mask_features = (
+        torch.randn(2, 2, 9, 4),
+        torch.randn(2, 2, 9, 16),
+        torch.randn(2, 16, 8, 8),
+    )
+    options = {"ignore_void": ignore_void}
+    expected = matching_cost_from_embeddings(class_logits, mask_embed, mask_features, targets, **options)
+    class_logits[0, 0, 0, 3] = torch.nan
+    class_logits[1, 0, 1, 0] = torch.inf
+    mask_embed[0, 0, 3, 7] = torch.nan
+    mask_embed[1, 0, 4, 0] = torch.inf
+    bad = torch.zeros(2, 2, 9, dtype=torch.bool)
+    bad[[0, 1, 0, 1], 0, [0, 1, 3, 4]] = True
+    cost = matching_cost_from_embeddings(class_logits, mask_embed, mask_features, targets, **options)
+    assert (cost[bad] == torch.inf).all()
+    assert torch.equal(cost[~bad], expected[~bad])
+    for pixel in ((0, 0), (3, 5), (7, 7)):  # some of them void: even there a bad feature is a bad query
+        broken = mask_features.clone()
+        broken[0, 3, pixel[0], pixel[1]] = -torch.inf
+        cost = matching_cost_from_embeddings(class_logits, mask_embed, broken, targets, **options)
+        assert (cost[:, 0] == torch.inf).all()
+        assert torch.equal(cost[:, 1], expected[:, 1])
+
+
+def test_an_image_of_nothing_but_void_still_finds_bad_queries():
+    targets = random_targets(1, [3], 3, (16, 16), 3, void=1.1)
+    mask_embed = torch.randn(1, 4, 8)
+    mask_embed[0, 2, 5] = torch.nan
+    inputs = torch.randn(1, 4, 4), mask_embed, torch.randn(1, 8, 4, 4)
+    cost = matching_cost_from_embeddings(*inputs, targets, ignore_void=True)
+    assert (cost.isinf().all(-1) == torch.tensor([[False, False, True, False]])).all()
+    assert torch.equal(cost, matching_cost(inputs[0], mask_dot(*inputs[1:]), targets, ignore_void=True))
+
+
+def test_bad_ids_and_labels_are_refused():
+    inputs = torch.randn(1, 4, 4), torch.randn(1, 4, 8), torch.randn(1, 8, 4, 4)
+    targets = random_targets(1, [3], 3, (16, 16), 3)
+    targets.segment_map[0, 0, 0] = 3
+    with pytest.raises(ValueError, match="segment_map must lie between -1 and num_segments - 1 = 2 in image 0"):
+        matching_cost_from_embeddings(*inputs, targets)
+    targets.segment_map[0, 0, 0] = 2
+    targets.labels[0, 1] = 3
+    with pytest.raises(ValueError, match="labels must lie between 0 and K - 1 = 2, got 3 for segment 1 of image 0"):
+        matching_cost_from_embeddings(*inputs, targets)
+
+
+@native_only
+def test_threads_do_not_change_a_bit():
+    targets = random_targets(3, [9, 0, 5], 9, (60, 90), 6)
+    inputs = torch.randn(2, 3, 25, 7), torch.randn(2, 3, 25, 24), torch.randn(3, 24, 30, 45)
+    for form in (targets, targets.to_masks(), overlapping_noise(3, 9, (60, 90), 6)):
+        at_thread_counts(lambda form=form: matching_cost_from_embeddings(*inputs, form))
+
+
+@native_only
+@pytest.mark.parametrize("form", ["segment_map", "masks"])
+def test_opcheck(form):
+    targets = random_targets(2, [5, 3], 5, (40, 52), 6)
+    pixels = targets.segment_map if form == "segment_map" else targets.to_masks().masks
+    inputs = torch.randn(3, 2, 8, 7), torch.randn(3, 2, 8, 16), torch.randn(2, 16, 20, 26)
+    op = torch.ops.maskformer_ext.matching_cost_from_embeddings
+    arguments = (*inputs, pixels, targets.labels, targets.num_segments, None, 1.0, 20.0, 1.0, 0.25, 2.0, False)
+    torch.library.opcheck(op, arguments)

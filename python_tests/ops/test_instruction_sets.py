@@ -1,0 +1,26 @@
+"""Every test of the ops again, on each instruction set below the one in use that this processor has."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from maskformer_ext import _native
+from maskformer_ext.ops._library import REFERENCE
+
+LEVELS = ("baseline", "avx2", "avx512")
+IN_USE = _native.build_info()["cpu"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(REFERENCE or "MASKFORMER_EXT_CPU" in os.environ, reason="another choice was made")
+@pytest.mark.parametrize("level", LEVELS[: LEVELS.index(IN_USE)])
+def test_all_ops_pass_on(level):
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(Path(__file__).parent)]
+    # What is compiled, registered or refused does not depend on the instruction set.
+    command += ["-k", "not compile and not opcheck and not refused and not named and not registered"]
+    environment = {**os.environ, "MASKFORMER_EXT_CPU": level}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
