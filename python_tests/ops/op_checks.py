@@ -12,16 +12,16 @@ LARGEST_ERROR = 2e-6
 native_only = pytest.mark.skipif(REFERENCE, reason="MASKFORMER_EXT_REFERENCE=1")
 
 
-def error(actual: Tensor, expected: Tensor) -> float:
-    """Largest difference over the largest expected magnitude; 0 for tensors without elements."""
+def error(actual: Tensor, expected: Tensor, floor: float = 1e-300) -> float:
+    """Largest difference over the largest expected magnitude (at least floor); 0 for tensors without elements."""
     assert actual.shape == expected.shape
     if expected.numel() == 0:
         return 0.0
     difference = (actual.detach().double() - expected.detach()).abs().max()
-    return float(difference / expected.detach().abs().max().clamp_min(1e-300))
+    return float(difference / expected.detach().abs().max().clamp_min(floor))
 
 
-def loss_errors(loss, mask_logits: Tensor) -> dict[str, float]:
+def loss_errors(loss, mask_logits: Tensor, floor: float = 1e-300) -> dict[str, float]:
     """Compare `loss(logits) -> (focal, dice)` and its gradients with the float64 reference."""
     logits = mask_logits.detach().requires_grad_()
     wide = mask_logits.detach().double().requires_grad_()
@@ -32,8 +32,8 @@ def loss_errors(loss, mask_logits: Tensor) -> dict[str, float]:
         (grad,) = torch.autograd.grad(actual.sum(), logits, retain_graph=True)
         (expected_grad,) = torch.autograd.grad(expected.sum(), wide, retain_graph=True)
         assert grad.dtype == logits.dtype
-        errors[name] = error(actual, expected)
-        errors[f"grad_{name}"] = error(grad, expected_grad)
+        errors[name] = error(actual, expected, floor)
+        errors[f"grad_{name}"] = error(grad, expected_grad, floor)
     return errors
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from op_checks import LARGEST_ERROR, at_thread_counts, error
 
 from maskformer_ext.ops import dice_loss
@@ -20,7 +22,7 @@ def make(shape=(3, 37, 501), target="float", scale=3.0):
     return scale * torch.randn(shape), targets
 
 
-def errors_of(logits, targets):
+def errors_of(logits, targets, floor=1e-300):
     logits = logits.detach().requires_grad_()
     wide = logits.detach().double().requires_grad_()
     actual = dice_loss(logits, targets)
@@ -30,7 +32,7 @@ def errors_of(logits, targets):
     (grad,) = torch.autograd.grad(actual, logits, direction)
     (expected_grad,) = torch.autograd.grad(expected, wide, direction.double())
     assert grad.dtype == logits.dtype
-    return error(actual, expected), error(grad, expected_grad)
+    return error(actual, expected, floor), error(grad, expected_grad, floor)
 
 
 @pytest.mark.parametrize("shape", [(3, 37, 501), (2, 1), (1, 16, 16), (4, 5, 6, 7)], ids=str)
@@ -109,3 +111,16 @@ def test_dice_loss_errors_name_the_argument():
         dice_loss(logits, targets[..., :4])
     with pytest.raises(TypeError, match=r"targets must be bool, uint8 or floating, got torch\.int64"):
         dice_loss(logits, targets.long())
+
+
+@given(
+    shape=st.lists(st.integers(0, 40), min_size=2, max_size=4).map(tuple),
+    target=st.sampled_from(["float", "bool", "uint8", "between", "bfloat16"]),
+    scale=st.sampled_from([0.0, 1.0, 8.0, 80.0]),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=80, deadline=None)
+def test_dice_loss_of_any_shape_equals_float64_reference(shape, target, scale, seed):
+    torch.manual_seed(seed)
+    errors = errors_of(*make(shape, target, scale), floor=1e-9)  # below that the float64 reference cancels
+    assert max(errors) <= LARGEST_ERROR

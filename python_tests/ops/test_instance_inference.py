@@ -243,3 +243,23 @@ def test_same_bits_for_any_number_of_threads():
         return found.scores, found.packed_masks
 
     at_thread_counts(run)
+
+
+@given(
+    queries=st.integers(0, 20),
+    prediction=st.tuples(st.integers(1, 20), st.integers(1, 24)),
+    size=st.tuples(st.integers(1, 90), st.integers(1, 130)),
+    resize=st.sampled_from(["logits", "nearest"]),
+    top_k=st.integers(1, 60),
+    threshold=st.sampled_from([0.2, 0.5]),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=50, deadline=None)
+def test_any_sizes_agree_with_float64(queries, prediction, size, resize, top_k, threshold, seed):
+    class_logits, mask_logits = confident_predictions(queries, 4, prediction, seed=seed)
+    options = dict(top_k=top_k, mask_threshold=threshold, resize=resize)
+    found = instance_inference(class_logits, mask_logits, size, **options)
+    expected = instance_inference(class_logits.double(), mask_logits.double(), size, **options)
+    assert torch.equal(found.labels, expected.labels)
+    torch.testing.assert_close(found.scores, expected.scores, rtol=1e-4, atol=1e-5)
+    assert (found.masks != expected.masks).sum() <= max(1, 1e-3 * found.masks.numel())

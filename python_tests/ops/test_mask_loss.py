@@ -4,6 +4,8 @@ import sys
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from op_checks import LARGEST_ERROR, at_thread_counts, error, loss_errors
 
 from maskformer_ext.ops import dice_loss, mask_loss, sigmoid_focal_loss
@@ -47,9 +49,9 @@ def widen(targets):
     return targets.double() if targets.is_floating_point() else targets
 
 
-def errors_of(logits, targets, **weights):
+def errors_of(logits, targets, floor=1e-300, **weights):
     return loss_errors(
-        lambda x: mask_loss(x, widen(targets) if x.dtype == torch.float64 else targets, **weights), logits
+        lambda x: mask_loss(x, widen(targets) if x.dtype == torch.float64 else targets, **weights), logits, floor
     )
 
 
@@ -234,3 +236,30 @@ def test_mask_loss_errors_name_the_argument():
         mask_loss(logits, targets, gamma=-1.0)
     with pytest.raises(ValueError, match="targets must be on cpu as mask_logits is, got meta"):
         mask_loss(logits, targets.to("meta"))
+
+
+@given(
+    masks=st.integers(0, 4),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    target_size=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    target=st.sampled_from(TARGETS),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+    transposed=st.booleans(),
+    scale=st.sampled_from([0.0, 1.0, 10.0, 60.0]),
+    weights=st.sampled_from([{}, {"alpha": -1.0, "gamma": 0.0}, {"alpha": 0.9, "gamma": 3.0}]),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=80, deadline=None)
+def test_mask_loss_of_any_sizes_equals_float64_reference(
+    masks, size, target_size, target, dtype, transposed, scale, weights, seed
+):
+    torch.manual_seed(seed)
+    logits, targets = make((masks, size, target_size), target, scale, dtype)
+    if transposed:
+        logits, targets = logits.mT.contiguous().mT, targets.mT.contiguous().mT
+    errors = errors_of(logits, targets, floor=1e-9, **weights)  # below that the float64 reference cancels
+    # Gradients come in the logits' dtype, rounded once; the gradient of few samples adds up terms of both signs.
+    allowed = {torch.float32: LARGEST_ERROR, torch.bfloat16: 5e-3, torch.float16: 2e-3}[dtype]
+    allowed = allowed if min(size) > 4 else max(allowed, 1e-5)
+    assert max(errors["focal"], errors["dice"]) <= LARGEST_ERROR
+    assert max(errors["grad_focal"], errors["grad_dice"]) <= allowed

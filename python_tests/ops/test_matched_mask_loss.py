@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from op_checks import LARGEST_ERROR, loss_errors
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from op_checks import LARGEST_ERROR, at_thread_counts, loss_errors
 
 from maskformer_ext.ops import MaskTargets, SegmentTargets, mask_loss, matched_mask_loss
 from maskformer_ext.ops._library import native
@@ -219,3 +221,32 @@ def test_matched_mask_loss_errors_name_the_argument():
     without = MaskTargets(targets.masks, targets.labels, targets.num_segments)
     with pytest.raises(ValueError, match="targets must have void pixels"):
         matched_mask_loss(logits, without, IMAGE, SEGMENT, ignore_void=True)
+
+
+@given(
+    form=st.sampled_from(["segments", "bool", "float", "uint8"]),
+    size=st.tuples(st.integers(1, 30), st.integers(1, 40)),
+    target_size=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    wide=st.booleans(),
+    ignore_void=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=60, deadline=None)
+def test_matched_mask_loss_of_any_sizes_equals_float64_reference(form, size, target_size, wide, ignore_void, seed):
+    torch.manual_seed(seed)
+    targets = make_targets(form, target_size, dtype=torch.int32 if wide else torch.int16)
+    errors = errors_of(targets, 3 * torch.randn(len(IMAGE), *size), ignore_void=ignore_void)
+    # The gradient of few samples adds up terms of both signs.
+    assert max(errors.values()) <= (LARGEST_ERROR if min(size) > 4 else 1e-5), errors
+
+
+@pytest.mark.parametrize("form", ["segments", "float"])
+def test_matched_mask_loss_has_the_same_bits_for_any_number_of_threads(form):
+    targets, logits = make_targets(form), 3 * torch.randn(len(IMAGE), *LOGITS)
+
+    def run():
+        x = logits.clone().requires_grad_()
+        focal, dice = matched_mask_loss(x, targets, IMAGE, SEGMENT)
+        return focal.detach(), dice.detach(), torch.autograd.grad(20 * focal.sum() + dice.sum(), x)[0]
+
+    at_thread_counts(run)

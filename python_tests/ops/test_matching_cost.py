@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from op_checks import at_thread_counts, error, native_only
 
 from maskformer_ext.ops import MaskTargets, SegmentTargets, matching_cost
@@ -328,3 +330,32 @@ def test_threads_do_not_change_a_bit():
         at_thread_counts(lambda form=form: matching_cost(class_logits, mask_logits, form))
         alone = matching_cost(class_logits[:1, :, 3:4], mask_logits[:1, :, 3:4], form)
         assert torch.equal(alone, matching_cost(class_logits, mask_logits, form)[:1, :, 3:4])
+
+
+@given(
+    counts=st.lists(st.integers(0, 12), min_size=1, max_size=3),
+    queries=st.integers(0, 8),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 50)),
+    target_size=st.tuples(st.integers(1, 80), st.integers(1, 80)),
+    cell=st.sampled_from([1, 3, 30]),
+    form=st.sampled_from(["int32", "int16", "masks"]),
+    ignore_void=st.booleans(),
+    scale=st.sampled_from([0.0, 1.0, 30.0]),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=80, deadline=None)
+def test_any_sizes_are_close_to_the_float64_reference(
+    counts, queries, size, target_size, cell, form, ignore_void, scale, seed
+):
+    torch.manual_seed(seed)
+    targets = random_targets(len(counts), counts, 12, target_size, 5, cell=cell, void=0.2)
+    if form == "int16":
+        targets = SegmentTargets(targets.segment_map.short(), targets.labels, targets.num_segments)
+    targets = targets.to_masks() if form == "masks" else targets
+    class_logits = torch.randn(len(counts), queries, 6)
+    mask_logits = scale * torch.randn(len(counts), queries, *size)
+    for part in PARTS:
+        options = DEFAULTS | {p: float(p == part) for p in PARTS} | {"ignore_void": ignore_void}
+        ours = matching_cost(class_logits, mask_logits, targets, **options)
+        truth = reference(class_logits.double(), mask_logits.double(), targets, **options)
+        assert error(ours, truth) <= 2e-6, part

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from op_checks import at_thread_counts
 from predictions import confident_predictions, golden_predictions, transformers_outputs, with_broken_queries
 
@@ -269,3 +271,35 @@ def test_same_bits_for_any_number_of_threads():
         return segment_map, torch.tensor([[s["id"], s["category_id"], s["score"], s["area"]] for s in segments])
 
     at_thread_counts(run)
+
+
+@given(
+    queries=st.integers(0, 25),
+    prediction=st.tuples(st.integers(1, 20), st.integers(1, 24)),
+    size=st.tuples(st.integers(1, 90), st.integers(1, 130)),
+    resize=st.sampled_from(["logits", "probabilities"]),
+    area=st.sampled_from(["probability", "weighted"]),
+    threshold=st.sampled_from([0.0, 0.5, 0.8]),
+    overlap=st.sampled_from([0.0, 0.3, 0.8]),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=50, deadline=None)
+def test_any_sizes_agree_with_the_reference(queries, prediction, size, resize, area, threshold, overlap, seed):
+    class_logits, mask_logits = confident_predictions(queries, 5, prediction, seed=seed)
+    options = dict(
+        thing_classes=[0, 2],
+        object_mask_threshold=threshold,
+        overlap_threshold=overlap,
+        resize=resize,
+        area=area,
+    )
+    segment_map, segments = panoptic_inference(class_logits, mask_logits, size, **options)
+    expected, infos = panoptic_inference(class_logits.double(), mask_logits.double(), size, **options)
+    ids = [segment["id"] for segment in segments]
+    assert ids == sorted(set(ids)), "one entry a segment, in the order of ids"
+    assert set(segment_map.unique().tolist()) <= {0, *ids}
+    # A pixel on the edge of two segments, or a segment on the edge of a threshold, may fall either way.
+    if [s["category_id"] for s in segments] == [s["category_id"] for s in infos]:
+        assert (segment_map != expected).sum() <= max(1, 2e-3 * segment_map.numel())
+    else:
+        assert len(set(range(1, 1 + max(len(segments), len(infos))))) - min(len(segments), len(infos)) <= 1

@@ -251,3 +251,24 @@ def test_compiles_without_graph_breaks():
         class_logits, mask_logits = confident_predictions(5, 4, size)
         expected = semantic_inference(class_logits, mask_logits, (4 * size[0], 4 * size[1])) + 1
         assert torch.equal(labels(class_logits, mask_logits), expected)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    queries=st.integers(0, 25),
+    prediction=st.tuples(st.integers(1, 20), st.integers(1, 24)),
+    size=st.tuples(st.integers(1, 90), st.integers(1, 130)),
+    input_size=st.one_of(st.none(), st.tuples(st.integers(1, 60), st.integers(1, 60))),
+    flip=st.booleans(),
+    resize=st.sampled_from(["logits", "scores"]),
+    seed=st.integers(0, 1000),
+)
+def test_scores_of_any_sizes_are_close_to_float64(queries, prediction, size, input_size, flip, resize, seed):
+    class_logits, mask_logits = confident_predictions(queries, 5, prediction, seed=seed)
+    options = dict(input_size=input_size, flip=flip, resize=resize)
+    if input_size is not None:
+        options["crop"] = (1 + input_size[0] // 2, 1 + (input_size[1] - 1) // 2)
+    scores = semantic_scores(class_logits, mask_logits, size, **options)
+    expected = semantic_scores(class_logits.double(), mask_logits.double(), size, **options)
+    torch.testing.assert_close(scores, expected, rtol=0, atol=1e-5, check_dtype=False)
+    assert torch.equal(semantic_inference(class_logits, mask_logits, size, **options), scores.argmax(0))

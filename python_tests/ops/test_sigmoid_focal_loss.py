@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from op_checks import LARGEST_ERROR, at_thread_counts, error
 
 from maskformer_ext.ops import sigmoid_focal_loss
@@ -14,7 +16,7 @@ def make(shape=(3, 5001), between=False, dtype=torch.float32, scale=6.0):
     return (scale * torch.randn(shape)).to(dtype), targets.to(dtype)
 
 
-def errors_of(inputs, targets, *weights):
+def errors_of(inputs, targets, *weights, floor=1e-300):
     inputs = inputs.detach().requires_grad_()
     wide = inputs.detach().double().requires_grad_()
     actual = sigmoid_focal_loss(inputs, targets, *weights)
@@ -23,7 +25,7 @@ def errors_of(inputs, targets, *weights):
     direction = torch.randn(actual.shape).to(actual)
     (grad,) = torch.autograd.grad(actual, inputs, direction)
     (expected_grad,) = torch.autograd.grad(expected, wide, direction.double())
-    return error(actual, expected), error(grad, expected_grad)
+    return error(actual, expected, floor), error(grad, expected_grad, floor)
 
 
 @pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
@@ -136,3 +138,19 @@ def test_sigmoid_focal_loss_on_a_gpu(gamma, dtype, tolerance, reduction):
     assert max(errors_of(inputs, targets, 0.25, gamma, reduction)) <= tolerance
     first, second = (sigmoid_focal_loss(inputs, targets, 0.25, gamma, reduction) for _ in range(2))
     assert torch.equal(first, second)
+
+
+@given(
+    shape=st.lists(st.integers(0, 40), max_size=4).map(tuple),
+    alpha=st.sampled_from([-1.0, 0.0, 0.1, 0.25, 0.9, 1.0]),
+    gamma=st.sampled_from([0.0, 0.5, 1.0, 2.0, 4.0]),
+    scale=st.sampled_from([0.0, 1.0, 8.0, 80.0]),
+    between=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=80, deadline=None)
+def test_sigmoid_focal_loss_of_any_input_equals_float64_reference(shape, alpha, gamma, scale, between, seed):
+    torch.manual_seed(seed)
+    inputs, targets = make(shape, between=between, scale=scale)
+    # powers of small probabilities leave the range of float32
+    assert max(errors_of(inputs, targets, alpha, gamma, floor=1e-30)) <= LARGEST_ERROR
