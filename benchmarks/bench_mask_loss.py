@@ -86,6 +86,11 @@ def test_mask_loss_of_float_targets(compare):
     compare(masks=20, targets="float32")
 
 
+def test_mask_loss_of_many_masks(compare):
+    """All layers of a crowded batch at once."""
+    compare(masks=240, seconds=12.0)
+
+
 @pytest.mark.parametrize("masks", [20, 60])
 def test_matched_mask_loss(compare, masks):
     """Targets as one map of segment indices."""

@@ -1,7 +1,13 @@
-"""semantic_inference against the original's composition and transformers' post-processing."""
+"""semantic_inference against the original's composition and transformers' post-processing.
+
+With `MASKFORMER_EXT_CAMVID_RUN`, the folder of a run of the `camvid` recipe, and `MASKFORMER_EXT_DATA` the outputs of a
+trained model are measured too.
+"""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +17,10 @@ from transformers import MaskFormerImageProcessor
 
 from benchmarks import scenes
 from benchmarks.case import Case
+from maskformer_ext.engine.state import load_checkpoint
+from maskformer_ext.images import to_pixels
 from maskformer_ext.ops import semantic_inference
+from maskformer_ext.prediction import run_network
 
 SMALL = {"queries": 5, "classes": 4, "size": (16, 32), "target_size": (64, 128)}
 
@@ -19,6 +28,21 @@ SMALL = {"queries": 5, "classes": 4, "size": (16, 32), "target_size": (64, 128)}
 def disagreement(labels: torch.Tensor, reference: torch.Tensor) -> float:
     """Return the share of pixels with another label."""
     return float((labels != reference).float().mean())
+
+
+def trained_outputs(size: tuple[int, int], device: str) -> SimpleNamespace:
+    """Run a trained CamVid model on a validation image, repeated until it measures four times `size`."""
+    run, data = Path(os.environ["MASKFORMER_EXT_CAMVID_RUN"]), Path(os.environ["MASKFORMER_EXT_DATA"])
+    model, _, _ = load_checkpoint(run, device)
+    path = sorted((data / "camvid" / "val").rglob("*.jpg"))[0]
+    pixels = to_pixels(path)
+    repeats = [-(-4 * extent // have) for extent, have in zip(size, pixels.shape[1:], strict=True)]
+    pixels = pixels.repeat(1, *repeats)[None, :, : 4 * size[0], : 4 * size[1]]
+    with torch.inference_mode():
+        output = run_network(model.eval(), pixels)[0]
+    return SimpleNamespace(
+        class_queries_logits=output.class_logits[None].clone(), masks_queries_logits=output.mask_logits[None].clone()
+    )
 
 
 def build(
@@ -31,11 +55,15 @@ def build(
     size: tuple[int, int] = (256, 512),
     target_size: tuple[int, int] = (1024, 2048),
 ) -> Case:
-    """Make predictions of one image, `random` ones, where no query can be left out, or `confident` ones.
+    """Make predictions of one image: `random`, where no query can be left out, `confident`, or a `trained` model's.
 
-    `resize` is the order of operations, "logits" or "scores".
+    `resize` is the order of operations, "logits" or "scores". A peer that would need more than 8 GB is left out.
     """
-    if logits == "random":
+    if logits == "trained":
+        outputs = trained_outputs(size, device)
+        class_logits, mask_logits = outputs.class_queries_logits[0], outputs.masks_queries_logits[0]
+        queries, classes = len(class_logits), class_logits.shape[1] - 1
+    elif logits == "random":
         generator = torch.Generator().manual_seed(5)
         class_logits = (3 * torch.randn(queries, classes + 1, generator=generator)).to(device)
         mask_logits = (3 * torch.randn(queries, *size, generator=generator)).to(device)
@@ -53,16 +81,20 @@ def build(
         return processor.post_process_semantic_segmentation(outputs, target_sizes=[target_size])[0]
 
     options = {} if resize == "logits" else {"input_size": size, "resize": "scores"}
+    peers = {"composition": composition} if resize == "logits" else {"transformers": transformers}
+    if 4 * (queries + classes) * target_size[0] * target_size[1] > 8e9:
+        peers = {}
+    made = "outputs of a trained CamVid model" if logits == "trained" else "generated logits, no trained model"
     return Case(
         op="semantic_inference",
         title=f"Q {queries}, K {classes}, {size[0]}x{size[1]} -> {target_size[0]}x{target_size[1]}, "
         f"{logits} logits, resize {resize}",
         ours=lambda: semantic_inference(class_logits, mask_logits, target_size, **options),
-        peers={"composition": composition} if resize == "logits" else {"transformers": transformers},
+        peers=peers,
         tolerance=1e-5,
         inputs={"class_logits": class_logits, "mask_logits": mask_logits},
         error=disagreement,
-        notes=("generated logits, no trained model; the error is the share of pixels with another label",),
+        notes=(f"{made}; the error is the share of pixels with another label",),
     )
 
 
@@ -77,3 +109,14 @@ def test_semantic_inference(compare, classes, resize):
 def test_semantic_inference_of_confident_predictions(compare, classes):
     """Most queries cannot matter in most places, as with a trained model."""
     compare(classes=classes, logits="confident")
+
+
+@pytest.mark.skipif("MASKFORMER_EXT_CAMVID_RUN" not in os.environ, reason="MASKFORMER_EXT_CAMVID_RUN is not set")
+def test_semantic_inference_of_a_trained_model(compare):
+    """What most users run: nearly all (query, tile) pairs can be left out."""
+    compare(logits="trained")
+
+
+def test_semantic_inference_of_a_very_large_image(compare):
+    """4000x5000 pixels; the masks and scores of the composition would take 20 GB."""
+    compare(size=(1000, 1250), target_size=(4000, 5000), seconds=60.0)

@@ -37,7 +37,7 @@ def measure(module: str, parameters: dict[str, Any], who: str, seconds: float = 
         module: where `build` and `SMALL` are.
         parameters: the arguments of `build`.
         who: ours, or the name of a peer.
-        seconds: about how long to time.
+        seconds: about how long to time; 0: not at all.
 
     Returns:
         `memory`, what `peak_extra` gives, and `default_allocator`: median seconds, rounds and page faults a call.
@@ -46,7 +46,7 @@ def measure(module: str, parameters: dict[str, Any], who: str, seconds: float = 
     case = build(module, parameters)
     call, wait = case.calls()[who], synchronize(case.inputs.values())
     measured: dict[str, Any] = {"memory": peak_extra(call, parameters["device"])}
-    if parameters["device"] != "cpu":
+    if parameters["device"] != "cpu" or not seconds:
         return measured
     times: list[float] = []
     start, faults = time.perf_counter(), page_faults()
@@ -64,9 +64,9 @@ def measure(module: str, parameters: dict[str, Any], who: str, seconds: float = 
     return measured
 
 
-def run(module: str, parameters: dict[str, Any], who: str) -> dict[str, Any]:
-    """Run `measure` in a fresh process with the default allocator."""
-    command = [sys.executable, "-m", "benchmarks.isolated", module, json.dumps(parameters), who]
+def run(module: str, parameters: dict[str, Any], who: str, seconds: float = 5.0) -> dict[str, Any]:
+    """Run `measure` in a fresh process with the default allocator; without `seconds`, memory alone."""
+    command = [sys.executable, "-m", "benchmarks.isolated", module, json.dumps(parameters), who, str(seconds)]
     done = subprocess.run(command, cwd=_ROOT, env=default_allocator_environment(), capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
@@ -75,8 +75,8 @@ def run(module: str, parameters: dict[str, Any], who: str) -> dict[str, Any]:
 
 def main(arguments: list[str]) -> None:
     """Run the measurement that the command line names and print its result as one line of JSON."""
-    module, parameters, who = arguments
-    print(json.dumps(measure(module, json.loads(parameters), who)))
+    module, parameters, who, seconds = arguments
+    print(json.dumps(measure(module, json.loads(parameters), who, float(seconds))))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-_HEADER = ("benchmark", "peer", "ours", "peer's", "ratio", "default allocator", "extra memory", "share", "error")
+HEADER = ("benchmark", "peer", "ours", "peer's", "ratio", "default allocator", "extra memory", "share", "error")
 
 
 def _time(seconds: float) -> str:
@@ -25,11 +25,26 @@ def _ratio(ours: float, peer: float) -> str:
     return f"{peer / ours:.2f}x" if ours else "-"
 
 
+def _title(record: dict[str, Any]) -> str:
+    """Name the benchmark, and what its figure is not."""
+    title = f"{record['op']}: {record['title']}"
+    if record["implementation"] != "native":
+        title += " [PyTorch reference, not the kernel]"
+    if not record["steady_state"]:
+        title += " [not in steady state]"
+    if record["load"] > record["cores"] + 1:  # one more than this process can cause itself
+        title += f" [busy machine, load {record['load']:.0f}: not to be quoted]"
+    return title
+
+
 def rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
     """Return one row of the table for each peer of a record."""
     calls = record["calls"]
     ours = calls["ours"]
     found = []
+    if len(calls) == 1:  # no peer can run this
+        memory = _size(ours["memory"]["extra"]) if "memory" in ours else "-"
+        found.append((_title(record), "none fits into memory", _time(ours["median"]), "-", "-", "-", memory, "-", "-"))
     for name, peer in calls.items():
         if name == "ours":
             continue
@@ -41,22 +56,15 @@ def rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
             ours_size, peer_size = ours["memory"]["extra"], peer["memory"]["extra"]
             memory = f"{_size(ours_size)} / {_size(peer_size)}"
             share = f"{100 * ours_size / peer_size:.1f}%" if peer_size > 1e6 else "-"
-        title = f"{record['op']}: {record['title']}"
-        if record["implementation"] != "native":
-            title += " [PyTorch reference, not the kernel]"
-        if not record["steady_state"]:
-            title += " [not in steady state]"
-        if record["load"] > record["cores"] + 1:  # one more than this process can cause itself
-            title += f" [busy machine, load {record['load']:.0f}: not to be quoted]"
         times = (_time(ours["median"]), _time(peer["median"]), _ratio(ours["median"], peer["median"]))
-        found.append((title, name, *times, default, memory, share, f"{peer['error']:.0e}"))
+        found.append((_title(record), name, *times, default, memory, share, f"{peer['error']:.0e}"))
     return found
 
 
 def table(records: list[dict[str, Any]]) -> str:
     """Write records as a Markdown table, aligned so that it reads well as plain text too."""
-    lines = [_HEADER, *(row for record in records for row in rows(record))]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADER))]
+    lines = [HEADER, *(row for record in records for row in rows(record))]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
     text = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     ]
@@ -88,7 +96,9 @@ def append(record: dict[str, Any], device: str) -> Path:
 
 def main(arguments: list[str]) -> None:
     """Print the table of each file named, or of all in `benchmarks/results/`."""
-    for path in [Path(name) for name in arguments] or sorted(RESULTS.glob("*.json")):
+    for path in [Path(name) for name in arguments] or sorted(
+        set(RESULTS.glob("*.json")) - set(RESULTS.glob("scaling-*"))
+    ):
         records = latest(json.loads(path.read_text()))
         if records:
             print(f"{machine_line(records[-1])}\n\n{table(records)}\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import report
+from benchmarks import report, tables
 from benchmarks.case import Case, relative_error
 from benchmarks.memory import default_allocator_environment
 
@@ -59,3 +59,8 @@ def test_the_table_says_what_a_figure_is_not():
     assert "2.00x" in row and "2 ms" in row and "4 ms" in row
     assert "reference, not the kernel" in row and "not in steady state" in row
     assert "busy machine, load 9" in row
+
+
+def test_the_pages_show_what_was_recorded():
+    for path, text in tables.pages().items():
+        assert path.read_text() == text, f"{path.name} is not what `python -m benchmarks.tables` writes"

@@ -1,0 +1,66 @@
+"""matching_cost_from_embeddings against einsum and transformers' costs, and against our own two steps."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from transformers.models.maskformer.modeling_maskformer import pair_wise_dice_loss, pair_wise_sigmoid_focal_loss
+
+from benchmarks import scenes
+from benchmarks.case import Case
+from maskformer_ext.ops import SegmentTargets, mask_dot, matching_cost, matching_cost_from_embeddings
+
+SMALL = {"layers": 2, "images": 1, "queries": 4, "segments": 3, "channels": 8, "size": 16}
+
+
+def build(
+    *,
+    device: str,
+    layers: int = 6,
+    images: int = 2,
+    queries: int = 100,
+    segments: int = 20,
+    channels: int = 256,
+    classes: int = 150,
+    size: int = 128,
+) -> Case:
+    """Make embeddings of `layers` decoder layers and a segment map of four times the features' size."""
+    generator = torch.Generator().manual_seed(6)
+    segment_map = scenes.segment_maps(images, segments, 4 * size)
+    labels = torch.randint(classes, (images, segments), generator=generator)
+    targets = SegmentTargets(segment_map, labels, torch.full((images,), segments))
+    masks = targets.to_masks().masks.float().to(device)
+    targets, labels = targets.to(device), labels.to(device)
+    class_logits = torch.randn(layers, images, queries, classes + 1, generator=generator).to(device)
+    embed = torch.randn(layers, images, queries, channels, generator=generator).to(device)
+    features = (torch.randn(images, channels, size, size, generator=generator) / channels**0.5).to(device)
+
+    def peer():
+        small = F.interpolate(masks, size=(size, size), mode="nearest").flatten(2)
+        costs = []
+        for layer in range(layers):
+            logits = torch.einsum("bqc,bchw->bqhw", embed[layer], features).flatten(2)
+            for image in range(images):
+                probability = class_logits[layer, image].softmax(-1)
+                cost = -probability[:, labels[image]] + pair_wise_dice_loss(logits[image], small[image])
+                costs.append(cost + 20.0 * pair_wise_sigmoid_focal_loss(logits[image], small[image]))
+        return torch.stack(costs).unflatten(0, (layers, images))
+
+    return Case(
+        op="matching_cost_from_embeddings",
+        title=f"L {layers}, B {images}, Q {queries}, T {segments}, C {channels}, {size}x{size}, "
+        f"targets {4 * size}x{4 * size}, segment map",
+        ours=lambda: matching_cost_from_embeddings(class_logits, embed, features, targets),
+        peers={
+            "einsum + transformers": peer,
+            "mask_dot, then matching_cost": lambda: matching_cost(class_logits, mask_dot(embed, features), targets),
+        },
+        tolerance=1e-5,
+        inputs={"class_logits": class_logits, "mask_embed": embed, "mask_features": features},
+        notes=("the peer is given float32 masks, the only form that it takes",),
+    )
+
+
+def test_matching_cost_from_embeddings(compare):
+    """All supervised layers of two images, as the criterion asks."""
+    compare()
