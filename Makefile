@@ -7,10 +7,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 MYPY_FILES := maskformer_ext/__init__.py maskformer_ext/config.py maskformer_ext/errors.py maskformer_ext/ops \
   maskformer_ext/integrations
-CLANG_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
+CLANG_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh') $(wildcard python_tests/cuda_shim/*.cpp python_tests/cuda_shim/include/*.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help train test build bench lint format cuda cuda-report test-abi test-sanitize wheel clean
+.PHONY: help train test build bench lint format cuda cuda-report test-abi test-sanitize test-cuda-shim wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -42,14 +42,17 @@ format: $(STAMPS)/dev ## rewrite the sources in the project's style
 cuda: $(STAMPS)/train ## build with the CUDA library, and fail where nvcc is missing
 	CMAKE_ARGS="-DMASKFORMER_EXT_CUDA=ON $(CMAKE_ARGS)" $(BIN)/python setup.py -q build_ext --inplace
 
-cuda-report: $(STAMPS)/train ## print registers, spills and shared memory of each CUDA kernel (sm_90)
-	@tools/cuda_report.sh
+cuda-report: $(STAMPS)/train ## print registers, spills and shared memory of each CUDA kernel; no GPU needed
+	@$(BIN)/python tools/cuda_report.py $(ARGS)
 
 test-abi: $(STAMPS)/dev ## build against this torch, test under older ones in environments of their own
 	$(BIN)/python tools/test_abi.py $(ARGS)
 
 test-sanitize: $(STAMPS)/dev ## run the tests of the ops on kernels built with AddressSanitizer and UBSan
 	$(BIN)/python tools/test_sanitize.py $(ARGS)
+
+test-cuda-shim: $(STAMPS)/dev build ## run the CUDA kernels on the host, without a GPU, against the CPU's results
+	$(BIN)/python tools/test_cuda_shim.py $(ARGS)
 
 wheel: $(STAMPS)/dev ## build a wheel in dist/
 	$(BIN)/python -m build --wheel --no-isolation

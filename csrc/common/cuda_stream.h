@@ -1,10 +1,33 @@
-// Device guard and current stream for the CUDA bindings, through the stable ABI.
+// Device guard, current stream and registration for the CUDA bindings, through the stable ABI.
+//
+// The tests' host build of the kernels registers the same ops as torch.ops.maskformer_ext_shim, for CPU tensors.
 #pragma once
 
 #include <cuda_runtime_api.h>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/tensor.h>
+
+#ifdef MASKFORMER_EXT_CUDA_SHIM
+
+#define MASKFORMER_EXT_CUDA_IMPL(library) STABLE_TORCH_LIBRARY_IMPL(maskformer_ext_shim, CPU, library)
+#undef STD_CUDA_KERNEL_LAUNCH_CHECK
+#define STD_CUDA_KERNEL_LAUNCH_CHECK()
+
+namespace maskformer_ext {
+
+struct CudaScope {
+  explicit CudaScope(const torch::stable::Tensor&) {}
+  cudaStream_t stream = nullptr;
+};
+
+}  // namespace maskformer_ext
+
+#else
+
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/accelerator.h>
-#include <torch/csrc/stable/tensor.h>
+
+#define MASKFORMER_EXT_CUDA_IMPL(library) STABLE_TORCH_LIBRARY_IMPL(maskformer_ext, CUDA, library)
 
 namespace maskformer_ext {
 
@@ -22,3 +45,5 @@ struct CudaScope {
 };
 
 }  // namespace maskformer_ext
+
+#endif

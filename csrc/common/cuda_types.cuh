@@ -5,6 +5,7 @@
 #include <cuda_fp16.h>
 
 #include <stdexcept>
+#include <type_traits>
 
 #include "common/dtype.h"
 
@@ -13,6 +14,12 @@ namespace maskformer_ext::cuda {
 __device__ __forceinline__ float as_float(float x) { return x; }
 __device__ __forceinline__ float as_float(__nv_bfloat16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ float as_float(__half x) { return __half2float(x); }
+
+__device__ __forceinline__ double as_double(double x) { return x; }
+template <class T>
+__device__ __forceinline__ double as_double(T x) {
+  return as_float(x);
+}
 
 __device__ __forceinline__ void assign(float& to, float x) { to = x; }
 __device__ __forceinline__ void assign(__nv_bfloat16& to, float x) { to = __float2bfloat16_rn(x); }

@@ -6,6 +6,8 @@
 #include "common/cpu_dispatch.h"
 #include "common/dtype.h"
 
+struct CUstream_st;  // *cudaStream_t
+
 namespace maskformer_ext {
 
 struct LinearSumAssignmentParams {
@@ -20,5 +22,14 @@ struct LinearSumAssignmentParams {
 
 // Solves problems [begin, end) of the N.
 MASKFORMER_EXT_CPU_KERNEL(linear_sum_assignment, const LinearSumAssignmentParams& params, int64_t begin, int64_t end);
+
+// The same on a GPU, all N problems; counts outside [0, T] are clamped. workspace: N times as many bytes as below.
+void linear_sum_assignment_cuda(const LinearSumAssignmentParams& params, int64_t problems, char* workspace,
+                                CUstream_st* stream);
+
+constexpr int64_t linear_sum_assignment_workspace(int64_t queries, int64_t targets) {
+  const int64_t rows = queries < targets ? queries : targets, columns = queries + targets;
+  return (rows + 2 * columns) * 16 + (4 * columns + rows + 4) / 4 * 16;
+}
 
 }  // namespace maskformer_ext

@@ -34,7 +34,7 @@ Tensor sigmoid_focal_loss_backward_cuda(const Tensor& grad, const Tensor& inputs
   return grad_inputs;
 }
 
-STABLE_TORCH_LIBRARY_IMPL(maskformer_ext, CUDA, library) {
+MASKFORMER_EXT_CUDA_IMPL(library) {
   library.impl("sigmoid_focal_loss", TORCH_BOX(&sigmoid_focal_loss_cuda));
   library.impl("sigmoid_focal_loss_backward", TORCH_BOX(&sigmoid_focal_loss_backward_cuda));
 }

@@ -1,8 +1,7 @@
 // CUDA kernels of the elementwise sigmoid focal loss: one thread block a block of kBlock elements.
-#include <cuda_runtime.h>
-
 #include <type_traits>
 
+#include "common/cuda_block.cuh"
 #include "common/cuda_types.cuh"
 #include "common/math.h"
 #include "sigmoid_focal_loss/sigmoid_focal_loss.h"
@@ -23,17 +22,6 @@ __device__ __forceinline__ SoftPixel<float> focal_pixel(const Params& p, float l
   return soft_pixel<Gamma::general>(l, target, p.alpha_inside, p.alpha_outside, p.gamma);
 }
 
-// The sum over a thread block in a fixed order; every thread passes its part, thread 0 has the result.
-__device__ double block_sum(double part) {
-  __shared__ double parts[kThreads];
-  parts[threadIdx.x] = part;
-  for (int half = kThreads / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.x < half) parts[threadIdx.x] += parts[threadIdx.x + half];
-  }
-  return parts[0];
-}
-
 template <class Logit, class Target>
 __global__ void __launch_bounds__(kThreads) sigmoid_focal_loss_fwd_kernel(Params p) {
   const auto* logits = static_cast<const Logit*>(p.logits);
@@ -49,7 +37,7 @@ __global__ void __launch_bounds__(kThreads) sigmoid_focal_loss_fwd_kernel(Params
     sum += value;
   }
   if (p.block_sums == nullptr) return;
-  const double total = block_sum(sum);
+  const double total = block_reduce<kThreads>(static_cast<double>(sum), Add());
   if (threadIdx.x == 0) p.block_sums[blockIdx.x] = total;
 }
 
@@ -57,7 +45,7 @@ template <class Logit>
 __global__ void __launch_bounds__(kThreads) sigmoid_focal_loss_sum_kernel(Params p, int64_t blocks, Logit* loss) {
   double sum = 0.0;
   for (int64_t i = threadIdx.x; i < blocks; i += kThreads) sum += p.block_sums[i];
-  const double total = block_sum(sum);
+  const double total = block_reduce<kThreads>(sum, Add());
   if (threadIdx.x == 0) assign(*loss, static_cast<float>(total));
 }
 
@@ -89,11 +77,12 @@ void sigmoid_focal_loss_fwd_cuda(const SigmoidFocalLossParams& params, void* sum
     cuda::for_cuda_float_type(params.targets_dtype, [&](auto* target) {
       using Target = cuda::Pointee<decltype(target)>;
       if (blocks > 0) {
-        cuda::sigmoid_focal_loss_fwd_kernel<Logit, Target><<<blocks, cuda::kThreads, 0, stream>>>(params);
+        cuda::launch(cuda::sigmoid_focal_loss_fwd_kernel<Logit, Target>, blocks, cuda::kThreads, stream, params);
       }
     });
     if (sum != nullptr) {
-      cuda::sigmoid_focal_loss_sum_kernel<<<1, cuda::kThreads, 0, stream>>>(params, blocks, static_cast<Logit*>(sum));
+      cuda::launch(cuda::sigmoid_focal_loss_sum_kernel<Logit>, 1, cuda::kThreads, stream, params, int64_t{blocks},
+                   static_cast<Logit*>(sum));
     }
   });
 }
@@ -105,7 +94,7 @@ void sigmoid_focal_loss_bwd_cuda(const SigmoidFocalLossParams& params, CUstream_
     cuda::for_cuda_float_type(params.targets_dtype, [&](auto* target) {
       using Logit = cuda::Pointee<decltype(logit)>;
       using Target = cuda::Pointee<decltype(target)>;
-      cuda::sigmoid_focal_loss_bwd_kernel<Logit, Target><<<blocks, cuda::kThreads, 0, stream>>>(params);
+      cuda::launch(cuda::sigmoid_focal_loss_bwd_kernel<Logit, Target>, blocks, cuda::kThreads, stream, params);
     });
   });
 }

@@ -36,6 +36,7 @@ def _case(batch: int, queries: int, channels: int, size: tuple, target_size: tup
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_one_graph_serves_all_sizes(backend: str, form: str) -> None:
     criterion = MaskFormerCriterion(CLASSES)
+
     def total(inputs: list[Tensor], targets: SegmentTargets | MaskTargets) -> Tensor:
         return criterion(MaskFormerOutput(*inputs), targets)[0]
 

@@ -1,0 +1,67 @@
+// Focal and dice loss of mask logits on a GPU: what the launchers are given. Torch-free.
+//
+// A block sweeps the target rows of a strip of kStripRows rows of logits, and kThreads of their columns. Its threads
+// evaluate a row's pixels, put what the gradient needs of them into shared memory, and gather it, each to its own
+// column of the logits, whose sums over rows stay in registers. The row that a strip shares with the next is added
+// later.
+#pragma once
+
+#include <cstdint>
+
+#include "common/dtype.h"
+
+struct CUstream_st;  // *cudaStream_t
+
+namespace maskformer_ext {
+
+struct MaskLossCudaParams {
+  static constexpr int kThreads = 128, kStripRows = 8;
+
+  const void* logits;  // (masks, height, width), the last dimension contiguous
+  DType logits_dtype;
+  int64_t logits_mask_stride, logits_row_stride;  // in elements
+  int masks, height, width;
+
+  const void* targets;  // (planes, target_height, target_width), the last dimension contiguous
+  bool is_map;          // a segment map: int16, or int32 where wide; else target_dtype
+  bool wide;
+  DType target_dtype;                                // uint8 (nonzero is inside) or floating, between 0 and 1
+  int64_t target_image_stride, target_plane_stride;  // in elements; the second from segment to segment
+  int64_t target_row_stride;
+  int target_height, target_width;
+  const int64_t* image_index;    // (masks,), or null: mask i has plane i of image 0
+  const int64_t* segment_index;  // (masks,), or null likewise
+  const int64_t* num_segments;   // (images,), or null likewise
+  int64_t images, segments;      // segments: planes an image, where the targets are masks
+  bool ignore_void;
+  const uint8_t* void_pixels;  // (images, target_height, target_width) contiguous, or null
+
+  float row_unit, column_unit;  // 1 / (2 * target_height), 1 / (2 * target_width)
+  float alpha_inside, alpha_outside, gamma;
+
+  double* sums;         // (masks, strips, chunks, 5) workspace: focal, q, q inside, inside, pixels that count
+  float* edges;         // (masks, strips, 3, width) workspace: a strip's part of the row behind it; or null
+  float* maps;          // (masks, 3, height, width) out, or null without gradient
+  float* focal;         // (masks,) out
+  float* dice;          // (masks,) out
+  float* coefficients;  // (masks, 3) out
+
+  constexpr int strips() const { return (height + kStripRows - 1) / kStripRows; }
+  constexpr int chunks() const { return (width + kThreads - 1) / kThreads; }
+};
+
+void mask_loss_fwd_cuda(const MaskLossCudaParams& params, CUstream_st* stream);
+
+struct MaskLossGradCudaParams {
+  const float* maps;          // (masks, 3, pixels)
+  const float* coefficients;  // (masks, 3)
+  const float* grad_focal;    // (masks,) or null for zero
+  const float* grad_dice;     // (masks,) or null for zero
+  int64_t masks, pixels;
+  DType dtype;
+  void* grad_logits;  // (masks, pixels) out
+};
+
+void mask_loss_bwd_cuda(const MaskLossGradCudaParams& params, CUstream_st* stream);
+
+}  // namespace maskformer_ext

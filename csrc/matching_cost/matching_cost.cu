@@ -1,0 +1,344 @@
+// CUDA kernels of matching_cost: targets to lists or bits, once an image; then one block a query at a time.
+#include <cfloat>
+#include <cmath>
+
+#include "common/cuda_block.cuh"
+#include "common/cuda_types.cuh"
+#include "common/math.h"
+#include "matching_cost/matching_cost_cuda.h"
+
+namespace maskformer_ext {
+namespace cuda {
+namespace {
+
+using Params = MatchingCostCudaParams;
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / 32;
+constexpr int kTile = 1024;  // pixels of masks whose terms are shared by all segments
+
+// The place of a pixel at (h, w) in the target, as torch's nearest neighbour: a position times a float scale.
+__device__ int64_t target_pixel(const Params& p, int pixel) {
+  const int y = pixel / p.width, x = pixel % p.width;
+  const float row_scale = static_cast<float>(p.target_height) / static_cast<float>(p.height);
+  const float column_scale = static_cast<float>(p.target_width) / static_cast<float>(p.width);
+  const int row = min(static_cast<int>(floorf(static_cast<float>(y) * row_scale)), p.target_height - 1);
+  const int column = min(static_cast<int>(floorf(static_cast<float>(x) * column_scale)), p.target_width - 1);
+  return static_cast<int64_t>(row) * p.target_width + column;
+}
+
+__device__ int segments_of(const Params& p, int64_t image) {
+  const int64_t n = p.num_segments[image];
+  return static_cast<int>(n < 0 ? 0 : (n > p.segments ? p.segments : n));
+}
+
+__global__ void __launch_bounds__(kThreads) find_owners_kernel(Params p) {
+  const int64_t total = p.images * p.pixels(), target_pixels = static_cast<int64_t>(p.target_height) * p.target_width;
+  for (int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x; i < total; i += int64_t{gridDim.x} * kThreads) {
+    const int64_t image = i / p.pixels();
+    const int64_t place = image * target_pixels + target_pixel(p, static_cast<int>(i % p.pixels()));
+    const int id =
+        p.wide ? static_cast<const int32_t*>(p.segment_map)[place] : static_cast<const int16_t*>(p.segment_map)[place];
+    const bool known = id >= 0 && id < segments_of(p, image);  // an id out of range is void
+    p.owner[i] = known ? id : (p.ignore_void ? -1 : static_cast<int>(p.segments));
+  }
+}
+
+__global__ void __launch_bounds__(32) count_groups_kernel(Params p) {
+  const int group = blockIdx.x, lane = threadIdx.x, pixels = static_cast<int>(p.pixels());
+  const int* owner = p.owner + blockIdx.y * p.pixels();
+  int area = 0;
+  for (int i = lane; i < pixels; i += 32) area += owner[i] == group;
+  area = warp_sum(area);
+  if (lane == 0) p.group_area[blockIdx.y * (p.segments + 1) + group] = area;
+}
+
+// Lists a group's pixels in raster order and cuts the list into items.
+__global__ void __launch_bounds__(32) list_groups_kernel(Params p) {
+  const int group = blockIdx.x, lane = threadIdx.x, pixels = static_cast<int>(p.pixels());
+  const int64_t image = blockIdx.y;
+  const int* area = p.group_area + image * (p.segments + 1);
+  int place = 0, first_item = 0;
+  for (int g = lane; g < group; g += 32) {
+    place += area[g];
+    first_item += (area[g] + Params::kItemPixels - 1) / Params::kItemPixels;
+  }
+  place = warp_sum(place);
+  first_item = warp_sum(first_item);
+  const int end = place + area[group], items = (area[group] + Params::kItemPixels - 1) / Params::kItemPixels;
+  for (int i = lane; i < items; i += 32) {
+    int* item = p.item + (image * p.max_items + first_item + i) * 3;
+    item[0] = group;
+    item[1] = place + i * Params::kItemPixels;
+    item[2] = min(item[1] + Params::kItemPixels, end);
+  }
+  if (group == static_cast<int>(p.segments) && lane == 0) p.num_items[image] = first_item + items;
+  const int* owner = p.owner + image * p.pixels();
+  int* order = p.order + image * p.pixels();
+  for (int first = 0; first < pixels; first += 32) {
+    const bool mine = first + lane < pixels && owner[first + lane] == group;
+    const unsigned found = __ballot_sync(kAllLanes, mine);
+    if (mine) order[place + __popc(found & ((1u << lane) - 1u))] = first + lane;
+    place += __popc(found);
+  }
+}
+
+// Packs masks to bits at (h, w); the row behind the last mask says which pixels count.
+__global__ void __launch_bounds__(32) pack_masks_kernel(Params p) {
+  const int64_t segment = blockIdx.x, image = blockIdx.y;
+  const int lane = threadIdx.x, pixels = static_cast<int>(p.pixels());
+  const int64_t target_pixels = static_cast<int64_t>(p.target_height) * p.target_width;
+  const bool is_mask = segment < p.segments;
+  const uint8_t* mask = p.masks + (image * p.segments + segment) * target_pixels;
+  const uint8_t* excluded = p.void_map == nullptr ? nullptr : p.void_map + image * target_pixels;
+  uint32_t* bits = p.bits + (image * (p.segments + 1) + segment) * p.words;
+  int area = 0;
+  for (int word = 0; word < p.words; ++word) {
+    const int pixel = 32 * word + lane;
+    bool inside = false;
+    if (pixel < pixels) {
+      const int64_t place = target_pixel(p, pixel);
+      inside = (!is_mask || mask[place] != 0) && (excluded == nullptr || excluded[place] == 0);
+    }
+    const unsigned found = __ballot_sync(kAllLanes, inside);
+    if (lane == 0) bits[word] = found;
+    area += __popc(found);
+  }
+  if (lane == 0) p.group_area[image * (p.segments + 1) + segment] = area;
+}
+
+struct Terms {
+  float positive, negative, foreground;
+};
+
+__device__ __forceinline__ Terms terms_of(const Params& p, float x) {
+  const Logistic<float> l = logistic(x);
+  const float s = l.sigmoid, c = l.sigmoid_complement;
+  const bool square = p.gamma == 2.0f;
+  const float positive = square ? c * c : expf(-p.gamma * l.softplus);
+  const float negative = square ? s * s : expf(-p.gamma * l.softplus_negative);
+  return {positive * l.softplus_negative, negative * l.softplus, s};
+}
+
+__device__ __forceinline__ bool finite(float x) { return fabsf(x) <= FLT_MAX; }
+
+// Softmax of a row of class logits: its largest logit and the sum of exponentials; false where it is undefined.
+template <class T>
+__device__ bool class_sums(const T* logits, int64_t columns, float* largest, float* sum) {
+  float most = -INFINITY;
+  int wrong = 0;
+  for (int64_t k = threadIdx.x; k < columns; k += kThreads) {
+    const float x = as_float(logits[k]);
+    wrong |= !(x <= FLT_MAX);
+    most = x > most ? x : most;
+  }
+  most = block_reduce<kThreads>(most, Largest());
+  wrong = block_reduce<kThreads>(wrong, Largest());
+  float total = 0.0f;
+  for (int64_t k = threadIdx.x; k < columns; k += kThreads) total += expf(as_float(logits[k]) - most);
+  *largest = most;
+  *sum = block_reduce<kThreads>(total, Add());
+  return wrong == 0 && most > -INFINITY;
+}
+
+// What the threads that write costs know about a query.
+struct Query {
+  bool finite;
+  float largest, exponentials;  // of the class logits
+  double foreground;
+  float counted;
+};
+
+template <class T>
+__device__ void write_cost(const Params& p, const T* logits, const Query& query, int64_t image, int segment,
+                           double focal, double inside, float* cost) {
+  if (!query.finite) {
+    *cost = INFINITY;
+    return;
+  }
+  const int64_t label = p.labels[image * p.segments + segment];
+  const bool known = label >= 0 && label < p.classes;  // an unknown class is never likely
+  const float probability = known ? expf(as_float(logits[label]) - query.largest) / query.exponentials : 0.0f;
+  // Quotients in float: a double one is a call, whose registers would have to be saved.
+  const float area = static_cast<float>(p.group_area[image * (p.segments + 1) + segment]);
+  const float dice =
+      1.0f - (2.0f * static_cast<float>(inside) + 1.0f) / (static_cast<float>(query.foreground) + area + 1.0f);
+  *cost = p.focal_weight * (static_cast<float>(focal) / query.counted) + p.dice_weight * dice -
+          p.class_weight * probability;
+}
+
+// Sums of every item of a query; returns whether a logit of this thread is not finite.
+template <class T>
+__device__ bool sum_items(const Params& p, const T* logits, int64_t image, double* sums) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int* order = p.order + image * p.pixels();
+  const int num_items = p.num_items[image];
+  bool wrong = false;
+  for (int i = warp; i < num_items; i += kWarps) {
+    const int* item = p.item + (image * p.max_items + i) * 3;
+    float positive = 0.0f, negative = 0.0f, foreground = 0.0f;
+    for (int place = item[1] + lane; place < item[2]; place += 32) {  // at most 32 of a lane
+      const float x = as_float(logits[order[place]]);
+      wrong |= !finite(x);
+      const Terms terms = terms_of(p, x);
+      positive += terms.positive;
+      negative += terms.negative;
+      foreground += terms.foreground;
+    }
+    const double all_positive = warp_sum(static_cast<double>(positive));
+    const double all_negative = warp_sum(static_cast<double>(negative));
+    const double all_foreground = warp_sum(static_cast<double>(foreground));
+    if (lane == 0) {
+      sums[3 * i] = all_positive;
+      sums[3 * i + 1] = all_negative;
+      sums[3 * i + 2] = all_foreground;
+    }
+  }
+  if (p.ignore_void) {  // a void pixel is in no item, but its logit must be finite all the same
+    for (int64_t i = threadIdx.x; i < p.pixels(); i += kThreads) wrong |= !finite(as_float(logits[i]));
+  }
+  return wrong;
+}
+
+template <class Class, class Mask>
+__global__ void __launch_bounds__(kThreads) map_cost_kernel(Params p) {
+  const double positive_factor = p.alpha < 0.0f ? 1.0 : static_cast<double>(p.alpha);
+  const double negative_factor = p.alpha < 0.0f ? 1.0 : 1.0 - static_cast<double>(p.alpha);
+  double* sums = p.sums + blockIdx.x * p.sums_stride;
+  for (int64_t row = blockIdx.x; row < p.rows; row += gridDim.x) {
+    const int64_t image = row / p.queries % p.images;
+    const int num_segments = segments_of(p, image);
+    const auto* classes = static_cast<const Class*>(p.class_logits) + row * (p.classes + 1);
+    const auto* logits = static_cast<const Mask*>(p.mask_logits) + row * p.pixels();
+    Query query;
+    query.finite = class_sums(classes, p.classes + 1, &query.largest, &query.exponentials);
+    const int wrong = sum_items(p, logits, image, sums);
+    query.finite = block_reduce<kThreads>(wrong, Largest()) == 0 && query.finite;  // after it, sums are complete
+    const int num_items = p.num_items[image];
+    query.counted = 1.0f * max(num_items > 0 ? p.item[(image * p.max_items + num_items - 1) * 3 + 2] : 0, 1);
+    for (int t = threadIdx.x; t < p.segments; t += kThreads) {
+      float* cost = p.cost + row * p.segments + t;
+      if (t >= num_segments) {
+        *cost = 0.0f;
+        continue;
+      }
+      double positive = 0.0, negative = 0.0, inside = 0.0;
+      query.foreground = 0.0;
+      for (int i = 0; i < num_items; ++i) {  // the outside is summed as such: a total minus the inside would cancel
+        const bool own = p.item[(image * p.max_items + i) * 3] == t;
+        positive += own ? sums[3 * i] : 0.0;
+        negative += own ? 0.0 : sums[3 * i + 1];
+        inside += own ? sums[3 * i + 2] : 0.0;
+        query.foreground += sums[3 * i + 2];
+      }
+      const double focal = positive_factor * positive + negative_factor * negative;
+      write_cost(p, classes, query, image, t, focal, inside, cost);
+    }
+    __syncthreads();  // sums are free for the next query
+  }
+}
+
+template <class Class, class Mask>
+__global__ void __launch_bounds__(kThreads) mask_cost_kernel(Params p) {
+  MASKFORMER_EXT_SHARED(float, positive, kTile);
+  MASKFORMER_EXT_SHARED(float, negative, kTile);
+  MASKFORMER_EXT_SHARED(float, inside, kTile);
+  const double positive_factor = p.alpha < 0.0f ? 1.0 : static_cast<double>(p.alpha);
+  const double negative_factor = p.alpha < 0.0f ? 1.0 : 1.0 - static_cast<double>(p.alpha);
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, pixels = static_cast<int>(p.pixels());
+  double* sums = p.sums + blockIdx.x * p.sums_stride;
+  for (int64_t row = blockIdx.x; row < p.rows; row += gridDim.x) {
+    const int64_t image = row / p.queries % p.images;
+    const int num_segments = segments_of(p, image);
+    const auto* classes = static_cast<const Class*>(p.class_logits) + row * (p.classes + 1);
+    const auto* logits = static_cast<const Mask*>(p.mask_logits) + row * p.pixels();
+    const uint32_t* bits = p.bits + image * (p.segments + 1) * p.words;
+    const uint32_t* counts = bits + p.segments * p.words;
+    for (int t = warp; t < num_segments; t += kWarps) {
+      if (lane < 2) sums[2 * t + lane] = 0.0;
+    }
+    Query query;
+    query.finite = class_sums(classes, p.classes + 1, &query.largest, &query.exponentials);
+    int wrong = 0;
+    double foreground = 0.0;
+    for (int first = 0; first < pixels; first += kTile) {
+      __syncthreads();
+      for (int i = threadIdx.x; i < kTile; i += kThreads) {
+        const int pixel = first + i;
+        Terms terms = {0.0f, 0.0f, 0.0f};
+        if (pixel < pixels) {
+          const float x = as_float(logits[pixel]);
+          wrong |= !finite(x);
+          if (counts[pixel / 32] >> (pixel % 32) & 1u) terms = terms_of(p, x);
+        }
+        positive[i] = terms.positive;
+        negative[i] = terms.negative;
+        inside[i] = terms.foreground;
+        foreground += terms.foreground;
+      }
+      __syncthreads();
+      const int tile_words = min(kTile / 32, p.words - first / 32);
+      for (int t = warp; t < num_segments; t += kWarps) {
+        const uint32_t* words = bits + static_cast<int64_t>(t) * p.words + first / 32;
+        float in = 0.0f, out = 0.0f, covered = 0.0f;
+        for (int w = 0; w < tile_words; ++w) {
+          const bool own = words[w] >> lane & 1u;
+          in += own ? static_cast<float>(positive[32 * w + lane]) : 0.0f;
+          out += own ? 0.0f : static_cast<float>(negative[32 * w + lane]);
+          covered += own ? static_cast<float>(inside[32 * w + lane]) : 0.0f;
+        }
+        const double focal =
+            positive_factor * warp_sum(static_cast<double>(in)) + negative_factor * warp_sum(static_cast<double>(out));
+        const double all_covered = warp_sum(static_cast<double>(covered));
+        if (lane == 0) {
+          sums[2 * t] += focal;
+          sums[2 * t + 1] += all_covered;
+        }
+      }
+    }
+    query.foreground = block_reduce<kThreads>(foreground, Add());
+    query.finite = block_reduce<kThreads>(wrong, Largest()) == 0 && query.finite;
+    query.counted = 1.0f * max(p.group_area[image * (p.segments + 1) + p.segments], 1);
+    for (int t = threadIdx.x; t < p.segments; t += kThreads) {
+      float* cost = p.cost + row * p.segments + t;
+      if (t < num_segments) {
+        write_cost(p, classes, query, image, t, sums[2 * t], sums[2 * t + 1], cost);
+      } else {
+        *cost = 0.0f;
+      }
+    }
+    __syncthreads();
+  }
+}
+
+}  // namespace
+}  // namespace cuda
+
+void matching_cost_cuda(const MatchingCostCudaParams& params, CUstream_st* stream) {
+  using namespace cuda;
+  if (params.rows == 0 || params.segments == 0) return;
+  const dim3 groups(static_cast<unsigned>(params.segments + 1), static_cast<unsigned>(params.images));
+  if (params.masks == nullptr) {
+    const int64_t pixels = params.images * params.pixels();
+    if (pixels > 0) {
+      launch(find_owners_kernel, static_cast<unsigned>((pixels + kThreads - 1) / kThreads), kThreads, stream, params);
+    }
+    launch(count_groups_kernel, groups, 32, stream, params);
+    launch(list_groups_kernel, groups, 32, stream, params);
+  } else {
+    launch(pack_masks_kernel, groups, 32, stream, params);
+  }
+  for_cuda_float_type(params.class_dtype, [&](auto* class_pointer) {
+    for_cuda_float_type(params.mask_dtype, [&](auto* mask_pointer) {
+      using Class = std::remove_pointer_t<decltype(class_pointer)>;
+      using Mask = std::remove_pointer_t<decltype(mask_pointer)>;
+      const auto blocks = static_cast<unsigned>(params.blocks);
+      if (params.masks == nullptr) {
+        launch(map_cost_kernel<Class, Mask>, blocks, kThreads, stream, params);
+      } else {
+        launch(mask_cost_kernel<Class, Mask>, blocks, kThreads, stream, params);
+      }
+    });
+  });
+}
+
+}  // namespace maskformer_ext

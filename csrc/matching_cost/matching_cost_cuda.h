@@ -1,0 +1,55 @@
+// Matching cost on a GPU: what the launchers are given. Torch-free.
+//
+// A segment map is reduced to (h, w) and its pixels are listed segment by segment, once an image; lists are cut into
+// items of at most kItemPixels, which a block's warps share out for every query. Masks, which may overlap, are packed
+// to bits instead, and every tile of pixels is summed for each of them.
+#pragma once
+
+#include <cstdint>
+
+#include "common/dtype.h"
+
+struct CUstream_st;  // *cudaStream_t
+
+namespace maskformer_ext {
+
+struct MatchingCostCudaParams {
+  static constexpr int kItemPixels = 1024;
+
+  const void* class_logits;  // (rows, classes + 1) of class_dtype
+  DType class_dtype;
+  const void* mask_logits;  // (rows, pixels) of mask_dtype; row = (layer * images + image) * queries + query
+  DType mask_dtype;
+  const int64_t* labels;        // (images, segments)
+  const int64_t* num_segments;  // (images,)
+  int64_t rows, images, queries, classes, segments;
+  int height, width, target_height, target_width;
+  bool ignore_void;
+  float class_weight, focal_weight, dice_weight, alpha, gamma;
+  float* cost;  // (rows, segments)
+
+  // Of a segment map.
+  const void* segment_map;  // (images, target_height, target_width) int16 or int32
+  bool wide;                // int32
+  int* owner;       // (images, pixels) workspace: a pixel's group, segments for void, -1 where it does not count
+  int* order;       // (images, pixels) workspace: pixels, group by group
+  int* group_area;  // (images, segments + 1) workspace
+  int* item;        // (images, max_items, 3) workspace: group, first and last + 1 place in order
+  int* num_items;   // (images,) workspace
+  int max_items;
+
+  // Of masks.
+  const uint8_t* masks;     // (images, segments, target_height, target_width), non-zero: inside; null for a segment map
+  const uint8_t* void_map;  // (images, target_height, target_width), or null
+  uint32_t* bits;           // (images, segments + 1, words) workspace: masks at (h, w), then what counts
+  int words;                // pixels / 32, rounded up
+
+  int blocks;    // how many blocks work on rows
+  double* sums;  // (blocks, 3 * max(max_items, segments) + 1) workspace
+  int64_t sums_stride;
+  constexpr int64_t pixels() const { return static_cast<int64_t>(height) * width; }
+};
+
+void matching_cost_cuda(const MatchingCostCudaParams& params, CUstream_st* stream);
+
+}  // namespace maskformer_ext

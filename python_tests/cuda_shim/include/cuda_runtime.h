@@ -1,0 +1,104 @@
+// Test-only stand-in for the CUDA runtime: what the kernels use of the language and its functions, on the host.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+
+#include "cuda_runtime_api.h"
+#include "fibers.h"
+#include "shared_array.h"
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __restrict__
+
+inline void __syncthreads() { cuda_shim::block().wait_block(); }
+inline void __syncwarp(unsigned mask = 0xffffffffu) { cuda_shim::block().wait_warp(mask); }
+
+namespace cuda_shim {
+
+// Every lane gives a value and takes that of lane source(own lane).
+template <class T, class Source>
+T exchange(unsigned mask, T value, Source source) {
+  static_assert(sizeof(T) <= 16);
+  Block& b = block();
+  const int thread = b.thread(), base = thread / kWarp * kWarp, lane = thread - base;
+  const int set = b.next_set();
+  std::memcpy(b.slot(thread, set), &value, sizeof(T));
+  b.wait_warp(mask);
+  const int from = source(lane) & (kWarp - 1);
+  if (!(mask >> from & 1)) b.fail("a lane takes the value of a lane that does not take part");
+  T result;
+  std::memcpy(&result, b.slot(base + from, set), sizeof(T));
+  return result;
+}
+
+template <class T, class Combine>
+T reduce(unsigned mask, T value, Combine combine) {
+  Block& b = block();
+  const int thread = b.thread(), base = thread / kWarp * kWarp;
+  const int set = b.next_set();
+  std::memcpy(b.slot(thread, set), &value, sizeof(T));
+  b.wait_warp(mask);
+  bool first = true;
+  T result{};
+  for (int lane = 0; lane < kWarp; ++lane) {
+    if (!(mask >> lane & 1)) continue;
+    T other;
+    std::memcpy(&other, b.slot(base + lane, set), sizeof(T));
+    result = first ? other : combine(result, other);
+    first = false;
+  }
+  return result;
+}
+
+}  // namespace cuda_shim
+
+template <class T>
+T __shfl_sync(unsigned mask, T value, int source) {
+  return cuda_shim::exchange(mask, value, [&](int) { return source; });
+}
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int bits) {
+  return cuda_shim::exchange(mask, value, [&](int lane) { return lane ^ bits; });
+}
+template <class T>
+T __shfl_down_sync(unsigned mask, T value, unsigned by) {
+  return cuda_shim::exchange(mask, value, [&](int lane) { return lane + int(by) < 32 ? lane + int(by) : lane; });
+}
+template <class T>
+T __shfl_up_sync(unsigned mask, T value, unsigned by) {
+  return cuda_shim::exchange(mask, value, [&](int lane) { return lane >= int(by) ? lane - int(by) : lane; });
+}
+inline unsigned __ballot_sync(unsigned mask, int predicate) {
+  const unsigned bit = predicate != 0 ? 1u << (cuda_shim::block().thread() % cuda_shim::kWarp) : 0u;
+  return cuda_shim::reduce(mask, bit, [](unsigned a, unsigned b) { return a | b; });
+}
+inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
+inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, !predicate) == 0; }
+inline int __syncthreads_or(int predicate);  // not offered: use shared memory
+
+template <class T>
+T atomicAdd(T* address, T value) {
+  const T before = *address;
+  *address = before + value;
+  return before;
+}
+template <class T>
+T atomicMax(T* address, T value) {
+  const T before = *address;
+  *address = std::max(before, value);
+  return before;
+}
+
+template <class T>
+T __ldg(const T* address) {
+  return *address;
+}
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
+using std::max;
+using std::min;

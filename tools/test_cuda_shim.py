@@ -1,0 +1,82 @@
+"""Run the CUDA kernels on the host, against the CPU's results: for machines without a GPU, and for what a GPU hides.
+
+Compiles every csrc/*/*.cu and binding_cuda.cpp as C++ with AddressSanitizer, on the stand-in for CUDA in
+python_tests/cuda_shim/include, and runs python_tests/cuda_shim with it. Arguments are passed on to pytest.
+"""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "build" / "cuda_shim"
+TESTS = ROOT / "python_tests" / "cuda_shim"
+TORCH = Path(torch.__file__).resolve().parent
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+FLAGS = [
+    *("-std=c++20", "-O1", "-g", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"),
+    *SANITIZERS,
+    *("-DMASKFORMER_EXT_CUDA_SHIM", "-DMASKFORMER_EXT_VARIANT=cuda", "-DTORCH_TARGET_VERSION=0x020b000000000000"),
+    *(f"-I{TESTS / 'include'}", f"-I{ROOT / 'csrc'}", "-isystem", str(TORCH / "include")),
+]
+
+
+def compile_one(source: Path) -> Path:
+    """Compile a source unless its object is newer than every file that it may include."""
+    compiled = FOLDER / f"{source.parent.name}-{source.name}.o"
+    headers = [*ROOT.glob("csrc/*/*.h"), *ROOT.glob("csrc/*/*.cuh"), *TESTS.glob("include/*.h"), Path(__file__)]
+    newest = max(path.stat().st_mtime for path in (source, *headers))
+    if not compiled.exists() or compiled.stat().st_mtime < newest:
+        command = ["g++", *FLAGS, "-x", "c++", "-c", str(source), "-o", str(compiled)]
+        subprocess.run(command, cwd=ROOT, check=True)
+    return compiled
+
+
+def build() -> Path:
+    """Build the library; return its path."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    sources = sorted([*ROOT.glob("csrc/*/*.cu"), *ROOT.glob("csrc/*/binding_cuda.cpp"), TESTS / "faulty.cpp"])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compile_one, sources))
+    library = FOLDER / "_ops_cuda_shim.so"
+    command = [
+        "g++",
+        "-shared",
+        *SANITIZERS,
+        *map(str, objects),
+        f"-L{TORCH / 'lib'}",
+        "-ltorch_cpu",
+        "-o",
+        str(library),
+    ]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return library
+
+
+def runtime() -> str:
+    """Return what must be loaded before Python: the sanitizer's library, and the C++ one that throws exceptions."""
+    names = ("libasan.so", "libstdc++.so")
+    found = [subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True) for name in names]
+    return " ".join(one.stdout.strip() for one in found)
+
+
+def main() -> int:
+    """Build, then run the tests."""
+    environment = {
+        **os.environ,
+        "MASKFORMER_EXT_CUDA_SHIM": str(build()),
+        "LD_PRELOAD": runtime(),
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python and torch keep what they allocate until the end
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *sys.argv[1:], str(TESTS)]
+    return subprocess.run(command, cwd=ROOT, env=environment).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
