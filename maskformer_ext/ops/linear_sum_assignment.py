@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops._checks import check_floating, check_integer, shape
+from maskformer_ext.ops._checks import check_floating, check_integer, check_same_device, shape
 from maskformer_ext.ops._library import native, register
 
 _OP = "linear_sum_assignment"
@@ -26,14 +26,16 @@ def linear_sum_assignment(cost: Tensor, num_targets: Tensor) -> Tensor:
         unmatched ones. Among equally cheap assignments the one that SciPy's `linear_sum_assignment` gives.
 
     Raises:
-        ValueError: cost has fewer than two dimensions, or num_targets does not broadcast against its leading ones.
+        ValueError: cost has fewer than two dimensions, num_targets does not broadcast against its leading ones, or the
+            two are on different devices.
         TypeError: cost is not floating, or num_targets not integer.
-        RuntimeError: an entry of num_targets lies outside [0, T].
+        RuntimeError: on the CPU, an entry of num_targets lies outside [0, T]; on a GPU it is clamped.
 
     Source: D. F. Crouse, "On implementing 2D rectangular assignment algorithms", IEEE TAES 52 (2016), section III.
     """
     check_floating(_OP, cost=cost)
     check_integer(_OP, num_targets=num_targets)
+    check_same_device(_OP, cost=cost, num_targets=num_targets)
     if cost.dim() < 2:
         raise ValueError(f"{_OP}: cost must be (..., Q, T), got shape {shape(cost)}")
     leading = tuple(cost.shape[:-2])
@@ -44,7 +46,7 @@ def linear_sum_assignment(cost: Tensor, num_targets: Tensor) -> Tensor:
             f"got shape {shape(num_targets)}"
         )
     problems = cost.detach().flatten(0, -3) if leading else cost.detach()[None]
-    counts = num_targets.expand(leading).reshape(-1).to(device=cost.device, dtype=torch.int64)
+    counts = num_targets.expand(leading).reshape(-1).to(torch.int64)
     return _solve(problems, counts).reshape(*leading, cost.shape[-1])
 
 
