@@ -43,6 +43,22 @@ def joint_histogram(rows: np.ndarray, columns: np.ndarray, num_rows: int, num_co
     return np.bincount(index, minlength=num_rows * num_columns).reshape(num_rows, num_columns)
 
 
+def pair_areas(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count the pixels of each pair of values that occurs, whatever the values are.
+
+    Args:
+        first: integer array of any shape.
+        second: integer array of the same shape.
+
+    Returns:
+        (P,) int64 each: the values of both, in ascending order of pairs, and how many pixels hold them.
+    """
+    if _native is not None and not REFERENCE:
+        return _native.panoptic_intersections(first, second)
+    pairs, areas = np.unique(np.stack([first.reshape(-1), second.reshape(-1)]), axis=1, return_counts=True)
+    return pairs[0].astype(np.int64), pairs[1].astype(np.int64), areas
+
+
 def to_numpy(values: Any) -> np.ndarray:
     """Return a tensor, array or list as a NumPy array on the host."""
     return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)

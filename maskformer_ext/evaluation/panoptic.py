@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from maskformer_ext.evaluation.counting import joint_histogram, to_numpy
+from maskformer_ext.evaluation.counting import pair_areas, to_numpy
 
 MATCH_IOU = 0.5
 """Segments of one class whose IoU is above this are a match; at most one partner can be."""
@@ -113,24 +113,19 @@ def _intersections(prediction: np.ndarray, ids: np.ndarray, truth: np.ndarray, n
     """Return the shared pixels (1 + P, 1 + T) of predicted and true segments; row and column 0 are void."""
     if len(np.unique(ids)) != len(ids) or (ids <= 0).any():
         raise ValueError(f"PanopticEvaluator: ids in segments_info must be positive and different, got {ids.tolist()}")
-    largest, smallest = int(prediction.max(initial=0)), int(prediction.min(initial=0))
-    if smallest < 0 or truth.min(initial=-1) < -1 or truth.max(initial=-1) >= num_true:
+    predicted, true, areas = pair_areas(prediction, truth)
+    if (predicted < 0).any() or (true < -1).any() or (true >= num_true).any():
         raise ValueError(
             f"PanopticEvaluator: prediction must hold ids >= 0 and segment_map indices in [-1, {num_true}), "
-            f"got from {smallest}, and [{truth.min()}, {truth.max()}]"
+            f"got from {predicted.min()}, and [{true.min()}, {true.max()}]"
         )
-    if largest <= 4 * (len(ids) + 64):  # usual: ids counted from 1
-        rows, values = prediction, np.arange(largest + 1)
-    else:
-        values, rows = np.unique(prediction, return_inverse=True)
-        rows = rows.reshape(prediction.shape)
-    area = joint_histogram(rows, truth + 1, len(values), 1 + num_true)
-    row_of = {int(value): row for row, value in enumerate(values)}
-    unknown = [value for value, row in row_of.items() if value and area[row].any() and value not in set(ids.tolist())]
+    row_of = {0: 0, **{int(i): row for row, i in enumerate(ids, start=1)}}
+    unknown = [i for i in dict.fromkeys(predicted.tolist()) if i not in row_of]
     if unknown:
         raise ValueError(f"PanopticEvaluator: prediction holds ids that segments_info does not list: {unknown[:5]}")
-    empty = np.zeros(1 + num_true, dtype=np.int64)
-    return np.stack([area[row_of[i]] if i in row_of else empty for i in [0, *ids.tolist()]])
+    shared = np.zeros((1 + len(ids), 1 + num_true), dtype=np.int64)
+    shared[[row_of[i] for i in predicted.tolist()], true + 1] = areas
+    return shared
 
 
 class ConstantBaseline:
