@@ -4,10 +4,10 @@ The pairs of a batch lie sorted by image, and each needs the features of its own
 would copy C * h * w values a pair; padding every image to the most crowded one would need B * T rows. So:
 
 * on the CPU the pairs of one image are one matrix product with its features, written in place: no copy, no padding. The
-  number of pairs of each image is read there for free.
-* elsewhere reading it would wait for the device. There, blocks of a few segments of all images are multiplied at once
-  (one batched product), and the rows that exist are kept: the shapes do not depend on the values, the extra memory is
-  one block, and every sum has a fixed order.
+  number of pairs of each image is read there for free (the native ops ``pair_dot`` and ``pair_dot_backward``).
+* elsewhere reading it would wait for the device. There, and for float64, blocks of a few segments of all images are
+  multiplied at once (one batched product), and the rows that exist are kept: shapes do not depend on values, the extra
+  memory is one block, and every sum has a fixed order.
 
 Both sit in one opaque op, so ``torch.compile(fullgraph=True)`` sees neither loops nor values.
 """
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops.mask_dot import mask_dot_into
+from maskformer_ext.ops._library import native
 
 _BLOCK = 32  # segments of each image that are multiplied at once where counts stay on the device
 
@@ -45,8 +45,9 @@ def pair_logits(pair_embed: Tensor, mask_features: Tensor, image_index: Tensor, 
 @torch.library.custom_op("maskformer_ext::pair_logits", mutates_args=())
 def _pair_logits(embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int) -> Tensor:
     with torch.autocast(embed.device.type, enabled=False):
-        forward = _forward_by_image if embed.device.type == "cpu" else _forward_by_block
-        return forward(embed, features, image_index, max_segments)
+        if native("pair_dot", embed, features):
+            return torch.ops.maskformer_ext.pair_dot(embed, features, image_index)
+        return _forward_by_block(embed, features, image_index, max_segments)
 
 
 @torch.library.custom_op("maskformer_ext::pair_logits_backward", mutates_args=())
@@ -54,8 +55,9 @@ def _pair_logits_backward(
     grad: Tensor, embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int
 ) -> tuple[Tensor, Tensor]:
     with torch.autocast(embed.device.type, enabled=False):
-        backward = _backward_by_image if embed.device.type == "cpu" else _backward_by_block
-        return backward(grad, embed, features, image_index, max_segments)
+        if native("pair_dot_backward", embed, features):
+            return torch.ops.maskformer_ext.pair_dot_backward(grad, embed, features, image_index)
+        return _backward_by_block(grad, embed, features, image_index, max_segments)
 
 
 @_pair_logits.register_fake
@@ -79,44 +81,6 @@ def _backward(ctx, grad: Tensor):
 
 
 _pair_logits.register_autograd(_backward, setup_context=_setup_context)
-
-
-def _spans(image_index: Tensor, batch: int) -> Iterator[tuple[int, int, int]]:
-    """Yield image, first row and last row + 1 of every image that has pairs; then (-1, first, last + 1) of the rest."""
-    image_of_row = torch.where(image_index >= 0, image_index, batch)
-    bounds = torch.searchsorted(image_of_row, torch.arange(batch + 1)).tolist()
-    for image in range(batch):
-        if bounds[image] < bounds[image + 1]:
-            yield image, bounds[image], bounds[image + 1]
-    yield -1, bounds[batch], len(image_index)
-
-
-def _forward_by_image(embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int) -> Tensor:
-    out = embed.new_empty(*embed.shape[:2], features.shape[2])
-    for image, start, end in _spans(image_index, len(features)):
-        if image < 0:
-            out[start:end].zero_()
-        else:
-            mask_dot_into(embed[start:end].flatten(0, 1), features[image], out[start:end].flatten(0, 1))
-    return out
-
-
-def _backward_by_image(
-    grad: Tensor, embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int
-) -> tuple[Tensor, Tensor]:
-    grad_embed = torch.zeros_like(embed, memory_format=torch.contiguous_format)
-    grad_features = torch.zeros_like(features)
-    for image, start, end in _spans(image_index, len(features)):
-        if image < 0:
-            continue
-        rows = grad[start:end].flatten(0, 1)
-        torch.mm(rows, features[image].mT, out=grad_embed[start:end].flatten(0, 1))
-        pair_embed = embed[start:end].flatten(0, 1)
-        if features.is_contiguous():
-            mask_dot_into(pair_embed.mT, rows, grad_features[image])  # every channel is a row
-        else:  # channels-last features get channels-last gradients
-            torch.mm(rows.mT, pair_embed, out=grad_features[image].mT)
-    return grad_embed, grad_features
 
 
 def _blocks(image_index: Tensor, batch: int, max_segments: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -45,15 +45,6 @@ def mask_dot(
     return mask_dot_reference(mask_embed, mask_features, activation, result)
 
 
-def mask_dot_into(mask_embed: Tensor, mask_features: Tensor, out: Tensor) -> None:
-    """Write the product of (Q, C) and (C, N) into (Q, N), contiguous, all of one floating dtype; no gradient."""
-    if native(f"{_OP}_out", mask_embed, mask_features) and out.dtype == torch.float32:
-        features = mask_features.unsqueeze(0).unsqueeze(2)
-        torch.ops.maskformer_ext.mask_dot_out(mask_embed.unsqueeze(0), features, out, 0)
-    else:
-        torch.mm(mask_embed, mask_features, out=out)
-
-
 def mask_dot_reference(mask_embed: Tensor, mask_features: Tensor, activation: str, result: torch.dtype) -> Tensor:
     """Compute ``mask_dot`` in plain PyTorch, of dtype ``result``; the other arguments are those of ``mask_dot``."""
     promoted = torch.promote_types(mask_embed.dtype, mask_features.dtype)
@@ -124,4 +115,3 @@ def _backward(ctx, grad: Tensor) -> tuple:
 
 
 register(_OP, fake=_fake, backward=_backward, setup_context=_setup_context)
-register(f"{_OP}_out", fake=lambda mask_embed, mask_features, out, activation: None)

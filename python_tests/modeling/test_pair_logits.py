@@ -6,16 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskformer_ext.modeling import pair_logits as module
 from maskformer_ext.modeling.pair_logits import pair_logits
 
 COUNTS = [(3, 0, 5), (0, 0), (40, 1, 33), (1,)]
 
 
-def _inputs(counts: tuple[int, ...], padding: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+def _inputs(
+    counts: tuple[int, ...], padding: int = 4, dtype: torch.dtype = torch.float64
+) -> tuple[Tensor, Tensor, Tensor]:
     image = torch.cat([torch.full((n,), b) for b, n in enumerate(counts)] + [torch.full((padding,), -1)])
-    embed = torch.randn(len(image), 2, 8, dtype=torch.float64, requires_grad=True)
-    features = torch.randn(len(counts), 8, 3, 5, dtype=torch.float64, requires_grad=True)
+    embed = torch.randn(len(image), 2, 8, dtype=dtype, requires_grad=True)
+    features = torch.randn(len(counts), 8, 3, 5, dtype=dtype, requires_grad=True)
     return embed, features, image
 
 
@@ -24,20 +25,13 @@ def _expected(embed: Tensor, features: Tensor, image: Tensor) -> Tensor:
     return logits * (image >= 0).view(-1, 1, 1, 1)
 
 
-@pytest.fixture(params=["by image", "by block"])
-def way(request, monkeypatch) -> None:
-    """Use what the CPU uses, or what other devices use."""
-    if request.param == "by block":
-        monkeypatch.setattr(module, "_forward_by_image", module._forward_by_block)
-        monkeypatch.setattr(module, "_backward_by_image", module._backward_by_block)
-
-
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("counts", COUNTS)
-def test_equals_one_product_a_pair(way, counts: tuple[int, ...], channels_last: bool) -> None:
-    embed, features, image = _inputs(counts)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])  # in blocks, and by the native ops
+def test_equals_one_product_a_pair(dtype: torch.dtype, counts: tuple[int, ...], channels_last: bool) -> None:
+    embed, features, image = _inputs(counts, dtype=dtype)
     layout = features.to(memory_format=torch.channels_last) if channels_last else features
-    weight = torch.randn(len(image), 2, 3, 5, dtype=torch.float64)
+    weight = torch.randn(len(image), 2, 3, 5, dtype=dtype)
     logits = pair_logits(embed, layout, image, max(counts))
     expected = _expected(embed, features, image)
     torch.testing.assert_close(logits, expected)
@@ -52,6 +46,7 @@ def test_mixed_dtypes_are_promoted_also_under_autocast() -> None:
     assert logits.dtype == torch.float32
 
 
-def test_is_a_proper_operator(way) -> None:
-    embed, features, image = _inputs((3, 2))
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_is_a_proper_operator(dtype: torch.dtype) -> None:
+    embed, features, image = _inputs((3, 2), dtype=dtype)
     torch.library.opcheck(torch.ops.maskformer_ext.pair_logits.default, (embed, features.flatten(2), image, 3))
