@@ -26,6 +26,7 @@ def compute() -> dict[str, np.ndarray]:
     targets = ops.SegmentTargets(segment_map, labels, torch.full((2,), segments))
     masks = torch.from_numpy(rng.random((queries, *full)) > 0.7)
     image, segment = torch.arange(queries) % 2, torch.arange(queries) % segments
+    embed, features, pair_image = draw(3, 2, queries, 16), draw(2, 16, *size), torch.arange(queries) // 6
 
     found: dict[str, np.ndarray] = {}
     for dtype in (torch.float32, torch.bfloat16):
@@ -43,11 +44,29 @@ def compute() -> dict[str, np.ndarray]:
                 found[f"{name}/{dtype}/{i}"] = part.detach().float().numpy()
         cost = ops.matching_cost(class_logits.to(dtype), stacked.to(dtype), targets)
         found[f"matching_cost/{dtype}"] = cost.numpy()
+        embeddings = embed.to(dtype), features.to(dtype)
+        for name, value in multiply(class_logits.to(dtype), *embeddings, targets, pair_image):
+            found[f"{name}/{dtype}"] = value.float().numpy()
         found[f"linear_sum_assignment/{dtype}"] = ops.linear_sum_assignment(cost, targets.num_segments).numpy()
         found.update(
             {f"{name}/{dtype}": value.numpy() for name, value in infer(class_logits[0, 0], logits[0].to(dtype))}
         )
     return found
+
+
+def multiply(class_logits, embed, features, targets, pair_image):
+    """Yield what comes out of the native matrix product; not what torch's own product has a part in."""
+    import torch
+
+    from maskformer_ext import ops
+
+    native = torch.ops.maskformer_ext
+    yield "mask_dot", ops.mask_dot(embed, features, activation="sigmoid", out_dtype=torch.float32)
+    yield "matching_cost_from_embeddings", ops.matching_cost_from_embeddings(class_logits, embed, features, targets)
+    pairs, flat = embed[:2, 0].transpose(0, 1).contiguous(), features.flatten(2)
+    logits = native.pair_dot(pairs, flat, pair_image)
+    yield "pair_dot", logits
+    yield "pair_dot_backward", native.pair_dot_backward(logits, pairs, flat, pair_image)[1]
 
 
 def infer(class_logits, mask_logits):

@@ -50,3 +50,10 @@ def test_mixed_dtypes_are_promoted_also_under_autocast() -> None:
 def test_is_a_proper_operator(dtype: torch.dtype) -> None:
     embed, features, image = _inputs((3, 2), dtype=dtype)
     torch.library.opcheck(torch.ops.maskformer_ext.pair_logits.default, (embed, features.flatten(2), image, 3))
+
+
+@pytest.mark.parametrize("image", [[1, 0, -1], [0, -1, 1], [0, 0, 2], [-2, 0, 1]])
+def test_rows_in_another_order_are_refused(image: list[int]) -> None:
+    embed, features, _ = _inputs((2, 1), padding=0, dtype=torch.float32)
+    with pytest.raises(RuntimeError, match=r"pair_dot: image_index must ascend within \[0, 2\), then be -1"):
+        pair_logits(embed, features, torch.tensor(image), 2)
