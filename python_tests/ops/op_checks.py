@@ -1,5 +1,6 @@
 """What the tests of the ops share: the error measure, and runs with several numbers of threads."""
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +9,8 @@ from torch import Tensor
 
 from maskformer_ext.ops._library import REFERENCE
 
-LARGEST_ERROR = 2e-6
+# Kernels built with sanitizers are not vectorised, so their sums add up more terms one after the other.
+LARGEST_ERROR = 2e-5 if "MASKFORMER_EXT_SANITIZED" in os.environ else 2e-6
 native_only = pytest.mark.skipif(REFERENCE, reason="MASKFORMER_EXT_REFERENCE=1")
 
 
