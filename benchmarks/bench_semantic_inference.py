@@ -17,10 +17,7 @@ from transformers import MaskFormerImageProcessor
 
 from benchmarks import scenes
 from benchmarks.case import Case
-from maskformer_ext.engine.state import load_checkpoint
-from maskformer_ext.images import to_pixels
 from maskformer_ext.ops import semantic_inference
-from maskformer_ext.prediction import run_network
 
 SMALL = {"queries": 5, "classes": 4, "size": (16, 32), "target_size": (64, 128)}
 
@@ -32,6 +29,12 @@ def disagreement(labels: torch.Tensor, reference: torch.Tensor) -> float:
 
 def trained_outputs(size: tuple[int, int], device: str) -> SimpleNamespace:
     """Run a trained CamVid model on a validation image, repeated until it measures four times `size`."""
+    from maskformer_ext.engine.state import (
+        load_checkpoint,  # what training needs is installed where a model was trained
+    )
+    from maskformer_ext.images import to_pixels
+    from maskformer_ext.prediction import run_network
+
     run, data = Path(os.environ["MASKFORMER_EXT_CAMVID_RUN"]), Path(os.environ["MASKFORMER_EXT_DATA"])
     model, _, _ = load_checkpoint(run, device)
     path = sorted((data / "camvid" / "val").rglob("*.jpg"))[0]
