@@ -10,16 +10,16 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import sanitizers
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "cuda_shim"
 TESTS = ROOT / "python_tests" / "cuda_shim"
 TORCH = Path(torch.__file__).resolve().parent
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 FLAGS = [
     *("-std=c++20", "-O1", "-g", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"),
-    *SANITIZERS,
+    *sanitizers.FLAGS,
     *("-DMASKFORMER_EXT_CUDA_SHIM", "-DMASKFORMER_EXT_VARIANT=cuda", "-DTORCH_TARGET_VERSION=0x020b000000000000"),
     *(f"-I{TESTS / 'include'}", f"-I{ROOT / 'csrc'}", "-isystem", str(TORCH / "include")),
 ]
@@ -46,7 +46,7 @@ def build() -> Path:
     command = [
         "g++",
         "-shared",
-        *SANITIZERS,
+        *sanitizers.FLAGS,
         *map(str, objects),
         f"-L{TORCH / 'lib'}",
         "-ltorch_cpu",
@@ -57,25 +57,12 @@ def build() -> Path:
     return library
 
 
-def runtime() -> str:
-    """Return what must be loaded before Python: the sanitizer's library, and the C++ one that throws exceptions."""
-    names = ("libasan.so", "libstdc++.so")
-    found = [subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True) for name in names]
-    return " ".join(one.stdout.strip() for one in found)
-
-
 def main() -> int:
     """Build, then run the tests."""
-    environment = {
-        **os.environ,
-        "MASKFORMER_EXT_CUDA_SHIM": str(build()),
-        "LD_PRELOAD": runtime(),
-        "ASAN_OPTIONS": "detect_leaks=0",  # Python and torch keep what they allocate until the end
-        "UBSAN_OPTIONS": "print_stacktrace=1",
-        "OMP_NUM_THREADS": "1",
-    }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *sys.argv[1:], str(TESTS)]
-    return subprocess.run(command, cwd=ROOT, env=environment).returncode
+    return subprocess.run(
+        command, cwd=ROOT, env=sanitizers.environment(MASKFORMER_EXT_CUDA_SHIM=str(build()), OMP_NUM_THREADS="1")
+    ).returncode
 
 
 if __name__ == "__main__":

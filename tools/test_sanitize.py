@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import sanitizers
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "sanitize"
 CMAKE_ARGS = "-DMASKFORMER_EXT_SANITIZE=ON -DMASKFORMER_EXT_WERROR=OFF -DMASKFORMER_EXT_CUDA=OFF"
@@ -34,30 +36,17 @@ def build() -> Path:
     return site
 
 
-def runtime() -> str:
-    """Return what must be loaded before Python: the sanitizer's library, and the C++ one that throws exceptions."""
-    names = ("libasan.so", "libstdc++.so")
-    found = [subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True) for name in names]
-    return " ".join(one.stdout.strip() for one in found)
-
-
 def main() -> int:
     """Build, copy the tests, run them."""
     site = build()
     tests = FOLDER / "tests"
     shutil.rmtree(tests, ignore_errors=True)
     shutil.copytree(ROOT / "python_tests", tests)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(site),
-        "MASKFORMER_EXT_SANITIZED": "1",
-        "LD_PRELOAD": runtime(),
-        "ASAN_OPTIONS": "detect_leaks=0",  # Python and torch keep what they allocate until the end
-        "UBSAN_OPTIONS": "print_stacktrace=1",
-    }
     arguments = sys.argv[1:] or ["-m", "not slow", "-k", "not compile and not memory and not exact"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, "ops", "test_native.py"]
-    return subprocess.run(command, cwd=tests, env=environment).returncode
+    return subprocess.run(
+        command, cwd=tests, env=sanitizers.environment(PYTHONPATH=str(site), MASKFORMER_EXT_SANITIZED="1")
+    ).returncode
 
 
 if __name__ == "__main__":

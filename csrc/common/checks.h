@@ -65,6 +65,14 @@ inline DType floating_dtype(const Tensor& tensor, const char* op, const char* ar
   return dtype;
 }
 
+// A contiguous (rows,) int64 tensor.
+inline Tensor contiguous_indices(const Tensor& tensor, int64_t rows, const char* op, const char* argument) {
+  check_dtype(tensor, ScalarType::Long, op, argument);
+  STD_TORCH_CHECK(tensor.dim() == 1 && tensor.size(0) == rows, op, ": ", argument, " must be (", rows, ",), got ",
+                  shape_string(tensor));
+  return torch::stable::contiguous(tensor);
+}
+
 // The tensor itself where rows are contiguous, whatever the other strides, else a contiguous copy.
 inline Tensor with_contiguous_rows(const Tensor& tensor) {
   const int64_t last = tensor.dim() - 1;

@@ -1,7 +1,7 @@
 // The dice loss and its gradient's factors from sums over pixels, without differences of large numbers.
 #pragma once
 
-#include "common/cpu_dispatch.h"
+#include "common/math.h"
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 
@@ -13,7 +13,7 @@ struct Dice {
 
 // With I = sum s t, S = sum s, A = sum t, and q = s + t - 2 s t: S + A - 2 I is the sum of q, so the loss is
 // sum(q) / (S + A + 1); `wrong` is sum(q), `wrong_inside` is sum((1 - s) t) = A - I, `inside` is A.
-inline Dice dice_from_sums(double wrong, double wrong_inside, double inside) {
+MASKFORMER_EXT_HD Dice dice_from_sums(double wrong, double wrong_inside, double inside) {
   const double both = inside - wrong_inside;
   const double size = wrong + 2.0 * both + 1.0;
   return {static_cast<float>(wrong / size), static_cast<float>(-2.0 / size),

@@ -4,7 +4,7 @@
 // are the same. What a problem needs lies in device memory that stays in the first-level cache.
 #include <limits>
 
-#include "common/cuda_launch.cuh"
+#include "common/cuda_block.cuh"
 #include "common/cuda_types.cuh"
 #include "linear_sum_assignment/linear_sum_assignment.h"
 
@@ -13,7 +13,6 @@ namespace cuda {
 namespace {
 
 using Params = LinearSumAssignmentParams;
-constexpr unsigned kAllLanes = 0xffffffffu;
 constexpr int kFar = 0x7fffffff;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 

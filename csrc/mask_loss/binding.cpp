@@ -1,5 +1,5 @@
 // torch.ops.maskformer_ext.mask_loss and mask_loss_backward: schemas, checks, allocation, CPU.
-#include "common/checks.h"
+#include "mask_loss/binding.h"
 #include "mask_loss/run.h"
 
 namespace maskformer_ext {
@@ -30,33 +30,10 @@ MaskLossOutputs mask_loss_cpu(const Tensor& mask_logits, const Tensor& targets_i
 Tensor mask_loss_backward_cpu(const Tensor& maps_in, const Tensor& coefficients_in,
                               const std::optional<Tensor>& grad_focal_in, const std::optional<Tensor>& grad_dice_in,
                               ScalarType dtype) {
-  check_dim(maps_in, 4, op, "maps");
-  check_dtype(maps_in, ScalarType::Float, op, "maps");
-  const int64_t masks = maps_in.size(0), height = maps_in.size(2), width = maps_in.size(3);
-  const auto of_masks = [&](const Tensor& tensor, const char* name) {
-    check_dtype(tensor, ScalarType::Float, op, name);
-    STD_TORCH_CHECK(tensor.dim() > 0 && tensor.size(0) == masks, op, ": ", name, " must have N = ", masks,
-                    " rows, got shape ", shape_string(tensor));
-    return torch::stable::contiguous(tensor);
-  };
-  const Tensor maps = torch::stable::contiguous(maps_in);
-  const Tensor coefficients = of_masks(coefficients_in, "coefficients");
-  std::optional<Tensor> grad_focal, grad_dice;
-  if (grad_focal_in) grad_focal = of_masks(*grad_focal_in, "grad_focal");
-  if (grad_dice_in) grad_dice = of_masks(*grad_dice_in, "grad_dice");
-  Tensor grad = torch::stable::new_empty(maps, {masks, height, width}, dtype);
-  const MaskLossGradParams params = {
-      .maps = maps.const_data_ptr<float>(),
-      .coefficients = coefficients.const_data_ptr<float>(),
-      .grad_focal = grad_focal ? grad_focal->const_data_ptr<float>() : nullptr,
-      .grad_dice = grad_dice ? grad_dice->const_data_ptr<float>() : nullptr,
-      .pixels = height * width,
-      .dtype = floating_dtype(grad, op, "mask_logits"),
-      .grad_logits = grad.mutable_data_ptr(),
-  };
-  torch::stable::parallel_for(0, masks, 1 + 65536 / (1 + params.pixels),
-                              [&](int64_t begin, int64_t end) { mask_loss_bwd(params, begin, end); });
-  return grad;
+  MaskLossGradCall call(op, maps_in, coefficients_in, grad_focal_in, grad_dice_in, dtype);
+  torch::stable::parallel_for(0, call.masks, 1 + 65536 / (1 + call.params.pixels),
+                              [&](int64_t begin, int64_t end) { mask_loss_bwd(call.params, begin, end); });
+  return call.grad_logits;
 }
 
 STABLE_TORCH_LIBRARY_FRAGMENT(maskformer_ext, library) {

@@ -1,6 +1,5 @@
 // CUDA kernels of torch.ops.maskformer_ext.mask_loss and mask_loss_backward: guard, allocation, launch.
-#include <optional>
-
+#include "mask_loss/binding.h"
 #include "mask_loss/run_cuda.h"
 
 namespace maskformer_ext {
@@ -27,34 +26,10 @@ Tensor mask_loss_backward_on_gpu(const Tensor& maps_in, const Tensor& coefficien
                                  const std::optional<Tensor>& grad_focal_in, const std::optional<Tensor>& grad_dice_in,
                                  ScalarType dtype) {
   const CudaScope cuda(maps_in);
-  check_dim(maps_in, 4, op, "maps");
-  check_dtype(maps_in, ScalarType::Float, op, "maps");
-  const int64_t masks = maps_in.size(0), height = maps_in.size(2), width = maps_in.size(3);
-  const auto of_masks = [&](const Tensor& tensor, const char* name) {
-    check_dtype(tensor, ScalarType::Float, op, name);
-    STD_TORCH_CHECK(tensor.dim() > 0 && tensor.size(0) == masks, op, ": ", name, " must have N = ", masks,
-                    " rows, got shape ", shape_string(tensor));
-    return torch::stable::contiguous(tensor);
-  };
-  const Tensor maps = torch::stable::contiguous(maps_in);
-  const Tensor coefficients = of_masks(coefficients_in, "coefficients");
-  std::optional<Tensor> grad_focal, grad_dice;
-  if (grad_focal_in) grad_focal = of_masks(*grad_focal_in, "grad_focal");
-  if (grad_dice_in) grad_dice = of_masks(*grad_dice_in, "grad_dice");
-  Tensor grad = torch::stable::new_empty(maps, {masks, height, width}, dtype);
-  const MaskLossGradCudaParams params = {
-      .maps = maps.const_data_ptr<float>(),
-      .coefficients = coefficients.const_data_ptr<float>(),
-      .grad_focal = grad_focal ? grad_focal->const_data_ptr<float>() : nullptr,
-      .grad_dice = grad_dice ? grad_dice->const_data_ptr<float>() : nullptr,
-      .masks = masks,
-      .pixels = height * width,
-      .dtype = floating_dtype(grad, op, "mask_logits"),
-      .grad_logits = grad.mutable_data_ptr(),
-  };
-  mask_loss_bwd_cuda(params, cuda.stream);
+  MaskLossGradCall call(op, maps_in, coefficients_in, grad_focal_in, grad_dice_in, dtype);
+  mask_loss_bwd_cuda(call.params, call.masks, cuda.stream);
   STD_CUDA_KERNEL_LAUNCH_CHECK();
-  return grad;
+  return call.grad_logits;
 }
 
 MASKFORMER_EXT_CUDA_IMPL(library) {

@@ -2,6 +2,7 @@
 #include "common/cuda_block.cuh"
 #include "common/cuda_types.cuh"
 #include "common/math.h"
+#include "dice_loss/dice_from_sums.h"
 #include "mask_loss/mask_loss_cuda.h"
 
 namespace maskformer_ext {
@@ -132,7 +133,7 @@ __device__ __forceinline__ Evaluated evaluate(const Params& p, float v, float t)
 struct Column {
   float* maps;   // of the mask, at the thread's column
   float* edges;  // of the strip, at the thread's column
-  int64_t map_stride, row_stride, edge_stride;
+  int64_t map_stride, row_stride;
   int first_row, end_row, height;
   int row;
   float here[kMaps], below[kMaps];
@@ -143,7 +144,7 @@ struct Column {
       if (y < end_row) {
         maps[map * map_stride + y * row_stride] = values[map];
       } else {
-        edges[map * edge_stride] = values[map];
+        edges[map * row_stride] = values[map];
       }
     }
   }
@@ -186,7 +187,7 @@ __global__ void __launch_bounds__(kThreads, 4) mask_loss_sweep_kernel(Params p) 
   const bool has_column = kGrad && column < p.width;
   if (has_column) {
     own.map_stride = int64_t{p.height} * p.width;
-    own.row_stride = own.edge_stride = p.width;
+    own.row_stride = p.width;
     own.maps = p.maps + mask * kMaps * own.map_stride + column;
     own.edges = p.edges + (int64_t{mask} * strips + strip) * kMaps * p.width + column;
     own.first_row = strip * kStripRows;
@@ -286,16 +287,16 @@ __global__ void __launch_bounds__(kThreads) mask_loss_finish_kernel(Params p) {
   }
   const bool paired = target_of(p, mask).paired;
   const double pixels = sum[4] < 1.0 ? 1.0 : sum[4];
-  const double both = sum[3] - sum[2], size = sum[1] + 2.0 * both + 1.0;  // as in dice_from_sums.h
+  const Dice dice = dice_from_sums(sum[1], sum[2], sum[3]);
   p.focal[mask] = paired ? static_cast<float>(sum[0] / pixels) : 0.0f;
-  p.dice[mask] = paired ? static_cast<float>(sum[1] / size) : 0.0f;
+  p.dice[mask] = paired ? dice.loss : 0.0f;
   p.coefficients[kMaps * mask] = paired ? static_cast<float>(1.0 / pixels) : 0.0f;
-  p.coefficients[kMaps * mask + 1] = paired ? static_cast<float>(-2.0 / size) : 0.0f;
-  p.coefficients[kMaps * mask + 2] = paired ? static_cast<float>((2.0 * both + 1.0) / (size * size)) : 0.0f;
+  p.coefficients[kMaps * mask + 1] = paired ? dice.factor_inside : 0.0f;
+  p.coefficients[kMaps * mask + 2] = paired ? dice.factor_all : 0.0f;
 }
 
 template <class T>
-__global__ void __launch_bounds__(256) mask_loss_bwd_kernel(MaskLossGradCudaParams p) {
+__global__ void __launch_bounds__(256) mask_loss_bwd_kernel(MaskLossGradParams p) {
   const int64_t mask = blockIdx.x;
   const float* coefficients = p.coefficients + kMaps * mask;
   const bool paired = coefficients[0] != 0.0f || coefficients[1] != 0.0f;  // else zero, whatever arrives
@@ -328,11 +329,11 @@ void mask_loss_fwd_cuda(const MaskLossCudaParams& params, CUstream_st* stream) {
   launch(mask_loss_finish_kernel, static_cast<unsigned>(params.masks), kThreads, stream, params);
 }
 
-void mask_loss_bwd_cuda(const MaskLossGradCudaParams& params, CUstream_st* stream) {
+void mask_loss_bwd_cuda(const MaskLossGradParams& params, int64_t masks, CUstream_st* stream) {
   using namespace cuda;
-  if (params.masks == 0 || params.pixels == 0) return;
+  if (masks == 0 || params.pixels == 0) return;
   const int64_t parts = (params.pixels + 1023) / 1024;
-  const dim3 grid(static_cast<unsigned>(params.masks), static_cast<unsigned>(parts < 1024 ? parts : 1024));
+  const dim3 grid(static_cast<unsigned>(masks), static_cast<unsigned>(parts < 1024 ? parts : 1024));
   for_cuda_float_type(params.dtype, [&](auto* pointer) {
     using T = std::remove_pointer_t<decltype(pointer)>;
     launch(mask_loss_bwd_kernel<T>, grid, 256, stream, params);

@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "common/dtype.h"
+#include "mask_loss/mask_loss.h"
 
 struct CUstream_st;  // *cudaStream_t
 
@@ -52,16 +52,7 @@ struct MaskLossCudaParams {
 
 void mask_loss_fwd_cuda(const MaskLossCudaParams& params, CUstream_st* stream);
 
-struct MaskLossGradCudaParams {
-  const float* maps;          // (masks, 3, pixels)
-  const float* coefficients;  // (masks, 3)
-  const float* grad_focal;    // (masks,) or null for zero
-  const float* grad_dice;     // (masks,) or null for zero
-  int64_t masks, pixels;
-  DType dtype;
-  void* grad_logits;  // (masks, pixels) out
-};
-
-void mask_loss_bwd_cuda(const MaskLossGradCudaParams& params, CUstream_st* stream);
+// Device pointers; all masks.
+void mask_loss_bwd_cuda(const MaskLossGradParams& params, int64_t masks, CUstream_st* stream);
 
 }  // namespace maskformer_ext

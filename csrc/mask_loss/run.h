@@ -4,11 +4,9 @@
 #include <algorithm>
 #include <limits>
 #include <optional>
-#include <tuple>
 #include <vector>
 
-#include "common/checks.h"
-#include "mask_loss/mask_loss.h"
+#include "mask_loss/binding.h"
 
 namespace maskformer_ext {
 
@@ -36,8 +34,6 @@ inline MaskLossParams mask_loss_params(const char* op, const Tensor& logits, int
   params.gamma = static_cast<float>(gamma);
   return params;
 }
-
-using MaskLossOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // focal, dice, maps, coefficients
 
 inline MaskLossOutputs run_mask_loss(MaskLossParams params, const Tensor& logits, bool with_grad) {
   const int64_t masks = params.masks, height = params.height, width = params.width;

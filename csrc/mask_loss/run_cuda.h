@@ -2,15 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <tuple>
 
-#include "common/checks.h"
 #include "common/cuda_stream.h"
+#include "mask_loss/binding.h"
 #include "mask_loss/mask_loss_cuda.h"
 
 namespace maskformer_ext {
-
-using MaskLossOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // focal, dice, maps, coefficients
 
 // The part that comes from logits (N, h, w), the targets' last two dimensions, and weights.
 inline MaskLossCudaParams mask_loss_cuda_params(const char* op, const Tensor& logits, const Tensor& targets,

@@ -43,15 +43,9 @@ MaskLossOutputs matched_mask_loss_cpu(const Tensor& mask_logits, const Tensor& t
   const int64_t height = targets.size(last - 1), width = targets.size(last);
   MaskLossParams params = mask_loss_params(op, logits, height, width, alpha, gamma);
 
-  const auto indices = [&](const Tensor& tensor, int64_t rows, const char* name) {
-    check_dtype(tensor, ScalarType::Long, op, name);
-    STD_TORCH_CHECK(tensor.dim() == 1 && tensor.size(0) == rows, op, ": ", name, " must be (", rows, ",), got ",
-                    shape_string(tensor));
-    return torch::stable::contiguous(tensor);
-  };
-  const Tensor image_index = indices(image_index_in, masks, "image_index");
-  const Tensor segment_index = indices(segment_index_in, masks, "segment_index");
-  const Tensor num_segments = indices(num_segments_in, images, "targets.num_segments");
+  const Tensor image_index = contiguous_indices(image_index_in, masks, op, "image_index");
+  const Tensor segment_index = contiguous_indices(segment_index_in, masks, op, "segment_index");
+  const Tensor num_segments = contiguous_indices(num_segments_in, images, op, "targets.num_segments");
   const int64_t* counts = num_segments.const_data_ptr<int64_t>();
   const int64_t most = is_map ? std::numeric_limits<int32_t>::max() : targets.size(1);
   for (int64_t image = 0; image < images; ++image) {

@@ -21,15 +21,9 @@ MaskLossOutputs matched_mask_loss_on_gpu(const Tensor& mask_logits, const Tensor
   const Tensor logits = with_contiguous_rows(mask_logits);
   const Tensor targets = with_contiguous_rows(targets_in);
   const int64_t masks = logits.size(0), images = targets.size(0);
-  const auto indices = [&](const Tensor& tensor, int64_t rows, const char* name) {
-    check_dtype(tensor, ScalarType::Long, op, name);
-    STD_TORCH_CHECK(tensor.dim() == 1 && tensor.size(0) == rows, op, ": ", name, " must be (", rows, ",), got ",
-                    shape_string(tensor));
-    return torch::stable::contiguous(tensor);
-  };
-  const Tensor image_index = indices(image_index_in, masks, "image_index");
-  const Tensor segment_index = indices(segment_index_in, masks, "segment_index");
-  const Tensor num_segments = indices(num_segments_in, images, "targets.num_segments");
+  const Tensor image_index = contiguous_indices(image_index_in, masks, op, "image_index");
+  const Tensor segment_index = contiguous_indices(segment_index_in, masks, op, "segment_index");
+  const Tensor num_segments = contiguous_indices(num_segments_in, images, op, "targets.num_segments");
 
   MaskLossCudaParams params = mask_loss_cuda_params(op, logits, targets, alpha, gamma);
   params.is_map = is_map;

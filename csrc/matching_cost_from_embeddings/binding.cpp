@@ -27,7 +27,7 @@ void reduce_panels(EmbeddingsCostParams& params, const DotTensors& dot, const Pr
   params.panels = panels.data();
   torch::stable::parallel_for(0, items.size() / 2, 1, [&](int64_t begin, int64_t end) {
     AlignedVector<float> panel(dot.panel_floats());
-    embeddings_cost_panels(params, items.data(), {.panel = panel.data()}, begin, end);
+    embeddings_cost_panels(params, items.data(), panel.data(), begin, end);
   });
   torch::stable::parallel_for(0, images * rows, 64, [&](int64_t begin, int64_t end) {
     const MatchingCostStorage thread(0, 0, batch.groups(), params.cost.classes, params.cost.segments);

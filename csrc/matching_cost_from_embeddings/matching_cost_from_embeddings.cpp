@@ -36,17 +36,17 @@ void reduce_block(const EmbeddingsCostParams& p, const ImagePanels& panels, int6
   }
 }
 
-void reduce_panel(const EmbeddingsCostParams& p, int64_t image, int64_t panel, const PanelScratch& scratch) {
+void reduce_panel(const EmbeddingsCostParams& p, int64_t image, int64_t panel, float* features) {
   const ImagePanels& panels = p.panels[image];
   const int64_t depth = p.source.channels;
   pack_panel(p.source, image, panels.runs + panels.run_begin[panel],
              panels.run_begin[panel + 1] - panels.run_begin[panel], panels.gaps + panels.gap_begin[panel],
-             panels.gap_begin[panel + 1] - panels.gap_begin[panel], scratch.panel);
+             panels.gap_begin[panel + 1] - panels.gap_begin[panel], features);
   alignas(64) float block[kDotRows * kPanelColumns];
   const int64_t columns = panels.entries[panels.entry_begin[panel + 1] - 1].end;
   const float* embed = p.source.packed + image * p.source.row_blocks() * depth * kDotRows;
   for (int64_t row = 0; row < p.source.rows(); row += kDotRows) {
-    dot_block(embed + row * depth, scratch.panel, depth, columns, block);
+    dot_block(embed + row * depth, features, depth, columns, block);
     if (p.cost.gamma == 2.0f) {
       reduce_block<true>(p, panels, panel, row, block);
     } else {
@@ -106,9 +106,9 @@ void cost_row(const EmbeddingsCostParams& p, const MatchingCostScratch& scratch,
 
 }  // namespace
 
-void embeddings_cost_panels(const EmbeddingsCostParams& params, const int64_t* items, const PanelScratch& scratch,
-                            int64_t begin, int64_t end) {
-  for (int64_t i = begin; i < end; ++i) reduce_panel(params, items[2 * i], items[2 * i + 1], scratch);
+void embeddings_cost_panels(const EmbeddingsCostParams& params, const int64_t* items, float* panel, int64_t begin,
+                            int64_t end) {
+  for (int64_t i = begin; i < end; ++i) reduce_panel(params, items[2 * i], items[2 * i + 1], panel);
 }
 
 void embeddings_cost_rows(const EmbeddingsCostParams& params, const MatchingCostScratch& scratch, int64_t begin,

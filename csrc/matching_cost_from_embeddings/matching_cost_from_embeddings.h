@@ -40,14 +40,10 @@ struct EmbeddingsCostParams {
   const uint8_t* finite_features;  // (images,) 0: a feature is not finite; null: whatever matters lies in a panel
 };
 
-// Working memory of one thread for panels.
-struct PanelScratch {
-  float* panel;  // (channels * kPanelColumns + kPanelSlack,)
-};
-
-// Reduces panels: item (image, panel) is items[2 * i] and items[2 * i + 1].
+// Reduces panels: item (image, panel) is items[2 * i] and items[2 * i + 1]. `panel` holds channels * kPanelColumns +
+// kPanelSlack floats for this thread.
 MASKFORMER_EXT_CPU_KERNEL(embeddings_cost_panels, const EmbeddingsCostParams& params, const int64_t* items,
-                          const PanelScratch& scratch, int64_t begin, int64_t end);
+                          float* panel, int64_t begin, int64_t end);
 
 // Costs of rows begin to end of (layers, images, queries), from the sums of their panels.
 MASKFORMER_EXT_CPU_KERNEL(embeddings_cost_rows, const EmbeddingsCostParams& params, const MatchingCostScratch& scratch,

@@ -79,7 +79,6 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
 }
 inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, !predicate) == 0; }
-inline int __syncthreads_or(int predicate);  // not offered: use shared memory
 
 template <class T>
 T atomicAdd(T* address, T value) {
