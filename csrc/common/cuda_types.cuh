@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <type_traits>
 
+#include "common/cuda_launch.cuh"
 #include "common/dtype.h"
 
 namespace maskformer_ext::cuda {
@@ -24,6 +25,24 @@ __device__ __forceinline__ double as_double(T x) {
 __device__ __forceinline__ void assign(float& to, float x) { to = x; }
 __device__ __forceinline__ void assign(__nv_bfloat16& to, float x) { to = __float2bfloat16_rn(x); }
 __device__ __forceinline__ void assign(__half& to, float x) { to = __float2half_rn(x); }
+__device__ __forceinline__ void assign(uint8_t& to, float x) { to = static_cast<uint8_t>(x); }
+
+// Writes two neighbours, of which the second may not exist, at once where they are aligned.
+template <class T>
+__device__ __forceinline__ void store_pair(T* to, float a, float b, bool both) {
+  struct alignas(2 * sizeof(T)) Pair {
+    T first, second;
+  };
+  if (both && reinterpret_cast<uintptr_t>(to) % sizeof(Pair) == 0) {
+    Pair pair;
+    assign(pair.first, a);
+    assign(pair.second, b);
+    *reinterpret_cast<Pair*>(to) = pair;
+    return;
+  }
+  assign(to[0], a);
+  if (both) assign(to[1], b);
+}
 
 // Calls body with a null pointer to the CUDA type that dtype names, floats only.
 template <class Body>

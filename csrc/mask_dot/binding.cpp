@@ -19,7 +19,8 @@ void multiply(const Tensor& mask_embed, const Tensor& mask_features, Tensor& out
   if (out.numel() > 0) run_mask_dot(dot, kind, out.mutable_data_ptr(), out_dtype);
 }
 
-Tensor mask_dot_cpu(const Tensor& mask_embed, const Tensor& mask_features, int64_t activation, ScalarType dtype) {
+Tensor mask_dot_cpu(const Tensor& mask_embed, const Tensor& mask_features, int64_t activation, ScalarType dtype,
+                    bool /* allow_tf32: products are float32 here */) {
   check_dim(mask_features, 4, op, "mask_features");
   std::vector<int64_t> shape(mask_embed.sizes().begin(), mask_embed.sizes().end());
   shape.back() = mask_features.size(2);
@@ -30,7 +31,9 @@ Tensor mask_dot_cpu(const Tensor& mask_embed, const Tensor& mask_features, int64
 }
 
 STABLE_TORCH_LIBRARY_FRAGMENT(maskformer_ext, library) {
-  library.def("mask_dot(Tensor mask_embed, Tensor mask_features, int activation, ScalarType dtype) -> Tensor");
+  library.def(
+      "mask_dot(Tensor mask_embed, Tensor mask_features, int activation, ScalarType dtype, bool allow_tf32=False) "
+      "-> Tensor");
 }
 STABLE_TORCH_LIBRARY_IMPL(maskformer_ext, CPU, library) { library.impl("mask_dot", TORCH_BOX(&mask_dot_cpu)); }
 

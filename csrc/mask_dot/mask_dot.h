@@ -5,10 +5,9 @@
 
 #include "common/cpu_dispatch.h"
 #include "common/dot_panel.h"
+#include "mask_dot/activation.h"
 
 namespace maskformer_ext {
-
-enum class MaskDotActivation : int32_t { none, sigmoid, binary };
 
 struct MaskDotParams {
   DotSource source;

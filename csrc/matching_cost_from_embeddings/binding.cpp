@@ -68,7 +68,7 @@ Tensor matching_cost_from_embeddings_cpu(const Tensor& class_logits_in, const Te
                                          const Tensor& mask_features, const Tensor& pixels, const Tensor& labels,
                                          const Tensor& num_segments, const std::optional<Tensor>& void_pixels,
                                          double class_weight, double focal_weight, double dice_weight, double alpha,
-                                         double gamma, bool ignore_void) {
+                                         double gamma, bool ignore_void, bool /* allow_tf32 */) {
   const Tensor class_logits = torch::stable::contiguous(class_logits_in);
   DotTensors dot(op, mask_embed, mask_features);
   const DotSource& source = dot.source;
@@ -105,7 +105,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(maskformer_ext, library) {
   library.def(
       "matching_cost_from_embeddings(Tensor class_logits, Tensor mask_embed, Tensor mask_features, Tensor pixels, "
       "Tensor labels, Tensor num_segments, Tensor? void, float class_weight, float focal_weight, float dice_weight, "
-      "float alpha, float gamma, bool ignore_void) -> Tensor");
+      "float alpha, float gamma, bool ignore_void, bool allow_tf32=False) -> Tensor");
 }
 STABLE_TORCH_LIBRARY_IMPL(maskformer_ext, CPU, library) {
   library.impl("matching_cost_from_embeddings", TORCH_BOX(&matching_cost_from_embeddings_cpu));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "mask_dot/run.h"
+#include "pair_dot/binding.h"
 
 namespace maskformer_ext {
 namespace {
@@ -51,15 +52,8 @@ void multiply(const Tensor& rows, const Tensor& matrix, void* out, DType dtype) 
   run_mask_dot(dot, MaskDotActivation::none, out, dtype);
 }
 
-void check_pairs(const Tensor& embed, const Tensor& features) {
-  check_dim(embed, 3, op, "embed");
-  check_dim(features, 3, op, "features");
-  STD_TORCH_CHECK(embed.size(2) == features.size(1) && embed.scalar_type() == features.scalar_type(), op,
-                  ": embed (P, L, C) and features (B, C, N) must have one C and one dtype, got ", shape_string(embed),
-                  " and ", shape_string(features));
-}
-
-Tensor pair_dot_cpu(const Tensor& embed_in, const Tensor& features, const Tensor& image_index) {
+Tensor pair_dot_cpu(const Tensor& embed_in, const Tensor& features, const Tensor& image_index,
+                    bool /* allow_tf32: products are float32 here */) {
   check_pairs(embed_in, features);
   const Tensor embed = torch::stable::contiguous(embed_in);
   const int64_t pairs = embed.size(0), layers = embed.size(1), pixels = features.size(2);
@@ -79,7 +73,7 @@ Tensor pair_dot_cpu(const Tensor& embed_in, const Tensor& features, const Tensor
 }
 
 std::tuple<Tensor, Tensor> pair_dot_backward_cpu(const Tensor& grad_in, const Tensor& embed_in, const Tensor& features,
-                                                 const Tensor& image_index) {
+                                                 const Tensor& image_index, bool /* allow_tf32 */) {
   check_pairs(embed_in, features);
   const Tensor grad = torch::stable::contiguous(grad_in), embed = torch::stable::contiguous(embed_in);
   Tensor grad_embed = torch::stable::empty_like(embed), grad_features = torch::stable::empty_like(features);
@@ -104,9 +98,9 @@ std::tuple<Tensor, Tensor> pair_dot_backward_cpu(const Tensor& grad_in, const Te
 }
 
 STABLE_TORCH_LIBRARY_FRAGMENT(maskformer_ext, library) {
-  library.def("pair_dot(Tensor embed, Tensor features, Tensor image_index) -> Tensor");
+  library.def("pair_dot(Tensor embed, Tensor features, Tensor image_index, bool allow_tf32=False) -> Tensor");
   library.def(
-      "pair_dot_backward(Tensor grad, Tensor embed, Tensor features, Tensor image_index) "
+      "pair_dot_backward(Tensor grad, Tensor embed, Tensor features, Tensor image_index, bool allow_tf32=False) "
       "-> (Tensor grad_embed, Tensor grad_features)");
 }
 STABLE_TORCH_LIBRARY_IMPL(maskformer_ext, CPU, library) {

@@ -3,11 +3,11 @@
 The pairs of a batch lie sorted by image, and each needs the features of its own image. Gathering features for each pair
 would copy C * h * w values a pair; padding every image to the most crowded one would need B * T rows. So:
 
-* on the CPU the pairs of one image are one matrix product with its features, written in place: no copy, no padding. The
-  number of pairs of each image is read there for free (the native ops ``pair_dot`` and ``pair_dot_backward``).
-* elsewhere reading it would wait for the device. There, and for float64, blocks of a few segments of all images are
-  multiplied at once (one batched product), and the rows that exist are kept: shapes do not depend on values, the extra
-  memory is one block, and every sum has a fixed order.
+* the native ops ``pair_dot`` and ``pair_dot_backward`` multiply the pairs of one image as one matrix with its features: no
+  copy, no padding. Where an image's pairs begin is read on the CPU for free; on a GPU it is found on the device, by a
+  kernel, since reading it would wait.
+* float64, and devices without a kernel, take blocks of a few segments of all images at once (one batched product) and
+  keep the rows that exist: shapes do not depend on values, the extra memory is one block, every sum has a fixed order.
 
 Both sit in one opaque op, so ``torch.compile(fullgraph=True)`` sees neither loops nor values.
 """
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops._library import native
+from maskformer_ext.ops._library import allow_tf32, native
 
 _BLOCK = 32  # segments of each image that are multiplied at once where counts stay on the device
 
@@ -46,7 +46,7 @@ def pair_logits(pair_embed: Tensor, mask_features: Tensor, image_index: Tensor, 
 def _pair_logits(embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int) -> Tensor:
     with torch.autocast(embed.device.type, enabled=False):
         if native("pair_dot", embed, features):
-            return torch.ops.maskformer_ext.pair_dot(embed, features, image_index)
+            return torch.ops.maskformer_ext.pair_dot(embed, features, image_index, allow_tf32(embed))
         return _forward_by_block(embed, features, image_index, max_segments)
 
 
@@ -56,7 +56,7 @@ def _pair_logits_backward(
 ) -> tuple[Tensor, Tensor]:
     with torch.autocast(embed.device.type, enabled=False):
         if native("pair_dot_backward", embed, features):
-            return torch.ops.maskformer_ext.pair_dot_backward(grad, embed, features, image_index)
+            return torch.ops.maskformer_ext.pair_dot_backward(grad, embed, features, image_index, allow_tf32(embed))
         return _backward_by_block(grad, embed, features, image_index, max_segments)
 
 

@@ -73,6 +73,15 @@ def native(name: str, *tensors: Tensor | None) -> bool:
     return True
 
 
+def allow_tf32(tensor: Tensor) -> bool:
+    """Tell whether float32 products of this tensor may be rounded to TF32, as torch's own products are then."""
+    if tensor.device.type != "cuda":
+        return False
+    if torch.compiler.is_compiling():  # which knows this name of the setting only
+        return bool(torch.backends.cuda.matmul.allow_tf32)
+    return torch.backends.cuda.matmul.fp32_precision == "tf32"  # the other name raises once this one has been set
+
+
 def register(
     name: str,
     *,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from maskformer_ext.ops import _checks
-from maskformer_ext.ops._library import native, register
+from maskformer_ext.ops._library import allow_tf32, native, register
 
 _OP = "mask_dot"
 _ACTIVATIONS = ("none", "sigmoid", "binary")  # the kernel's numbers
@@ -38,10 +38,13 @@ def mask_dot(
     _checks.check_choice(_OP, "activation", activation, _ACTIVATIONS)
     promoted = torch.promote_types(mask_embed.dtype, mask_features.dtype)
     result = out_dtype or (torch.bool if activation == "binary" else promoted)
-    plain_16_bit = activation == "none" and result in _16_BIT and mask_embed.dtype == mask_features.dtype == result
-    # torch multiplies 16-bit matrices with instructions of their own; the kernel computes in float32
-    if native(_OP, mask_embed, mask_features) and not plain_16_bit and result in (torch.bool, torch.float32, *_16_BIT):
-        return torch.ops.maskformer_ext.mask_dot(mask_embed, mask_features, _ACTIVATIONS.index(activation), result)
+    # A plain product is torch's own business where it has instructions for it: 16-bit matrices, and all on a GPU.
+    plain = activation == "none" and mask_embed.dtype == mask_features.dtype == result
+    torchs = plain and (result in _16_BIT or mask_embed.device.type == "cuda")
+    if native(_OP, mask_embed, mask_features) and not torchs and result in (torch.bool, torch.float32, *_16_BIT):
+        return torch.ops.maskformer_ext.mask_dot(
+            mask_embed, mask_features, _ACTIVATIONS.index(activation), result, allow_tf32(mask_embed)
+        )
     return mask_dot_reference(mask_embed, mask_features, activation, result)
 
 
@@ -80,12 +83,14 @@ def check_embeddings(op: str, mask_embed: Tensor, mask_features: Tensor) -> None
         )
 
 
-def _fake(mask_embed: Tensor, mask_features: Tensor, activation: int, dtype: torch.dtype) -> Tensor:
+def _fake(
+    mask_embed: Tensor, mask_features: Tensor, activation: int, dtype: torch.dtype, allow_tf32: bool = False
+) -> Tensor:
     return mask_embed.new_empty((*mask_embed.shape[:-1], *mask_features.shape[-2:]), dtype=dtype)
 
 
 def _setup_context(ctx, inputs: tuple, output: Tensor) -> None:
-    mask_embed, mask_features, activation, _ = inputs
+    mask_embed, mask_features, activation, *_ = inputs
     ctx.activation = _ACTIVATIONS[activation]
     # a 16-bit probability is too coarse for its slope near 0 and 1
     keep = ctx.activation == "sigmoid" and output.dtype == torch.float32
@@ -94,7 +99,7 @@ def _setup_context(ctx, inputs: tuple, output: Tensor) -> None:
 
 def _backward(ctx, grad: Tensor) -> tuple:
     if ctx.activation == "binary":
-        return None, None, None, None
+        return None, None, None, None, None
     mask_embed, mask_features, probability = ctx.saved_tensors
     *layers, batch, queries, channels = mask_embed.shape
     depth = math.prod(layers)
@@ -111,7 +116,7 @@ def _backward(ctx, grad: Tensor) -> tuple:
     grad_embed = grad_embed.reshape(mask_embed.shape)
     embed = mask_embed.float().reshape(depth, batch, queries, channels).transpose(0, 1).flatten(1, 2)
     grad_features = torch.bmm(embed.mT, rows).view(mask_features.shape)
-    return grad_embed.to(mask_embed.dtype), grad_features.to(mask_features.dtype), None, None
+    return grad_embed.to(mask_embed.dtype), grad_features.to(mask_features.dtype), None, None, None
 
 
 register(_OP, fake=_fake, backward=_backward, setup_context=_setup_context)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 #include "cuda_runtime_api.h"
@@ -34,6 +35,18 @@ T exchange(unsigned mask, T value, Source source) {
   T result;
   std::memcpy(&result, b.slot(base + from, set), sizeof(T));
   return result;
+}
+
+// Every lane gives a value and takes those of all lanes.
+template <class T>
+void all_lanes(const T& value, T (&all)[kWarp]) {
+  static_assert(sizeof(T) <= 16);
+  Block& b = block();
+  const int thread = b.thread(), base = thread / kWarp * kWarp;
+  const int set = b.next_set();
+  std::memcpy(b.slot(thread, set), &value, sizeof(T));
+  b.wait_warp(0xffffffffu);
+  for (int lane = 0; lane < kWarp; ++lane) std::memcpy(&all[lane], b.slot(base + lane, set), sizeof(T));
 }
 
 template <class T, class Combine>
@@ -97,6 +110,8 @@ template <class T>
 T __ldg(const T* address) {
   return *address;
 }
+inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
+inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
 using std::max;

@@ -1,0 +1,43 @@
+// Mask logits of matched queries on a GPU, and their gradients: what the launchers are given. Torch-free.
+//
+// Pairs lie sorted by image, those of an image are the rows of one product. Where an image's rows begin is found on the
+// device, so nothing waits: the grids are as large as the number of rows allows, and blocks without rows return.
+#pragma once
+
+#include <cstdint>
+
+#include "common/dtype.h"
+
+struct CUstream_st;  // *cudaStream_t
+
+namespace maskformer_ext {
+
+struct PairDotCudaParams {
+  const void* embed;     // (pairs, layers, channels) of dtype
+  const void* features;  // (images, channels, pixels) of dtype, with the strides below
+  DType dtype;
+  const int64_t* image_index;  // (pairs,) ascending, then -1; what does not ascend gives unspecified numbers
+  int64_t pairs, layers, images, channels, pixels;
+  int64_t image_stride, channel_stride, pixel_stride;  // in elements; one of the last two is 1
+  bool allow_tf32;                                     // of float32 products
+  int* begin;                                          // (images + 1,) workspace: the first pair of each image
+
+  void* logits;  // (pairs, layers, pixels) of dtype, out of pair_dot_fwd_cuda
+
+  const void* grad;     // (pairs, layers, pixels) of dtype
+  void* grad_embed;     // (pairs, layers, channels) of dtype, out
+  void* grad_features;  // (images, channels, pixels) of dtype, with the strides of features, out
+  float* partial;       // (parts, pairs, layers, channels) workspace: sums over a part of the pixels each
+  int64_t part_pixels;  // of a part, from pair_dot_part_pixels
+
+  constexpr int64_t rows() const { return pairs * layers; }
+  constexpr int64_t parts() const { return (pixels + part_pixels - 1) / part_pixels; }
+};
+
+// Into how large parts the sums over pixels are to be cut, so that they fill a GPU.
+int64_t pair_dot_part_pixels(const PairDotCudaParams& params);
+
+void pair_dot_fwd_cuda(const PairDotCudaParams& params, CUstream_st* stream);
+void pair_dot_bwd_cuda(const PairDotCudaParams& params, CUstream_st* stream);
+
+}  // namespace maskformer_ext
