@@ -140,6 +140,27 @@ __device__ bool class_sums(const T* logits, int64_t columns, float* largest, flo
   return wrong == 0 && most > -INFINITY;
 }
 
+// A query of a layer and image, and where its numbers lie.
+template <class Class, class Mask>
+struct Row {
+  int64_t image;
+  int num_segments;
+  const Class* classes;
+  const Mask* logits;
+  float* cost;
+
+  __device__ Row(const Params& p, int64_t row) {
+    const int64_t of_layer = row % (p.chunk_images * p.queries),
+                  layer = p.first_layer + row / (p.chunk_images * p.queries);
+    image = p.first_image + of_layer / p.queries;
+    num_segments = segments_of(p, image);
+    const int64_t place = (layer * p.images + image) * p.queries + of_layer % p.queries;
+    classes = static_cast<const Class*>(p.class_logits) + place * (p.classes + 1);
+    logits = static_cast<const Mask*>(p.mask_logits) + row * p.pixels();
+    cost = p.cost + place * p.segments;
+  }
+};
+
 // What the threads that write costs know about a query.
 struct Query {
   bool finite;
@@ -205,19 +226,17 @@ __global__ void __launch_bounds__(kThreads) map_cost_kernel(Params p) {
   const double negative_factor = p.alpha < 0.0f ? 1.0 : 1.0 - static_cast<double>(p.alpha);
   double* sums = p.sums + blockIdx.x * p.sums_stride;
   for (int64_t row = blockIdx.x; row < p.rows; row += gridDim.x) {
-    const int64_t image = row / p.queries % p.images;
-    const int num_segments = segments_of(p, image);
-    const auto* classes = static_cast<const Class*>(p.class_logits) + row * (p.classes + 1);
-    const auto* logits = static_cast<const Mask*>(p.mask_logits) + row * p.pixels();
+    const Row<Class, Mask> at(p, row);
+    const int64_t image = at.image;
     Query query;
-    query.finite = class_sums(classes, p.classes + 1, &query.largest, &query.exponentials);
-    const int wrong = sum_items(p, logits, image, sums);
+    query.finite = class_sums(at.classes, p.classes + 1, &query.largest, &query.exponentials);
+    const int wrong = sum_items(p, at.logits, image, sums);
     query.finite = block_reduce<kThreads>(wrong, Largest()) == 0 && query.finite;  // after it, sums are complete
     const int num_items = p.num_items[image];
     query.counted = 1.0f * max(num_items > 0 ? p.item[(image * p.max_items + num_items - 1) * 3 + 2] : 0, 1);
     for (int t = threadIdx.x; t < p.segments; t += kThreads) {
-      float* cost = p.cost + row * p.segments + t;
-      if (t >= num_segments) {
+      float* cost = at.cost + t;
+      if (t >= at.num_segments) {
         *cost = 0.0f;
         continue;
       }
@@ -231,7 +250,7 @@ __global__ void __launch_bounds__(kThreads) map_cost_kernel(Params p) {
         query.foreground += sums[3 * i + 2];
       }
       const double focal = positive_factor * positive + negative_factor * negative;
-      write_cost(p, classes, query, image, t, focal, inside, cost);
+      write_cost(p, at.classes, query, image, t, focal, inside, cost);
     }
     __syncthreads();  // sums are free for the next query
   }
@@ -247,17 +266,15 @@ __global__ void __launch_bounds__(kThreads) mask_cost_kernel(Params p) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, pixels = static_cast<int>(p.pixels());
   double* sums = p.sums + blockIdx.x * p.sums_stride;
   for (int64_t row = blockIdx.x; row < p.rows; row += gridDim.x) {
-    const int64_t image = row / p.queries % p.images;
-    const int num_segments = segments_of(p, image);
-    const auto* classes = static_cast<const Class*>(p.class_logits) + row * (p.classes + 1);
-    const auto* logits = static_cast<const Mask*>(p.mask_logits) + row * p.pixels();
+    const Row<Class, Mask> at(p, row);
+    const int64_t image = at.image;
     const uint32_t* bits = p.bits + image * (p.segments + 1) * p.words;
     const uint32_t* counts = bits + p.segments * p.words;
-    for (int t = warp; t < num_segments; t += kWarps) {
+    for (int t = warp; t < at.num_segments; t += kWarps) {
       if (lane < 2) sums[2 * t + lane] = 0.0;
     }
     Query query;
-    query.finite = class_sums(classes, p.classes + 1, &query.largest, &query.exponentials);
+    query.finite = class_sums(at.classes, p.classes + 1, &query.largest, &query.exponentials);
     int wrong = 0;
     double foreground = 0.0;
     for (int first = 0; first < pixels; first += kTile) {
@@ -266,7 +283,7 @@ __global__ void __launch_bounds__(kThreads) mask_cost_kernel(Params p) {
         const int pixel = first + i;
         Terms terms = {0.0f, 0.0f, 0.0f};
         if (pixel < pixels) {
-          const float x = as_float(logits[pixel]);
+          const float x = as_float(at.logits[pixel]);
           wrong |= !finite(x);
           if (counts[pixel / 32] >> (pixel % 32) & 1u) terms = terms_of(p, x);
         }
@@ -277,7 +294,7 @@ __global__ void __launch_bounds__(kThreads) mask_cost_kernel(Params p) {
       }
       __syncthreads();
       const int tile_words = min(kTile / 32, p.words - first / 32);
-      for (int t = warp; t < num_segments; t += kWarps) {
+      for (int t = warp; t < at.num_segments; t += kWarps) {
         const uint32_t* words = bits + static_cast<int64_t>(t) * p.words + first / 32;
         float in = 0.0f, out = 0.0f, covered = 0.0f;
         for (int w = 0; w < tile_words; ++w) {
@@ -299,9 +316,9 @@ __global__ void __launch_bounds__(kThreads) mask_cost_kernel(Params p) {
     query.finite = block_reduce<kThreads>(wrong, Largest()) == 0 && query.finite;
     query.counted = 1.0f * max(p.group_area[image * (p.segments + 1) + p.segments], 1);
     for (int t = threadIdx.x; t < p.segments; t += kThreads) {
-      float* cost = p.cost + row * p.segments + t;
-      if (t < num_segments) {
-        write_cost(p, classes, query, image, t, sums[2 * t], sums[2 * t + 1], cost);
+      float* cost = at.cost + t;
+      if (t < at.num_segments) {
+        write_cost(p, at.classes, query, image, t, sums[2 * t], sums[2 * t + 1], cost);
       } else {
         *cost = 0.0f;
       }
@@ -313,25 +330,30 @@ __global__ void __launch_bounds__(kThreads) mask_cost_kernel(Params p) {
 }  // namespace
 }  // namespace cuda
 
-void matching_cost_cuda(const MatchingCostCudaParams& params, CUstream_st* stream) {
+void matching_cost_targets_cuda(const MatchingCostCudaParams& params, CUstream_st* stream) {
+  using namespace cuda;
+  if (params.images == 0 || params.segments == 0) return;
+  const dim3 groups(static_cast<unsigned>(params.segments + 1), static_cast<unsigned>(params.images));
+  if (params.masks != nullptr) {
+    launch(pack_masks_kernel, groups, 32, stream, params);
+    return;
+  }
+  const int64_t pixels = params.images * params.pixels();
+  if (pixels > 0) {
+    launch(find_owners_kernel, static_cast<unsigned>((pixels + kThreads - 1) / kThreads), kThreads, stream, params);
+  }
+  launch(count_groups_kernel, groups, 32, stream, params);
+  launch(list_groups_kernel, groups, 32, stream, params);
+}
+
+void matching_cost_rows_cuda(const MatchingCostCudaParams& params, CUstream_st* stream) {
   using namespace cuda;
   if (params.rows == 0 || params.segments == 0) return;
-  const dim3 groups(static_cast<unsigned>(params.segments + 1), static_cast<unsigned>(params.images));
-  if (params.masks == nullptr) {
-    const int64_t pixels = params.images * params.pixels();
-    if (pixels > 0) {
-      launch(find_owners_kernel, static_cast<unsigned>((pixels + kThreads - 1) / kThreads), kThreads, stream, params);
-    }
-    launch(count_groups_kernel, groups, 32, stream, params);
-    launch(list_groups_kernel, groups, 32, stream, params);
-  } else {
-    launch(pack_masks_kernel, groups, 32, stream, params);
-  }
+  const auto blocks = static_cast<unsigned>(params.rows < params.blocks ? params.rows : params.blocks);
   for_cuda_float_type(params.class_dtype, [&](auto* class_pointer) {
     for_cuda_float_type(params.mask_dtype, [&](auto* mask_pointer) {
       using Class = std::remove_pointer_t<decltype(class_pointer)>;
       using Mask = std::remove_pointer_t<decltype(mask_pointer)>;
-      const auto blocks = static_cast<unsigned>(params.blocks);
       if (params.masks == nullptr) {
         launch(map_cost_kernel<Class, Mask>, blocks, kThreads, stream, params);
       } else {

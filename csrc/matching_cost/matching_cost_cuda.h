@@ -16,17 +16,19 @@ namespace maskformer_ext {
 struct MatchingCostCudaParams {
   static constexpr int kItemPixels = 1024;
 
-  const void* class_logits;  // (rows, classes + 1) of class_dtype
+  const void* class_logits;  // (layers, images, queries, classes + 1) of class_dtype
   DType class_dtype;
-  const void* mask_logits;  // (rows, pixels) of mask_dtype; row = (layer * images + image) * queries + query
+  const void* mask_logits;  // (rows, pixels) of mask_dtype; row = (layer * chunk_images + image) * queries + query
   DType mask_dtype;
   const int64_t* labels;        // (images, segments)
   const int64_t* num_segments;  // (images,)
-  int64_t rows, images, queries, classes, segments;
+  int64_t images, queries, classes, segments;
+  int64_t rows, chunk_images;        // whose mask logits are given: all, or those of some layers and images,
+  int64_t first_layer, first_image;  // beginning with these
   int height, width, target_height, target_width;
   bool ignore_void;
   float class_weight, focal_weight, dice_weight, alpha, gamma;
-  float* cost;  // (rows, segments)
+  float* cost;  // (layers, images, queries, segments)
 
   // Of a segment map.
   const void* segment_map;  // (images, target_height, target_width) int16 or int32
@@ -50,6 +52,9 @@ struct MatchingCostCudaParams {
   constexpr int64_t pixels() const { return static_cast<int64_t>(height) * width; }
 };
 
-void matching_cost_cuda(const MatchingCostCudaParams& params, CUstream_st* stream);
+// Prepares the targets of all images in the workspace.
+void matching_cost_targets_cuda(const MatchingCostCudaParams& params, CUstream_st* stream);
+// Writes the costs of the rows whose mask logits are given.
+void matching_cost_rows_cuda(const MatchingCostCudaParams& params, CUstream_st* stream);
 
 }  // namespace maskformer_ext

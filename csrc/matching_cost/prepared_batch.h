@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "matching_cost/check_targets.h"
 #include "matching_cost/prepared_targets.h"
 
 namespace maskformer_ext {
@@ -43,10 +44,6 @@ inline void check_labels(const char* op, const int64_t* labels, const int64_t* n
     }
   }
 }
-
-struct MatchingCostWeights {
-  double class_weight, focal_weight, dice_weight, alpha, gamma;
-};
 
 // The targets of every image, prepared once a call.
 class PreparedBatch {
@@ -140,33 +137,7 @@ class PreparedBatch {
   std::vector<ImageTargets> views_;
 
   void check(const char* op) const {
-    check_dim(labels_, 2, op, "labels");
-    check_dtype(labels_, ScalarType::Long, op, "labels");
-    check_dim(num_segments_, 1, op, "num_segments");
-    check_dtype(num_segments_, ScalarType::Long, op, "num_segments");
-    const bool from_masks = pixels_.dim() == 4;
-    STD_TORCH_CHECK((from_masks ? pixels_.size(1) == segments() : pixels_.dim() == 3) && pixels_.size(0) == images_ &&
-                        labels_.size(0) == images_ && num_segments_.size(0) == images_,
-                    op, ": targets must be of B = ", images_, " images and T = ", segments(), " segments, got pixels ",
-                    shape_string(pixels_), ", labels ", shape_string(labels_), ", num_segments ",
-                    shape_string(num_segments_));
-    const ScalarType dtype = pixels_.scalar_type();
-    STD_TORCH_CHECK(from_masks ? dtype == ScalarType::Bool || dtype == ScalarType::Byte
-                               : dtype == ScalarType::Int || dtype == ScalarType::Short,
-                    op, ": a segment_map must be int16 or int32, masks bool or uint8, got ",
-                    torch::headeronly::toString(dtype));
-    const int64_t height = pixels_.size(pixels_.dim() - 2), width = pixels_.size(pixels_.dim() - 1);
-    STD_TORCH_CHECK(height * width > 0 || num_pixels_ == 0, op, ": targets must have a pixel, got ",
-                    shape_string(pixels_));
-    STD_TORCH_CHECK(num_pixels_ < INT32_MAX / 2, op, ": mask logits must have fewer than 2^30 pixels, got ",
-                    num_pixels_);
-    STD_TORCH_CHECK(classes_ >= 1, op, ": class_logits must have at least 2 columns, got ", classes_ + 1);
-    if (void_.has_value()) {
-      STD_TORCH_CHECK(
-          void_->dim() == 3 && void_->size(0) == images_ && void_->size(1) == height && void_->size(2) == width, op,
-          ": void must be (B, H, W) as the masks, got ", shape_string(*void_));
-      STD_TORCH_CHECK(kernel_dtype(*void_, op, "void") == DType::uint8, op, ": void must be bool");
-    }
+    check_matching_targets(op, pixels_, labels_, num_segments_, void_, {images_, num_pixels_, classes_});
     check_labels(op, labels_.const_data_ptr<int64_t>(), counts(), images_, segments(), classes_);
   }
 };

@@ -35,9 +35,20 @@ def check_targets(
 
 
 def call_kernel(
-    op: str, predictions: tuple[Tensor, ...], targets: SegmentTargets | MaskTargets, *options: float, ignore_void: bool
+    op: str,
+    predictions: tuple[Tensor, ...],
+    targets: SegmentTargets | MaskTargets,
+    *options: float,
+    flags: tuple[bool, ...],
 ) -> Tensor:
-    """Call a native matching cost; ``predictions`` begin with the class logits, ``options`` are weights, alpha, gamma.
+    """Call a native matching cost.
+
+    Args:
+        op: its name.
+        predictions: tensors, the class logits first.
+        targets: the segments.
+        options: weights, alpha, gamma.
+        flags: ignore_void, then what only this op takes.
 
     Raises:
         ValueError: a label, a segment id or a number of segments is out of range (on the CPU, not compiled).
@@ -47,20 +58,19 @@ def call_kernel(
         pixels = targets.segment_map
     else:
         pixels = targets.masks if targets.masks.dtype in (torch.bool, torch.uint8) else targets.masks != 0
-        void = targets.void if ignore_void else None
+        void = targets.void if flags[0] else None
     kernel = getattr(torch.ops.maskformer_ext, op)
     numbers = [float(option) for option in options]
     try:
-        return kernel(*predictions, pixels, targets.labels, targets.num_segments, void, *numbers, ignore_void)
+        return kernel(*predictions, pixels, targets.labels, targets.num_segments, void, *numbers, *flags)
     except RuntimeError:
         if not torch.compiler.is_compiling() and pixels.device.type == "cpu":
             check_values(op, predictions[0].shape[-1] - 1, targets)  # the same complaint as a ValueError
         raise
 
 
-def fake_cost(class_logits: Tensor, *rest) -> Tensor:
-    """Return an empty cost for the arguments of a native matching cost, of which the ninth from the end are labels."""
-    labels = rest[-9]
+def fake_cost(class_logits: Tensor, pixels: Tensor, labels: Tensor, *rest) -> Tensor:
+    """Return an empty cost for the arguments of a native matching cost without the mask predictions."""
     return class_logits.new_empty((*class_logits.shape[:-1], labels.shape[1]), dtype=torch.float32)
 
 

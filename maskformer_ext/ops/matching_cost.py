@@ -68,10 +68,10 @@ def matching_cost(
             ignore_void=ignore_void,
         )
     weights = (class_weight, focal_weight, dice_weight, alpha, gamma)
-    return call_kernel(_OP, (class_logits, mask_logits), targets, *weights, ignore_void=ignore_void)
+    return call_kernel(_OP, (class_logits, mask_logits), targets, *weights, flags=(ignore_void,))
 
 
-register(_OP, fake=fake_cost)
+register(_OP, fake=lambda class_logits, mask_logits, *rest: fake_cost(class_logits, *rest))
 
 
 def nearest_index(in_size: int, out_size: int, device: torch.device | None = None) -> Tensor:

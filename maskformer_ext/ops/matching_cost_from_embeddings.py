@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from maskformer_ext.ops import _checks
-from maskformer_ext.ops._library import native, register
+from maskformer_ext.ops._library import allow_tf32, native, register
 from maskformer_ext.ops._matching import call_kernel, check_targets, fake_cost
 from maskformer_ext.ops.mask_dot import check_embeddings, mask_dot
 from maskformer_ext.ops.matching_cost import matching_cost
@@ -58,7 +58,8 @@ def matching_cost_from_embeddings(
     if native(_OP, class_logits, mask_embed, mask_features):
         weights = (class_weight, focal_weight, dice_weight, alpha, gamma)
         predictions = (class_logits, mask_embed, mask_features)
-        return call_kernel(_OP, predictions, targets, *weights, ignore_void=ignore_void)
+        flags = (ignore_void, allow_tf32(mask_embed))
+        return call_kernel(_OP, predictions, targets, *weights, flags=flags)
     return matching_cost_from_embeddings_reference(
         class_logits,
         mask_embed,
@@ -73,7 +74,7 @@ def matching_cost_from_embeddings(
     )
 
 
-register(_OP, fake=fake_cost)
+register(_OP, fake=lambda class_logits, embed, features, *rest: fake_cost(class_logits, *rest))
 
 
 def matching_cost_from_embeddings_reference(
