@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "common/cpu_dispatch.h"
-#include "common/mask_tiles.h"
+#include "common/mask_resize.h"
 
 namespace maskformer_ext {
 
