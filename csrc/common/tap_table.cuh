@@ -17,6 +17,7 @@ struct PixelTaps {
   float row_weight[kRowTaps];
   float column_weight[kColumnTaps];
 
+  PixelTaps() = default;
   __device__ PixelTaps(const AxisTaps& row_taps, const AxisTaps& column_taps, int64_t row_stride) {
     const int stride = static_cast<int>(row_stride);
     for (int tap = 0; tap < kRowTaps; ++tap) {
@@ -29,28 +30,30 @@ struct PixelTaps {
     }
   }
 
-  // The resized value where sample(offset) gives the value stored at an offset of the plane. Rows are blended before
-  // columns, in the order of the CPU's kernels, so that near ties fall alike.
+  // The resized value where sample(r, c) gives that of row tap r and column tap c. Rows are blended before columns, in
+  // the order of the CPU's kernels, so that near ties fall alike.
   template <class Sample>
   __device__ __forceinline__ float value(const Sample& sample) const {
     float sum = 0.0f;
 #pragma unroll
     for (int c = 0; c < kColumnTaps; ++c) {
-      float blended = row_weight[0] * sample(row[0] + column[c]);
+      float blended = row_weight[0] * sample(0, c);
 #pragma unroll
-      for (int r = 1; r < kRowTaps; ++r) blended += row_weight[r] * sample(row[r] + column[c]);
+      for (int r = 1; r < kRowTaps; ++r) blended += row_weight[r] * sample(r, c);
       sum = c == 0 ? column_weight[0] * blended : sum + column_weight[c] * blended;
     }
     return sum;
   }
 
+  // The sample of row tap r and column tap c.
+  template <class T>
+  __device__ __forceinline__ float stored(const T* plane, int r, int c) const {
+    return as_float(plane[row[r] + column[c]]);
+  }
+
   template <class T>
   __device__ __forceinline__ float logit(const T* plane) const {
-    struct Load {
-      const T* from;
-      __device__ __forceinline__ float operator()(int offset) const { return as_float(from[offset]); }
-    };
-    return value(Load{plane});
+    return value([&](int r, int c) { return stored(plane, r, c); });
   }
 };
 
