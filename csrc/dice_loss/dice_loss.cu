@@ -1,4 +1,6 @@
 // CUDA kernels of the dice loss: a thread block takes kCudaBlock pixels of a mask.
+#include <bit>
+
 #include "common/cuda_block.cuh"
 #include "common/cuda_types.cuh"
 #include "common/math.h"
@@ -24,6 +26,17 @@ struct alignas(kCount * sizeof(T)) Vector {
   T values[kCount];
 };
 
+// nvcc splits the copy of a struct whose members were just computed, so whole words are stored.
+template <class T, int kCount>
+__device__ __forceinline__ void store(T* to, const Vector<T, kCount>& from) {
+  if constexpr (kCount == 1) {
+    *to = from.values[0];
+  } else {
+    using Words = Vector<uint64_t, sizeof(from) / sizeof(uint64_t)>;
+    *reinterpret_cast<Words*>(to) = std::bit_cast<Words>(from);
+  }
+}
+
 // The mask of a thread block and its pixels [begin, begin + count), as elements of (N, pixels).
 struct Share {
   int64_t mask, begin;
@@ -45,8 +58,9 @@ __device__ __forceinline__ void for_vectors(const Params& p, const Share& share,
   const auto* targets = static_cast<const Target*>(p.targets) + share.begin;
 #pragma unroll 2
   for (int i = kCount * threadIdx.x; i < share.count; i += kCount * kThreads) {
-    body(share.begin + i, *reinterpret_cast<const Vector<Logit, kCount>*>(logits + i),
-         *reinterpret_cast<const Vector<Target, kCount>*>(targets + i));
+    const auto logit = *reinterpret_cast<const Vector<Logit, kCount>*>(logits + i);  // copies, so that each is one load
+    const auto target = *reinterpret_cast<const Vector<Target, kCount>*>(targets + i);
+    body(share.begin + i, logit, target);
   }
 }
 
@@ -110,7 +124,7 @@ __device__ __forceinline__ void write_gradients(const Params& p, const Share& sh
       const Logistic<float> s = logistic(as_float(logits.values[i]));
       assign(grad.values[i], s.sigmoid * s.sigmoid_complement * (inside * target_value(targets.values[i]) + all));
     }
-    *reinterpret_cast<Vector<Logit, kCount>*>(grad_logits + first) = grad;
+    store(grad_logits + first, grad);
   });
 }
 
