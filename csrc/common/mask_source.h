@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "common/checks.h"
-#include "common/mask_tiles.h"
+#include "common/mask_resize.h"
 
 namespace maskformer_ext {
 

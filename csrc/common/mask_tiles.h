@@ -10,25 +10,6 @@
 #include "common/dtype.h"
 #include "common/tap_table.h"
 
-namespace maskformer_ext {
-
-// Mask logits of some queries of an image, and the resizes between them and the result.
-struct MaskSource {
-  const void* logits;  // (Q, h, w), the last dimension contiguous
-  DType dtype;
-  int64_t query_stride, row_stride;  // in elements
-  int64_t height, width;             // h, w
-  const int64_t* queries;            // (count,) which queries
-  int64_t count;
-
-  int64_t input_height, input_width;  // the padded network input, 0: resized once, from (h, w) to the output
-  int64_t crop_height, crop_width;    // its valid part
-  int64_t out_height, out_width;      // H, W
-  bool flip;
-};
-
-}  // namespace maskformer_ext
-
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 
 #if defined(__AVX512F__)
@@ -60,12 +41,12 @@ inline __attribute__((always_inline)) void resize_tiles(const ColumnTaps& column
 // Logits of a grid that is one linear map of the stored logits, a row and a tile of columns at a time.
 class LogitTiles {
  public:
-  LogitTiles(const MaskSource& source, const AxisResize& rows, const AxisResize& columns)
+  LogitTiles(const MaskSource& source, const PlaneResize& resize)
       : source_(source),
-        rows_(tap_table(rows)),
-        height_(rows.out),
-        width_(columns.out),
-        columns_(columns),
+        rows_(tap_table(resize.rows)),
+        height_(resize.rows.out),
+        width_(resize.columns.out),
+        columns_(resize.columns),
         pitch_(row_pitch(source.width)),
         blended_(source.count * pitch_, kBelowAll) {
     for (int64_t v = 0; v < columns_.vectors(); v += kTileVectors)
@@ -118,26 +99,20 @@ class LogitTiles {
 };
 
 // The logits at the output, both resizes composed.
-inline LogitTiles output_logits(const MaskSource& s) {
-  return LogitTiles(s, {s.height, s.input_height, s.crop_height, s.out_height, false},
-                    {s.width, s.input_width, s.crop_width, s.out_width, s.flip});
-}
+inline LogitTiles output_logits(const MaskSource& s) { return LogitTiles(s, to_output(s)); }
 
 // The logits at the network input, or where there is none as they are stored.
-inline LogitTiles input_logits(const MaskSource& s) {
-  return LogitTiles(s, {s.height, 0, 0, s.input_height > 0 ? s.input_height : s.height, false},
-                    {s.width, 0, 0, s.input_width > 0 ? s.input_width : s.width, false});
-}
+inline LogitTiles input_logits(const MaskSource& s) { return LogitTiles(s, to_input(s)); }
 
 // Planes of values at the network input, made row by row, resized to the output.
 class ResizedPlanes {
  public:
   // `made_width` is how many columns of a row are made, of which the crop keeps the first.
   ResizedPlanes(const MaskSource& s, int64_t planes, int64_t made_width)
-      : height_(s.input_height > 0 ? s.crop_height : s.height),
+      : height_(from_input(s).rows.in),
         out_height_(s.out_height),
         out_width_(s.out_width),
-        columns_({s.input_height > 0 ? s.crop_width : s.width, 0, 0, s.out_width, s.flip}),
+        columns_(from_input(s).columns),
         planes_(planes),
         pitch_(row_pitch(made_width)),
         held_(2 * planes * pitch_, 0.0f),

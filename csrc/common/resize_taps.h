@@ -38,7 +38,7 @@ struct ResizeCells {
 
 namespace MASKFORMER_EXT_VARIANT {
 
-inline ResizeTap resize_tap(int64_t out, int64_t in_size, int64_t out_size) {
+constexpr ResizeTap resize_tap(int64_t out, int64_t in_size, int64_t out_size) {
   // Half-pixel centres: the source position is ((out + 1/2) * in_size / out_size) - 1/2.
   const int64_t position = (2 * out + 1) * in_size - out_size;  // in units of 1 / (2 * out_size)
   if (position <= 0) return {0, in_size > 1 ? 1 : 0, 0.0f};

@@ -10,18 +10,8 @@
 
 #include "common/aligned.h"
 #include "common/dtype.h"
-#include "common/resize_taps.h"
+#include "common/mask_resize.h"
 #include "common/vec.h"
-
-namespace maskformer_ext {
-
-// An axis of a resize: `in` samples to `middle` (0: no first resize), of which `valid` are kept, to `out`.
-struct AxisResize {
-  int64_t in, middle, valid, out;
-  bool flip;
-};
-
-}  // namespace maskformer_ext
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 
@@ -33,36 +23,15 @@ struct TapTable {
 };
 
 inline TapTable tap_table(const AxisResize& axis) {
-  const int64_t valid = axis.middle > 0 ? axis.valid : axis.in;
   TapTable table;
-  table.taps = axis.middle > 0 && axis.middle != axis.in && axis.out != valid ? 4 : 2;
+  table.taps = taps_of(axis);
   table.index.assign(table.taps * axis.out, 0);
   table.weight.assign(table.taps * axis.out, 0.0f);
   for (int64_t x = 0; x < axis.out; ++x) {
-    const ResizeTap last = resize_tap(axis.flip ? axis.out - 1 - x : x, valid, axis.out);
-    int64_t indices[4] = {last.lower, last.upper, last.lower, last.upper};
-    double weights[4] = {1.0 - last.weight, last.weight, 0.0, 0.0};
-    if (axis.middle > 0) {
-      const int64_t between[2] = {last.lower, last.upper};
-      const double share[2] = {1.0 - last.weight, last.weight};
-      for (int i = 0; i < 2; ++i) {
-        const ResizeTap first = resize_tap(between[i], axis.in, axis.middle);
-        indices[2 * i] = first.lower;
-        indices[2 * i + 1] = first.upper;
-        weights[2 * i] = share[i] * (1.0 - first.weight);
-        weights[2 * i + 1] = share[i] * first.weight;
-      }
-      if (table.taps == 2) {  // one of the two resizes is none: two taps of the other
-        const bool second_is_none = axis.out == valid;
-        if (!second_is_none) {
-          indices[1] = indices[2];
-          weights[1] = weights[2];
-        }
-      }
-    }
+    const AxisTaps taps = axis_taps(axis, x);
     for (int tap = 0; tap < table.taps; ++tap) {
-      table.index[tap * axis.out + x] = indices[tap];
-      table.weight[tap * axis.out + x] = static_cast<float>(weights[tap]);
+      table.index[tap * axis.out + x] = taps.index[tap];
+      table.weight[tap * axis.out + x] = taps.weight[tap];
     }
   }
   return table;

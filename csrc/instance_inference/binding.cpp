@@ -1,7 +1,6 @@
 // torch.ops.maskformer_ext.instance_masks: schema, checks, allocation, CPU.
 #include "instance_inference/instance_inference.h"
 
-#include <algorithm>
 #include <numeric>
 #include <tuple>
 
@@ -36,27 +35,9 @@ std::tuple<Tensor, Tensor, Tensor> instance_masks_cpu(const Tensor& mask_logits,
   torch::stable::parallel_for(0, count * params.blocks, 1,
                               [&](int64_t begin, int64_t end) { instance_blocks(params, begin, end); });
   for (int64_t query = 0; query < count; ++query) {
-    InstancePart whole = {};
-    whole.left = size[1];
-    whole.top = size[0];
-    for (int64_t block = 0; block < params.blocks; ++block) {
-      const InstancePart& part = parts[query * params.blocks + block];
-      if (part.pixels == 0) continue;
-      whole.probability += part.probability;
-      whole.pixels += part.pixels;
-      whole.left = std::min(whole.left, part.left);
-      whole.top = std::min(whole.top, part.top);
-      whole.right = std::max(whole.right, part.right);
-      whole.bottom = std::max(whole.bottom, part.bottom);
-    }
-    if (whole.pixels == 0) whole.left = whole.top = 0;
-    const double pixels = static_cast<double>(std::max<int64_t>(1, whole.pixels));
-    mean.mutable_data_ptr<float>()[query] = static_cast<float>(whole.probability / pixels);
-    float* box = boxes.mutable_data_ptr<float>() + 4 * query;
-    box[0] = static_cast<float>(whole.left);
-    box[1] = static_cast<float>(whole.top);
-    box[2] = static_cast<float>(whole.right);
-    box[3] = static_cast<float>(whole.bottom);
+    InstancePart whole = {0.0, 0, size[1], size[0], 0, 0};
+    for (int64_t block = 0; block < params.blocks; ++block) join(whole, parts[query * params.blocks + block]);
+    write_instance(whole, mean.mutable_data_ptr<float>() + query, boxes.mutable_data_ptr<float>() + 4 * query);
   }
   return {mean, boxes, bits};
 }

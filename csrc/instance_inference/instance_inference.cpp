@@ -5,6 +5,7 @@
 #include <bit>
 #include <vector>
 
+#include "common/mask_tiles.h"
 #include "common/math.h"
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "common/cpu_dispatch.h"
-#include "common/mask_tiles.h"
+#include "common/mask_resize.h"
 
 namespace maskformer_ext {
 
@@ -14,6 +14,26 @@ struct InstancePart {
   int64_t pixels;                    // inside the mask
   int64_t left, top, right, bottom;  // half-open box of these pixels, right = 0 where there are none
 };
+
+constexpr void join(InstancePart& whole, const InstancePart& part) {
+  if (part.pixels == 0) return;
+  whole.probability += part.probability;
+  whole.pixels += part.pixels;
+  whole.left = part.left < whole.left ? part.left : whole.left;
+  whole.top = part.top < whole.top ? part.top : whole.top;
+  whole.right = part.right > whole.right ? part.right : whole.right;
+  whole.bottom = part.bottom > whole.bottom ? part.bottom : whole.bottom;
+}
+
+// The mean probability inside a mask () and its box (4,), both 0 where it has no pixel.
+constexpr void write_instance(const InstancePart& whole, float* mean, float* box) {
+  const bool empty = whole.pixels == 0;
+  *mean = empty ? 0.0f : static_cast<float>(whole.probability / static_cast<double>(whole.pixels));
+  box[0] = empty ? 0.0f : static_cast<float>(whole.left);
+  box[1] = empty ? 0.0f : static_cast<float>(whole.top);
+  box[2] = static_cast<float>(whole.right);
+  box[3] = static_cast<float>(whole.bottom);
+}
 
 struct InstanceParams {
   MaskSource masks;

@@ -11,7 +11,6 @@ namespace maskformer_ext {
 namespace {
 
 constexpr const char* op = "panoptic_inference";
-constexpr int64_t table_columns = 5;  // id, category, isthing, score, pixels won
 
 struct Kept {
   std::vector<int64_t> query, category;
@@ -33,13 +32,6 @@ Kept keep_queries(const float* probability, int64_t queries, int64_t columns, do
   return kept;
 }
 
-// Whether a query's pixels are enough of its mask to be a segment; transformers divides in single precision.
-bool accepted(int64_t won, int64_t own, double threshold, bool weighted_area) {
-  if (won == 0 || own == 0) return false;
-  if (weighted_area) return static_cast<double>(static_cast<float>(won) / static_cast<float>(own)) > threshold;
-  return static_cast<double>(won) / static_cast<double>(own) >= threshold;
-}
-
 std::tuple<Tensor, Tensor, Tensor> panoptic_inference_cpu(const Tensor& probability_in, const Tensor& mask_logits,
                                                           const Size& size, const Size& thing_classes,
                                                           double object_mask_threshold, double overlap_threshold,
@@ -51,7 +43,7 @@ std::tuple<Tensor, Tensor, Tensor> panoptic_inference_cpu(const Tensor& probabil
   PanopticParams params = {};
   params.masks = mask_source(op, logits, size, input_size, crop, false);
   Tensor segment_map = torch::stable::new_empty(logits, {size[0], size[1]}, ScalarType::Int);
-  Tensor table = torch::stable::new_zeros(logits, {logits.size(0), table_columns}, ScalarType::Double);
+  Tensor table = torch::stable::new_zeros(logits, {logits.size(0), kPanopticColumns}, ScalarType::Double);
   Tensor count = torch::stable::new_zeros(logits, {}, ScalarType::Long);
   int32_t* pixels = segment_map.mutable_data_ptr<int32_t>();
   const int64_t total = size[0] * size[1];
@@ -88,14 +80,14 @@ std::tuple<Tensor, Tensor, Tensor> panoptic_inference_cpu(const Tensor& probabil
     }
     const int64_t category = kept.category[i];
     const bool thing = std::find(thing_classes.begin(), thing_classes.end(), category) != thing_classes.end();
-    if (accepted(won[i], own[i], overlap_threshold, weighted_area)) {
+    if (panoptic_accepted(won[i], own[i], overlap_threshold, weighted_area)) {
       const auto joined = thing ? stuff.end() : stuff.find(category);
       ids[i] = joined != stuff.end() ? joined->second : ++last;
       if (!thing) stuff[category] = ids[i];
     }
-    const double row[table_columns] = {static_cast<double>(ids[i]), static_cast<double>(category), thing ? 1.0 : 0.0,
-                                       kept.score[i], static_cast<double>(won[i])};
-    std::copy(row, row + table_columns, rows + kept.query[i] * table_columns);
+    const double row[kPanopticColumns] = {static_cast<double>(ids[i]), static_cast<double>(category), thing ? 1.0 : 0.0,
+                                          kept.score[i], static_cast<double>(won[i])};
+    std::copy(row, row + kPanopticColumns, rows + kept.query[i] * kPanopticColumns);
   }
   *count.mutable_data_ptr<int64_t>() = last;
   torch::stable::parallel_for(0, total, 1 << 16, [&](int64_t begin, int64_t end) {

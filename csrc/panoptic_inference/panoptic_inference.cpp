@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "common/mask_tiles.h"
 #include "common/math.h"
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {

@@ -4,9 +4,20 @@
 #include <cstdint>
 
 #include "common/cpu_dispatch.h"
-#include "common/mask_tiles.h"
+#include "common/mask_resize.h"
 
 namespace maskformer_ext {
+
+// A query's row of the table of segments: id (0: no segment), category, isthing, score, pixels won.
+inline constexpr int kPanopticColumns = 5;
+
+// Whether the pixels that a query won are enough of its own to be a segment; transformers, whose area is weighted,
+// divides in single precision.
+constexpr bool panoptic_accepted(int64_t won, int64_t own, double threshold, bool weighted_area) {
+  if (won == 0 || own == 0) return false;
+  if (weighted_area) return static_cast<double>(static_cast<float>(won) / static_cast<float>(own)) > threshold;
+  return static_cast<double>(won) / static_cast<double>(own) >= threshold;
+}
 
 struct PanopticParams {
   MaskSource masks;          // of the queries that are kept

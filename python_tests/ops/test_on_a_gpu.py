@@ -5,12 +5,23 @@ from __future__ import annotations
 import pytest
 import torch
 from op_checks import LARGEST_ERROR, error
+from predictions import confident_predictions, with_broken_queries
+from test_dice_loss import make as make_dice
 from test_linear_sum_assignment import KINDS, make_cost
 from test_mask_loss import SHAPES, make
 from test_matched_mask_loss import IMAGE, SEGMENT, make_targets
 from test_matching_cost import random_targets
 
-from maskformer_ext.ops import linear_sum_assignment, mask_dot, mask_loss, matched_mask_loss, matching_cost
+from maskformer_ext.ops import (
+    dice_loss,
+    instance_inference,
+    linear_sum_assignment,
+    mask_dot,
+    mask_loss,
+    matched_mask_loss,
+    matching_cost,
+    panoptic_inference,
+)
 from maskformer_ext.ops._library import native
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -68,6 +79,68 @@ def test_matched_mask_loss(form, ignore_void):
     found = _losses_and_gradient(lambda x: matched_mask_loss(x, *given, ignore_void=ignore_void), logits.cuda())
     for ours, theirs in zip(found, expected, strict=True):
         assert error(ours, theirs.double()) <= LARGEST_ERROR
+
+
+@pytest.mark.parametrize("target", ["float", "bool", "bfloat16"])
+@pytest.mark.parametrize("shape", [(3, 37, 501), (20, 256, 256), (2, 1)], ids=str)
+def test_dice_loss(shape, target):
+    logits, targets = make_dice(shape, target)
+    results = []
+    for x, t in ((logits.double(), targets.to(torch.float64)), (logits.cuda(), targets.cuda())):
+        x.requires_grad_()
+        loss = dice_loss(x, t)
+        results.append((loss.detach().cpu(), torch.autograd.grad(loss.sum(), x)[0].cpu()))
+    assert native("dice_loss", logits.cuda()) and native("dice_loss_backward", logits.cuda())
+    for expected, found in zip(*results, strict=True):
+        assert error(found, expected) <= LARGEST_ERROR
+
+
+INFERENCE_SIZES = [
+    {"size": (128, 192)},
+    {"size": (97, 161), "input_size": (128, 192), "crop": (120, 181)},
+    {"size": (20, 31)},
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("sizes", INFERENCE_SIZES, ids=str)
+def test_instance_inference(sizes, dtype):
+    class_logits, mask_logits = with_broken_queries(*confident_predictions(30, 7, (32, 48)))
+    given = class_logits, mask_logits.to(dtype)
+    expected = instance_inference(*given, **sizes, thing_classes=range(5))
+    found = instance_inference(*(x.cuda() for x in given), **sizes, thing_classes=range(5))
+    assert native("instance_masks", mask_logits.cuda())
+    assert torch.equal(found.labels.cpu(), expected.labels)
+    torch.testing.assert_close(found.scores.cpu(), expected.scores, rtol=1e-4, atol=1e-6)
+    assert (found.masks.cpu() != expected.masks).float().mean() < 1e-5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("area", ["probability", "weighted"])
+@pytest.mark.parametrize("resize", ["logits", "probabilities"])
+@pytest.mark.parametrize("sizes", INFERENCE_SIZES, ids=str)
+def test_panoptic_inference(sizes, resize, area, dtype):
+    class_logits, mask_logits = with_broken_queries(*confident_predictions(50, 7, (32, 48)))
+    options = sizes | {"thing_classes": range(4), "overlap_threshold": 0.3, "resize": resize, "area": area}
+    given = class_logits, mask_logits.to(dtype)
+    expected, facts = panoptic_inference(*given, **options)
+    found, found_facts = panoptic_inference(*(x.cuda() for x in given), **options)
+    assert native("panoptic_inference", mask_logits.cuda())
+    assert (found.cpu() != expected).float().mean() < 1e-4
+    assert [(f["id"], f["category_id"]) for f in found_facts] == [(f["id"], f["category_id"]) for f in facts]
+
+
+def test_panoptic_inference_never_waits():
+    probability = torch.rand(30, 8, device="cuda").softmax(-1)
+    mask_logits = torch.randn(30, 32, 48, device="cuda")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for modes in ((False, False), (True, True)):
+            arguments = ([0, 1], 0.1, 0.2, 0.5, (64, 96), (60, 90), *modes)
+            result = torch.ops.maskformer_ext.panoptic_inference(probability, mask_logits, (120, 180), *arguments)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert result[0].shape == (120, 180)
 
 
 def test_mask_dot():

@@ -1,0 +1,101 @@
+// An image's mask logits and the resizes between them and a result, as plain data and one source for host and device.
+#pragma once
+
+#include <cstdint>
+
+#include "common/dtype.h"
+#include "common/resize_taps.h"
+
+namespace maskformer_ext {
+
+// An axis of a resize: `in` samples to `middle` (0: no first resize), of which `valid` are kept, to `out`.
+struct AxisResize {
+  int64_t in, middle, valid, out;
+  bool flip;
+};
+
+// How many samples make an output: two for one bilinear resize, four for two in a row.
+constexpr int taps_of(const AxisResize& axis) {
+  const int64_t valid = axis.middle > 0 ? axis.valid : axis.in;
+  return axis.middle > 0 && axis.middle != axis.in && axis.out != valid ? 4 : 2;
+}
+
+// out = sum over taps of weight * in[index]; the last two taps have weight 0 where two are enough.
+struct alignas(16) AxisTaps {
+  int32_t index[4];
+  float weight[4];
+};
+
+// Mask logits of some queries of an image, and the resizes between them and the result.
+struct MaskSource {
+  const void* logits;  // (Q, h, w), the last dimension contiguous
+  DType dtype;
+  int64_t query_stride, row_stride;  // in elements
+  int64_t height, width;             // h, w
+  const int64_t* queries;            // (count,) which queries
+  int64_t count;
+
+  int64_t input_height, input_width;  // the padded network input, 0: resized once, from (h, w) to the output
+  int64_t crop_height, crop_width;    // its valid part
+  int64_t out_height, out_width;      // H, W
+  bool flip;
+};
+
+// The two axes of a resize.
+struct PlaneResize {
+  AxisResize rows, columns;
+};
+
+// From the stored logits to the output, both resizes composed.
+constexpr PlaneResize to_output(const MaskSource& s) {
+  return {{s.height, s.input_height, s.crop_height, s.out_height, false},
+          {s.width, s.input_width, s.crop_width, s.out_width, s.flip}};
+}
+
+// From the stored logits to the network input, or where there is none to themselves.
+constexpr PlaneResize to_input(const MaskSource& s) {
+  return {{s.height, 0, 0, s.input_height > 0 ? s.input_height : s.height, false},
+          {s.width, 0, 0, s.input_width > 0 ? s.input_width : s.width, false}};
+}
+
+// From the valid part of the network input, or where there is none from what is stored, to the output.
+constexpr PlaneResize from_input(const MaskSource& s) {
+  return {{s.input_height > 0 ? s.crop_height : s.height, 0, 0, s.out_height, false},
+          {s.input_width > 0 ? s.crop_width : s.width, 0, 0, s.out_width, s.flip}};
+}
+
+namespace MASKFORMER_EXT_VARIANT {
+
+// The samples that output x is made of.
+constexpr AxisTaps axis_taps(const AxisResize& axis, int64_t x) {
+  const int64_t valid = axis.middle > 0 ? axis.valid : axis.in;
+  const ResizeTap last = resize_tap(axis.flip ? axis.out - 1 - x : x, valid, axis.out);
+  int64_t index[4] = {last.lower, last.upper, last.lower, last.upper};
+  double weight[4] = {1.0 - last.weight, last.weight, 0.0, 0.0};
+  if (axis.middle > 0) {
+    const int64_t between[2] = {last.lower, last.upper};
+    const double share[2] = {1.0 - last.weight, last.weight};
+    for (int i = 0; i < 2; ++i) {
+      const ResizeTap first = resize_tap(between[i], axis.in, axis.middle);
+      index[2 * i] = first.lower;
+      index[2 * i + 1] = first.upper;
+      weight[2 * i] = share[i] * (1.0 - first.weight);
+      weight[2 * i + 1] = share[i] * first.weight;
+    }
+    // One of the two resizes may be none: two taps of the other.
+    if (taps_of(axis) == 2 && axis.out != valid) {
+      index[1] = index[2];
+      weight[1] = weight[2];
+    }
+  }
+  const bool four = taps_of(axis) == 4;
+  AxisTaps taps = {};
+  for (int tap = 0; tap < 4; ++tap) {
+    taps.index[tap] = static_cast<int32_t>(four || tap < 2 ? index[tap] : index[0]);
+    taps.weight[tap] = four || tap < 2 ? static_cast<float>(weight[tap]) : 0.0f;
+  }
+  return taps;
+}
+
+}  // namespace MASKFORMER_EXT_VARIANT
+}  // namespace maskformer_ext

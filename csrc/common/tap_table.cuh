@@ -1,0 +1,78 @@
+// Reading resized values on a GPU, through the tables of taps of both axes.
+#pragma once
+
+#include <type_traits>
+
+#include "common/cuda_launch.cuh"
+#include "common/cuda_types.cuh"
+#include "common/tap_table_cuda.h"
+
+namespace maskformer_ext::cuda {
+
+// Where a pixel's samples lie in a plane, and their weights.
+template <int kRowTaps, int kColumnTaps = kRowTaps>
+struct PixelTaps {
+  int row[kRowTaps];  // offset of the sample's row, in elements
+  int column[kColumnTaps];
+  float row_weight[kRowTaps];
+  float column_weight[kColumnTaps];
+
+  PixelTaps() = default;
+  __device__ PixelTaps(const AxisTaps& row_taps, const AxisTaps& column_taps, int64_t row_stride) {
+    const int stride = static_cast<int>(row_stride);
+    for (int tap = 0; tap < kRowTaps; ++tap) {
+      row[tap] = row_taps.index[tap] * stride;
+      row_weight[tap] = row_taps.weight[tap];
+    }
+    for (int tap = 0; tap < kColumnTaps; ++tap) {
+      column[tap] = column_taps.index[tap];
+      column_weight[tap] = column_taps.weight[tap];
+    }
+  }
+
+  // The resized value where sample(r, c) gives that of row tap r and column tap c. Rows are blended before columns, in
+  // the order of the CPU's kernels, so that near ties fall alike.
+  template <class Sample>
+  __device__ __forceinline__ float value(const Sample& sample) const {
+    float sum = 0.0f;
+#pragma unroll
+    for (int c = 0; c < kColumnTaps; ++c) {
+      float blended = row_weight[0] * sample(0, c);
+#pragma unroll
+      for (int r = 1; r < kRowTaps; ++r) blended += row_weight[r] * sample(r, c);
+      sum = c == 0 ? column_weight[0] * blended : sum + column_weight[c] * blended;
+    }
+    return sum;
+  }
+
+  // The sample of row tap r and column tap c.
+  template <class T>
+  __device__ __forceinline__ float stored(const T* plane, int r, int c) const {
+    return as_float(plane[row[r] + column[c]]);
+  }
+
+  template <class T>
+  __device__ __forceinline__ float logit(const T* plane) const {
+    return value([&](int r, int c) { return stored(plane, r, c); });
+  }
+};
+
+// The plane of query number `number` of those that count.
+template <class T>
+__device__ __forceinline__ const T* mask_plane(const CudaMasks& masks, int number) {
+  const int query = masks.queries != nullptr ? masks.queries[number] : number;
+  return static_cast<const T*>(masks.logits) + query * masks.query_stride;
+}
+
+// How many queries count.
+__device__ __forceinline__ int mask_count(const CudaMasks& masks) {
+  return masks.kept != nullptr ? *masks.kept : masks.count;
+}
+
+// Calls body with an std::integral_constant of the taps, 2 or 4.
+template <class Body>
+void for_taps(int taps, Body&& body) {
+  taps == 2 ? body(std::integral_constant<int, 2>()) : body(std::integral_constant<int, 4>());
+}
+
+}  // namespace maskformer_ext::cuda

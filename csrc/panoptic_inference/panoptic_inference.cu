@@ -1,0 +1,261 @@
+// CUDA kernels of panoptic inference.
+#include "common/cuda_block.cuh"
+#include "common/math.h"
+#include "common/tap_table.cuh"
+#include "panoptic_inference/panoptic_inference_cuda.h"
+
+namespace maskformer_ext {
+namespace cuda {
+namespace {
+
+using Params = PanopticCudaParams;
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / 32;
+
+// Lists in order the queries whose most probable class, the first of equal ones, is not "no object" and more probable
+// than the threshold; clears what is counted later. One block, a warp a query.
+__global__ void __launch_bounds__(kThreads) keep_queries_kernel(Params p) {
+  MASKFORMER_EXT_SHARED(int, keeps, kWarps);
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  for (int i = threadIdx.x; i < p.queries; i += kThreads) p.won[i] = p.own[i] = 0;
+  for (int i = threadIdx.x; i < p.queries * kPanopticColumns; i += kThreads) p.table[i] = 0.0;
+  int before = 0;
+  for (int first = 0; first < p.queries; first += kWarps) {
+    const int query = first + warp;
+    float best = -INFINITY;
+    int category = 0;
+    if (query < p.queries) {
+      const float* row = p.probability + int64_t{query} * p.columns;
+      for (int k = lane; k < p.columns; k += 32) {
+        const float value = row[k];
+        if (value > best || k == lane) {
+          best = value;
+          category = k;
+        }
+      }
+    }
+    for (int bits = 16; bits > 0; bits /= 2) {
+      const float other = __shfl_xor_sync(kAllLanes, best, bits);
+      const int its_category = __shfl_xor_sync(kAllLanes, category, bits);
+      if (other > best || (other == best && its_category < category)) {
+        best = other;
+        category = its_category;
+      }
+    }
+    const bool keep = query < p.queries && category != p.columns - 1 && best > p.object_mask_threshold;
+    __syncthreads();  // the flags of the queries before may still be read
+    if (lane == 0) keeps[warp] = keep ? 1 : 0;
+    __syncthreads();
+    int place = before;
+    for (int i = 0; i < kWarps; ++i) {
+      const int flag = keeps[i];
+      place += i < warp ? flag : 0;
+      before += flag;
+    }
+    if (keep && lane == 0) {
+      p.query[place] = query;
+      p.category[place] = category;
+      p.score[place] = best;
+    }
+  }
+  if (threadIdx.x == 0) *p.kept = before;
+}
+
+// What a query's mask is at a pixel: one struct for each of Params::Values, with the output rows that a thread takes.
+template <int kTaps>
+struct ResizedLogit {
+  static constexpr int kRows = kTaps == 2 ? 4 : 1;  // more rows of 16 samples would not fit the registers
+  PixelTaps<kTaps> taps;
+
+  ResizedLogit() = default;
+  __device__ ResizedLogit(const Params& p, int y, const AxisTaps& column)
+      : taps(p.masks.rows[y], column, p.masks.row_stride) {}
+  static __device__ AxisTaps column(const Params& p, int x) { return p.masks.columns[x]; }
+
+  template <class Logit>
+  __device__ __forceinline__ float probability(const Logit* plane) const {
+    return sigmoid(taps.logit(plane));
+  }
+};
+
+struct StoredProbability {
+  static constexpr int kRows = 2;
+  PixelTaps<2> taps;
+
+  StoredProbability() = default;
+  __device__ StoredProbability(const Params& p, int y, const AxisTaps& column)
+      : taps(p.masks.rows[y], column, p.masks.row_stride) {}
+  static __device__ AxisTaps column(const Params& p, int x) { return p.masks.columns[x]; }
+
+  template <class Logit>
+  __device__ __forceinline__ float probability(const Logit* plane) const {
+    return taps.value([&](int r, int c) { return sigmoid(taps.stored(plane, r, c)); });
+  }
+};
+
+struct InputProbability {
+  static constexpr int kRows = 1;
+  PixelTaps<2> taps;         // which pixels of the network input, as rows and columns
+  PixelTaps<2> pixel[2][2];  // and what these are made of
+
+  InputProbability() = default;
+  __device__ InputProbability(const Params& p, int y, const AxisTaps& column) : taps(p.output_rows[y], column, 1) {
+    for (int r = 0; r < 2; ++r) {
+      for (int c = 0; c < 2; ++c) {
+        pixel[r][c] = PixelTaps<2>(p.masks.rows[taps.row[r]], p.masks.columns[taps.column[c]], p.masks.row_stride);
+      }
+    }
+  }
+  static __device__ AxisTaps column(const Params& p, int x) { return p.output_columns[x]; }
+
+  template <class Logit>
+  __device__ __forceinline__ float probability(const Logit* plane) const {
+    return taps.value([&](int r, int c) { return sigmoid(pixel[r][c].logit(plane)); });
+  }
+};
+
+// A block takes 32 columns, a warp kRows rows of them and a thread one column. The queries come 32 at a time, so that a
+// lane holds the count of one.
+template <class Logit, class Mask>
+__global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p) {
+  constexpr int kRows = Mask::kRows;
+  MASKFORMER_EXT_SHARED(int, counts, kThreads);
+  const int kept = *p.kept;
+  if (kept == 0) return;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const unsigned tiles = static_cast<unsigned>(p.out_width + 31) / 32;
+  const int x = static_cast<int>(blockIdx.x % tiles) * 32 + lane;
+  const int first_row = (static_cast<int>(blockIdx.x / tiles) * kWarps + warp) * kRows;
+  const AxisTaps column = Mask::column(p, min(x, p.out_width - 1));
+  Mask masks[kRows];
+  bool exists[kRows];
+  float best[kRows];
+  int winner[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    masks[r] = Mask(p, min(first_row + r, p.out_height - 1), column);
+    exists[r] = x < p.out_width && first_row + r < p.out_height;
+    best[r] = -1.0f;  // below every score
+    winner[r] = 0;
+  }
+
+  for (int group = 0; group < kept; group += 32) {
+    const int end = min(group + 32, kept);
+    int own = 0;
+    for (int q = group; q < end; ++q) {
+      const Logit* plane = mask_plane<Logit>(p.masks, q);
+      const float score = p.score[q];
+      int inside = 0;
+      for (int r = 0; r < kRows; ++r) {
+        const float probability = masks[r].probability(plane);
+        const float weighted = probability * score;
+        const bool has = (p.weighted_area ? weighted : probability) >= p.mask_threshold;
+        inside += __popc(__ballot_sync(kAllLanes, has && exists[r]));
+        if (weighted > best[r]) {
+          best[r] = weighted;
+          winner[r] = q;
+        }
+      }
+      if (lane == q - group) own = inside;
+    }
+    __syncthreads();  // the group before may still be read
+    counts[threadIdx.x] = own;
+    __syncthreads();
+    if (warp == 0 && group + lane < end) {
+      int sum = 0;
+      for (int i = 0; i < kWarps; ++i) sum += counts[32 * i + lane];
+      if (sum > 0) atomicAdd(p.own + group + lane, sum);
+    }
+  }
+
+  for (int r = 0; r < kRows; ++r) {
+    if (exists[r]) p.segment_map[int64_t{first_row + r} * p.out_width + x] = winner[r];
+  }
+  // Neighbours mostly have the same winner, so winners are counted one after the other, each for all rows at once.
+  unsigned waiting = 0;  // rows whose winner is not counted
+  for (int r = 0; r < kRows; ++r) waiting |= exists[r] ? 1u << r : 0u;
+  while (const unsigned lanes = __ballot_sync(kAllLanes, waiting != 0)) {
+    int next = 0;
+    for (int r = kRows - 1; r >= 0; --r) next = waiting >> r & 1u ? winner[r] : next;
+    next = __shfl_sync(kAllLanes, next, __ffs(static_cast<int>(lanes)) - 1);
+    int pixels = 0;
+    for (int r = 0; r < kRows; ++r) {
+      const bool same = (waiting >> r & 1u) && winner[r] == next;
+      pixels += __popc(__ballot_sync(kAllLanes, same));
+      waiting &= same ? ~(1u << r) : ~0u;
+    }
+    if (lane == 0) atomicAdd(p.won + next, pixels);
+  }
+}
+
+// Which kept queries become segments, in order, and the table. Stuff joins the first segment of its class. One block.
+__global__ void __launch_bounds__(kThreads) panoptic_segments_kernel(Params p, ThingClasses things) {
+  const int kept = *p.kept;
+  for (int i = threadIdx.x; i < kept; i += kThreads) {
+    p.segment_id[i] = panoptic_accepted(p.won[i], p.own[i], p.overlap_threshold, p.weighted_area) ? 1 : 0;
+  }
+  __syncthreads();
+  int segments = 0;
+  for (int i = threadIdx.x; i < kept; i += kThreads) {
+    int first = i;
+    if (p.segment_id[i] == 0) {
+      first = -1;
+    } else if (!things.contains(p.category[i])) {
+      first = 0;
+      while (p.segment_id[first] == 0 || p.category[first] != p.category[i]) ++first;
+    }
+    p.first[i] = first;
+    segments += first == i ? 1 : 0;
+  }
+  segments = block_reduce<kThreads>(segments, Add());  // and p.first is complete
+  if (threadIdx.x == 0) *p.count = segments;
+  for (int i = threadIdx.x; i < kept; i += kThreads) {
+    const int first = p.first[i];
+    int id = first < 0 ? 0 : 1;
+    for (int j = 0; j < first; ++j) id += p.first[j] == j ? 1 : 0;
+    p.segment_id[i] = id;
+    double* row = p.table + int64_t{p.query[i]} * kPanopticColumns;
+    row[0] = id;
+    row[1] = p.category[i];
+    row[2] = things.contains(p.category[i]) ? 1.0 : 0.0;
+    row[3] = p.score[i];
+    row[4] = p.won[i];
+  }
+}
+
+// Puts ids in place of winners.
+__global__ void __launch_bounds__(kThreads) panoptic_ids_kernel(Params p, int64_t pixels) {
+  const bool none = *p.kept == 0;
+  const int64_t step = int64_t{gridDim.x} * kThreads;
+  for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < pixels; i += step) {
+    p.segment_map[i] = none ? 0 : p.segment_id[p.segment_map[i]];
+  }
+}
+
+template <class Logit, class Mask>
+void find_winners(const Params& p, CUstream_st* stream) {
+  constexpr int rows = kWarps * Mask::kRows;
+  const unsigned tiles = static_cast<unsigned>(p.out_width + 31) / 32;
+  const unsigned blocks = static_cast<unsigned>(p.out_height + rows - 1) / rows * tiles;
+  launch(panoptic_winners_kernel<Logit, Mask>, blocks, kThreads, stream, p);
+}
+
+}  // namespace
+}  // namespace cuda
+
+void panoptic_inference_cuda(const PanopticCudaParams& params, const ThingClasses& things, CUstream_st* stream) {
+  using namespace cuda;
+  launch(keep_queries_kernel, 1, kThreads, stream, params);
+  for_cuda_float_type(params.masks.dtype, [&](auto* pointer) {
+    using Logit = std::remove_pointer_t<decltype(pointer)>;
+    if (params.values == Params::Values::of_stored) return find_winners<Logit, StoredProbability>(params, stream);
+    if (params.values == Params::Values::of_network_input) return find_winners<Logit, InputProbability>(params, stream);
+    for_taps(params.masks.taps,
+             [&](auto taps) { find_winners<Logit, ResizedLogit<decltype(taps)::value>>(params, stream); });
+  });
+  launch(panoptic_segments_kernel, 1, kThreads, stream, params, things);
+  const int64_t pixels = int64_t{params.out_height} * params.out_width;
+  const int64_t blocks = (pixels + 4 * kThreads - 1) / (4 * kThreads);
+  launch(panoptic_ids_kernel, static_cast<unsigned>(blocks), kThreads, stream, params, pixels);
+}
+
+}  // namespace maskformer_ext
