@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from maskformer_ext.modeling.matcher import HungarianMatcher
 from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput
-from maskformer_ext.ops._values import count_invalid
+from maskformer_ext.ops import _values
 from maskformer_ext.ops.matched_mask_loss import matched_mask_loss
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
@@ -156,7 +156,7 @@ class MaskFormerCriterion(nn.Module):
         """Count queries with a non-finite prediction, and segments and pixels with a number out of range."""
         return {
             "nonfinite_queries": out.nonfinite_queries().sum(),
-            "invalid_targets": unknown.sum() + count_invalid(targets),
+            "invalid_targets": unknown.sum() + _values.count_invalid(targets),
         }
 
 

@@ -12,7 +12,7 @@ from maskformer_ext.config import ModelConfig
 from maskformer_ext.modeling.layers import MLP, init_he_fan_out
 from maskformer_ext.modeling.maskformer import MASK_EMBED_LAYERS
 from maskformer_ext.modeling.pixel_level import PixelLevelModule
-from maskformer_ext.ops._values import check_labels, check_targets, count_invalid, may_read
+from maskformer_ext.ops import _values
 from maskformer_ext.ops.mask_dot import mask_dot
 from maskformer_ext.ops.targets import SegmentTargets
 
@@ -96,9 +96,9 @@ class PerPixelCriterion(nn.Module):
         """
         if not isinstance(targets, SegmentTargets):
             raise TypeError(f"PerPixelCriterion: targets must be SegmentTargets, got {type(targets).__name__}")
-        if may_read(targets.device):
-            check_targets("PerPixelCriterion", targets)
-            check_labels("PerPixelCriterion", targets, self.num_classes)
+        if _values.may_read(targets.device):
+            _values.check_targets("PerPixelCriterion", targets)
+            _values.check_labels("PerPixelCriterion", targets, self.num_classes)
         labels, invalid = _label_map(targets, self.num_classes)
         losses = {"loss_sem_seg": _cross_entropy(out.logits, labels)}
         for layer, logits in enumerate(out.aux):
@@ -131,4 +131,4 @@ def _label_map(targets: SegmentTargets, num_classes: int) -> tuple[Tensor, Tenso
     owner = targets.segment_map.flatten(1)
     owner = torch.where((owner >= 0) & (owner < counts), owner.long() + 1, 0)
     label_map = table.gather(1, owner).view_as(targets.segment_map)
-    return label_map, (real & ~known).sum() + count_invalid(targets)
+    return label_map, (real & ~known).sum() + _values.count_invalid(targets)

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskformer_ext.ops import _values
 from maskformer_ext.ops._checks import check_floating, check_integer, check_same_device, shape
 from maskformer_ext.ops._library import native, register
-from maskformer_ext.ops._values import check_num_targets, kernels_refuse, may_read
 
 _OP = "linear_sum_assignment"
 
@@ -55,8 +55,8 @@ def linear_sum_assignment(cost: Tensor, num_targets: Tensor) -> Tensor:
 def _solve(cost: Tensor, num_targets: Tensor) -> Tensor:
     # The kernel computes in float64, so that float64 costs need no reference: only the device is asked for.
     if native(_OP, num_targets):
-        if not kernels_refuse(num_targets.device) and may_read(num_targets.device):
-            check_num_targets(_OP, num_targets, cost.shape[-1])
+        if not _values.kernels_refuse(num_targets.device) and _values.may_read(num_targets.device):
+            _values.check_num_targets(_OP, num_targets, cost.shape[-1])
         return torch.ops.maskformer_ext.linear_sum_assignment(cost, num_targets)
     if native(_OP, num_targets.cpu()):  # a device without the kernel
         return torch.ops.maskformer_ext.linear_sum_assignment(cost.cpu(), num_targets.cpu()).to(cost.device)
@@ -72,7 +72,7 @@ register(_OP, fake=_fake)
 
 def _reference(cost: Tensor, num_targets: Tensor) -> Tensor:
     """Solve each of (N, Q, T) on the host with NumPy."""
-    check_num_targets(_OP, num_targets, cost.shape[-1])
+    _values.check_num_targets(_OP, num_targets, cost.shape[-1])
     assignment = np.full((cost.shape[0], cost.shape[2]), -1, dtype=np.int64)
     for i, (matrix, count) in enumerate(zip(cost.detach().double().cpu().numpy(), num_targets.tolist(), strict=True)):
         if count < cost.shape[1]:  # SciPy transposes where there are fewer columns than rows

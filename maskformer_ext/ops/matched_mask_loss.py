@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from maskformer_ext.ops import _values
 from maskformer_ext.ops._checks import check_integer, check_same_device, shape
 from maskformer_ext.ops._library import native, register
-from maskformer_ext.ops._values import call_checked, check_counts, check_pairs, check_targets, may_read
 from maskformer_ext.ops.dice_loss import check_target_dtype
 from maskformer_ext.ops.mask_loss import (
     check_mask_logits,
@@ -71,10 +71,10 @@ def matched_mask_loss(
     check_sizes(_OP, mask_logits, pixels)
     check_focal(_OP, alpha, gamma)
     if native(_OP, mask_logits, pixels):
-        if may_read(pixels.device):  # T is not among what the kernel gets
-            check_counts(_OP, targets)
+        if _values.may_read(pixels.device):  # T is not among what the kernel gets
+            _values.check_counts(_OP, targets)
         with_grad = mask_logits.requires_grad and torch.is_grad_enabled()
-        focal, dice, _, _ = call_checked(
+        focal, dice, _, _ = _values.call_checked(
             torch.ops.maskformer_ext.matched_mask_loss,
             mask_logits,
             pixels,
@@ -124,7 +124,7 @@ def _reference(
     gamma: float,
     ignore_void: bool,
 ) -> tuple[Tensor, Tensor]:
-    if may_read(pixels.device):
+    if _values.may_read(pixels.device):
         _check_values(targets, image_index, segment_index)
     if mask_logits.shape[0] == 0 or pixels.shape[0] == 0 or (pixels.dim() == 4 and pixels.shape[1] == 0):
         zero = mask_logits.masked_fill(torch.ones_like(mask_logits, dtype=torch.bool), 0.0).sum((1, 2))
@@ -151,8 +151,8 @@ def _reference(
 
 
 def _check_values(targets: SegmentTargets | MaskTargets, image_index: Tensor, segment_index: Tensor) -> None:
-    check_targets(_OP, targets)
-    check_pairs(_OP, targets, image_index, segment_index)
+    _values.check_targets(_OP, targets)
+    _values.check_pairs(_OP, targets, image_index, segment_index)
 
 
 def _fake(

@@ -4,10 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskformer_ext.ops import _checks
+from maskformer_ext.ops import _checks, _values
 from maskformer_ext.ops._library import native, register
 from maskformer_ext.ops._matching import call_kernel, check_targets, check_values, fake_cost
-from maskformer_ext.ops._values import may_read
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 _OP = "matching_cost"
@@ -96,7 +95,7 @@ def matching_cost_reference(
     ignore_void: bool,
 ) -> Tensor:
     """Compute ``matching_cost`` in plain PyTorch; arguments are those of ``matching_cost``, checked."""
-    if may_read(class_logits.device):
+    if _values.may_read(class_logits.device):
         check_values(_OP, class_logits.shape[-1] - 1, targets)
     double = torch.float64 in (class_logits.dtype, mask_logits.dtype)
     dtype = torch.float64 if double else torch.float32
