@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.modeling.per_pixel import PerPixelOutput
+from maskformer_ext.ops._constants import constant
 from maskformer_ext.ops.instance_inference import Instances, instance_inference
 from maskformer_ext.ops.panoptic_inference import panoptic_inference
 from maskformer_ext.ops.semantic_inference import semantic_inference, semantic_scores
@@ -72,8 +73,8 @@ def run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
     """
     device = next(model.parameters()).device
     config: Any = model.config
-    mean = torch.tensor(config.pixel_mean, device=device).view(3, 1, 1)
-    std = torch.tensor(config.pixel_std, device=device).view(3, 1, 1)
+    mean = constant(tuple(config.pixel_mean), torch.float32, device).view(3, 1, 1)
+    std = constant(tuple(config.pixel_std), torch.float32, device).view(3, 1, 1)
     images = (pixels.to(device).float() - mean) / std
     crop = (int(images.shape[-2]), int(images.shape[-1]))
     multiple = max(1, int(config.size_divisibility))

@@ -57,6 +57,7 @@ class StopVote:
     """
 
     NONE, OVER, INTERRUPTED = 0, 1, 2
+    _OUTCOMES = (OVER, INTERRUPTED)
 
     def __init__(self, processes: int, wish: Callable[[], int]) -> None:
         self._processes, self._wish = processes, wish
@@ -74,8 +75,9 @@ class StopVote:
         if self._processes == 1:
             return segments.float().clamp(min=1)
         wish = self._wish()
-        votes = segments.new_tensor([wish == self.OVER, wish == self.INTERRUPTED], dtype=torch.float32)
-        sums = torch.cat([segments.float().view(1), votes])
+        # filled, not made of a list: that would be copied to the GPU, and waited for
+        votes = [segments.new_full((1,), wish == outcome, dtype=torch.float32) for outcome in self._OUTCOMES]
+        sums = torch.cat([segments.float().view(1), *votes])
         torch.distributed.all_reduce(sums)
         self._sums.append(sums)
         return (sums[0] / self._processes).clamp(min=1)

@@ -98,6 +98,8 @@ def run(setup: Setup, signals: StopSignals) -> dict[str, Any]:
             if log:
                 rates = clock.read()
                 losses = mean_over_processes(monitor.mean(), device)
+                if (invalid := losses.pop("invalid_targets")) > 0:
+                    progress.note(_describe_invalid(invalid))
                 shown = losses | rates | {"lr": config.optimizer.lr * factor, "memory_gib": memory_gib(device)}
                 left = (options.max_iters - iteration) * options.batch_size / rates["images_per_second"]
                 if options.max_minutes:
@@ -135,7 +137,8 @@ def add_gradients(
     """Run the network forward and backward over the micro-batches of one optimiser step.
 
     Returns:
-        The names of the images, and the weighted total ("loss") and every loss, averaged over the micro-batches.
+        The names of the images; the weighted total ("loss") and every loss, averaged over the micro-batches, and how
+        many "invalid_targets" they had together.
     """
     accelerator, steps = setup.accelerator, setup.config.train.accumulation_steps
     names: list[str] = []
@@ -149,10 +152,10 @@ def add_gradients(
         with accelerator.no_sync(setup.parallel) if waits else contextlib.nullcontext():
             with setup.autocast():
                 output = setup.parallel(batch.images)
-                total, losses, _ = setup.criterion(output, batch.targets, num_masks=num_masks)
+                total, losses, stats = setup.criterion(output, batch.targets, num_masks=num_masks)
             setup.scaler.scale(total / steps).backward()
-        for key, value in {"loss": total, **losses}.items():
-            part = value.detach() / steps
+        parts = {key: value.detach() / steps for key, value in {"loss": total, **losses}.items()}
+        for key, part in {**parts, "invalid_targets": stats["invalid_targets"]}.items():
             sums[key] = sums[key] + part if key in sums else part
     return names, sums
 
@@ -200,6 +203,13 @@ def _check_loss_scale(setup: Setup, iteration: int) -> None:
         raise UserError(
             f"step {iteration}: the gradients overflow in fp16 at any scale of the loss: use train.precision=bf16"
         )
+
+
+def _describe_invalid(number: float) -> str:
+    return (
+        f"{number:.3g} segments or pixels a step had a label or an id out of range and counted as void: "
+        "MASKFORMER_EXT_CHECKS=1 stops at the first and names it"
+    )
 
 
 def _wish(signals: StopSignals, clock: Clock, max_minutes: float) -> int:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from maskformer_ext.modeling.matcher import HungarianMatcher
 from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput
+from maskformer_ext.ops import _values
 from maskformer_ext.ops.matched_mask_loss import matched_mask_loss
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
@@ -76,19 +77,27 @@ class MaskFormerCriterion(nn.Module):
 
         Returns:
             The weighted total; the unweighted ``loss_ce``, ``loss_mask``, ``loss_dice`` of the last layer and, with the
-            suffix ``_0`` and so on, of the earlier ones; the counts ``nonfinite_queries`` and ``invalid_targets``.
+            suffix ``_0`` and so on, of the earlier ones; the counts ``nonfinite_queries`` and ``invalid_targets``
+            (segments, pixels and numbers of segments out of range, which count as void on a GPU).
+
+        Raises:
+            ValueError: a target is out of range, on the CPU or with `MASKFORMER_EXT_CHECKS=1`.
         """
+        batch, capacity = targets.labels.shape
         image, segment = targets.pairs()
+        counts = targets.num_segments.clamp(0, capacity)
         if num_masks is None:
-            num_masks = targets.num_segments.sum().clamp(min=1)
+            num_masks = counts.sum().clamp(min=1)
         query = self.matcher(out, targets)
-        row, column = image.clamp(min=0), segment.clamp(min=0)
+        # On a GPU nobody has looked at the values yet: what is out of range is read nowhere, and counted.
+        row, column = image.clamp(0, batch - 1), segment.clamp(0, capacity - 1)
         label = targets.labels[row, column]
-        known = (image >= 0) & (label >= 0) & (label < self.num_classes)
+        known = (image >= 0) & (image < batch) & (segment >= 0) & (segment < counts[row])
+        known &= (label >= 0) & (label < self.num_classes)
         pair_query = query[:, row, column]  # (L, P)
         matched = known & (pair_query >= 0)
 
-        focal, dice = self._mask_losses(out, targets, image, segment, pair_query, matched)
+        focal, dice = self._mask_losses(out, targets, image.clamp(max=batch - 1), segment, pair_query, matched)
         per_layer = {
             "loss_ce": self._class_loss(out.class_logits, pair_query, row, label, matched),
             "loss_mask": focal.sum(1) / num_masks,
@@ -144,14 +153,10 @@ class MaskFormerCriterion(nn.Module):
     def _stats(
         self, out: MaskFormerOutput | DenseOutput, targets: SegmentTargets | MaskTargets, unknown: Tensor
     ) -> dict[str, Tensor]:
-        """Count queries with a non-finite prediction, and segments and pixels with an id out of range."""
-        invalid = unknown.sum()
-        if isinstance(targets, SegmentTargets):
-            limit = targets.num_segments.view(-1, 1, 1)
-            invalid = invalid + ((targets.segment_map >= limit) | (targets.segment_map < -1)).sum()
+        """Count queries with a non-finite prediction, and segments and pixels with a number out of range."""
         return {
             "nonfinite_queries": out.nonfinite_queries().sum(),
-            "invalid_targets": invalid,
+            "invalid_targets": unknown.sum() + _values.count_invalid(targets),
         }
 
 

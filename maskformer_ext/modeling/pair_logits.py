@@ -4,8 +4,8 @@ The pairs of a batch lie sorted by image, and each needs the features of its own
 would copy C * h * w values a pair; padding every image to the most crowded one would need B * T rows. So:
 
 * the native ops ``pair_dot`` and ``pair_dot_backward`` multiply the pairs of one image as one matrix with its features:
-  no copy, no padding. Where an image's pairs begin is read on the CPU for free; on a GPU it is found on the device, by a
-  kernel, since reading it would wait.
+  no copy, no padding. Where an image's pairs begin is read on the CPU for free; on a GPU, where reading would wait, a
+  kernel finds it.
 * float64, and devices without a kernel, take blocks of a few segments of all images at once (one batched product) and
   keep the rows that exist: shapes do not depend on values, the extra memory is one block, every sum has a fixed order.
 

@@ -12,6 +12,7 @@ from maskformer_ext.config import ModelConfig
 from maskformer_ext.modeling.layers import MLP, init_he_fan_out
 from maskformer_ext.modeling.maskformer import MASK_EMBED_LAYERS
 from maskformer_ext.modeling.pixel_level import PixelLevelModule
+from maskformer_ext.ops import _values
 from maskformer_ext.ops.mask_dot import mask_dot
 from maskformer_ext.ops.targets import SegmentTargets
 
@@ -90,9 +91,14 @@ class PerPixelCriterion(nn.Module):
 
         Raises:
             TypeError: if the targets are overlapping masks, which have no label map.
+            ValueError: a target is out of range, on the CPU or with `MASKFORMER_EXT_CHECKS=1`; elsewhere such segments
+                and pixels are ignored, and counted.
         """
         if not isinstance(targets, SegmentTargets):
             raise TypeError(f"PerPixelCriterion: targets must be SegmentTargets, got {type(targets).__name__}")
+        if _values.may_read(targets.device):
+            _values.check_targets("PerPixelCriterion", targets)
+            _values.check_labels("PerPixelCriterion", targets, self.num_classes)
         labels, invalid = _label_map(targets, self.num_classes)
         losses = {"loss_sem_seg": _cross_entropy(out.logits, labels)}
         for layer, logits in enumerate(out.aux):
@@ -116,11 +122,13 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _label_map(targets: SegmentTargets, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Return the (B, H, W) class ids, void and invalid ones ignored, and how many segments have an invalid label."""
-    image_index, segment_index = targets.pairs()
-    real = targets.labels[image_index, segment_index]
-    invalid = ((image_index >= 0) & ((real < 0) | (real >= num_classes))).sum()
-    valid = (targets.labels >= 0) & (targets.labels < num_classes)
-    table = F.pad(torch.where(valid, targets.labels, _IGNORE), (1, 0), value=_IGNORE)  # entry 0 is void
-    owner = targets.segment_map.long() + 1
-    return table.gather(1, owner.flatten(1)).view_as(owner), invalid
+    """Return the (B, H, W) class ids, void and what is out of range ignored, and how much is out of range."""
+    capacity = targets.labels.shape[1]
+    counts = targets.num_segments.clamp(0, capacity).unsqueeze(1)
+    real = torch.arange(capacity, device=counts.device) < counts
+    known = real & (targets.labels >= 0) & (targets.labels < num_classes)
+    table = F.pad(torch.where(known, targets.labels, _IGNORE), (1, 0), value=_IGNORE)  # entry 0 is void
+    owner = targets.segment_map.flatten(1)
+    owner = torch.where((owner >= 0) & (owner < counts), owner.long() + 1, 0)
+    label_map = table.gather(1, owner).view_as(targets.segment_map)
+    return label_map, (real & ~known).sum() + _values.count_invalid(targets)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops import _checks
-from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets
+from maskformer_ext.ops import _checks, _values
+from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 
 def check_targets(
@@ -51,7 +51,7 @@ def call_kernel(
         flags: ignore_void, then what only this op takes.
 
     Raises:
-        ValueError: a label, a segment id or a number of segments is out of range (on the CPU, not compiled).
+        ValueError: a label, a segment id or a number of segments is out of range, where `_values.may_read` says so.
     """
     void = None
     if isinstance(targets, SegmentTargets):
@@ -61,12 +61,18 @@ def call_kernel(
         void = targets.void if flags[0] else None
     kernel = getattr(torch.ops.maskformer_ext, op)
     numbers = [float(option) for option in options]
-    try:
-        return kernel(*predictions, pixels, targets.labels, targets.num_segments, void, *numbers, *flags)
-    except RuntimeError:
-        if not torch.compiler.is_compiling() and pixels.device.type == "cpu":
-            check_values(op, predictions[0].shape[-1] - 1, targets)  # the same complaint as a ValueError
-        raise
+    return _values.call_checked(
+        kernel,
+        *predictions,
+        pixels,
+        targets.labels,
+        targets.num_segments,
+        void,
+        *numbers,
+        *flags,
+        device=pixels.device,
+        check=lambda: check_values(op, predictions[0].shape[-1] - 1, targets),
+    )
 
 
 def fake_cost(class_logits: Tensor, pixels: Tensor, labels: Tensor, *rest) -> Tensor:
@@ -76,24 +82,5 @@ def fake_cost(class_logits: Tensor, pixels: Tensor, labels: Tensor, *rest) -> Te
 
 def check_values(op: str, num_classes: int, targets: SegmentTargets | MaskTargets) -> None:
     """Raise ValueError where a label, a segment id or a number of segments is out of range (reads the tensors)."""
-    num_segments, capacity = targets.num_segments, targets.labels.shape[1]
-    if bool(((num_segments < 0) | (num_segments > capacity)).any()):
-        raise ValueError(f"{op}: num_segments must lie between 0 and T = {capacity}, got {num_segments.tolist()}")
-    real = torch.arange(capacity) < num_segments.unsqueeze(-1)
-    wrong = real & ((targets.labels < 0) | (targets.labels >= num_classes))
-    if bool(wrong.any()):
-        image, segment = wrong.nonzero()[0].tolist()
-        raise ValueError(
-            f"{op}: labels must lie between 0 and K - 1 = {num_classes - 1}, "
-            f"got {int(targets.labels[image, segment])} for segment {segment} of image {image}"
-        )
-    if isinstance(targets, SegmentTargets) and targets.segment_map.numel():
-        least, most = torch.aminmax(targets.segment_map.flatten(1), dim=1)
-        for image, (low, high, count) in enumerate(
-            zip(least.tolist(), most.tolist(), num_segments.tolist(), strict=True)
-        ):
-            if low < VOID or high >= count:
-                raise ValueError(
-                    f"{op}: segment_map must lie between -1 and num_segments - 1 = {count - 1} in image {image}, "
-                    f"got values from {low} to {high}"
-                )
+    _values.check_targets(op, targets)
+    _values.check_labels(op, targets, num_classes)

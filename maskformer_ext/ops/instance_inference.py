@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from maskformer_ext.ops import _checks, _rle
+from maskformer_ext.ops._constants import class_table
 from maskformer_ext.ops._library import NAMESPACE, native, register
 from maskformer_ext.ops._predictions import check_prediction, class_probabilities
 from maskformer_ext.ops._rows import Stored, bands, resized
@@ -41,6 +42,8 @@ class Instances:
 
     def __getitem__(self, index: Tensor | slice | list[int]) -> "Instances":
         """Select instances by a slice, an index or a boolean mask."""
+        if isinstance(index, Tensor) and index.dtype == torch.bool:
+            index = index.nonzero().flatten()  # counted once for all four
         return Instances(
             self.scores[index], self.labels[index], self.boxes[index], self.packed_masks[index], size=self.size
         )
@@ -129,7 +132,10 @@ def instance_inference(
 def _instance_inference(
     class_logits, mask_logits, size, top_k, thing_classes, mask_threshold, input_size, crop, resize
 ):
-    """Return scores, labels, boxes, valid and packed masks, each with top_k rows."""
+    """Return scores, labels, boxes, valid and packed masks, each with top_k rows; masks only where valid.
+
+    Nothing here waits for a device that has the kernel: there, rows that drop out are carried along as invalid.
+    """
     scores, labels, boxes, valid, packed = _empty_result(class_logits, size, top_k)
     probability, finite = class_probabilities(class_logits, mask_logits)
     ranked = probability[:, :-1].where(finite.unsqueeze(-1), -1).flatten()
@@ -140,21 +146,42 @@ def _instance_inference(
     query, label = index // num_classes, index % num_classes
     real = ranked >= 0
     if thing_classes is not None:
-        real &= torch.isin(label, torch.tensor(thing_classes, dtype=label.dtype, device=label.device))
-    row = real.nonzero().flatten()
-    if len(row) == 0:
+        real &= class_table(tuple(thing_classes), num_classes, label.device)[label]
+    if _may_count(query.device):
+        rows = real.nonzero().flatten()
+        query, label, ranked, real = (values[rows] for values in (query, label, ranked, real))
+    else:
+        rows = torch.arange(chosen, device=query.device)
+    if len(rows) == 0:
         return scores, labels, boxes, valid, packed
 
     # Several of the top k may share a query: each query's mask is made once.
-    needed, which = query[row].unique(return_inverse=True)
+    needed, which = _distinct(query, len(mask_logits))
     binarise = _nearest_masks if resize == "nearest" else _resized_masks
     mean, box, bits = binarise(mask_logits[needed], size, _logit(mask_threshold), input_size, crop)
-    scores[row] = (ranked[row] * mean[which]).to(scores.dtype)
-    labels[row] = label[row]
-    boxes[row] = box[which]
-    valid[row] = (box[:, 2] > 0)[which]
-    packed[row] = bits[which]
+    scores[rows] = (ranked * mean[which]).to(scores.dtype).where(real, 0)
+    labels[rows] = label.where(real, 0)
+    boxes[rows] = box[which].where(real.unsqueeze(-1), 0)
+    valid[rows] = (box[:, 2] > 0)[which] & real
+    packed[rows] = bits[which]
     return scores, labels, boxes, valid, packed
+
+
+def _distinct(query: Tensor, num_queries: int) -> tuple[Tensor, Tensor]:
+    """Return the queries (n,) that occur in (k,), ascending, and the place among them of each of the k.
+
+    Where counting them would wait, n is the most that there can be, and other queries follow.
+    """
+    if _may_count(query.device):
+        return query.unique(return_inverse=True)
+    present = torch.zeros(num_queries, dtype=torch.int64, device=query.device).scatter(0, query, 1)
+    first = present.sort(descending=True, stable=True).indices
+    return first[: min(len(query), num_queries)], (present.cumsum(0) - 1)[query]
+
+
+def _may_count(device: torch.device) -> bool:
+    """Tell whether shapes may follow from values, which costs nothing on the CPU and waits elsewhere."""
+    return device.type == "cpu"
 
 
 def _empty_result(

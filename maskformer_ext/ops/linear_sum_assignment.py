@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskformer_ext.ops import _values
 from maskformer_ext.ops._checks import check_floating, check_integer, check_same_device, shape
 from maskformer_ext.ops._library import native, register
 
@@ -29,7 +30,8 @@ def linear_sum_assignment(cost: Tensor, num_targets: Tensor) -> Tensor:
         ValueError: cost has fewer than two dimensions, num_targets does not broadcast against its leading ones, or the
             two are on different devices.
         TypeError: cost is not floating, or num_targets not integer.
-        RuntimeError: on the CPU, an entry of num_targets lies outside [0, T]; on a GPU it is clamped.
+        RuntimeError: an entry of num_targets lies outside [0, T] (on a GPU it is clamped unless
+            `MASKFORMER_EXT_CHECKS=1`).
 
     Source: D. F. Crouse, "On implementing 2D rectangular assignment algorithms", IEEE TAES 52 (2016), section III.
     """
@@ -53,6 +55,8 @@ def linear_sum_assignment(cost: Tensor, num_targets: Tensor) -> Tensor:
 def _solve(cost: Tensor, num_targets: Tensor) -> Tensor:
     # The kernel computes in float64, so that float64 costs need no reference: only the device is asked for.
     if native(_OP, num_targets):
+        if not _values.kernels_refuse(num_targets.device) and _values.may_read(num_targets.device):
+            _values.check_num_targets(_OP, num_targets, cost.shape[-1])
         return torch.ops.maskformer_ext.linear_sum_assignment(cost, num_targets)
     if native(_OP, num_targets.cpu()):  # a device without the kernel
         return torch.ops.maskformer_ext.linear_sum_assignment(cost.cpu(), num_targets.cpu()).to(cost.device)
@@ -68,12 +72,9 @@ register(_OP, fake=_fake)
 
 def _reference(cost: Tensor, num_targets: Tensor) -> Tensor:
     """Solve each of (N, Q, T) on the host with NumPy."""
+    _values.check_num_targets(_OP, num_targets, cost.shape[-1])
     assignment = np.full((cost.shape[0], cost.shape[2]), -1, dtype=np.int64)
     for i, (matrix, count) in enumerate(zip(cost.detach().double().cpu().numpy(), num_targets.tolist(), strict=True)):
-        if not 0 <= count <= cost.shape[2]:
-            raise RuntimeError(
-                f"{_OP}: num_targets must lie in [0, T] with T = {cost.shape[2]}, got {count} for problem {i}"
-            )
         if count < cost.shape[1]:  # SciPy transposes where there are fewer columns than rows
             assignment[i, :count], _ = _shortest_augmenting_paths(matrix[:, :count].T)
         else:

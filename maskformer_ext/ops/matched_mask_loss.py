@@ -1,10 +1,9 @@
 """Focal and dice loss of the mask logits of matched queries, straight from a batch's segments."""
 
-import os
-
 import torch
 from torch import Tensor
 
+from maskformer_ext.ops import _values
 from maskformer_ext.ops._checks import check_integer, check_same_device, shape
 from maskformer_ext.ops._library import native, register
 from maskformer_ext.ops.dice_loss import check_target_dtype
@@ -20,7 +19,6 @@ from maskformer_ext.ops.sigmoid_focal_loss import check_focal
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 _OP = "matched_mask_loss"
-_CHECK_CUDA = os.environ.get("MASKFORMER_EXT_CHECKS", "0") == "1"
 
 
 def matched_mask_loss(
@@ -53,7 +51,8 @@ def matched_mask_loss(
     Raises:
         TypeError: mask_logits is not floating, targets is no targets, or an index is not int64.
         ValueError: shapes or devices do not fit, alpha or gamma is out of range, `ignore_void` lacks `targets.void`.
-        RuntimeError, ValueError: on the CPU, an image, a segment or an id in the segment map is out of range.
+        ValueError: an image, a segment or an id in the segment map is out of range (on a GPU it counts as no pair, or
+            void, unless `MASKFORMER_EXT_CHECKS=1`).
 
     Source: MaskFormer (arXiv 2107.06278), section 3.3.
     """
@@ -72,8 +71,11 @@ def matched_mask_loss(
     check_sizes(_OP, mask_logits, pixels)
     check_focal(_OP, alpha, gamma)
     if native(_OP, mask_logits, pixels):
+        if _values.may_read(pixels.device):  # T is not among what the kernel gets
+            _values.check_counts(_OP, targets)
         with_grad = mask_logits.requires_grad and torch.is_grad_enabled()
-        focal, dice, _, _ = torch.ops.maskformer_ext.matched_mask_loss(
+        focal, dice, _, _ = _values.call_checked(
+            torch.ops.maskformer_ext.matched_mask_loss,
             mask_logits,
             pixels,
             targets.num_segments,
@@ -84,6 +86,8 @@ def matched_mask_loss(
             gamma,
             ignore_void,
             with_grad,
+            device=mask_logits.device,
+            check=lambda: _check_values(targets, image_index, segment_index),
         )
         return focal, dice
     return _reference(mask_logits, targets, pixels, void, image_index, segment_index, alpha, gamma, ignore_void)
@@ -120,14 +124,12 @@ def _reference(
     gamma: float,
     ignore_void: bool,
 ) -> tuple[Tensor, Tensor]:
+    if _values.may_read(pixels.device):
+        _check_values(targets, image_index, segment_index)
     if mask_logits.shape[0] == 0 or pixels.shape[0] == 0 or (pixels.dim() == 4 and pixels.shape[1] == 0):
-        if mask_logits.shape[0]:
-            _check_ranges(targets, pixels, image_index, segment_index)
         zero = mask_logits.masked_fill(torch.ones_like(mask_logits, dtype=torch.bool), 0.0).sum((1, 2))
         zero = zero.to(torch.promote_types(zero.dtype, torch.float32))
         return zero, zero.clone()
-    if not torch.compiler.is_compiling() and (_CHECK_CUDA or pixels.device.type == "cpu"):
-        _check_ranges(targets, pixels, image_index, segment_index)
     image = image_index.clamp(0, pixels.shape[0] - 1)
     counts = targets.num_segments[image]
     paired = (image_index >= 0) & (image_index < pixels.shape[0]) & (segment_index >= 0) & (segment_index < counts)
@@ -148,33 +150,9 @@ def _reference(
     return focal.masked_fill(~paired, 0.0), dice.masked_fill(~paired, 0.0)
 
 
-def _check_ranges(targets, pixels: Tensor, image_index: Tensor, segment_index: Tensor) -> None:
-    """Raise ValueError where an image, a segment or an id in the segment map does not exist."""
-    images, most = pixels.shape[0], targets.labels.shape[1]
-    counts = targets.num_segments
-    if bool(((counts < 0) | (counts > most)).any()):
-        raise ValueError(f"{_OP}: targets.num_segments must lie in [0, T] with T = {most}, got {counts.tolist()}")
-    if bool(((image_index < -1) | (image_index >= images)).any()):
-        raise ValueError(
-            f"{_OP}: image_index must lie in [-1, {images}), got {int(image_index.min())} to {int(image_index.max())}"
-        )
-    limit = torch.where(image_index >= 0, counts[image_index.clamp_min(0)], most) if images else segment_index * 0
-    wrong = (segment_index < -1) | ((segment_index >= limit) & (image_index >= 0))
-    if bool(wrong.any()):
-        row = int(wrong.nonzero()[0])
-        raise ValueError(
-            f"{_OP}: segment_index must lie in [-1, {int(limit[row])}) for image {int(image_index[row])}, "
-            f"got {int(segment_index[row])}"
-        )
-    if pixels.dim() == 3 and pixels.numel():
-        ids = pixels.flatten(1)
-        low, high = ids.amin(1), ids.amax(1)
-        if bool(((low < -1) | (high >= counts)).any()):
-            image = int(((low < -1) | (high >= counts)).nonzero()[0])
-            raise ValueError(
-                f"{_OP}: targets.segment_map must hold ids in [-1, {int(counts[image])}) for image {image}, "
-                f"got {int(low[image])} to {int(high[image])}"
-            )
+def _check_values(targets: SegmentTargets | MaskTargets, image_index: Tensor, segment_index: Tensor) -> None:
+    _values.check_targets(_OP, targets)
+    _values.check_pairs(_OP, targets, image_index, segment_index)
 
 
 def _fake(

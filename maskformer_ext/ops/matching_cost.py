@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskformer_ext.ops import _checks
+from maskformer_ext.ops import _checks, _values
 from maskformer_ext.ops._library import native, register
 from maskformer_ext.ops._matching import call_kernel, check_targets, check_values, fake_cost
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
@@ -47,7 +47,8 @@ def matching_cost(
 
     Raises:
         TypeError: an input is not floating.
-        ValueError: shapes or devices do not fit, or (on the CPU) a label or segment id is out of range.
+        ValueError: shapes or devices do not fit, or a label or segment id is out of range (on a GPU such
+            segments are void unless `MASKFORMER_EXT_CHECKS=1`).
 
     Source: MaskFormer (arXiv 2107.06278), section 3.3 and appendix A; DETR (arXiv 2005.12872), equation 9.
     """
@@ -77,7 +78,7 @@ register(_OP, fake=lambda class_logits, mask_logits, *rest: fake_cost(class_logi
 def nearest_index(in_size: int, out_size: int, device: torch.device | None = None) -> Tensor:
     """Give the source index of each output position as ``interpolate(mode="nearest")`` does, (out_size,) int64."""
     index = torch.arange(out_size, device=device)
-    scale = torch.tensor(in_size, dtype=torch.float32, device=device) / out_size
+    scale = torch.full((), in_size, dtype=torch.float32, device=device) / out_size  # torch.tensor would wait for a GPU
     return (index * scale).floor().long().clamp(max=in_size - 1)
 
 
@@ -94,7 +95,7 @@ def matching_cost_reference(
     ignore_void: bool,
 ) -> Tensor:
     """Compute ``matching_cost`` in plain PyTorch; arguments are those of ``matching_cost``, checked."""
-    if class_logits.device.type == "cpu" and not torch.compiler.is_compiling():
+    if _values.may_read(class_logits.device):
         check_values(_OP, class_logits.shape[-1] - 1, targets)
     double = torch.float64 in (class_logits.dtype, mask_logits.dtype)
     dtype = torch.float64 if double else torch.float32

@@ -47,7 +47,8 @@ def matching_cost_from_embeddings(
 
     Raises:
         TypeError: an input is not floating.
-        ValueError: shapes or devices do not fit, or (on the CPU) a label or segment id is out of range.
+        ValueError: shapes or devices do not fit, or a label or segment id is out of range (on a GPU such
+            segments are void unless `MASKFORMER_EXT_CHECKS=1`).
 
     Source: MaskFormer (arXiv 2107.06278), section 3.3.
     """

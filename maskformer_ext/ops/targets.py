@@ -48,7 +48,7 @@ class _Targets:
 
     def with_pairs(self: _T, multiple: int = _PAIRS_MULTIPLE) -> _T:
         """Return the same targets with ``pairs()`` computed now, on the host, so that no later call waits for a GPU."""
-        return replace(self, _pairs=_list_pairs(self.num_segments, multiple))  # type: ignore[type-var]
+        return replace(self, _pairs=self._list_pairs(multiple))  # type: ignore[type-var]
 
     def pairs(self, multiple: int = _PAIRS_MULTIPLE) -> tuple[Tensor, Tensor]:
         """List every real segment of the batch.
@@ -61,10 +61,27 @@ class _Targets:
 
         Returns:
             ``image_index`` and ``segment_index``, both (P,) int64; -1 in the rows beyond the last segment.
+
+        Raises:
+            ValueError: if the list is made here and a number of segments lies outside [0, T].
         """
         if self._pairs is not None and multiple == _PAIRS_MULTIPLE:
             return self._pairs
-        return _list_pairs(self.num_segments, multiple)
+        return self._list_pairs(multiple)
+
+    def _list_pairs(self, multiple: int) -> tuple[Tensor, Tensor]:
+        counts, capacity = self.num_segments.tolist(), self.labels.shape[1]
+        if any(not 0 <= count <= capacity for count in counts):  # on the host in any case, so that every device says it
+            raise ValueError(f"pairs: num_segments must lie in [0, T] with T = {capacity}, got {counts}")
+        rows = -(-sum(counts) // multiple) * multiple
+        image_index = torch.full((rows,), -1, dtype=torch.int64)
+        segment_index = torch.full((rows,), -1, dtype=torch.int64)
+        start = 0
+        for image, count in enumerate(counts):
+            image_index[start : start + count] = image
+            segment_index[start : start + count] = torch.arange(count)
+            start += count
+        return image_index.to(self.num_segments.device), segment_index.to(self.num_segments.device)
 
 
 @dataclass(frozen=True)
@@ -246,19 +263,6 @@ def _check_common(name: str, pixels: Tensor, pixels_name: str, dims: int, labels
     for tensor, what in ((labels, "labels"), (num_segments, "num_segments")):
         if tensor.dtype != torch.int64:
             raise TypeError(f"{name}: {what} must be int64, got {tensor.dtype}")
-
-
-def _list_pairs(num_segments: Tensor, multiple: int) -> tuple[Tensor, Tensor]:
-    counts = num_segments.tolist()
-    rows = -(-sum(counts) // multiple) * multiple
-    image_index = torch.full((rows,), -1, dtype=torch.int64)
-    segment_index = torch.full((rows,), -1, dtype=torch.int64)
-    start = 0
-    for image, count in enumerate(counts):
-        image_index[start : start + count] = image
-        segment_index[start : start + count] = torch.arange(count)
-        start += count
-    return image_index.to(num_segments.device), segment_index.to(num_segments.device)
 
 
 def _pad_labels(labels: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -263,3 +263,18 @@ def test_any_sizes_agree_with_float64(queries, prediction, size, resize, top_k, 
     assert torch.equal(found.labels, expected.labels)
     torch.testing.assert_close(found.scores, expected.scores, rtol=1e-4, atol=1e-5)
     assert (found.masks != expected.masks).sum() <= max(1, 1e-3 * found.masks.numel())
+
+
+@pytest.mark.parametrize("things", [None, [0, 2], []])
+@pytest.mark.parametrize("resize", ["logits", "nearest"])
+@pytest.mark.parametrize("top_k", [3, 10, 100])
+def test_rows_carried_along_where_counting_would_wait_change_nothing(things, resize, top_k, monkeypatch):
+    class_logits, mask_logits = confident_predictions(12, 4, (16, 24), seed=5)
+    class_logits[3, 1] = torch.nan
+    mask_logits[7, 2, 2] = torch.inf
+    options = dict(top_k=top_k, thing_classes=things, resize=resize)
+    expected = instance_inference(class_logits, mask_logits, (50, 70), **options)
+    monkeypatch.setitem(instance_inference.__globals__, "_may_count", lambda device: False)
+    found = instance_inference(class_logits, mask_logits, (50, 70), **options)
+    for name in ("scores", "labels", "boxes", "packed_masks"):
+        assert torch.equal(getattr(found, name), getattr(expected, name))

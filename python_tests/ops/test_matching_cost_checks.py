@@ -23,17 +23,17 @@ def with_id(image: int, segment: int, dtype=torch.int32) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        (make(segment_map=with_id(0, 3)), "segment_map must lie between -1 and num_segments - 1 = 2"),
-        (make(segment_map=with_id(1, 1, torch.int16)), "segment_map must lie between -1 and num_segments - 1 = 0"),
-        (make(segment_map=with_id(1, -2)), "segment_map must lie between -1"),
-        (make(segment_map=with_id(0, 2**31 - 1)), "segment_map must lie between -1"),
+        (make(segment_map=with_id(0, 3)), r"segment_map must hold ids in \[-1, 3\) for image 0, got 0 to 3"),
+        (make(segment_map=with_id(1, 1, torch.int16)), r"segment_map must hold ids in \[-1, 1\) for image 1"),
+        (make(segment_map=with_id(1, -2)), r"segment_map must hold ids in \[-1"),
+        (make(segment_map=with_id(0, 2**31 - 1)), r"segment_map must hold ids in \[-1"),
         (
             make(labels=torch.tensor([[0, 4, 0], [0, 0, 0]])),
-            "labels must lie between 0 and K - 1 = 3, got 4 for segment 1",
+            r"labels must lie in \[0, K\) with K = 4, got 4 for segment 1 of image 0",
         ),
-        (make(labels=torch.tensor([[0, 0, 0], [-1, 0, 0]])), "labels must lie between 0 and K - 1 = 3, got -1"),
-        (make(num_segments=torch.tensor([4, 1])), "num_segments must lie between 0 and T = 3"),
-        (make(num_segments=torch.tensor([1, -1])), "num_segments must lie between 0 and T = 3"),
+        (make(labels=torch.tensor([[0, 0, 0], [-1, 0, 0]])), r"labels must lie in \[0, K\) with K = 4, got -1"),
+        (make(num_segments=torch.tensor([4, 1])), r"num_segments must lie in \[0, T\] with T = 3"),
+        (make(num_segments=torch.tensor([1, -1])), r"num_segments must lie in \[0, T\] with T = 3"),
     ],
 )
 def test_invalid_targets_are_refused(targets, message):

@@ -150,11 +150,11 @@ def test_bad_ids_and_labels_are_refused():
     inputs = torch.randn(1, 4, 4), torch.randn(1, 4, 8), torch.randn(1, 8, 4, 4)
     targets = random_targets(1, [3], 3, (16, 16), 3)
     targets.segment_map[0, 0, 0] = 3
-    with pytest.raises(ValueError, match="segment_map must lie between -1 and num_segments - 1 = 2 in image 0"):
+    with pytest.raises(ValueError, match=r"segment_map must hold ids in \[-1, 3\) for image 0"):
         matching_cost_from_embeddings(*inputs, targets)
     targets.segment_map[0, 0, 0] = 2
     targets.labels[0, 1] = 3
-    with pytest.raises(ValueError, match="labels must lie between 0 and K - 1 = 2, got 3 for segment 1 of image 0"):
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, K\) with K = 3, got 3 for segment 1 of image 0"):
         matching_cost_from_embeddings(*inputs, targets)
 
 

@@ -1,0 +1,86 @@
+"""Find, where there is no GPU, what would make the host wait for one.
+
+``NeverWaits`` watches every operation, those of the backward pass too, and raises at the first that needs a value
+or copies between host and device. Tensors on the device "meta" stand in for a GPU's: they have no values, their device
+is not the CPU, and autograd runs on them. ``on_a_stand_in`` makes the native ops take them. What the kernels do is not
+seen; the bodies of Python ops are, if a test calls them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from maskformer_ext.ops import _library
+
+# Operations whose result, or the shape of it, the host has to wait for. bincount and histc look for the largest value.
+_WAITING = (
+    "_local_scalar_dense item is_nonzero equal nonzero argwhere masked_select _unique _unique2 unique_dim "
+    "unique_consecutive unique_dim_consecutive bincount histc histogram isin multinomial"
+).split()
+
+
+class WouldWait(AssertionError):
+    """An operation for which a host would wait for its GPU."""
+
+
+class NeverWaits(TorchDispatchMode):
+    """Raise ``WouldWait`` at the first operation that would wait for a device.
+
+    Args:
+        device: the type of the device that must not be waited for; "cpu" looks for values that are read only.
+    """
+
+    def __init__(self, device: str = "meta") -> None:
+        super().__init__()
+        self.device = device
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = function.overloadpacket.__name__
+        self.seen.add(name)
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        on_device = [tensor for tensor in tensors if tensor.device.type == self.device]
+        if on_device and name in _WAITING:
+            self._refuse(function, "its result has to be read")
+        if on_device and function is torch.ops.aten.repeat_interleave.Tensor:
+            self._refuse(function, "the size of its result has to be read")
+        if on_device and name in ("index", "index_put", "index_put_", "_unsafe_index"):
+            indices = [index for index in args[1] if index is not None]
+            if any(index.dtype in (torch.bool, torch.uint8) for index in indices):
+                self._refuse(function, "an index is a mask, whose True values have to be counted")
+        if name in ("lift_fresh", "lift") and on_device and self.device != "cpu":
+            self._refuse(function, "a tensor is made of Python numbers, which are copied from pageable memory")
+        host = [tensor for tensor in tensors if tensor.device.type != self.device and tensor.dim() > 0]
+        if on_device and host:
+            self._refuse(function, "a tensor of the host takes part")
+        target = kwargs.get("device")
+        moved = name == "_to_copy" and target is not None and torch.device(target).type != tensors[0].device.type
+        if moved or (name in ("copy_", "copy") and len({tensor.device.type for tensor in tensors}) > 1):
+            self._refuse(function, "values are copied between host and device")
+        return function(*args, **kwargs)
+
+    def _refuse(self, function, reason: str) -> None:
+        raise WouldWait(f"{function} would wait for the device: {reason}")
+
+
+@contextlib.contextmanager
+def on_a_stand_in(without: Collection[str] = ()) -> Iterator[NeverWaits]:
+    """Let tensors on "meta" take the paths of a GPU's, and watch.
+
+    Args:
+        without: native ops that count as not having a CUDA kernel; pair_dot never has one, since it reads counts.
+    """
+    kernels = _library._KERNELS["cpu"] - {"pair_dot", "pair_dot_backward", *without}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(_library._KERNELS, "meta", kernels)
+        patch.setattr(torch, "autocast", lambda *args, **options: contextlib.nullcontext())  # unknown to "meta"
+        with NeverWaits() as watch:
+            yield watch

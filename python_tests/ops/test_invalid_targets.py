@@ -1,0 +1,150 @@
+"""Targets out of range: refused on the CPU, and on a GPU if asked; there otherwise void, and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from maskformer_ext.modeling.criterion import MaskFormerCriterion
+from maskformer_ext.modeling.outputs import MaskFormerOutput
+from maskformer_ext.modeling.per_pixel import PerPixelCriterion, PerPixelOutput
+from maskformer_ext.ops import (
+    SegmentTargets,
+    _values,
+    linear_sum_assignment,
+    matched_mask_loss,
+    matching_cost,
+    matching_cost_from_embeddings,
+)
+
+CLASSES, QUERIES = 4, 6
+gpu = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
+
+
+def make_targets(fault: str = "none", device: str = "cpu") -> SegmentTargets:
+    """Two images with three and one segments, and one thing wrong with the second, after the pairs were listed."""
+    segment_map = torch.randint(-1, 1, (2, 16, 16), dtype=torch.int32)
+    segment_map[0, :4] = torch.arange(16, dtype=torch.int32) % 3
+    labels = torch.tensor([[0, 3, 2], [1, 0, 0]])
+    targets = SegmentTargets(segment_map, labels, torch.tensor([3, 1])).with_pairs()
+    if fault == "id":
+        segment_map[1, 5, 3] = 1
+    elif fault == "negative id":
+        segment_map[1, 5, 3] = -2
+    elif fault == "label":
+        labels[1, 0] = CLASSES
+    elif fault == "count":
+        targets.num_segments[1] = 4
+    return targets.to(device)
+
+
+FAULTS = {
+    "id": r"targets\.segment_map must hold ids in \[-1, 1\) for image 1, got -1 to 1",
+    "negative id": r"targets\.segment_map must hold ids in \[-1, 1\) for image 1, got -2 to 0",
+    "label": r"targets\.labels must lie in \[0, K\) with K = 4, got 4 for segment 0 of image 1",
+    "count": r"targets\.num_segments must lie in \[0, T\] with T = 3, got \[3, 4\]",
+}
+
+
+def predictions(device: str = "cpu") -> MaskFormerOutput:
+    generator = torch.Generator().manual_seed(0)
+    shapes = (2, 2, QUERIES, CLASSES + 1), (2, 2, QUERIES, 8), (2, 8, 4, 4)
+    return MaskFormerOutput(*(torch.randn(*shape, generator=generator).to(device) for shape in shapes))
+
+
+def by_matching_cost(targets: SegmentTargets) -> None:
+    out = predictions(str(targets.device))
+    matching_cost(out.class_logits[0], out.mask_logits(0), targets)
+
+
+def by_matching_cost_from_embeddings(targets: SegmentTargets) -> None:
+    out = predictions(str(targets.device))
+    matching_cost_from_embeddings(out.class_logits, out.mask_embed, out.mask_features, targets)
+
+
+def by_matched_mask_loss(targets: SegmentTargets) -> None:
+    out = predictions(str(targets.device))
+    matched_mask_loss(out.mask_logits()[0, :2], targets, *(index[:2] for index in targets.pairs()))
+
+
+def by_criterion(targets: SegmentTargets) -> None:
+    MaskFormerCriterion(CLASSES)(predictions(str(targets.device)), targets)
+
+
+def by_per_pixel(targets: SegmentTargets) -> None:
+    PerPixelCriterion(CLASSES)(PerPixelOutput(torch.randn(2, CLASSES, 4, 4, device=targets.device)), targets)
+
+
+CALLS = [by_matching_cost, by_matching_cost_from_embeddings, by_matched_mask_loss, by_criterion, by_per_pixel]
+
+
+@pytest.fixture(params=["cpu", "as on a GPU", gpu])
+def device(request, monkeypatch) -> str:
+    """The CPU; the CPU as if its kernels let everything pass, with checks asked for; a GPU with checks asked for."""
+    if request.param == "cpu":
+        return "cpu"
+    monkeypatch.setattr(_values, "kernels_refuse", lambda device: False)
+    monkeypatch.setattr(_values, "CHECKS", True)
+    return "cuda" if request.param == "cuda" else "cpu"
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_op_names_what_is_out_of_range(fault: str, call: Callable, device: str) -> None:
+    if call is by_matched_mask_loss and fault == "label":
+        pytest.skip("it reads no labels")
+    call(make_targets(device=device))
+    with pytest.raises(ValueError, match=FAULTS[fault]) as caught:
+        call(make_targets(fault, device))
+    if _values.CHECKS:
+        assert caught.value.__context__ is None, "the kernel must not have been called"
+
+
+@pytest.mark.parametrize(
+    ("image", "segment", "message"),
+    [
+        ([0, 2], [0, 0], r"image_index must lie in \[-1, 2\), got 2 for mask 1"),
+        ([-2, 0], [0, 0], r"image_index must lie in \[-1, 2\), got -2 for mask 0"),
+        ([0, 1], [2, 1], r"segment_index must lie in \[-1, 1\) for image 1, got 1 for mask 1"),
+        ([-1, -1], [0, -2], r"segment_index must lie in \[-1, 0\) for image -1, got -2 for mask 1"),
+    ],
+)
+def test_pairs_out_of_range_are_named(image: list[int], segment: list[int], message: str, device: str) -> None:
+    logits = torch.randn(2, 4, 4, device=device)
+    with pytest.raises(ValueError, match=message):
+        matched_mask_loss(
+            logits, make_targets(device=device), *(torch.tensor(i, device=device) for i in (image, segment))
+        )
+
+
+@pytest.mark.parametrize("count", [-1, 4])
+def test_a_number_of_targets_out_of_range_is_named(count: int, device: str) -> None:
+    with pytest.raises(RuntimeError, match=rf"num_targets must lie in \[0, T\] with T = 3, got {count} for problem 1"):
+        linear_sum_assignment(torch.rand(2, 5, 3, device=device), torch.tensor([3, count], device=device))
+
+
+def test_pairs_of_wrong_counts_are_refused_on_every_device() -> None:
+    targets = SegmentTargets(torch.zeros(1, 4, 4, dtype=torch.int32), torch.zeros(1, 2).long(), torch.tensor([3]))
+    with pytest.raises(ValueError, match=r"pairs: num_segments must lie in \[0, T\] with T = 2, got \[3\]"):
+        targets.pairs()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_out_of_range_is_counted(fault: str) -> None:
+    assert int(_values.count_invalid(make_targets(fault))) == (fault != "label")  # labels are the criterion's to count
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("criterion", ["masks", "pixels"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_gpu_counts_them_and_goes_on(fault: str, criterion: str) -> None:
+    targets = make_targets(fault, "cuda")
+    if criterion == "masks":
+        total, _, stats = MaskFormerCriterion(CLASSES)(predictions("cuda"), targets)
+    else:
+        logits = torch.randn(2, CLASSES, 4, 4, device="cuda")
+        total, _, stats = PerPixelCriterion(CLASSES)(PerPixelOutput(logits), targets)
+    assert total.isfinite()
+    assert int(stats["invalid_targets"]) >= 1
