@@ -25,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the benchmarks."""
     group = parser.getgroup("maskformer_ext benchmarks")
     group.addoption("--record", action="store_true", help="add the figures to benchmarks/results/")
+    group.addoption("--record-to", type=Path, metavar="FILE", help="add the figures to this file")
     group.addoption("--device", choices=("cpu", "cuda"), help="run on this device only")
     group.addoption("--inside", action="store_true", help="leave out memory and the default allocator's times")
 
@@ -74,7 +75,9 @@ def compare(request: pytest.FixtureRequest, device: str, benchmark: Any) -> Call
         if "calls" in record:
             request.config.stash[_records].append(record)
             if request.config.getoption("--record"):
-                report.append(record, device)
+                report.append(record, report.path_of("cpu" if device == "cpu" else record["device"]))
+            if request.config.getoption("--record-to"):
+                report.append(record, request.config.getoption("--record-to"))
         return record
 
     return run

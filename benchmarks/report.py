@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,15 +62,19 @@ def rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
     return found
 
 
-def table(records: list[dict[str, Any]]) -> str:
-    """Write records as a Markdown table, aligned so that it reads well as plain text too."""
-    lines = [HEADER, *(row for record in records for row in rows(record))]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
+def aligned(lines: list[tuple[str, ...]]) -> str:
+    """Write a heading and rows as a Markdown table, aligned so that it reads well as plain text too."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     ]
     text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(text)
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """Write records as a Markdown table."""
+    return aligned([HEADER, *(row for record in records for row in rows(record))])
 
 
 def machine_line(record: dict[str, Any]) -> str:
@@ -84,14 +89,23 @@ def latest(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(newest.values())
 
 
-def append(record: dict[str, Any], device: str) -> Path:
-    """Add a record to the file of its device and return that file's path."""
-    slug = "cpu" if device == "cpu" else "-".join(record["device"].lower().split())
-    path = RESULTS / f"{slug}.json"
-    records = json.loads(path.read_text()) if path.exists() else []
+def path_of(device: str) -> Path:
+    """Return the file of a device's records, from `cpu` or the name of a GPU."""
+    return RESULTS / f"{re.sub(r'[^a-z0-9.]+', '-', device.lower()).strip('-')}.json"
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Read the records of a file: a list, or, as `make gpu-check` writes it, a part of what it found."""
+    content = json.loads(path.read_text())
+    return content if isinstance(content, list) else content["records"]
+
+
+def append(record: dict[str, Any], path: Path) -> None:
+    """Add a record to a file, which keeps its form."""
+    content = json.loads(path.read_text()) if path.exists() else []
+    (content if isinstance(content, list) else content["records"]).append(record)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps([*records, record], indent=1) + "\n")
-    return path
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def main(arguments: list[str]) -> None:
@@ -99,7 +113,7 @@ def main(arguments: list[str]) -> None:
     for path in [Path(name) for name in arguments] or sorted(
         set(RESULTS.glob("*.json")) - set(RESULTS.glob("scaling-*"))
     ):
-        records = latest(json.loads(path.read_text()))
+        records = latest(read(path))
         if records:
             print(f"{machine_line(records[-1])}\n\n{table(records)}\n")
 
