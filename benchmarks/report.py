@@ -33,6 +33,9 @@ def _title(record: dict[str, Any]) -> str:
         title += " [PyTorch reference, not the kernel]"
     if not record["steady_state"]:
         title += " [not in steady state]"
+    if record.get("host_syncs"):
+        count = record["host_syncs"]
+        title += f" [waits for the GPU {'once' if count == 1 else f'{count} times'}]"
     if record["load"] > record["cores"] + 1:  # one more than this process can cause itself
         title += f" [busy machine, load {record['load']:.0f}: not to be quoted]"
     return title
@@ -43,9 +46,13 @@ def rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
     calls = record["calls"]
     ours = calls["ours"]
     found = []
-    if len(calls) == 1:  # no peer can run this
-        memory = _size(ours["memory"]["extra"]) if "memory" in ours else "-"
-        found.append((_title(record), "none fits into memory", _time(ours["median"]), "-", "-", "-", memory, "-", "-"))
+    own_memory = _size(ours["memory"]["extra"]) if "memory" in ours else "-"
+    without = {name: f"above {_size(size)}" for name, size in record.get("too_large", {}).items()}
+    if len(calls) == 1 and not without:  # no peer can run this, or none is installed
+        without = {record.get("no_peer", "none fits into memory"): "-"}
+    for name, size in without.items():
+        sizes = own_memory if size == "-" else f"{own_memory} / {size}"
+        found.append((_title(record), name, _time(ours["median"]), "-", "-", "-", sizes, "-", "-"))
     for name, peer in calls.items():
         if name == "ours":
             continue
