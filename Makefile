@@ -7,10 +7,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 MYPY_FILES := maskformer_ext/__init__.py maskformer_ext/config.py maskformer_ext/errors.py maskformer_ext/ops \
   maskformer_ext/integrations
-CLANG_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh') $(wildcard python_tests/cuda_shim/*.cpp python_tests/cuda_shim/include/*.h)
+CLANG_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh') $(wildcard python_tests/cuda_shim/*.cpp python_tests/cuda_shim/include/*.h tools/*.cu)
 
 .DEFAULT_GOAL := help
-.PHONY: help train test build bench lint format cuda cuda-report test-abi test-sanitize test-cuda-shim wheel clean
+.PHONY: help train test build bench lint format cuda cuda-report gpu-check test-abi test-sanitize test-cuda-shim wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,6 +44,9 @@ cuda: $(STAMPS)/train ## build with the CUDA library, and fail where nvcc is mis
 
 cuda-report: $(STAMPS)/train ## print registers, spills and shared memory of each CUDA kernel; no GPU needed
 	@$(BIN)/python tools/cuda_report.py $(ARGS)
+
+gpu-check: ## build, test, sanitize and measure on this machine's GPU in 9 minutes; installs nothing
+	@$(or $(wildcard $(BIN)/python),$(PYTHON)) tools/gpu_check.py $(ARGS)
 
 test-abi: $(STAMPS)/dev ## build against this torch, test under older ones in environments of their own
 	$(BIN)/python tools/test_abi.py $(ARGS)

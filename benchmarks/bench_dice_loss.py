@@ -6,10 +6,11 @@ import pytest
 import torch
 from transformers.models.maskformer.modeling_maskformer import dice_loss as transformers_loss
 
-from benchmarks.case import Case
+from benchmarks.case import Case, case_name
 from maskformer_ext.ops import dice_loss
 
 SMALL = {"masks": 2, "size": 32}
+ON_GPU = [{"masks": 320}]
 
 
 def build(*, device: str, masks: int = 20, size: int = 512) -> Case:
@@ -41,3 +42,9 @@ def build(*, device: str, masks: int = 20, size: int = 512) -> Case:
 def test_dice_loss(compare, masks):
     """The loss of each mask and its gradient."""
     compare(masks=masks)
+
+
+@pytest.mark.parametrize("parameters", ON_GPU, ids=case_name)
+def test_dice_loss_on_a_gpu(compare_on_gpu, parameters):
+    """All matched masks of 16 images at full resolution."""
+    compare_on_gpu(**parameters)

@@ -7,15 +7,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch.nn.functional as F
-from pycocotools import mask as coco_mask
 from transformers import MaskFormerImageProcessor
 
 from benchmarks import scenes
-from benchmarks.case import Case
+from benchmarks.case import Case, case_name, optional
 from maskformer_ext.integrations.transformers import accelerate
 from maskformer_ext.ops import instance_inference
 
 SMALL = {"instances": 4, "size": (16, 32), "target_size": (64, 128)}
+ON_GPU = [{"instances": instances, "mode": "transformers"} for instances in (30, 100)]
+coco_mask = optional("pycocotools.mask")
 _CLASSES = 80
 
 
@@ -79,3 +80,9 @@ def build(
 def test_instance_inference(compare, instances, mode):
     """Both orders of operations, for few and many instances."""
     compare(instances=instances, mode=mode)
+
+
+@pytest.mark.parametrize("parameters", ON_GPU, ids=case_name)
+def test_instance_inference_on_a_gpu(compare_on_gpu, parameters):
+    """Few and many instances, run lengths included."""
+    compare_on_gpu(**parameters)

@@ -1,19 +1,26 @@
-"""linear_sum_assignment against a loop over scipy's and against lapx, on easy and on congested costs."""
+"""linear_sum_assignment against a loop over scipy's and against lapx, on easy and on congested costs.
+
+On a GPU the costs come from it and the assignment stays there, so scipy's loop copies both ways.
+"""
 
 from __future__ import annotations
 
 from functools import partial
 
-import lap
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import linear_sum_assignment as scipy_assignment
 
-from benchmarks.case import Case
+from benchmarks.case import Case, case_name, optional
 from maskformer_ext.ops import linear_sum_assignment
 
 SMALL = {"problems": 2, "queries": 5, "targets": 3}
+ON_GPU = [
+    {"problems": problems, "queries": queries, "targets": targets, "costs": costs}
+    for problems, queries, targets in ((96, 100, 20), (208, 300, 100), (208, 300, 300))
+    for costs in ("uniform", "congested")
+]
+lap, scipy = optional("lap"), optional("scipy.optimize")
 
 
 def build(*, device: str, problems: int, queries: int, targets: int, costs: str) -> Case:
@@ -33,11 +40,13 @@ def build(*, device: str, problems: int, queries: int, targets: int, costs: str)
     counts = torch.full((problems,), targets, device=device)
 
     def ours():
-        return linear_sum_assignment(on_device, counts).cpu()
+        return linear_sum_assignment(on_device, counts)
 
     def scipy_loop():
-        on_host = on_device.cpu().numpy()
-        return [scipy_assignment(matrix) for matrix in on_host]
+        found = [scipy.linear_sum_assignment(matrix) for matrix in on_device.cpu().numpy()]
+        if device == "cuda":
+            torch.from_numpy(np.stack([np.stack(pair) for pair in found])).to(device)
+        return found
 
     def single(solver, matrices):
         return [solver(matrix, extend_cost=True, return_cost=False) for matrix in matrices]
@@ -46,8 +55,8 @@ def build(*, device: str, problems: int, queries: int, targets: int, costs: str)
         threads = torch.get_num_threads()
         return list(zip(*solver(matrices, extend_cost=True, return_cost=False, n_threads=threads), strict=True))
 
-    peers = {"scipy, a loop": scipy_loop}
-    if device == "cpu":
+    peers = {"scipy, a loop": scipy_loop} if scipy else {}
+    if device == "cpu" and lap:
         peers["lapx lapjvx, a loop"] = partial(single, lap.lapjvx, doubles)
         peers["lapx lapjvr, a loop"] = partial(single, lap.lapjvr, arrays)
         peers["lapx lapjvr_batch"] = partial(batch, lap.lapjvr_batch, arrays)
@@ -57,7 +66,7 @@ def build(*, device: str, problems: int, queries: int, targets: int, costs: str)
         """Compare total costs: where costs tie, several assignments are right."""
         columns = np.arange(targets)
         worst = 0.0
-        for matrix, rows, (peer_rows, peer_columns) in zip(doubles, assignment.numpy(), peer, strict=True):
+        for matrix, rows, (peer_rows, peer_columns) in zip(doubles, assignment.cpu().numpy(), peer, strict=True):
             total, reference = matrix[rows, columns].sum(), matrix[peer_rows, peer_columns].sum()
             if len(set(rows.tolist())) != targets:
                 return float("inf")
@@ -72,6 +81,7 @@ def build(*, device: str, problems: int, queries: int, targets: int, costs: str)
         tolerance=1e-6,
         inputs={"cost": on_device},
         error=error,
+        no_peer="scipy is not installed",
         notes=("float64 copies of the costs were made beforehand for the peers that would copy to float64",),
     )
 
@@ -81,3 +91,9 @@ def build(*, device: str, problems: int, queries: int, targets: int, costs: str)
 def test_linear_sum_assignment(compare, problems, queries, targets, costs):
     """All images and decoder layers of a step in one call, and few but large problems."""
     compare(outside=False, problems=problems, queries=queries, targets=targets, costs=costs)
+
+
+@pytest.mark.parametrize("parameters", ON_GPU, ids=case_name)
+def test_linear_sum_assignment_on_a_gpu(compare_on_gpu, parameters):
+    """All layers of 16 images, and two sizes that other GPU solvers publish."""
+    compare_on_gpu(**parameters)

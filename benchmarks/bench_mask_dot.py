@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.case import Case, relative_error
+from benchmarks.case import Case, case_name, relative_error
 from maskformer_ext.ops import mask_dot
 
 SMALL = {"layers": 1, "images": 1, "queries": 4, "channels": 8, "size": 16}
+ON_GPU = [
+    *({"images": 16, "activation": activation, "dtype": "bfloat16"} for activation in ("none", "sigmoid", "binary")),
+    *({"layers": 6, "images": 16, "dtype": dtype} for dtype in ("float32", "bfloat16")),
+]
 
 
 def _error(result: torch.Tensor, reference: torch.Tensor) -> float:
@@ -59,3 +63,9 @@ def test_mask_dot(compare, activation):
 def test_mask_dot_of_all_layers(compare):
     """The logits of every decoder layer, which training with dense logits forms."""
     compare(layers=6)
+
+
+@pytest.mark.parametrize("parameters", ON_GPU, ids=case_name)
+def test_mask_dot_on_a_gpu(compare_on_gpu, parameters):
+    """The last layer's masks of 16 images, and those of all layers."""
+    compare_on_gpu(**parameters)

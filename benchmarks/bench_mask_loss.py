@@ -8,10 +8,15 @@ import torch.nn.functional as F
 from transformers.models.maskformer.modeling_maskformer import dice_loss, sigmoid_focal_loss
 
 from benchmarks import scenes
-from benchmarks.case import Case
+from benchmarks.case import Case, case_name
 from maskformer_ext.ops import SegmentTargets, mask_loss, matched_mask_loss
 
-SMALL = {"masks": 2, "size": 16, "target_size": 64}
+SMALL = {"masks": 4, "size": 16, "target_size": 64}
+ON_GPU = [
+    {"masks": 320, "images": 16, "targets": targets, "dtype": dtype}
+    for targets in ("bool", "segment_map")
+    for dtype in ("float32", "bfloat16")
+]
 _WEIGHTS = (20.0, 1.0)
 
 
@@ -19,22 +24,25 @@ def build(
     *,
     device: str,
     masks: int,
+    images: int = 1,
     backward: bool = True,
     size: int = 128,
     target_size: int = 512,
     targets: str = "bool",
     dtype: str = "float32",
 ) -> Case:
-    """Make predictions (masks, size, size) and targets of `target_size`.
+    """Make predictions (masks, size, size) and targets of `target_size`, as many masks from each of `images`.
 
     `targets` is the form that ours is given: `bool` or `float32` masks, or `segment_map`, one map of indices
     (`matched_mask_loss`). The peer is always given float32 masks, the only form that it takes.
     """
-    segment_map = scenes.segment_maps(1, masks, target_size)[0]
-    boolean = scenes.masks_of(segment_map, masks)
+    count = max(masks // images, 1)
+    images = masks // count
+    segment_maps = scenes.segment_maps(images, count, target_size)
+    boolean = torch.cat([scenes.masks_of(segment_map, count) for segment_map in segment_maps])
     logits = scenes.logits_for(boolean, size).to(device, getattr(torch, dtype)).requires_grad_(backward)
     float_masks = boolean.to(device, logits.dtype)
-    given = {"bool": boolean, "float32": boolean.float(), "segment_map": segment_map[None]}[targets].to(device)
+    given = {"bool": boolean, "float32": boolean.float(), "segment_map": segment_maps}[targets].to(device)
 
     def finish(focal, dice):
         if not backward:
@@ -43,10 +51,10 @@ def build(
         return focal.detach(), dice.detach(), *torch.autograd.grad(total, logits)
 
     if targets == "segment_map":
-        labels = torch.zeros(1, masks, dtype=torch.int64, device=device)
-        segments = SegmentTargets(given, labels, torch.tensor([masks], device=device))
-        image_index = torch.zeros(masks, dtype=torch.int64, device=device)
-        segment_index = torch.arange(masks, device=device)
+        labels = torch.zeros(images, count, dtype=torch.int64, device=device)
+        segments = SegmentTargets(given, labels, torch.full((images,), count, device=device))
+        image_index = torch.arange(images, device=device).repeat_interleave(count)
+        segment_index = torch.arange(count, device=device).repeat(images)
 
     def ours():
         if targets == "segment_map":
@@ -95,3 +103,9 @@ def test_mask_loss_of_many_masks(compare):
 def test_matched_mask_loss(compare, masks):
     """Targets as one map of segment indices."""
     compare(masks=masks, targets="segment_map")
+
+
+@pytest.mark.parametrize("parameters", ON_GPU, ids=case_name)
+def test_mask_loss_on_a_gpu(compare_on_gpu, parameters):
+    """All matched masks of a layer of 16 images."""
+    compare_on_gpu(**parameters)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from transformers.models.maskformer.modeling_maskformer import pair_wise_dice_loss, pair_wise_sigmoid_focal_loss
 
 from benchmarks import scenes
-from benchmarks.case import Case
+from benchmarks.case import Case, case_name, peers_autocast, peers_inputs
 from maskformer_ext.ops import SegmentTargets, mask_dot, matching_cost, matching_cost_from_embeddings
 
 SMALL = {"layers": 2, "images": 1, "queries": 4, "segments": 3, "channels": 8, "size": 16}
+ON_GPU = [{"images": 16, "dtype": dtype} for dtype in ("float32", "bfloat16")]
 
 
 def build(
     *,
     device: str,
+    dtype: str = "float32",
     layers: int = 6,
     images: int = 2,
     queries: int = 100,
@@ -31,31 +34,35 @@ def build(
     targets = SegmentTargets(segment_map, labels, torch.full((images,), segments))
     masks = targets.to_masks().masks.float().to(device)
     targets, labels = targets.to(device), labels.to(device)
-    class_logits = torch.randn(layers, images, queries, classes + 1, generator=generator).to(device)
-    embed = torch.randn(layers, images, queries, channels, generator=generator).to(device)
-    features = (torch.randn(images, channels, size, size, generator=generator) / channels**0.5).to(device)
+    kind = getattr(torch, dtype)
+    class_logits = torch.randn(layers, images, queries, classes + 1, generator=generator).to(device, kind)
+    embed = torch.randn(layers, images, queries, channels, generator=generator).to(device, kind)
+    features = (torch.randn(images, channels, size, size, generator=generator) / channels**0.5).to(device, kind)
+    their_classes, their_embed, their_features = peers_inputs(class_logits, embed, features)
 
     def peer():
-        small = F.interpolate(masks, size=(size, size), mode="nearest").flatten(2)
         costs = []
-        for layer in range(layers):
-            logits = torch.einsum("bqc,bchw->bqhw", embed[layer], features).flatten(2)
-            for image in range(images):
-                probability = class_logits[layer, image].softmax(-1)
-                cost = -probability[:, labels[image]] + pair_wise_dice_loss(logits[image], small[image])
-                costs.append(cost + 20.0 * pair_wise_sigmoid_focal_loss(logits[image], small[image]))
+        with peers_autocast(embed):
+            small = F.interpolate(masks, size=(size, size), mode="nearest").flatten(2)
+            for layer in range(layers):
+                logits = torch.einsum("bqc,bchw->bqhw", their_embed[layer], their_features).flatten(2)
+                for image in range(images):
+                    probability = their_classes[layer, image].softmax(-1)
+                    cost = -probability[:, labels[image]] + pair_wise_dice_loss(logits[image], small[image])
+                    costs.append(cost + 20.0 * pair_wise_sigmoid_focal_loss(logits[image], small[image]))
         return torch.stack(costs).unflatten(0, (layers, images))
 
+    precision = "" if dtype == "float32" else f", {dtype}"
     return Case(
         op="matching_cost_from_embeddings",
         title=f"L {layers}, B {images}, Q {queries}, T {segments}, C {channels}, {size}x{size}, "
-        f"targets {4 * size}x{4 * size}, segment map",
+        f"targets {4 * size}x{4 * size}, segment map{precision}",
         ours=lambda: matching_cost_from_embeddings(class_logits, embed, features, targets),
         peers={
             "einsum + transformers": peer,
             "mask_dot, then matching_cost": lambda: matching_cost(class_logits, mask_dot(embed, features), targets),
         },
-        tolerance=1e-5,
+        tolerance=1e-5 if dtype == "float32" else 2e-2,
         inputs={"class_logits": class_logits, "mask_embed": embed, "mask_features": features},
         notes=("the peer is given float32 masks, the only form that it takes",),
     )
@@ -64,3 +71,9 @@ def build(
 def test_matching_cost_from_embeddings(compare):
     """All supervised layers of two images, as the criterion asks."""
     compare()
+
+
+@pytest.mark.parametrize("parameters", ON_GPU, ids=case_name)
+def test_matching_cost_from_embeddings_on_a_gpu(compare_on_gpu, parameters):
+    """All supervised layers of a batch of 16 images."""
+    compare_on_gpu(**parameters)

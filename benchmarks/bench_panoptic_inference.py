@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,11 +11,12 @@ from transformers import MaskFormerImageProcessor
 
 from benchmarks import scenes
 from benchmarks.bench_semantic_inference import disagreement
-from benchmarks.case import Case
+from benchmarks.case import Case, case_name
 from maskformer_ext.integrations.transformers import accelerate
 from maskformer_ext.ops import panoptic_inference
 
 SMALL = {"queries": 8, "kept": 4, "size": (16, 32), "target_size": (64, 128)}
+ON_GPU = [{"mode": "original"}, {"mode": "original", "dtype": "bfloat16"}, {"mode": "transformers"}]
 _CLASSES = 133
 
 
@@ -21,6 +24,7 @@ def build(
     *,
     device: str,
     mode: str = "transformers",
+    dtype: str = "float32",
     queries: int = 100,
     kept: int = 30,
     size: tuple[int, int] = (256, 512),
@@ -28,6 +32,7 @@ def build(
 ) -> Case:
     """Make predictions of which `kept` queries are sure of a class; `mode` is "transformers" or "original"."""
     outputs = scenes.predictions(queries, kept, _CLASSES, size, device)
+    outputs = SimpleNamespace(**{name: value.to(getattr(torch, dtype)) for name, value in vars(outputs).items()})
     class_logits, mask_logits = outputs.class_queries_logits[0], outputs.masks_queries_logits[0]
 
     def composition():
@@ -55,14 +60,15 @@ def build(
     in_mode = mode == "transformers"
     return Case(
         op="panoptic_inference",
-        title=f"Q {queries}, {kept} kept, {size[0]}x{size[1]} -> {target_size[0]}x{target_size[1]}, {mode}'s mode",
+        title=f"Q {queries}, {kept} kept, {size[0]}x{size[1]} -> {target_size[0]}x{target_size[1]}, {mode}'s mode"
+        + ("" if dtype == "float32" else f", {dtype}"),
         ours=(lambda: accelerated.post_process_panoptic_segmentation(outputs, **options)[0]["segmentation"])
         if in_mode
         else ours,
         peers={"transformers": lambda: theirs.post_process_panoptic_segmentation(outputs, **options)[0]["segmentation"]}
         if in_mode
         else {"composition": composition},
-        tolerance=1e-5,
+        tolerance=1e-5 if dtype == "float32" else 2e-2,
         inputs={"class_logits": class_logits, "mask_logits": mask_logits},
         error=disagreement,
         notes=("generated confident predictions, no trained model; the error is the share of pixels that differ",),
@@ -73,3 +79,9 @@ def build(
 def test_panoptic_inference(compare, mode):
     """Both orders of operations."""
     compare(mode=mode)
+
+
+@pytest.mark.parametrize("parameters", ON_GPU, ids=case_name)
+def test_panoptic_inference_on_a_gpu(compare_on_gpu, parameters):
+    """Both orders of operations."""
+    compare_on_gpu(**parameters)

@@ -16,10 +16,15 @@ import torch.nn.functional as F
 from transformers import MaskFormerImageProcessor
 
 from benchmarks import scenes
-from benchmarks.case import Case
+from benchmarks.case import Case, case_name
 from maskformer_ext.ops import semantic_inference
 
 SMALL = {"queries": 5, "classes": 4, "size": (16, 32), "target_size": (64, 128)}
+ON_GPU = [
+    *({"logits": logits, "dtype": dtype} for logits in ("random", "confident") for dtype in ("float32", "bfloat16")),
+    {"resize": "scores"},
+    *({"size": (1000, 1250), "target_size": (4000, 5000), "dtype": dtype} for dtype in ("float32", "bfloat16")),
+]
 
 
 def disagreement(labels: torch.Tensor, reference: torch.Tensor) -> float:
@@ -53,6 +58,7 @@ def build(
     device: str,
     resize: str = "logits",
     logits: str = "random",
+    dtype: str = "float32",
     queries: int = 100,
     classes: int = 150,
     size: tuple[int, int] = (256, 512),
@@ -60,7 +66,8 @@ def build(
 ) -> Case:
     """Make predictions of one image: `random`, where no query can be left out, `confident`, or a `trained` model's.
 
-    `resize` is the order of operations, "logits" or "scores". A peer that would need more than 8 GB is left out.
+    `resize` is the order of operations, "logits" or "scores". A peer that would need more than 8 GB, or more than
+    the GPU has, is left out.
     """
     if logits == "trained":
         outputs = trained_outputs(size, device)
@@ -70,10 +77,11 @@ def build(
         generator = torch.Generator().manual_seed(5)
         class_logits = (3 * torch.randn(queries, classes + 1, generator=generator)).to(device)
         mask_logits = (3 * torch.randn(queries, *size, generator=generator)).to(device)
-        outputs = SimpleNamespace(class_queries_logits=class_logits[None], masks_queries_logits=mask_logits[None])
     else:
         outputs = scenes.predictions(queries, queries * 3 // 10, classes, size, device)
         class_logits, mask_logits = outputs.class_queries_logits[0], outputs.masks_queries_logits[0]
+    class_logits, mask_logits = (x.to(getattr(torch, dtype)) for x in (class_logits, mask_logits))
+    outputs = SimpleNamespace(class_queries_logits=class_logits[None], masks_queries_logits=mask_logits[None])
     processor = MaskFormerImageProcessor()
 
     def composition():
@@ -85,16 +93,17 @@ def build(
 
     options = {} if resize == "logits" else {"input_size": size, "resize": "scores"}
     peers = {"composition": composition} if resize == "logits" else {"transformers": transformers}
-    if 4 * (queries + classes) * target_size[0] * target_size[1] > 8e9:
+    available = torch.cuda.get_device_properties().total_memory if device == "cuda" else 8e9
+    if mask_logits.element_size() * (queries + classes) * target_size[0] * target_size[1] > available:
         peers = {}
     made = "outputs of a trained CamVid model" if logits == "trained" else "generated logits, no trained model"
     return Case(
         op="semantic_inference",
         title=f"Q {queries}, K {classes}, {size[0]}x{size[1]} -> {target_size[0]}x{target_size[1]}, "
-        f"{logits} logits, resize {resize}",
+        f"{logits} logits, resize {resize}{'' if dtype == 'float32' else f', {dtype}'}",
         ours=lambda: semantic_inference(class_logits, mask_logits, target_size, **options),
         peers=peers,
-        tolerance=1e-5,
+        tolerance=1e-5 if dtype == "float32" else 5e-2,
         inputs={"class_logits": class_logits, "mask_logits": mask_logits},
         error=disagreement,
         notes=(f"{made}; the error is the share of pixels with another label",),
@@ -123,3 +132,9 @@ def test_semantic_inference_of_a_trained_model(compare):
 def test_semantic_inference_of_a_very_large_image(compare):
     """4000x5000 pixels; the masks and scores of the composition would take 20 GB."""
     compare(size=(1000, 1250), target_size=(4000, 5000), seconds=60.0)
+
+
+@pytest.mark.parametrize("parameters", ON_GPU, ids=case_name)
+def test_semantic_inference_on_a_gpu(compare_on_gpu, parameters):
+    """Usual and very large images."""
+    compare_on_gpu(**parameters)

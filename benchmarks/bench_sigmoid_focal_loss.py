@@ -6,10 +6,11 @@ import pytest
 import torch
 from torchvision.ops import sigmoid_focal_loss as torchvision_loss
 
-from benchmarks.case import Case
+from benchmarks.case import Case, case_name
 from maskformer_ext.ops import sigmoid_focal_loss
 
 SMALL = {"masks": 2, "size": 32}
+ON_GPU = [{"masks": 320}]
 
 
 def build(*, device: str, masks: int = 20, size: int = 512, reduction: str = "none") -> Case:
@@ -38,3 +39,9 @@ def build(*, device: str, masks: int = 20, size: int = 512, reduction: str = "no
 def test_sigmoid_focal_loss(compare, reduction):
     """The elementwise loss, and its mean."""
     compare(reduction=reduction)
+
+
+@pytest.mark.parametrize("parameters", ON_GPU, ids=case_name)
+def test_sigmoid_focal_loss_on_a_gpu(compare_on_gpu, parameters):
+    """All matched masks of 16 images at full resolution."""
+    compare_on_gpu(**parameters)

@@ -14,19 +14,24 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import DetrConfig, MaskFormerConfig, MaskFormerForInstanceSegmentation, SwinConfig
+from transformers import DetrConfig, MaskFormerConfig, MaskFormerForInstanceSegmentation, ResNetConfig, SwinConfig
 
 from benchmarks import scenes
-from benchmarks.case import Case, relative_error
+from benchmarks.case import Case, case_name, relative_error
 from maskformer_ext.checkpoints import load_original
 from maskformer_ext.checkpoints.transformers_names import to_original_names
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.integrations.transformers import accelerate
+from maskformer_ext.modeling.backbone import freeze_batch_norm
 from maskformer_ext.modeling.build import build_model
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.ops import SegmentTargets
 
-SMALL = {"images": 1, "segments": 3, "size": 64}
+SMALL = {"images": 1, "segments": 3, "size": 64, "dtype": "float32"}
+ON_GPU = [
+    {"model": model, "backbone": "resnet50", "images": 16, "dtype": "bfloat16"} for model in ("ours", "accelerated")
+]
+_STAGES = ["stage1", "stage2", "stage3", "stage4"]
 _GRADIENT_TOLERANCE = 1e-3
 _NAMES = {"loss_cross_entropy": "loss_ce", "loss_mask": "loss_mask", "loss_dice": "loss_dice"}
 
@@ -40,27 +45,34 @@ class _SameLayers(MaskFormerForInstanceSegmentation):
         return super().get_logits(outputs)
 
 
-def transformers_config(classes: int, queries: int) -> MaskFormerConfig:
-    """Configure transformers' MaskFormer with Swin-T and deep supervision, without dropout and drop path."""
-    backbone = SwinConfig(
+def transformers_config(classes: int, queries: int, backbone_name: str = "swin_tiny") -> MaskFormerConfig:
+    """Configure transformers' MaskFormer with Swin-T or R50 and deep supervision, without dropout and drop path."""
+    swin = SwinConfig(
         embed_dim=96,
         depths=[2, 2, 6, 2],
         num_heads=[3, 6, 12, 24],
         window_size=7,
         drop_path_rate=0.0,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
+        out_features=_STAGES,
     )
+    backbone = {"swin_tiny": swin, "resnet50": ResNetConfig(out_features=_STAGES)}[backbone_name]
     decoder = DetrConfig(dropout=0.0, num_queries=queries)
     return MaskFormerConfig(
         backbone_config=backbone, decoder_config=decoder, use_auxiliary_loss=True, num_labels=classes
     )
 
 
+def _precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
 class _TransformersStep:
     """Forward and backward of transformers' model; returns its unweighted losses under our names."""
 
-    def __init__(self, model: MaskFormerForInstanceSegmentation, inputs: dict[str, Any], skipped: int) -> None:
-        self.model, self.inputs, self.skipped = model, inputs, skipped
+    def __init__(
+        self, model: MaskFormerForInstanceSegmentation, inputs: dict[str, Any], skipped: int, dtype: torch.dtype
+    ) -> None:
+        self.model, self.inputs, self.skipped, self.dtype = model, inputs, skipped, dtype
         self.losses: dict[str, Tensor] = {}
         model.criterion.register_forward_hook(self._note)
 
@@ -70,7 +82,9 @@ class _TransformersStep:
 
     def __call__(self) -> dict[str, Tensor]:
         self.model.zero_grad(set_to_none=True)
-        self.model(**self.inputs, output_hidden_states=True).loss.backward()
+        with _precision(self.inputs["pixel_values"].device, self.dtype):
+            loss = self.model(**self.inputs, output_hidden_states=True).loss
+        loss.backward()
         return self._renamed()
 
     def _renamed(self) -> dict[str, Tensor]:
@@ -87,13 +101,16 @@ class _TransformersStep:
 class _OurStep:
     """Forward and backward of our model."""
 
-    def __init__(self, model: torch.nn.Module, classes: int, pixels: Tensor, targets: SegmentTargets) -> None:
-        self.model, self.pixels, self.targets = model, pixels, targets
+    def __init__(
+        self, model: torch.nn.Module, classes: int, pixels: Tensor, targets: SegmentTargets, dtype: torch.dtype
+    ) -> None:
+        self.model, self.pixels, self.targets, self.dtype = model, pixels, targets, dtype
         self.criterion = MaskFormerCriterion(classes).to(pixels.device)
 
     def __call__(self) -> dict[str, Tensor]:
         self.model.zero_grad(set_to_none=True)
-        total, losses, _ = self.criterion(self.model(self.pixels), self.targets)
+        with _precision(self.pixels.device, self.dtype):
+            total, losses, _ = self.criterion(self.model(self.pixels), self.targets)
         total.backward()
         return {name: value.detach() for name, value in losses.items()}
 
@@ -106,6 +123,8 @@ def build(
     *,
     device: str,
     model: str = "ours",
+    backbone: str = "swin_tiny",
+    dtype: str = "float32",
     images: int = 2,
     segments: int = 20,
     size: int = 512,
@@ -114,17 +133,26 @@ def build(
 ) -> Case:
     """Make both models with the same weights, and a batch of images with segments that do not overlap.
 
+    `backbone` is "swin_tiny" or "resnet50", the latter with frozen batch norms in both; half precision is autocast's.
+
     With `model` "accelerated" ours is transformers' network after `accelerate`, and the peer the same without it.
     """
     torch.manual_seed(3)
-    config = transformers_config(classes, queries)
-    installed = MaskFormerForInstanceSegmentation(config)
+    kind = getattr(torch, dtype)
+    config = transformers_config(classes, queries, backbone)
+
+    def create(their_class: type[MaskFormerForInstanceSegmentation]) -> MaskFormerForInstanceSegmentation:
+        created = their_class(config)
+        freeze_batch_norm(created.model.pixel_level_module.encoder)
+        return created
+
+    installed = create(MaskFormerForInstanceSegmentation)
     # transformers draws query embeddings with a standard deviation of 0.02, which leaves all queries alike and the
     # assignment to rounding; the original draws them from N(0, 1).
     torch.nn.init.normal_(installed.model.transformer_module.queries_embedder.weight)
 
-    def same_weights(kind: type[MaskFormerForInstanceSegmentation]) -> MaskFormerForInstanceSegmentation:
-        twin = kind(config)
+    def same_weights(their_class: type[MaskFormerForInstanceSegmentation]) -> MaskFormerForInstanceSegmentation:
+        twin = create(their_class)
         twin.load_state_dict(installed.state_dict())
         return twin
 
@@ -139,37 +167,46 @@ def build(
     }
     ours: _OurStep | _TransformersStep
     if model == "accelerated":
-        ours = _TransformersStep(accelerate(same_weights(MaskFormerForInstanceSegmentation)), inputs, 0)
-        peers = {"transformers": _TransformersStep(installed, inputs, 0)}
+        ours = _TransformersStep(accelerate(same_weights(MaskFormerForInstanceSegmentation)), inputs, 0, kind)
+        peers = {"transformers": _TransformersStep(installed, inputs, 0, kind)}
     else:
         network = build_model(
-            ModelConfig(backbone="swin_tiny", num_classes=classes, num_queries=queries, dropout=0.0, drop_path=0.0)
+            ModelConfig(backbone=backbone, num_classes=classes, num_queries=queries, dropout=0.0, drop_path=0.0)
         )
         load_original(network, to_original_names(installed.state_dict()))
-        ours = _OurStep(network, classes, pixels, targets)
-        same = _TransformersStep(same_weights(_SameLayers), inputs, 0)
-        peers = {"transformers": same, "transformers, as installed": _TransformersStep(installed, inputs, 1)}
+        ours = _OurStep(network, classes, pixels, targets, kind)
+        peers = {"transformers": _TransformersStep(same_weights(_SameLayers), inputs, 0, kind)}
+        if device == "cpu":
+            peers["transformers, as installed"] = _TransformersStep(installed, inputs, 1, kind)
     for step in (ours, *peers.values()):
         step.model.to(device).train()
 
     def error(result: dict[str, Tensor], reference: dict[str, Tensor]) -> float:
         """Compare each loss; and, once the peer with the same layers has run, the norm of all gradients."""
         peer = peers["transformers"].model
-        if peer.class_predictor.weight.grad is not None:
+        if peer.class_predictor.weight.grad is not None and kind == torch.float32:
             norm, expected = _gradient_norm(ours.model), _gradient_norm(peer)
             if abs(norm / expected - 1) > _GRADIENT_TOLERANCE:
                 raise AssertionError(f"train_step: the gradient's norm must be {expected:.6g}, got {norm:.6g}")
         return relative_error(result, reference)
 
+    def forget() -> None:
+        for step in (ours, *peers.values()):
+            step.model.zero_grad(set_to_none=True)
+
+    name = {"swin_tiny": "Swin-T", "resnet50": "R50"}[backbone]
     return Case(
         op="train_step",
-        title=f"Swin-T, {size}x{size}, batch {images}, {segments} segments an image, "
-        + ("transformers' network after accelerate()" if model == "accelerated" else "6 supervised layers"),
+        title=f"{name}, {size}x{size}, batch {images}, {segments} segments an image, "
+        + ("transformers' network after accelerate()" if model == "accelerated" else "6 supervised layers")
+        + ("" if dtype == "float32" else f", {dtype}"),
         ours=ours,
         peers=peers,
-        tolerance=1e-4,
+        # In half precision the two networks round differently, and rounding decides some of the assignments.
+        tolerance=1e-4 if dtype == "float32" else 1e-1,
         inputs={"images": pixels, "segment_map": segment_map},
         error=error,
+        forget=forget,
         kernels=("matched_mask_loss", "matching_cost", "linear_sum_assignment"),
         notes=(
             "forward and backward, gradients included, without the optimiser's step, which is the same for both",
@@ -184,3 +221,9 @@ def build(
 def test_train_step(compare, model):
     """The whole step: network, matching, losses; of our network, and of transformers' after `accelerate`."""
     compare(seconds=60.0, model=model)
+
+
+@pytest.mark.parametrize("parameters", ON_GPU, ids=case_name)
+def test_train_step_on_a_gpu(compare_on_gpu, parameters):
+    """A batch of 16 images in bfloat16."""
+    compare_on_gpu(seconds=10.0, **parameters)

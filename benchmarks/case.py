@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import contextlib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -38,6 +40,9 @@ class Case:
         error: (ours' result, peer's result) -> error; by default the relative error of all outputs.
         notes: facts a reader of the figure must know, one sentence each.
         kernels: native ops that our call is to run on, by the beginning of their names; by default `op`.
+        no_peer: why `peers` is empty, where it is.
+        forget: frees what calls leave behind, gradients say, so that the memory of each call counts in full.
+        too_large: peers that did not fit into the GPU's memory, and the bytes that torch had allocated by then.
     """
 
     op: str
@@ -49,11 +54,26 @@ class Case:
     error: Callable[[Any, Any], float] = relative_error
     notes: tuple[str, ...] = ()
     kernels: tuple[str, ...] = ()
+    no_peer: str = "none fits into memory"
+    forget: Callable[[], None] = lambda: None
+    too_large: dict[str, int] = field(default_factory=dict)
 
     def errors(self) -> dict[str, float]:
-        """Run everything once and return the error against each peer; raise where results do not agree."""
-        result = self.ours()
-        errors = {name: self.error(result, peer()) for name, peer in self.peers.items()}
+        """Run everything once and return the error against each peer; raise where results do not agree.
+
+        Peers that do not fit into the GPU's memory move from `peers` to `too_large`.
+        """
+        result, errors = self.ours(), {}
+        for name, peer in list(self.peers.items()):
+            if torch.cuda.is_initialized():
+                torch.cuda.reset_peak_memory_stats()
+            try:
+                errors[name] = self.error(result, peer())
+            except torch.OutOfMemoryError:
+                self.too_large[name] = torch.cuda.max_memory_allocated()
+            if name in self.too_large:  # only now has the exception let go of the peer's tensors
+                del self.peers[name]
+                torch.cuda.empty_cache()
         for name, error in errors.items():
             if not error <= self.tolerance:
                 raise AssertionError(
@@ -66,13 +86,30 @@ class Case:
         return {"ours": self.ours, **self.peers}
 
 
+def optional(name: str) -> Any:
+    """Import a module that only a peer needs; None where it is not installed, and then that peer is left out."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+def peers_inputs(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return tensors as a peer takes them: half precision goes with `peers_autocast`, which a CPU lacks in part."""
+    return tuple(tensor.float() if tensor.device.type == "cpu" else tensor for tensor in tensors)
+
+
+def peers_autocast(inputs: Tensor) -> Any:
+    """Return the context in which a peer computes: torch's autocast to the inputs' half precision, on a GPU."""
+    half = inputs.device.type == "cuda" and inputs.dtype in (torch.bfloat16, torch.float16)
+    return torch.autocast("cuda", inputs.dtype) if half else contextlib.nullcontext()
+
+
+def case_name(parameters: dict[str, Any]) -> str:
+    """Name a case in the list of tests, from what distinguishes it."""
+    return "-".join(str(value) if isinstance(value, str) else f"{key}{value}" for key, value in parameters.items())
+
+
 def describe(tensors: dict[str, Tensor]) -> dict[str, str]:
     """Write each tensor as dtype and shape, `float32 (20, 128, 128)`."""
     return {name: f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}" for name, t in tensors.items()}
-
-
-def synchronize(tensors: Iterable[Tensor]) -> Callable[[], None]:
-    """Return what waits for the device of these tensors: nothing on a CPU."""
-    if any(tensor.device.type == "cuda" for tensor in tensors):
-        return torch.cuda.synchronize
-    return lambda: None

@@ -25,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of the benchmarks."""
     group = parser.getgroup("maskformer_ext benchmarks")
     group.addoption("--record", action="store_true", help="add the figures to benchmarks/results/")
+    group.addoption("--record-to", type=Path, metavar="FILE", help="add the figures to this file")
     group.addoption("--device", choices=("cpu", "cuda"), help="run on this device only")
     group.addoption("--inside", action="store_true", help="leave out memory and the default allocator's times")
 
@@ -35,6 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "timeout(seconds): see pytest-timeout")
     if config.option.collectonly or config.getoption("benchmark_disable", False):
         return
+    if config.getoption("--device") == "cuda":
+        return  # torch's allocator of GPU memory keeps what it has
     if not memory.is_steady_state():
         capture = config.pluginmanager.getplugin("capturemanager")
         if capture is not None:
@@ -51,30 +54,39 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     return pytest.Module.from_parent(parent, path=file_path)
 
 
-@pytest.fixture(params=["cpu", "cuda"])
-def device(request: pytest.FixtureRequest) -> str:
-    """Each device in turn; a GPU only where there is one."""
-    wanted = request.config.getoption("--device")
-    if wanted not in (None, request.param):
-        pytest.skip(f"--device {wanted}")
-    if request.param == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no GPU")
-    return request.param
+Compare = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def compare(request: pytest.FixtureRequest, device: str, benchmark: Any) -> Callable[..., dict[str, Any]]:
-    """Compare our call with its peers, for the case that the module's `build(device=..., **parameters)` makes."""
+def compare(request: pytest.FixtureRequest, benchmark: Any) -> Compare:
+    """Compare our call with its peers on the CPU, for the case that the module's `build(device=..., ...)` makes."""
+    return _comparison(request, benchmark, "cpu", 6.0)
 
-    def run(*, seconds: float = 6.0, outside: bool = True, **parameters: Any) -> dict[str, Any]:
+
+@pytest.fixture
+def compare_on_gpu(request: pytest.FixtureRequest, benchmark: Any) -> Compare:
+    """Compare on the GPU, in less time: its cases are many, and their medians settle at once."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    return _comparison(request, benchmark, "cuda", 2.0)
+
+
+def _comparison(request: pytest.FixtureRequest, benchmark: Any, device: str, usual_seconds: float) -> Compare:
+    config = request.config
+    if config.getoption("--device") not in (None, device):
+        pytest.skip(f"--device {config.getoption('--device')}")
+
+    def run(*, seconds: float = usual_seconds, outside: bool = True, **parameters: Any) -> dict[str, Any]:
         parameters = {"device": device, **parameters}
-        outside = outside and not request.config.getoption("--inside")
+        outside = outside and not config.getoption("--inside")
         record = compare_case(benchmark, request.module.__name__, parameters, seconds=seconds, outside=outside)
         benchmark.extra_info.update(record)
         if "calls" in record:
-            request.config.stash[_records].append(record)
-            if request.config.getoption("--record"):
-                report.append(record, device)
+            config.stash[_records].append(record)
+            if config.getoption("--record"):
+                report.append(record, report.path_of("cpu" if device == "cpu" else record["device"]))
+            if config.getoption("--record-to"):
+                report.append(record, config.getoption("--record-to"))
         return record
 
     return run

@@ -7,96 +7,41 @@ import gc
 import importlib.metadata
 import os
 import platform
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks import isolated
-from benchmarks.case import Case, describe, synchronize
-from benchmarks.memory import is_steady_state, page_faults
+from benchmarks.case import Case, describe
+from benchmarks.memory import is_steady_state, peak_extra
+from benchmarks.timers import host_syncs, timer_for
 from maskformer_ext.ops import _library
 
 _PACKAGES = ("torch", "torchvision", "transformers", "scipy", "lapx", "numpy", "maskformer-ext")
-_SETTLED = 0.05  # warm-up ends when two medians in a row differ by less
-_WARM_UP_SECONDS = 20.0
-_MIN_ROUNDS, _MAX_ROUNDS = 5, 300
-
-
-class Timer:
-    """Times of several calls, taken in turns."""
-
-    def __init__(self, calls: dict[str, Callable[[], Any]], wait: Callable[[], None]) -> None:
-        self.calls = calls
-        self.wait = wait
-        self.times: dict[str, list[float]] = {name: [] for name in calls}
-        self.faults: dict[str, list[int]] = {name: [] for name in calls}
-
-    def run(self, name: str) -> None:
-        """Run one call to its end and note its time and page faults; its result is freed outside the time."""
-        self.wait()
-        faults, begin = page_faults(), time.perf_counter()
-        result = self.calls[name]()
-        self.wait()
-        self.times[name].append(time.perf_counter() - begin)
-        self.faults[name].append(page_faults() - faults)
-        del result
-
-    def clear(self) -> None:
-        """Forget all times."""
-        for name in self.calls:
-            self.times[name].clear()
-            self.faults[name].clear()
-
-    def settle(self) -> float:
-        """Run everything in turns until the medians settle; return the seconds of one turn."""
-        start, previous = time.perf_counter(), None
-        while True:
-            self.clear()
-            for _ in range(3):
-                for name in self.calls:
-                    self.run(name)
-            medians = {name: statistics.median(times) for name, times in self.times.items()}
-            settled = previous and all(abs(medians[n] / previous[n] - 1) < _SETTLED for n in medians)
-            if settled or time.perf_counter() - start > _WARM_UP_SECONDS:
-                self.clear()
-                return sum(medians.values())
-            previous = medians
-
-    def summary(self, name: str) -> dict[str, float]:
-        """Return median and quartiles in seconds, rounds, and page faults a call."""
-        times = sorted(self.times[name])
-        quartiles = statistics.quantiles(times, n=4) if len(times) > 1 else [times[0]] * 3
-        return {
-            "median": statistics.median(times),
-            "lower_quartile": quartiles[0],
-            "upper_quartile": quartiles[2],
-            "rounds": len(times),
-            "page_faults": statistics.median(self.faults[name]),
-        }
+# On a GPU, where nothing but our own work runs, few rounds tell the median; its cases are large.
+_ROUNDS = {"cpu": (5, 300), "cuda": (3, 100)}
 
 
 def compare(
     benchmark: Any, module: str, parameters: dict[str, Any], *, seconds: float = 6.0, outside: bool = True
 ) -> dict[str, Any]:
-    """Check that ours and the peers agree, time them in turns, and measure memory in processes of their own.
+    """Check that ours and the peers agree, time them in turns, and measure the memory of each.
 
     Args:
         benchmark: pytest-benchmark's fixture; it times ours, and each of its rounds first runs every peer.
         module: the module that has `build(**parameters) -> Case` and `SMALL`, the parameters of a small case.
         parameters: the arguments of `build`, as JSON can hold them; `device` among them.
         seconds: about how long the rounds may take together.
-        outside: also take the default allocator's times and the peak memory, each in a fresh process.
+        outside: on a CPU, also take the default allocator's times and the peak memory, each in a fresh process; on a
+            GPU torch counts the memory of each call in this one.
 
     Returns:
         The record that is written to `benchmarks/results/`.
     """
     record = _compare_inside(benchmark, isolated.build(module, parameters), parameters, seconds)
     gc.collect()
-    if outside:
+    if outside and parameters["device"] == "cpu":
         for name, call in record.get("calls", {}).items():
             call.update(isolated.run(module, parameters, name))
     return record
@@ -109,18 +54,32 @@ def _compare_inside(benchmark: Any, case: Case, parameters: dict[str, Any], seco
     if benchmark.disabled:
         benchmark(case.ours)
         return record
-    timer = Timer(case.calls(), synchronize(case.inputs.values()))
+    device = parameters["device"]
+    timer = timer_for(device, case.calls())
     turn = timer.settle()
-    rounds = int(min(_MAX_ROUNDS, max(_MIN_ROUNDS, seconds / turn)))
+    fewest, most = _ROUNDS[device]
+    rounds = int(min(most, max(fewest, seconds / turn)))
 
     def run_peers() -> None:
         for name in case.peers:
             timer.run(name)
 
     benchmark.pedantic(timer.run, args=("ours",), setup=run_peers, rounds=rounds, iterations=1)
-    record["steady_state"] = is_steady_state()
+    record["steady_state"] = device == "cuda" or is_steady_state()
     record["calls"] = {name: {**timer.summary(name), "error": errors.get(name, 0.0)} for name in case.calls()}
+    if device == "cuda":
+        _measure_on_gpu(case, record)
     return record
+
+
+def _measure_on_gpu(case: Case, record: dict[str, Any]) -> None:
+    """Add each call's peak memory, and how often ours makes the host wait."""
+    for name, call in case.calls().items():
+        case.forget()
+        gc.collect()
+        record["calls"][name]["memory"] = peak_extra(call, "cuda")
+    record["host_syncs"] = host_syncs(case.ours)
+    record["too_large"] = case.too_large
 
 
 def _describe(case: Case, parameters: dict[str, Any], errors: dict[str, float]) -> dict[str, Any]:
@@ -132,6 +91,7 @@ def _describe(case: Case, parameters: dict[str, Any], errors: dict[str, float]) 
         "notes": list(case.notes),
         "implementation": implementation(case.kernels or (case.op,), parameters["device"]),
         "errors": errors,
+        **({} if case.peers else {"no_peer": case.no_peer}),
         **machine(parameters["device"]),
     }
 

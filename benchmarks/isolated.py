@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.case import Case, synchronize
+from benchmarks.case import Case
 from benchmarks.memory import default_allocator_environment, page_faults, peak_extra
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -44,7 +44,7 @@ def measure(module: str, parameters: dict[str, Any], who: str, seconds: float = 
     """
     _warm_up(module, parameters, who)
     case = build(module, parameters)
-    call, wait = case.calls()[who], synchronize(case.inputs.values())
+    call = case.calls()[who]
     measured: dict[str, Any] = {"memory": peak_extra(call, parameters["device"])}
     if parameters["device"] != "cpu" or not seconds:
         return measured
@@ -53,7 +53,6 @@ def measure(module: str, parameters: dict[str, Any], who: str, seconds: float = 
     while len(times) < 5 or (len(times) < 30 and time.perf_counter() - start < seconds):
         begin = time.perf_counter()
         call()
-        wait()
         times.append(time.perf_counter() - begin)
     faults_a_call = (page_faults() - faults) / len(times)
     measured["default_allocator"] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ def _title(record: dict[str, Any]) -> str:
         title += " [PyTorch reference, not the kernel]"
     if not record["steady_state"]:
         title += " [not in steady state]"
+    if record.get("host_syncs"):
+        count = record["host_syncs"]
+        title += f" [waits for the GPU {'once' if count == 1 else f'{count} times'}]"
     if record["load"] > record["cores"] + 1:  # one more than this process can cause itself
         title += f" [busy machine, load {record['load']:.0f}: not to be quoted]"
     return title
@@ -42,9 +46,13 @@ def rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
     calls = record["calls"]
     ours = calls["ours"]
     found = []
-    if len(calls) == 1:  # no peer can run this
-        memory = _size(ours["memory"]["extra"]) if "memory" in ours else "-"
-        found.append((_title(record), "none fits into memory", _time(ours["median"]), "-", "-", "-", memory, "-", "-"))
+    own_memory = _size(ours["memory"]["extra"]) if "memory" in ours else "-"
+    without = {name: f"above {_size(size)}" for name, size in record.get("too_large", {}).items()}
+    if len(calls) == 1 and not without:  # no peer can run this, or none is installed
+        without = {record.get("no_peer", "none fits into memory"): "-"}
+    for name, size in without.items():
+        sizes = own_memory if size == "-" else f"{own_memory} / {size}"
+        found.append((_title(record), name, _time(ours["median"]), "-", "-", "-", sizes, "-", "-"))
     for name, peer in calls.items():
         if name == "ours":
             continue
@@ -61,15 +69,19 @@ def rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
     return found
 
 
-def table(records: list[dict[str, Any]]) -> str:
-    """Write records as a Markdown table, aligned so that it reads well as plain text too."""
-    lines = [HEADER, *(row for record in records for row in rows(record))]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
+def aligned(lines: list[tuple[str, ...]]) -> str:
+    """Write a heading and rows as a Markdown table, aligned so that it reads well as plain text too."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     ]
     text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(text)
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """Write records as a Markdown table."""
+    return aligned([HEADER, *(row for record in records for row in rows(record))])
 
 
 def machine_line(record: dict[str, Any]) -> str:
@@ -84,14 +96,23 @@ def latest(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(newest.values())
 
 
-def append(record: dict[str, Any], device: str) -> Path:
-    """Add a record to the file of its device and return that file's path."""
-    slug = "cpu" if device == "cpu" else "-".join(record["device"].lower().split())
-    path = RESULTS / f"{slug}.json"
-    records = json.loads(path.read_text()) if path.exists() else []
+def path_of(device: str) -> Path:
+    """Return the file of a device's records, from `cpu` or the name of a GPU."""
+    return RESULTS / f"{re.sub(r'[^a-z0-9.]+', '-', device.lower()).strip('-')}.json"
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Read the records of a file: a list, or, as `make gpu-check` writes it, a part of what it found."""
+    content = json.loads(path.read_text())
+    return content if isinstance(content, list) else content["records"]
+
+
+def append(record: dict[str, Any], path: Path) -> None:
+    """Add a record to a file, which keeps its form."""
+    content = json.loads(path.read_text()) if path.exists() else []
+    (content if isinstance(content, list) else content["records"]).append(record)
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps([*records, record], indent=1) + "\n")
-    return path
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def main(arguments: list[str]) -> None:
@@ -99,7 +120,7 @@ def main(arguments: list[str]) -> None:
     for path in [Path(name) for name in arguments] or sorted(
         set(RESULTS.glob("*.json")) - set(RESULTS.glob("scaling-*"))
     ):
-        records = latest(json.loads(path.read_text()))
+        records = latest(read(path))
         if records:
             print(f"{machine_line(records[-1])}\n\n{table(records)}\n")
 

@@ -22,8 +22,8 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
 from benchmarks import isolated, memory, report
-from benchmarks.case import synchronize
-from benchmarks.harness import Timer, machine
+from benchmarks.harness import machine
+from benchmarks.timers import timer_for
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 _ROUNDS = 5
@@ -92,7 +92,7 @@ def measure(sweep: Sweep, device: str) -> dict[str, Any]:
         case = isolated.build(sweep.module, parameters)
         case.errors()
         peer = next(iter(case.peers))
-        timer = Timer({"ours": case.ours, "peer": case.peers[peer]}, synchronize(case.inputs.values()))
+        timer = timer_for(device, {"ours": case.ours, "peer": case.peers[peer]})
         turn = timer.settle()
         for _ in range(max(_ROUNDS, min(50, int(2.0 / turn)))):
             for name in timer.calls:

@@ -8,22 +8,40 @@ import torch
 from torch import Tensor
 
 
-def segment_maps(images: int, segments: int, size: int, seed: int = 0) -> Tensor:
+def segment_maps(images: int, segments: int | list[int], size: int, seed: int = 0, device: str = "cpu") -> Tensor:
     """Draw segments as the cells nearest to random points, each image with some void at its border.
+
+    Args:
+        images: how many.
+        segments: in each image, or a number for each one.
+        size: height and width.
+        seed: of the points.
+        device: where they are drawn; the points are the same, cells may differ in a pixel.
 
     Returns:
         (images, size, size) int32, the index of the segment that owns the pixel, -1 for void.
     """
     generator = torch.Generator().manual_seed(seed)
-    line = torch.arange(size, dtype=torch.float32)
+    line = torch.arange(size, dtype=torch.float32, device=device)
     grid = torch.stack(torch.meshgrid(line, line, indexing="ij"), -1).view(-1, 2)
     maps = []
-    for _ in range(images):
-        points = size * torch.rand(segments, 2, generator=generator)
-        owner = torch.cdist(grid, points).argmin(1).int().view(size, size)
+    for count in [segments] * images if isinstance(segments, int) else segments:
+        points = size * torch.rand(count, 2, generator=generator)
+        owner = torch.cdist(grid, points.to(device)).argmin(1).int().view(size, size)
         owner[:, : size // 32] = -1
         maps.append(owner)
     return torch.stack(maps)
+
+
+def segment_counts(images: int, segments: int, largest: int | None) -> list[int]:
+    """Return the numbers of segments of images: all the same, or one image's `largest` and the rest shared out.
+
+    Their sum is images x segments at most; each image has at least one.
+    """
+    if largest is None or images == 1:
+        return [segments] * images
+    largest = min(largest, images * segments - (images - 1))
+    return [largest] + [(images * segments - largest) // (images - 1)] * (images - 1)
 
 
 def masks_of(segment_map: Tensor, segments: int) -> Tensor:

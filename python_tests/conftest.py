@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
+
+try:
+    from hypothesis import settings
+except ImportError:
+    import without_hypothesis
+
+    without_hypothesis.install()
+    from hypothesis import settings
 
 # In CI the examples are the same every time; elsewhere every run tries others.
 settings.register_profile("ci", derandomize=True, print_blob=True)
@@ -16,6 +23,20 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register what pytest-timeout would, so that its marker is known where it is not installed."""
+    config.addinivalue_line("markers", "timeout(seconds): see pytest-timeout")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is skipped for want of a GPU, so that `-m gpu` is everything that a machine with one adds."""
+    for item in items:
+        reasons = [str(mark.kwargs.get("reason", "")) for mark in item.iter_markers("skipif")]
+        waits = any(reason.startswith("needs ") and "GPU" in reason for reason in reasons)
+        if waits or "shim" in getattr(item, "fixturenames", ()):
+            item.add_marker("gpu")
 
 
 @pytest.fixture(scope="session")

@@ -76,6 +76,7 @@ def test_references_run_without_a_library(package_copy):
 @native_only
 @pytest.mark.parametrize("cpu", ["baseline", "avx2", "avx512"])
 def test_an_instruction_set_can_be_asked_for(cpu):
+    pytest.importorskip("maskformer_ext._native", reason="built without pybind11")
     code = ASSIGN + "; from maskformer_ext import _native; print(_native.build_info()['cpu'])"
     result = run(code, MASKFORMER_EXT_CPU=cpu)
     answer, used = result.stdout.split("\n")[:2]
@@ -100,6 +101,7 @@ def test_float64_and_unknown_devices_go_to_the_reference():
 
 
 @native_only
+@pytest.mark.gpu
 @pytest.mark.skipif(not (PACKAGE / "_ops_cuda.so").exists(), reason="a CPU-only build")
 def test_cuda_library_loads_and_registers_its_kernels_even_without_a_gpu():
     assert _library.CUDA_ERROR is None

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from maskformer_ext import ops
 
-_native = pytest.importorskip("maskformer_ext._native", reason="the native library is not built: make build")
+_native = pytest.importorskip("maskformer_ext._native", reason="built without pybind11")
 scipy_optimize = pytest.importorskip("scipy.optimize")
 
 COSTS = hnp.arrays(

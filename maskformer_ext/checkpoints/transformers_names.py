@@ -10,8 +10,9 @@ from torch import Tensor
 
 from maskformer_ext.errors import UserError
 
+_ENCODER = r"model\.pixel_level_module\.encoder"
 # Later transformers versions wrote out_proj as o_proj and put fc1, fc2 below mlp.
-_BLOCK = r"model\.pixel_level_module\.encoder\.model\.encoder\.layers\.(\d+)\.blocks\.(\d+)"
+_BLOCK = _ENCODER + r"\.model\.encoder\.layers\.(\d+)\.blocks\.(\d+)"
 _FPN = r"model\.pixel_level_module\.decoder\.fpn"
 _LAYER = r"model\.transformer_module\.decoder\.layers\.(\d+)"
 _TO_BLOCK = r"backbone.layers.\1.blocks.\2"
@@ -19,7 +20,23 @@ _TO_PIXEL_DECODER = r"sem_seg_head.pixel_decoder"
 _TO_PREDICTOR = r"sem_seg_head.predictor"
 _TO_LAYER = _TO_PREDICTOR + r".transformer.decoder.layers.\1"
 
+# ResNets: stages and convolutions count from 0 in transformers, the original's res2 to res5 and conv1 to conv3 do not.
+_PARTS = {"convolution": "", "normalization": ".norm"}
+_RESNET = [
+    *((rf"{_ENCODER}\.embedder\.embedder\.{part}", f"backbone.stem.conv1{norm}") for part, norm in _PARTS.items()),
+    *(
+        (
+            rf"{_ENCODER}\.encoder\.stages\.{stage}\.layers\.(\d+)\.{place}\.{part}",
+            rf"backbone.res{stage + 2}.\1.{name}{norm}",
+        )
+        for stage in range(4)
+        for place, name in (("shortcut", "shortcut"), *((rf"layer\.{i}", f"conv{i + 1}") for i in range(3)))
+        for part, norm in _PARTS.items()
+    ),
+]
+
 _RULES = [
+    *_RESNET,
     (
         r"model\.pixel_level_module\.encoder\.model\.embeddings\.patch_embeddings\.projection",
         "backbone.patch_embed.proj",
@@ -36,7 +53,7 @@ _RULES = [
         r"model\.pixel_level_module\.encoder\.model\.encoder\.layers\.(\d+)\.downsample\.(reduction|norm)",
         r"backbone.layers.\1.downsample.\2",
     ),
-    (r"model\.pixel_level_module\.encoder\.hidden_states_norms\.(\d+)", r"backbone.norm\1"),
+    (_ENCODER + r"\.hidden_states_norms\.(\d+)", r"backbone.norm\1"),
     (_FPN + r"\.stem\.0", _TO_PIXEL_DECODER + ".layer_4"),
     (_FPN + r"\.stem\.1", _TO_PIXEL_DECODER + ".layer_4.norm"),
     (_FPN + r"\.layers\.(\d+)\.proj\.0", _TO_PIXEL_DECODER + r".adapter_<\1>"),
@@ -59,9 +76,13 @@ _RULES = [
     (r"mask_embedder\.(\d+)\.0", _TO_PREDICTOR + r".mask_embed.layers.\1"),
     (r"criterion\.empty_weight", "criterion.empty_weight"),
 ]
-_COMPILED = [(re.compile(pattern + r"(\.weight|\.bias)?$"), replacement) for pattern, replacement in _RULES]
-# The Swin encoder normalises its last output once more for a pooled feature that MaskFormer does not use.
-_UNUSED = re.compile(r"model\.pixel_level_module\.encoder\.model\.layernorm\.(weight|bias)$")
+_COMPILED = [
+    (re.compile(pattern + r"(\.weight|\.bias|\.running_mean|\.running_var)?$"), replacement)
+    for pattern, replacement in _RULES
+]
+# The Swin encoder normalises its last output once more for a pooled feature that MaskFormer does not use. ResNets count
+# batches, which frozen norms do not.
+_UNUSED = re.compile(_ENCODER + r"\.(model\.layernorm\.(weight|bias)|.*\.num_batches_tracked)$")
 _PACKED = {"query": 0, "key": 1, "value": 2, "q": 0, "k": 1, "v": 2}
 
 
@@ -72,13 +93,14 @@ def _original_name(name: str) -> str:
             # The lateral levels count from the coarsest in transformers, from the finest in the original.
             renamed = re.sub(r"<(\d+)>", lambda level: str(3 - int(level[1])), match.expand(replacement))
             return renamed + (match[match.re.groups] or "")
-    raise UserError(f"checkpoint: {name} is not a weight of transformers' MaskFormer with a Swin backbone")
+    raise UserError(f"checkpoint: {name} is not a weight of transformers' MaskFormer with a Swin or ResNet backbone")
 
 
 def to_original_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the weights of transformers' `MaskFormerForInstanceSegmentation` (Swin backbone) to the original's names.
+    """Rename the weights of transformers' `MaskFormerForInstanceSegmentation` to the original's names.
 
-    Query, key and value projections, separate there, are packed into one matrix.
+    The backbone is a Swin or a bottleneck ResNet, whose batch norms the original keeps frozen. Query, key and value
+    projections, separate there, are packed into one matrix.
 
     Args:
         state_dict: weights under transformers' names.

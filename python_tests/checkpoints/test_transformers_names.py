@@ -14,24 +14,36 @@ from maskformer_ext.modeling.build import build_model
 transformers = pytest.importorskip("transformers")
 
 
-@pytest.fixture(scope="module")
-def their_model():
-    backbone = transformers.SwinConfig(
-        embed_dim=96,
-        depths=[2, 2, 6, 2],
-        num_heads=[3, 6, 12, 24],
-        window_size=7,
-        drop_path_rate=0.0,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+KEYS = {
+    "swin_tiny": "ade20k-150__swin__maskformer_swin_tiny_bs16_160k.json",
+    "resnet50": "ade20k-150__maskformer_R50_bs16_160k.json",
+}
+
+
+@pytest.fixture(scope="module", params=KEYS)
+def their_model(request):
+    if request.param == "swin_tiny":
+        backbone = transformers.SwinConfig(
+            embed_dim=96,
+            depths=[2, 2, 6, 2],
+            num_heads=[3, 6, 12, 24],
+            window_size=7,
+            drop_path_rate=0.0,
+            out_features=STAGES,
+        )
+    else:
+        backbone = transformers.ResNetConfig(out_features=STAGES)
     config = transformers.MaskFormerConfig(
         backbone_config=backbone, decoder_config=transformers.DetrConfig(), num_labels=150
     )
-    return transformers.MaskFormerForInstanceSegmentation(config).eval()
+    model = transformers.MaskFormerForInstanceSegmentation(config).eval()
+    model.our_backbone = request.param
+    return model
 
 
 def test_names_and_shapes_are_the_originals(their_model, golden_dir):
-    keys = golden_dir / "state_dict_keys/ade20k-150__swin__maskformer_swin_tiny_bs16_160k.json"
+    keys = golden_dir / "state_dict_keys" / KEYS[their_model.our_backbone]
     expected = json.loads(keys.read_text())["shapes"]
     renamed = to_original_names(their_model.state_dict())
     assert {name: list(value.shape) for name, value in renamed.items()} == expected
@@ -40,7 +52,10 @@ def test_names_and_shapes_are_the_originals(their_model, golden_dir):
 def test_loaded_weights_predict_what_transformers_predicts(their_model):
     for parameter in their_model.parameters():  # no weight may keep a value that hides an exchange, such as 1 or 0
         torch.nn.init.normal_(parameter, std=0.05)
-    ours = build_model(ModelConfig(backbone="swin_tiny", num_classes=150)).eval()
+    for name, statistic in their_model.named_buffers():
+        if name.endswith(("running_mean", "running_var")):
+            torch.nn.init.uniform_(statistic, 0.5, 2.0)
+    ours = build_model(ModelConfig(backbone=their_model.our_backbone, num_classes=150)).eval()
     load_original(ours, to_original_names(their_model.state_dict()))
     images = torch.randn(1, 3, 75, 100)
     with torch.no_grad():

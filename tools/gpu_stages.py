@@ -1,0 +1,235 @@
+"""The stages of gpu_check.py: what each one runs, what it needs, and how its log is judged."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import gpu_logs
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = Path(__file__).resolve().parent
+_SHIM_TESTS = "python_tests/cuda_shim"  # the smallest cases of every kernel; on a GPU they run the CUDA library
+_PROBE = """
+import json
+from maskformer_ext.ops import _library
+print(json.dumps({"error": _library.CPU_ERROR or _library.CUDA_ERROR, "ops": sorted(_library._KERNELS["cuda"])}))
+"""
+
+
+@dataclass
+class Outcome:
+    """What came of a stage; `detail` is one line, `facts` go into the JSON."""
+
+    status: Literal["passed", "failed", "skipped"]
+    detail: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    """One stage's run: the GPU's properties, its log, and the seconds that it may take."""
+
+    gpu: dict[str, Any]
+    log: Path
+    seconds: float
+
+    def command(self, *command: str | Path, seconds: float | None = None, **variables: str) -> tuple[int | None, str]:
+        """Run a command below a time limit, with its output in the log; return its status (None: too late), output."""
+        limit = self.seconds if seconds is None else min(seconds, self.seconds)
+        environment = {**os.environ, **variables}
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TOOLS), os.environ.get("PYTHONPATH")]))
+        with self.log.open("a+") as log:
+            log.write(f"$ {' '.join(map(str, command))}\n")
+            log.flush()
+            begin = log.tell()
+            # Its own session, so that what it has started ends with it.
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+            try:
+                status: int | None = process.wait(limit)
+            except subprocess.TimeoutExpired:
+                status = None
+            finally:
+                _end(process)
+            log.seek(begin)
+            return status, log.read()
+
+    def python(self, *arguments: str | Path, **options: Any) -> tuple[int | None, str]:
+        """Run this Python."""
+        return self.command(sys.executable, *arguments, **options)
+
+
+def _end(process: subprocess.Popen) -> None:
+    """End a process and its children: first politely, so that compute-sanitizer and pytest can close their files."""
+    for kind, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(process.pid, kind)
+            process.wait(patience)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _pytest(*arguments: str | Path, seconds: float) -> list[str | Path]:
+    """Compose a call of pytest that begins nothing in the last tenth of its time."""
+    plugin = ["-p", "pytest_gpu", "-p", "no:cacheprovider", "--deadline", f"{0.9 * seconds - 5:.0f}"]
+    return ["-m", "pytest", "-q", "-rs", *plugin, *arguments]
+
+
+def _judged(status: int | None, log: str, seconds: float) -> Outcome:
+    """Judge a run of pytest."""
+    counts, reasons = gpu_logs.pytest_counts(log), gpu_logs.skip_reasons(log)
+    facts = {"counts": counts, "skipped": reasons}
+    detail = ", ".join(f"{count} {name}" for name, count in counts.items() if name != "deselected")
+    if reasons:
+        detail += f" ({'; '.join(f'{count} {reason}' for reason, count in list(reasons.items())[:3])})"
+    if status is None:
+        return Outcome("failed", f"not finished after {seconds:.0f} s: {gpu_logs.last_lines(log, 1)}", facts)
+    if status != 0 or not counts.get("passed"):
+        return Outcome("failed", detail or f"pytest ended with {status}: {gpu_logs.last_lines(log)}", facts)
+    return Outcome("passed", detail, facts)
+
+
+def build(run: Run) -> Outcome:
+    """Compile the libraries for the GPU present, and load them."""
+    if shutil.which("nvcc") is None:
+        return Outcome("failed", "no nvcc was found on PATH")
+    major, minor = run.gpu["capability"]
+    folder = ROOT / "build" / f"gpu_check-{sys.implementation.cache_tag}-torch{run.gpu['versions']['torch']}"
+    status, log = run.python(
+        "setup.py",
+        "-q",
+        "build_ext",
+        "--inplace",
+        CMAKE_ARGS=f"-DMASKFORMER_EXT_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES={major}{minor}-real",
+        MASKFORMER_EXT_BUILD_DIR=str(folder),  # a build for all architectures keeps its own
+    )
+    if status != 0:
+        late = f"not finished after {run.seconds:.0f} s: " if status is None else ""
+        return Outcome("failed", late + gpu_logs.last_lines(log))
+    status, log = run.python("-c", _PROBE, seconds=60.0)
+    if status != 0:
+        return Outcome("failed", gpu_logs.last_lines(log))
+    loaded = json.loads(log.splitlines()[-1])
+    if loaded["error"]:
+        return Outcome("failed", loaded["error"])
+    return Outcome("passed", f"sm_{major}{minor}, {len(loaded['ops'])} ops with CUDA kernels", {"ops": loaded["ops"]})
+
+
+def tests(run: Run) -> Outcome:
+    """Run every test that needs a GPU."""
+    status, log = run.python(*_pytest("python_tests", "-m", "gpu", seconds=run.seconds))
+    outcome = _judged(status, log, run.seconds)
+    if "needs a GPU" in outcome.facts["skipped"]:  # torch must have lost it since
+        return Outcome("failed", f"tests found no GPU: {outcome.detail}", outcome.facts)
+    return outcome
+
+
+def cpu_tests(run: Run) -> Outcome:
+    """Run the tests that need none."""
+    status, log = run.python(*_pytest("python_tests", "-m", "not gpu and not slow", seconds=run.seconds))
+    return _judged(status, log, run.seconds)
+
+
+def find_sanitizer() -> str | None:
+    """Find compute-sanitizer: on PATH, or in nvcc's toolkit, where some installations leave it."""
+    nvcc = shutil.which("nvcc")
+    toolkits = [Path(nvcc).resolve().parent.parent] if nvcc else []
+    places = [folder / "compute-sanitizer" for toolkit in toolkits for folder in (toolkit / "bin", toolkit)]
+    for place in places:
+        for candidate in (place, place / "compute-sanitizer"):
+            if candidate.is_file():
+                return str(candidate)
+    return shutil.which("compute-sanitizer")
+
+
+def _sanitize(run: Run, tool: str, few: int) -> Outcome:
+    """Run the smallest cases of every kernel under one tool, once it has found a planted mistake."""
+    sanitizer = find_sanitizer()
+    if sanitizer is None:
+        return Outcome("skipped", "compute-sanitizer is not installed")
+    # Only this library's kernels are instrumented: torch's would take most of the time.
+    options = ["--tool", tool, "--kernel-name", "kns=maskformer_ext", "--report-api-errors", "no"]
+    canary = run.log.with_suffix(".canary")
+    major, minor = run.gpu["capability"]
+    status, log = run.command("nvcc", f"-arch=sm_{major}{minor}", "-o", canary, TOOLS / "sanitizer_canary.cu")
+    if status != 0:
+        return Outcome("failed", f"tools/sanitizer_canary.cu does not compile: {gpu_logs.last_lines(log)}")
+    _, log = run.command(sanitizer, *options, canary, tool, seconds=60.0)
+    canary.unlink()
+    if "not supported" in log:
+        return Outcome("skipped", f"compute-sanitizer cannot run here: {gpu_logs.last_lines(log, 1)}")
+    planted = gpu_logs.sanitizer_counts(log)
+    if not planted or not planted["errors"]:
+        return Outcome("failed", f"{tool} does not find the mistake planted in tools/sanitizer_canary.cu")
+    call = _pytest(_SHIM_TESTS, "--few", str(few), seconds=run.seconds)
+    # Without torch's cache every tensor is an allocation of its own, whose end memcheck knows.
+    status, log = run.command(sanitizer, *options, sys.executable, *call, PYTORCH_NO_CUDA_MEMORY_CACHING="1")
+    outcome, counts = _judged(status, log, run.seconds), gpu_logs.sanitizer_counts(log)
+    findings = gpu_logs.sanitizer_findings(log)
+    outcome.facts.update(sanitizer=counts, findings=findings)
+    if counts is None:
+        return Outcome("failed", f"{tool} wrote no summary: {outcome.detail}", outcome.facts)
+    found = f"{counts['errors']} errors, {counts['warnings']} warnings; {outcome.detail}"
+    if counts["errors"]:
+        return Outcome("failed", f"{found}: {'; '.join(findings[:3])}", outcome.facts)
+    return Outcome(outcome.status, found, outcome.facts)
+
+
+def memcheck(run: Run) -> Outcome:
+    """Look for accesses out of bounds."""
+    return _sanitize(run, "memcheck", few=6)
+
+
+def racecheck(run: Run) -> Outcome:
+    """Look for unordered accesses to shared memory."""
+    return _sanitize(run, "racecheck", few=2)
+
+
+def bench(run: Run) -> Outcome:
+    """Run the benchmarks of the GPU."""
+    if find_spec("pytest_benchmark") is None:
+        return Outcome("skipped", "pytest-benchmark is not installed")
+    records = run.log.with_suffix(".records.json")
+    records.unlink(missing_ok=True)
+    call = _pytest("benchmarks", "--device", "cuda", "--record-to", records, seconds=run.seconds)
+    status, log = run.python(*call)
+    outcome = _judged(status, log, run.seconds)
+    outcome.facts["records"] = str(records)
+    return outcome
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage and the seconds that it has of a budget of nine minutes."""
+
+    name: str
+    share: float
+    call: Callable[[Run], Outcome]
+
+    @property
+    def about(self) -> str:
+        """What the stage does, from its docstring."""
+        return (self.call.__doc__ or "").strip().rstrip(".")
+
+
+STAGES = (
+    Stage("build", 150.0, build),
+    Stage("tests", 80.0, tests),
+    Stage("memcheck", 60.0, memcheck),
+    Stage("racecheck", 45.0, racecheck),
+    Stage("bench", 205.0, bench),
+)
+CPU_TESTS = Stage("cpu-tests", 600.0, cpu_tests)
