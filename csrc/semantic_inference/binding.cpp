@@ -1,12 +1,12 @@
 // torch.ops.maskformer_ext.semantic_inference and semantic_scores: schemas, checks, allocation, CPU.
 #include "semantic_inference/semantic_inference.h"
 
-#include "common/mask_source.h"
+#include "semantic_inference/binding.h"
 
 namespace maskformer_ext {
 namespace {
 
-constexpr const char* op = "semantic_inference";
+constexpr const char* op = semantic_op;
 
 // Runs the kernel; params holds where the result goes.
 void run(SemanticParams params, const Tensor& probability_in, const Tensor& mask_logits, const Size& size,
@@ -45,11 +45,7 @@ Tensor semantic_inference_cpu(const Tensor& probability, const Tensor& mask_logi
 void semantic_scores_cpu(const Tensor& probability, const Tensor& mask_logits, Tensor out, const Size& size,
                          const std::optional<Size>& input_size, const std::optional<Size>& crop, bool flip,
                          bool scores_first, double weight) {
-  check_dim(out, 3, "semantic_scores", "out");
-  check_dtype(out, ScalarType::Float, "semantic_scores", "out");
-  STD_TORCH_CHECK(
-      out.is_contiguous() && out.size(0) == probability.size(1) && out.size(1) == size[0] && out.size(2) == size[1],
-      "semantic_scores: out must be contiguous (K, H, W), got shape ", shape_string(out));
+  check_scores(out, probability, size);
   SemanticParams params = {};
   params.scores = out.mutable_data_ptr<float>();
   params.weight = static_cast<float>(weight);

@@ -13,3 +13,4 @@ inline float __half2float(__half x) {
 inline __half __float2half_rn(float x) {
   return {maskformer_ext::MASKFORMER_EXT_VARIANT::from_float<maskformer_ext::Float16>(x).bits};
 }
+inline unsigned short __half_as_ushort(__half x) { return x.bits; }

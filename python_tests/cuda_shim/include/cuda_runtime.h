@@ -110,6 +110,11 @@ template <class T>
 T __ldg(const T* address) {
   return *address;
 }
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+inline float __expf(float x) { return std::exp(x); }
+inline float __fdividef(float x, float y) { return x / y; }
 inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
