@@ -40,6 +40,8 @@ class MatchingCostCall {
     params.num_segments = num_segments_.const_data_ptr<int64_t>();
     params.segments = labels_.size(1);
     params.rows = class_logits_.numel() / (params.classes + 1);
+    STD_TORCH_CHECK(params.rows < INT32_MAX, op, ": class_logits must have fewer than 2^31 rows, got ",
+                    shape_string(class_logits_));
     params.chunk_images = params.images;
     params.height = static_cast<int>(height);
     params.width = static_cast<int>(width);

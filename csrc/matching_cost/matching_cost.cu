@@ -150,11 +150,13 @@ struct Row {
   float* cost;
 
   __device__ Row(const Params& p, int64_t row) {
-    const int64_t of_layer = row % (p.chunk_images * p.queries),
-                  layer = p.first_layer + row / (p.chunk_images * p.queries);
-    image = p.first_image + of_layer / p.queries;
+    // 32 bits: the division of 64-bit integers is a call, whose registers would have to be saved.
+    const unsigned layer_rows = static_cast<unsigned>(p.chunk_images * p.queries);
+    const unsigned layer = static_cast<unsigned>(row) / layer_rows, of_layer = static_cast<unsigned>(row) % layer_rows;
+    const unsigned of_chunk = of_layer / static_cast<unsigned>(p.queries);
+    image = p.first_image + of_chunk;
     num_segments = segments_of(p, image);
-    const int64_t place = (layer * p.images + image) * p.queries + of_layer % p.queries;
+    const int64_t place = ((p.first_layer + layer) * p.images + image) * p.queries + (of_layer - of_chunk * p.queries);
     classes = static_cast<const Class*>(p.class_logits) + place * (p.classes + 1);
     logits = static_cast<const Mask*>(p.mask_logits) + row * p.pixels();
     cost = p.cost + place * p.segments;
