@@ -35,18 +35,26 @@ class NeverWaits(TorchDispatchMode):
 
     Args:
         device: the type of the device that must not be waited for; "cpu" looks for values that are read only.
+
+    Attributes:
+        calls: every operation with the shapes of the tensors that it was given, in order.
     """
 
     def __init__(self, device: str = "meta") -> None:
         super().__init__()
         self.device = device
-        self.seen: set[str] = set()
+        self.calls: list[tuple[str, tuple[torch.Size, ...]]] = []
+
+    @property
+    def seen(self) -> set[str]:
+        """The names of the operations."""
+        return {name for name, _ in self.calls}
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = function.overloadpacket.__name__
-        self.seen.add(name)
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        self.calls.append((name, tuple(tensor.shape for tensor in tensors)))
         on_device = [tensor for tensor in tensors if tensor.device.type == self.device]
         if on_device and name in _WAITING:
             self._refuse(function, "its result has to be read")

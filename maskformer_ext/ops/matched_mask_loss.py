@@ -131,7 +131,7 @@ def _reference(
         zero = zero.to(torch.promote_types(zero.dtype, torch.float32))
         return zero, zero.clone()
     image = image_index.clamp(0, pixels.shape[0] - 1)
-    counts = targets.num_segments[image]
+    counts = targets.num_segments.clamp(max=targets.labels.shape[1])[image]
     paired = (image_index >= 0) & (image_index < pixels.shape[0]) & (segment_index >= 0) & (segment_index < counts)
     segment = torch.where(paired, segment_index, 0)
 

@@ -3,89 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maskformer_ext.ops._batch_targets import BatchTargets
+
 VOID = -1
 """Value of ``segment_map`` where a pixel belongs to no segment."""
 
-_PAIRS_MULTIPLE = 64
-
-_T = TypeVar("_T", bound="_Targets")
-
-
-class _Targets:
-    """What both target forms share: moving between devices, and the list of real segments."""
-
-    labels: Tensor
-    num_segments: Tensor
-    _pairs: tuple[Tensor, Tensor] | None
-
-    def _tensor_fields(self) -> dict[str, Tensor]:
-        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-
-    def _map(self: _T, function) -> _T:
-        moved = {name: function(value) for name, value in self._tensor_fields().items()}
-        cached = None if self._pairs is None else tuple(function(index) for index in self._pairs)
-        return replace(self, **moved, _pairs=cached)  # type: ignore[type-var]
-
-    def to(self: _T, *args, **kwargs) -> _T:
-        """Move every tensor, with the arguments of ``Tensor.to``; dtypes are kept."""
-        return self._map(lambda tensor: tensor.to(*args, **kwargs))
-
-    def pin_memory(self: _T) -> _T:
-        """Copy every tensor to page-locked memory."""
-        return self._map(Tensor.pin_memory)
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the labels."""
-        return self.labels.device
-
-    def with_pairs(self: _T, multiple: int = _PAIRS_MULTIPLE) -> _T:
-        """Return the same targets with ``pairs()`` computed now, on the host, so that no later call waits for a GPU."""
-        return replace(self, _pairs=self._list_pairs(multiple))  # type: ignore[type-var]
-
-    def pairs(self, multiple: int = _PAIRS_MULTIPLE) -> tuple[Tensor, Tensor]:
-        """List every real segment of the batch.
-
-        The number of rows is a shape, so nothing that follows waits for the device, and one crowded image does not pad
-        the others. Targets made by ``collate`` carry the list along; otherwise it is computed here.
-
-        Args:
-            multiple: the number of rows is rounded up to a multiple of this, so that few different shapes occur.
-
-        Returns:
-            ``image_index`` and ``segment_index``, both (P,) int64; -1 in the rows beyond the last segment.
-
-        Raises:
-            ValueError: if the list is made here and a number of segments lies outside [0, T].
-        """
-        if self._pairs is not None and multiple == _PAIRS_MULTIPLE:
-            return self._pairs
-        return self._list_pairs(multiple)
-
-    def _list_pairs(self, multiple: int) -> tuple[Tensor, Tensor]:
-        counts, capacity = self.num_segments.tolist(), self.labels.shape[1]
-        if any(not 0 <= count <= capacity for count in counts):  # on the host in any case, so that every device says it
-            raise ValueError(f"pairs: num_segments must lie in [0, T] with T = {capacity}, got {counts}")
-        rows = -(-sum(counts) // multiple) * multiple
-        image_index = torch.full((rows,), -1, dtype=torch.int64)
-        segment_index = torch.full((rows,), -1, dtype=torch.int64)
-        start = 0
-        for image, count in enumerate(counts):
-            image_index[start : start + count] = image
-            segment_index[start : start + count] = torch.arange(count)
-            start += count
-        return image_index.to(self.num_segments.device), segment_index.to(self.num_segments.device)
-
 
 @dataclass(frozen=True)
-class SegmentTargets(_Targets):
+class SegmentTargets(BatchTargets):
     """Segments that do not overlap.
 
     Attributes:
@@ -94,6 +25,7 @@ class SegmentTargets(_Targets):
         num_segments: (B,) int64.
     """
 
+    _per_segment = ("labels",)
     segment_map: Tensor
     labels: Tensor
     num_segments: Tensor
@@ -213,7 +145,7 @@ class SegmentTargets(_Targets):
 
 
 @dataclass(frozen=True)
-class MaskTargets(_Targets):
+class MaskTargets(BatchTargets):
     """Segments that may overlap.
 
     Attributes:
@@ -223,6 +155,7 @@ class MaskTargets(_Targets):
         void: (B, H, W) bool, needed by ``ignore_void``.
     """
 
+    _per_segment = ("masks", "labels")
     masks: Tensor
     labels: Tensor
     num_segments: Tensor

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny import tiny_config
 from torch import Tensor
 from torch._dynamo.utils import counters
 
+from maskformer_ext.config import ModelConfig
+from maskformer_ext.modeling.build import build_model
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.outputs import MaskFormerOutput
 from maskformer_ext.ops import MaskTargets, SegmentTargets
@@ -50,4 +53,39 @@ def test_one_graph_serves_all_sizes(backend: str, form: str) -> None:
         gradients = torch.autograd.grad(found, inputs)
         for ours, theirs in zip(gradients, torch.autograd.grad(expected, inputs), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6 * float(theirs.abs().max()))
+    assert counters["stats"]["unique_graphs"] == 1
+
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["segment map", "masks"])
+@pytest.mark.parametrize("device", DEVICES)
+def test_network_and_criterion_are_one_graph(device: str, form: str) -> None:
+    """Batches of other contents and numbers of segments, padded to one size, need no second graph."""
+    config = ModelConfig(**{**vars(tiny_config(CLASSES)), "dropout": 0.0, "freeze_batch_norm": True})
+    model, criterion = build_model(config).to(device).train(), MaskFormerCriterion(CLASSES)
+
+    def total(images: Tensor, targets: SegmentTargets | MaskTargets) -> Tensor:
+        return criterion(model(images), targets)[0]
+
+    torch._dynamo.reset()
+    counters.clear()
+    compiled = torch.compile(total, fullgraph=True, backend="aot_eager" if device == "cpu" else "inductor")
+    for segments in (3, 5):
+        segment_map = torch.randint(-1, segments, (2, 64, 96), dtype=torch.int32)
+        targets = SegmentTargets(segment_map, torch.randint(CLASSES, (2, segments)), torch.full((2,), segments))
+        targets = targets.to_masks() if form == "masks" else targets
+        targets = targets.pad_to(max_segments=8, max_pairs=16).to(device)
+        images = torch.randn(2, 3, 64, 96).to(device)
+        gradients = []
+        for function in (compiled, total):
+            model.zero_grad()
+            function(images, targets).backward()
+            gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+        for ours, theirs in zip(*gradients, strict=True):
+            # with a GPU, TF32 and other orders of summation in the network's own kernels
+            scale = float(theirs.abs().max())
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=(1e-5 if device == "cpu" else 2e-2) * scale + 1e-7)
     assert counters["stats"]["unique_graphs"] == 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +15,7 @@ from maskformer_ext.modeling.outputs import MaskFormerOutput
 from maskformer_ext.modeling.per_pixel import PerPixelCriterion, PerPixelOutput
 from maskformer_ext.ops import (
     SegmentTargets,
+    _library,
     _values,
     linear_sum_assignment,
     matched_mask_loss,
@@ -123,6 +127,31 @@ def test_pairs_out_of_range_are_named(image: list[int], segment: list[int], mess
 def test_a_number_of_targets_out_of_range_is_named(count: int, device: str) -> None:
     with pytest.raises(RuntimeError, match=rf"num_targets must lie in \[0, T\] with T = 3, got {count} for problem 1"):
         linear_sum_assignment(torch.rand(2, 5, 3, device=device), torch.tensor([3, count], device=device))
+
+
+@pytest.mark.parametrize("masks", [False, True], ids=["segment map", "masks"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_references_read_nothing_out_of_bounds_where_nothing_is_checked(fault: str, masks: bool, monkeypatch) -> None:
+    """As on a GPU without a kernel; here an index out of bounds would raise."""
+    monkeypatch.setattr(_library, "REFERENCE", True)
+    monkeypatch.setattr(_values, "may_read", lambda device: False)
+    targets = make_targets(fault)
+    targets = targets.to_masks() if masks else targets
+    out = predictions()
+    image, segment = torch.tensor([0, 7, 1, -3, 0, 1]), torch.tensor([2, 0, 3, 0, -9, 0])
+    found = [matching_cost(out.class_logits[0], out.mask_logits(0), targets)]
+    found += matched_mask_loss(out.mask_logits()[0], targets, image, segment)
+    if not masks:
+        found.append(PerPixelCriterion(CLASSES)(PerPixelOutput(torch.randn(2, CLASSES, 4, 4)), targets)[0])
+    assert all(part.isfinite().all() for part in found)
+    assert found[1].nonzero().flatten().tolist() == [0, 5], "only these pairs exist"
+
+
+def test_the_variable_is_read_at_import() -> None:
+    code = "from maskformer_ext.ops import _values; print(_values.CHECKS)"
+    for value, expected in (("1", "True"), ("0", "False")):
+        environment = {**os.environ, "MASKFORMER_EXT_CHECKS": value}
+        assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == expected
 
 
 def test_pairs_of_wrong_counts_are_refused_on_every_device() -> None:
