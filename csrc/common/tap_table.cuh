@@ -30,6 +30,12 @@ struct PixelTaps {
     }
   }
 
+  // The taps of an axis come in no particular order where the result is mirrored.
+  __device__ int first_row() const { return least(row); }
+  __device__ int last_row() const { return most(row); }
+  __device__ int first_column() const { return least(column); }
+  __device__ int last_column() const { return most(column); }
+
   // The resized value where sample(r, c) gives that of row tap r and column tap c. Rows are blended before columns, in
   // the order of the CPU's kernels, so that near ties fall alike.
   template <class Sample>
@@ -54,6 +60,20 @@ struct PixelTaps {
   template <class T>
   __device__ __forceinline__ float logit(const T* plane) const {
     return value([&](int r, int c) { return stored(plane, r, c); });
+  }
+
+ private:
+  template <int kCount>
+  static __device__ int least(const int (&numbers)[kCount]) {
+    int result = numbers[0];
+    for (int i = 1; i < kCount; ++i) result = min(result, numbers[i]);
+    return result;
+  }
+  template <int kCount>
+  static __device__ int most(const int (&numbers)[kCount]) {
+    int result = numbers[0];
+    for (int i = 1; i < kCount; ++i) result = max(result, numbers[i]);
+    return result;
   }
 };
 

@@ -1,7 +1,7 @@
 // CUDA kernels of instance inference: a query's mask as bits, and what its score and box are made of.
 #include "common/cuda_block.cuh"
 #include "common/math.h"
-#include "common/tap_table.cuh"
+#include "common/warp_samples.cuh"
 #include "instance_inference/instance_inference_cuda.h"
 
 namespace maskformer_ext {
@@ -35,11 +35,17 @@ __global__ void __launch_bounds__(kThreads) instance_masks_kernel(Params p) {
     const int x = warp_x + lane;
     const bool exists = x < masks.out_width;
     const AxisTaps column = masks.columns[exists ? x : masks.out_width - 1];
+    const PixelTaps<kTaps> top(masks.rows[first_row], column, masks.row_stride);
+    const PixelTaps<kTaps> bottom(masks.rows[end_row - 1], column, masks.row_stride);
+    const WarpSamples samples(top.first_row(), bottom.last_row(), top.first_column(), top.last_column(),
+                              masks.row_stride);
+    const bool any = __any_sync(kAllLanes, samples.bound(plane) > p.threshold);
     float sum = 0.0f;
     int pixels = 0;
     for (int y = first_row; y < end_row; ++y) {
-      const float logit = PixelTaps<kTaps>(masks.rows[y], column, masks.row_stride).logit(plane);
-      const bool inside = exists && logit > p.threshold;
+      float logit = 0.0f;
+      if (any) logit = PixelTaps<kTaps>(masks.rows[y], column, masks.row_stride).logit(plane);
+      const bool inside = any && exists && logit > p.threshold;
       const unsigned word = __ballot_sync(kAllLanes, inside);
       const int byte = warp_x / 8 + lane;
       if (lane < 4 && byte < p.row_bytes) {

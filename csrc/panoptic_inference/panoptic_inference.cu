@@ -1,7 +1,7 @@
 // CUDA kernels of panoptic inference.
 #include "common/cuda_block.cuh"
 #include "common/math.h"
-#include "common/tap_table.cuh"
+#include "common/warp_samples.cuh"
 #include "panoptic_inference/panoptic_inference_cuda.h"
 
 namespace maskformer_ext {
@@ -71,6 +71,8 @@ struct ResizedLogit {
   __device__ ResizedLogit(const Params& p, int y, const AxisTaps& column)
       : taps(p.masks.rows[y], column, p.masks.row_stride) {}
   static __device__ AxisTaps column(const Params& p, int x) { return p.masks.columns[x]; }
+  __device__ const auto& top_left() const { return taps; }
+  __device__ const auto& bottom_right() const { return taps; }
 
   template <class Logit>
   __device__ __forceinline__ float probability(const Logit* plane) const {
@@ -86,6 +88,8 @@ struct StoredProbability {
   __device__ StoredProbability(const Params& p, int y, const AxisTaps& column)
       : taps(p.masks.rows[y], column, p.masks.row_stride) {}
   static __device__ AxisTaps column(const Params& p, int x) { return p.masks.columns[x]; }
+  __device__ const auto& top_left() const { return taps; }
+  __device__ const auto& bottom_right() const { return taps; }
 
   template <class Logit>
   __device__ __forceinline__ float probability(const Logit* plane) const {
@@ -107,6 +111,8 @@ struct InputProbability {
     }
   }
   static __device__ AxisTaps column(const Params& p, int x) { return p.output_columns[x]; }
+  __device__ const auto& top_left() const { return pixel[0][0]; }
+  __device__ const auto& bottom_right() const { return pixel[1][1]; }
 
   template <class Logit>
   __device__ __forceinline__ float probability(const Logit* plane) const {
@@ -128,15 +134,19 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
   const int first_row = (static_cast<int>(blockIdx.x / tiles) * kWarps + warp) * kRows;
   const AxisTaps column = Mask::column(p, min(x, p.out_width - 1));
   Mask masks[kRows];
-  bool exists[kRows];
   float best[kRows];
   int winner[kRows];
   for (int r = 0; r < kRows; ++r) {
     masks[r] = Mask(p, min(first_row + r, p.out_height - 1), column);
-    exists[r] = x < p.out_width && first_row + r < p.out_height;
-    best[r] = -1.0f;  // below every score
-    winner[r] = 0;
+    const bool exists = x < p.out_width && first_row + r < p.out_height;
+    best[r] = exists ? -1.0f : INFINITY;  // below every score, or above
+    winner[r] = exists ? 0 : -1;
   }
+  const auto& top_left = masks[0].top_left();
+  const auto& bottom_right = masks[kRows - 1].bottom_right();
+  const WarpSamples samples(top_left.first_row(), bottom_right.last_row(), top_left.first_column(),
+                            bottom_right.last_column(), p.masks.row_stride);
+  float least = -1.0f;  // of the warp's best
 
   for (int group = 0; group < kept; group += 32) {
     const int end = min(group + 32, kept);
@@ -144,18 +154,25 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
     for (int q = group; q < end; ++q) {
       const Logit* plane = mask_plane<Logit>(p.masks, q);
       const float score = p.score[q];
+      // Most queries are small under most warps: neither theirs nor better than what is there. 1.00001: rounding.
+      const float most = 1.00001f * sigmoid(samples.bound(plane));
+      const bool matters = most * score > least || (p.weighted_area ? most * score : most) >= p.mask_threshold;
+      if (!__any_sync(kAllLanes, matters)) continue;
       int inside = 0;
       for (int r = 0; r < kRows; ++r) {
         const float probability = masks[r].probability(plane);
         const float weighted = probability * score;
         const bool has = (p.weighted_area ? weighted : probability) >= p.mask_threshold;
-        inside += __popc(__ballot_sync(kAllLanes, has && exists[r]));
+        inside += __popc(__ballot_sync(kAllLanes, has && winner[r] >= 0));
         if (weighted > best[r]) {
           best[r] = weighted;
           winner[r] = q;
         }
       }
       if (lane == q - group) own = inside;
+      least = best[0];
+      for (int r = 1; r < kRows; ++r) least = min(least, best[r]);
+      for (int bits = 16; bits > 0; bits /= 2) least = min(least, __shfl_xor_sync(kAllLanes, least, bits));
     }
     __syncthreads();  // the group before may still be read
     counts[threadIdx.x] = own;
@@ -168,11 +185,11 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
   }
 
   for (int r = 0; r < kRows; ++r) {
-    if (exists[r]) p.segment_map[int64_t{first_row + r} * p.out_width + x] = winner[r];
+    if (winner[r] >= 0) p.segment_map[int64_t{first_row + r} * p.out_width + x] = winner[r];
   }
   // Neighbours mostly have the same winner, so winners are counted one after the other, each for all rows at once.
   unsigned waiting = 0;  // rows whose winner is not counted
-  for (int r = 0; r < kRows; ++r) waiting |= exists[r] ? 1u << r : 0u;
+  for (int r = 0; r < kRows; ++r) waiting |= winner[r] >= 0 ? 1u << r : 0u;
   while (const unsigned lanes = __ballot_sync(kAllLanes, waiting != 0)) {
     int next = 0;
     for (int r = kRows - 1; r >= 0; --r) next = waiting >> r & 1u ? winner[r] : next;

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from op_checks import error
-from resizes import RESIZES, resized
+from resizes import RESIZES, peaks, resized
 
 
 def unpack(bits, width):
@@ -47,6 +47,12 @@ def test_masks_boxes_and_means(shim, case, dtype):
 def test_wide_and_tall_outputs_take_several_blocks_and_steps(shim):
     compare(shim, 3 * torch.randn(2, 7, 30), (35, 700), 0.0)
     compare(shim, 3 * torch.randn(2, 30, 3), (300, 11), -1.0)
+
+
+@pytest.mark.parametrize("sizes", [((30, 70),), ((19, 41), (28, 36), (25, 33)), ((5, 40),)], ids=str)
+def test_no_peak_is_left_out(shim, sizes):
+    compare(shim, peaks(7, 9), sizes[0], 0.0, *sizes[1:])
+    compare(shim, peaks(7, 9)[:, :, ::2], sizes[0], 2.0, *sizes[1:])
 
 
 def test_strides_and_no_queries(shim):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from predictions import confident_predictions, with_broken_queries
-from resizes import RESIZES, resized
+from resizes import RESIZES, peaks, resized
 
 from maskformer_ext.ops._predictions import class_probabilities
 
@@ -64,6 +64,14 @@ def test_more_queries_than_lanes_and_several_blocks(shim):
         assert (table[:, 3] > 0).sum() > 64
     noise = torch.randn(70, 8, 8)  # many winners among neighbours
     compare(shim, class_logits[:70], noise, (33, 40), thresholds=(0.2, 0.0, 0.5))
+
+
+@pytest.mark.parametrize("probabilities_first", [False, True])
+@pytest.mark.parametrize("sizes", [((30, 70),), ((19, 41), (28, 36), (25, 33)), ((5, 40),)], ids=str)
+def test_no_peak_is_left_out(shim, sizes, probabilities_first):
+    class_logits = torch.zeros(35, 4)
+    class_logits[:, 1] = torch.linspace(3, 6, 35)
+    compare(shim, class_logits, peaks(5, 7), *sizes, modes=(probabilities_first, False), things=(1,))
 
 
 def test_stuff_joins_and_things_do_not(shim):

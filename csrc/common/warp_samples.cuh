@@ -1,0 +1,44 @@
+// Leaving out masks that are small all over a warp's pixels: resizing takes convex combinations, so no resized value
+// exceeds the largest sample under it.
+#pragma once
+
+#include "common/cuda_block.cuh"
+#include "common/tap_table.cuh"
+
+namespace maskformer_ext::cuda {
+
+// The samples under the pixels of a warp, at most two a lane: a vote of the lanes tells whether any of them is large.
+class WarpSamples {
+ public:
+  // Each lane gives the samples of its own pixels: offsets of the first and the last row, and columns. All lanes call.
+  __device__ WarpSamples(int first_row, int last_row, int first_column, int last_column, int64_t row_stride) {
+    for (int bits = 16; bits > 0; bits /= 2) {
+      first_row = min(first_row, __shfl_xor_sync(kAllLanes, first_row, bits));
+      last_row = max(last_row, __shfl_xor_sync(kAllLanes, last_row, bits));
+      first_column = min(first_column, __shfl_xor_sync(kAllLanes, first_column, bits));
+      last_column = max(last_column, __shfl_xor_sync(kAllLanes, last_column, bits));
+    }
+    const int stride = static_cast<int>(row_stride), columns = last_column - first_column + 1;
+    const int rows = stride > 0 ? (last_row - first_row) / stride + 1 : 1;
+    few_ = columns <= 64 && rows <= 64 && rows * columns <= 64;
+    for (int i = 0; i < 2; ++i) {
+      const int sample = min(static_cast<int>(threadIdx.x % 32) + 32 * i, rows * columns - 1);
+      offset_[i] = few_ ? first_row + sample / columns * stride + first_column + sample % columns : first_row;
+    }
+  }
+
+  // The lanes' largest is no smaller than any value at the warp's pixels, rounding included; infinity where there are
+  // too many samples to be worth looking at.
+  template <class T>
+  __device__ __forceinline__ float bound(const T* plane) const {
+    if (!few_) return INFINITY;
+    const float most = fmaxf(as_float(plane[offset_[0]]), as_float(plane[offset_[1]]));
+    return most + 1e-5f * fabsf(most);
+  }
+
+ private:
+  bool few_;
+  int offset_[2];
+};
+
+}  // namespace maskformer_ext::cuda
