@@ -1,11 +1,9 @@
-// Shortest augmenting paths on the GPU, one warp a problem: the lanes share out the columns of every scan.
+// Shortest augmenting paths on the GPU: a block a problem (block_search.cuh), then, for what that leaves, a warp a
+// problem: more columns than a block holds, and forbidden pairs.
 //
 // The arithmetic, its order and SciPy's choice among equal distances are those of the CPU kernel, in double, so indices
-// are the same. What a problem needs lies in device memory that stays in the first-level cache.
-#include <limits>
-
-#include "common/cuda_block.cuh"
-#include "common/cuda_types.cuh"
+// are the same. What a warp needs for its problem lies in device memory.
+#include "linear_sum_assignment/block_search.cuh"
 #include "linear_sum_assignment/linear_sum_assignment.h"
 
 namespace maskformer_ext {
@@ -179,24 +177,68 @@ __device__ __forceinline__ void solve_with_forbidden_pairs(const Problem<T>& p, 
   __syncwarp();
 }
 
-template <class T>
-__global__ void __launch_bounds__(32, 8) linear_sum_assignment_kernel(Params params, char* workspace) {
+// What the block's search made of a problem; at the beginning of the problem's workspace.
+enum State : int { kToDo, kSolved, kForbidden };
+
+struct Shape {
+  int targets;  // that are there
+  bool transpose;
+
+  __device__ Shape(const Params& params, int64_t problem) {
+    const int64_t asked = params.num_targets[problem];
+    targets = static_cast<int>(asked < 0 ? 0 : (asked > params.max_targets ? params.max_targets : asked));
+    transpose = targets < params.num_queries;  // as SciPy, given (queries, targets)
+  }
+
+  template <class T>
+  __device__ CostMatrix<T> matrix(const Params& params, int64_t problem) const {
+    const int queries = static_cast<int>(params.num_queries), max_targets = static_cast<int>(params.max_targets);
+    return {static_cast<const T*>(params.cost) + problem * queries * max_targets, transpose ? targets : queries,
+            transpose ? queries : targets, transpose ? 1 : max_targets, transpose ? max_targets : 1};
+  }
+};
+
+template <int kWarps, int kOwned, class T>
+__global__ void __launch_bounds__(32 * kWarps) block_assignment_kernel(Params params, char* workspace) {
   const int64_t problem = blockIdx.x;
-  const int lane = threadIdx.x, queries = params.num_queries, max_targets = params.max_targets;
-  const int64_t asked = params.num_targets[problem];
-  const int targets = asked < 0 ? 0 : (asked > max_targets ? max_targets : static_cast<int>(asked));
-  const bool transpose = targets < queries;  // as SciPy, given (queries, targets)
+  const Shape shape(params, problem);
+  BlockSearch<kWarps, kOwned, T> search;
+  int64_t* query_of_target = params.query_of_target + problem * params.max_targets;
+  const bool solved = search.solve(shape.matrix<T>(params, problem), [&](auto& column_of_row, auto& row_of_column) {
+    for (int t = threadIdx.x; t < params.max_targets; t += 32 * kWarps) {
+      int query = -1;
+      if (t < shape.targets) query = shape.transpose ? column_of_row[t] : row_of_column[t];
+      query_of_target[t] = query;
+    }
+  });
+  if (threadIdx.x != 0) return;
+  *reinterpret_cast<int*>(workspace +
+                          problem * linear_sum_assignment_workspace(params.num_queries, params.max_targets)) =
+      solved ? kSolved : kForbidden;
+  if (params.forced != nullptr) params.forced[problem] = !solved;
+}
+
+template <class T>
+__global__ void __launch_bounds__(32, 8) warp_assignment_kernel(Params params, char* workspace, bool blocks_tried) {
+  const int64_t problem = blockIdx.x;
+  const int lane = threadIdx.x, queries = static_cast<int>(params.num_queries);
+  const int max_targets = static_cast<int>(params.max_targets);
+  workspace += problem * linear_sum_assignment_workspace(queries, max_targets);
+  const int state = blocks_tried ? *reinterpret_cast<const int*>(workspace) : static_cast<int>(kToDo);
+  if (state == kSolved) return;
+  const Shape shape(params, problem);
+  const int targets = shape.targets;
   const int most_rows = queries < max_targets ? queries : max_targets;
   const int most_columns = queries + max_targets;
+  const CostMatrix<T> matrix = shape.matrix<T>(params, problem);
 
   Problem<T> p;
-  p.cost = static_cast<const T*>(params.cost) + problem * queries * max_targets;
-  p.rows = transpose ? targets : queries;
-  p.columns = transpose ? queries : targets;
-  p.row_step = transpose ? 1 : max_targets;
-  p.column_step = transpose ? max_targets : 1;
-  workspace += problem * linear_sum_assignment_workspace(queries, max_targets);
-  p.row_potential = reinterpret_cast<Length*>(workspace);
+  p.cost = matrix.cost;
+  p.rows = matrix.rows;
+  p.columns = matrix.columns;
+  p.row_step = matrix.row_step;
+  p.column_step = matrix.column_step;
+  p.row_potential = reinterpret_cast<Length*>(workspace + 16);
   p.column_potential = p.row_potential + most_rows;
   p.distance = p.column_potential + most_columns;
   p.predecessor = reinterpret_cast<int*>(p.distance + most_columns);
@@ -206,13 +248,33 @@ __global__ void __launch_bounds__(32, 8) linear_sum_assignment_kernel(Params par
   p.place = p.open + most_columns;
 
   reset(p, lane);
-  bool complete = true;
+  bool complete = state == kToDo;
   for (int row = 0; row < p.rows && complete; ++row) complete = augment<false>(p, row, lane);
   if (!complete) solve_with_forbidden_pairs(p, lane);
   if (params.forced != nullptr && lane == 0) params.forced[problem] = !complete;
-  const int* answer = transpose ? p.column_of_row : p.row_of_column;
+  const int* answer = shape.transpose ? p.column_of_row : p.row_of_column;
   int64_t* query_of_target = params.query_of_target + problem * max_targets;
   for (int t = lane; t < max_targets; t += 32) query_of_target[t] = t < targets ? answer[t] : -1;
+}
+
+template <class T>
+void solve_all(const Params& params, int64_t problems, char* workspace, CUstream_st* stream) {
+  const auto blocks = static_cast<unsigned>(problems);
+  const int64_t columns = params.num_queries > params.max_targets ? params.num_queries : params.max_targets;
+  const auto solve = [&](auto kernel, int warps) { launch(kernel, blocks, 32 * warps, stream, params, workspace); };
+  bool tried = true;
+  if (columns <= 32 * 2) {
+    solve(block_assignment_kernel<1, 2, T>, 1);
+  } else if (columns <= 32 * 4) {
+    solve(block_assignment_kernel<1, 4, T>, 1);
+  } else if (columns <= 128 * 3) {
+    solve(block_assignment_kernel<4, 3, T>, 4);
+  } else if (columns <= 256 * 4) {
+    solve(block_assignment_kernel<8, 4, T>, 8);
+  } else {
+    tried = false;
+  }
+  launch(warp_assignment_kernel<T>, blocks, 32, stream, params, workspace, tried);
 }
 
 }  // namespace
@@ -221,14 +283,9 @@ __global__ void __launch_bounds__(32, 8) linear_sum_assignment_kernel(Params par
 void linear_sum_assignment_cuda(const LinearSumAssignmentParams& params, int64_t problems, char* workspace,
                                 CUstream_st* stream) {
   if (problems == 0 || params.max_targets == 0) return;
-  const auto blocks = static_cast<unsigned>(problems);
-  if (params.cost_dtype == DType::float64) {
-    cuda::launch(cuda::linear_sum_assignment_kernel<double>, blocks, 32, stream, params, workspace);
-    return;
-  }
+  if (params.cost_dtype == DType::float64) return cuda::solve_all<double>(params, problems, workspace, stream);
   cuda::for_cuda_float_type(params.cost_dtype, [&](auto* pointer) {
-    using T = std::remove_pointer_t<decltype(pointer)>;
-    cuda::launch(cuda::linear_sum_assignment_kernel<T>, blocks, 32, stream, params, workspace);
+    cuda::solve_all<std::remove_pointer_t<decltype(pointer)>>(params, problems, workspace, stream);
   });
 }
 

@@ -29,7 +29,7 @@ void linear_sum_assignment_cuda(const LinearSumAssignmentParams& params, int64_t
 
 constexpr int64_t linear_sum_assignment_workspace(int64_t queries, int64_t targets) {
   const int64_t rows = queries < targets ? queries : targets, columns = queries + targets;
-  return (rows + 2 * columns) * 16 + (4 * columns + rows + 4) / 4 * 16;
+  return 16 + (rows + 2 * columns) * 16 + (4 * columns + rows + 4) / 4 * 16;
 }
 
 }  // namespace maskformer_ext

@@ -8,7 +8,7 @@ from test_linear_sum_assignment import KINDS, make_cost
 
 from maskformer_ext.ops import linear_sum_assignment
 
-SHAPES = [(1, 1), (1, 4), (4, 1), (7, 3), (3, 7), (16, 16), (17, 16), (40, 9), (12, 65)]
+SHAPES = [(1, 1), (1, 4), (4, 1), (7, 3), (3, 7), (16, 16), (17, 16), (40, 9), (12, 65), (5, 130), (400, 4)]
 
 
 @pytest.mark.parametrize("kind", KINDS)

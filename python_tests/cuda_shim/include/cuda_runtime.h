@@ -90,6 +90,12 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
   const unsigned bit = predicate != 0 ? 1u << (cuda_shim::block().thread() % cuda_shim::kWarp) : 0u;
   return cuda_shim::reduce(mask, bit, [](unsigned a, unsigned b) { return a | b; });
 }
+inline unsigned __reduce_min_sync(unsigned mask, unsigned value) {
+  return cuda_shim::reduce(mask, value, [](unsigned a, unsigned b) { return std::min(a, b); });
+}
+inline unsigned __reduce_max_sync(unsigned mask, unsigned value) {
+  return cuda_shim::reduce(mask, value, [](unsigned a, unsigned b) { return std::max(a, b); });
+}
 inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, !predicate) == 0; }
 
@@ -115,6 +121,8 @@ struct alignas(16) uint4 {
 };
 inline float __expf(float x) { return std::exp(x); }
 inline float __fdividef(float x, float y) { return x / y; }
+inline long long __double_as_longlong(double x) { return std::bit_cast<long long>(x); }
+inline double __longlong_as_double(long long bits) { return std::bit_cast<double>(bits); }
 inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 inline float __uint_as_float(unsigned bits) { return std::bit_cast<float>(bits); }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
