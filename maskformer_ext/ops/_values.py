@@ -18,8 +18,15 @@ CHECKS = os.environ.get("MASKFORMER_EXT_CHECKS", "0") == "1"
 
 
 def may_read(device: torch.device) -> bool:
-    """Tell whether values on a device may be looked at: on the CPU, and elsewhere where it was asked for."""
-    return (CHECKS or device.type == "cpu") and not torch.compiler.is_compiling()
+    """Tell whether values on a device may be looked at: on the CPU, and elsewhere where it was asked for.
+
+    Never in code that is being compiled, nor in a step that is being recorded in a CUDA graph.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    if device.type == "cpu":
+        return True
+    return CHECKS and not (device.type == "cuda" and torch.cuda.is_current_stream_capturing())
 
 
 def kernels_refuse(device: torch.device) -> bool:

@@ -154,6 +154,19 @@ def test_the_variable_is_read_at_import() -> None:
         assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == expected
 
 
+def test_values_may_be_read_where_it_is_free_or_asked_for(monkeypatch) -> None:
+    host, device = torch.device("cpu"), torch.device("cuda")
+    recording = False
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: recording)
+    for asked in (False, True):
+        monkeypatch.setattr(_values, "CHECKS", asked)
+        assert (_values.may_read(host), _values.may_read(device)) == (True, asked)
+    recording = True
+    assert _values.may_read(host) and not _values.may_read(device), "a recorded step cannot wait"
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert not _values.may_read(host)
+
+
 def test_pairs_of_wrong_counts_are_refused_on_every_device() -> None:
     targets = SegmentTargets(torch.zeros(1, 4, 4, dtype=torch.int32), torch.zeros(1, 2).long(), torch.tensor([3]))
     with pytest.raises(ValueError, match=r"pairs: num_segments must lie in \[0, T\] with T = 2, got \[3\]"):
