@@ -12,6 +12,7 @@ from test_mask_loss import SHAPES, make
 from test_matched_mask_loss import IMAGE, SEGMENT, make_targets
 from test_matching_cost import random_targets
 
+from maskformer_ext.modeling.pair_logits import pair_logits
 from maskformer_ext.ops import (
     dice_loss,
     instance_inference,
@@ -20,7 +21,10 @@ from maskformer_ext.ops import (
     mask_loss,
     matched_mask_loss,
     matching_cost,
+    matching_cost_from_embeddings,
     panoptic_inference,
+    semantic_inference,
+    semantic_scores,
 )
 from maskformer_ext.ops._library import native
 
@@ -143,11 +147,73 @@ def test_panoptic_inference_never_waits():
     assert result[0].shape == (120, 180)
 
 
-def test_mask_dot():
-    mask_embed, mask_features = torch.randn(2, 2, 7, 16), torch.randn(2, 16, 9, 11)
-    for activation in ("none", "sigmoid"):
-        found = mask_dot(mask_embed.cuda(), mask_features.cuda(), activation=activation).cpu()
-        assert error(found, mask_dot(mask_embed, mask_features, activation=activation).double()) <= LARGEST_ERROR
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("activation", ["none", "sigmoid", "binary"])
+@pytest.mark.parametrize("channels", [256, 33])
+def test_mask_dot(activation, dtype, channels, channels_last):
+    mask_embed = (torch.randn(3, 2, 100, channels) / channels**0.5).to(dtype)
+    mask_features = torch.randn(2, channels, 24, 31).to(dtype)
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    given = mask_embed.cuda(), mask_features.cuda().to(memory_format=memory_format)
+    expected = mask_dot(mask_embed.double(), mask_features.double())
+    if activation == "binary":
+        found = mask_dot(*given, activation="binary").cpu()
+        assert not (found != (expected > 0))[expected.abs() > 1e-4 * expected.abs().max()].any()
+        return
+    found = mask_dot(*given, activation=activation, out_dtype=torch.float32).cpu()
+    assert error(found, expected.sigmoid() if activation == "sigmoid" else expected) <= LARGEST_ERROR
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("counts", [[20, 0, 7], [0, 0], [150, 3]], ids=str)
+def test_pair_logits(counts, dtype, channels_last):
+    image = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    image = torch.cat([image, torch.full((5,), -1)])
+    embed, features = torch.randn(len(image), 6, 64).to(dtype), torch.randn(len(counts), 64, 40, 44).to(dtype)
+    grad = torch.randn(len(image), 6, 40, 44).to(dtype)
+
+    def run(embed, features, image, grad):
+        inputs = embed.detach().requires_grad_(), features.detach().requires_grad_()
+        logits = pair_logits(*inputs, image, max(counts))
+        return logits.detach(), *torch.autograd.grad(logits, inputs, grad)
+
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    on_gpu = embed.cuda(), features.cuda().to(memory_format=memory_format), image.cuda(), grad.cuda()
+    expected = run(embed.double(), features.double(), image, grad.double())
+    assert native("pair_dot", embed.cuda())
+    for ours, again, theirs in zip(run(*on_gpu), run(*on_gpu), expected, strict=True):
+        assert error(ours.cpu(), theirs) <= (LARGEST_ERROR if dtype == torch.float32 else 4e-3)
+        assert torch.equal(ours, again)
+
+
+@pytest.mark.parametrize("form", ["segment_map", "masks"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_matching_cost_from_embeddings(form, dtype):
+    targets = random_targets(3, [30, 0, 7], 30, (256, 200), 9)
+    targets = targets.to_masks() if form == "masks" else targets
+    inputs = torch.randn(4, 3, 100, 10), torch.randn(4, 3, 100, 64), torch.randn(3, 64, 128, 100) / 4
+    inputs = [x.to(dtype) for x in inputs]
+    expected = matching_cost_from_embeddings(*(x.double() for x in inputs), targets)
+    found = matching_cost_from_embeddings(*(x.cuda() for x in inputs), targets.to("cuda"))
+    assert error(found.cpu(), expected) <= LARGEST_ERROR
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("resize", ["logits", "scores"])
+@pytest.mark.parametrize("classes", [5, 150, 200])
+@pytest.mark.parametrize("sizes", INFERENCE_SIZES, ids=str)
+def test_semantic_inference(sizes, classes, resize, dtype):
+    class_logits, mask_logits = with_broken_queries(*confident_predictions(100, classes, (32, 48)))
+    given = class_logits, mask_logits.to(dtype)
+    scores = semantic_scores(*(x.cuda() for x in given), **sizes, resize=resize)
+    assert error(scores.cpu(), semantic_scores(*given, **sizes, resize=resize).double()) <= LARGEST_ERROR
+    labels = semantic_inference(*(x.cuda() for x in given), **sizes, resize=resize)
+    assert native("semantic_inference", mask_logits.cuda())
+    margin = scores.amax(0) - scores.gather(0, labels[None])[0]
+    assert margin.max() <= 2e-6 * scores.max()
+    assert (labels.cpu() != semantic_inference(*given, **sizes, resize=resize)).float().mean() < 1e-4
 
 
 def test_matching_and_losses_never_wait():
