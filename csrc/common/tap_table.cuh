@@ -18,7 +18,8 @@ struct PixelTaps {
   float column_weight[kColumnTaps];
 
   PixelTaps() = default;
-  __device__ PixelTaps(const AxisTaps& row_taps, const AxisTaps& column_taps, int64_t row_stride) {
+  // Taps come by value: nvcc reads a struct that it copies in whole vectors.
+  __device__ PixelTaps(AxisTaps row_taps, AxisTaps column_taps, int64_t row_stride) {
     const int stride = static_cast<int>(row_stride);
     for (int tap = 0; tap < kRowTaps; ++tap) {
       row[tap] = row_taps.index[tap] * stride;

@@ -10,14 +10,14 @@ namespace maskformer_ext::cuda {
 // The samples under the pixels of a warp, at most two a lane: a vote of the lanes tells whether any of them is large.
 class WarpSamples {
  public:
-  // Each lane gives the samples of its own pixels: offsets of the first and the last row, and columns. All lanes call.
-  __device__ WarpSamples(int first_row, int last_row, int first_column, int last_column, int64_t row_stride) {
-    for (int bits = 16; bits > 0; bits /= 2) {
-      first_row = min(first_row, __shfl_xor_sync(kAllLanes, first_row, bits));
-      last_row = max(last_row, __shfl_xor_sync(kAllLanes, last_row, bits));
-      first_column = min(first_column, __shfl_xor_sync(kAllLanes, first_column, bits));
-      last_column = max(last_column, __shfl_xor_sync(kAllLanes, last_column, bits));
-    }
+  // The lanes' pixels lie side by side in the same rows. Given are the offsets of the first and the last row of
+  // samples, and the lane's own first and last column. All lanes call.
+  __device__ WarpSamples(int first_row, int last_row, int own_first_column, int own_last_column, int64_t row_stride) {
+    // Columns of samples rise or, mirrored, fall with those of pixels: the outermost lanes have the outermost ones.
+    const int first_column =
+        min(__shfl_sync(kAllLanes, own_first_column, 0), __shfl_sync(kAllLanes, own_first_column, 31));
+    const int last_column =
+        max(__shfl_sync(kAllLanes, own_last_column, 0), __shfl_sync(kAllLanes, own_last_column, 31));
     const int stride = static_cast<int>(row_stride), columns = last_column - first_column + 1;
     const int rows = stride > 0 ? (last_row - first_row) / stride + 1 : 1;
     few_ = columns <= 64 && rows <= 64 && rows * columns <= 64;

@@ -39,13 +39,17 @@ __global__ void __launch_bounds__(kThreads) instance_masks_kernel(Params p) {
     const PixelTaps<kTaps> bottom(masks.rows[end_row - 1], column, masks.row_stride);
     const WarpSamples samples(top.first_row(), bottom.last_row(), top.first_column(), top.last_column(),
                               masks.row_stride);
-    const bool any = __any_sync(kAllLanes, samples.bound(plane) > p.threshold);
+    if (!__any_sync(kAllLanes, samples.bound(plane) > p.threshold)) {
+      static_assert(Params::kRows == 8);  // four bytes a row: one a lane
+      const int y = first_row + lane / 4, byte = warp_x / 8 + lane % 4;
+      if (y < end_row && byte < p.row_bytes) bits[int64_t{y} * p.row_bytes + byte] = 0;
+      continue;
+    }
     float sum = 0.0f;
     int pixels = 0;
     for (int y = first_row; y < end_row; ++y) {
-      float logit = 0.0f;
-      if (any) logit = PixelTaps<kTaps>(masks.rows[y], column, masks.row_stride).logit(plane);
-      const bool inside = any && exists && logit > p.threshold;
+      const float logit = PixelTaps<kTaps>(masks.rows[y], column, masks.row_stride).logit(plane);
+      const bool inside = exists && logit > p.threshold;
       const unsigned word = __ballot_sync(kAllLanes, inside);
       const int byte = warp_x / 8 + lane;
       if (lane < 4 && byte < p.row_bytes) {
