@@ -89,6 +89,7 @@ def test_pytest_logs_are_read():
     outcome = gpu_stages._judged(0, PYTEST, 10.0)
     assert outcome.status == "passed" and "3 needs two GPUs" in outcome.detail
     assert gpu_stages._judged(0, "5 skipped in 1.00s", 10.0).status == "failed", "a run in which nothing ran"
+    assert "no GPU any more" in gpu_stages._judged(0, PYTEST.replace("two GPUs", "a GPU"), 10.0).detail
     assert "not finished after 10 s" in gpu_stages._judged(None, "....", 10.0).detail
 
 
