@@ -44,10 +44,14 @@ _README = [
 
 _README_GPU = [
     ("`mask_loss`, 320 masks 128x128 -> 512x512, forward + backward", "mask_loss", "320 masks"),
-    ("`matching_cost`, 6 layers, 16 images, 100 queries, 20 segments", "matching_cost", "L 6, B 16"),
+    ("`matching_cost`, 6 layers, 16 images, 100 queries, 20 segments", "matching_cost", "512x512, segment map"),
     ("the same straight from the embeddings", "matching_cost_from_embeddings", "L 6, B 16"),
-    ("`linear_sum_assignment`, 96 problems of 100x20", "linear_sum_assignment", "96 problems of 100x20, congested"),
-    ("`linear_sum_assignment`, 208 problems of 300x300", "linear_sum_assignment", "208 problems of 300x300, congested"),
+    ("`linear_sum_assignment`, 96 problems of 100x20, uniform", "linear_sum_assignment", "100x20, uniform"),
+    ("the same, congested", "linear_sum_assignment", "100x20, congested"),
+    ("`linear_sum_assignment`, 208 problems of 300x100, uniform", "linear_sum_assignment", "300x100, uniform"),
+    ("the same, congested", "linear_sum_assignment", "300x100, congested"),
+    ("`linear_sum_assignment`, 208 problems of 300x300, uniform", "linear_sum_assignment", "300x300, uniform"),
+    ("the same, congested", "linear_sum_assignment", "300x300, congested"),
     ("dot-product, matching and losses of 6 layers, 16 images", "criterion", "Q 100, K 150, T 20, "),
     ("the same, 30 segments on average and 375 at most", "criterion", "at most"),
     ("`semantic_inference`, 150 classes, 1024x2048", "semantic_inference", "1024x2048, random logits, resize l"),
