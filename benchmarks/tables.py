@@ -79,7 +79,11 @@ def readme_table(records: list[dict[str, Any]]) -> str:
 
 
 def readme_gpu_table(records: list[dict[str, Any]]) -> str:
-    """Return the rows of README.md for one GPU, float32 and bfloat16 each; what was not measured has none."""
+    """Return the rows of README.md for one GPU, float32 and bfloat16 each; what was not measured there has none.
+
+    What ran on the PyTorch references, or on a busy machine, is left out too.
+    """
+    records = [record for record in records if not report.caveats(record)]
     lines = ["| work | dtype | ours | peer | ratio | peak extra memory |", "|---|---|---|---|---|---|"]
     for work, op, part in _README_GPU:
         for record in _fitting(records, op, part):

@@ -126,6 +126,7 @@ def test_pages_show_every_gpu_that_was_measured_and_no_other(monkeypatch, tmp_pa
     section = tables.gpu_section(tables.readme_gpu_table)
     assert section.startswith("NVIDIA H100, 2 threads, 2026-01-02; torch 2.11.0\n\n| work |")
     assert "| bfloat16 | 2 ms | 100 ms (transformers) | 50.00x | 100.0% |" in section
+    assert "50.00x" not in tables.readme_gpu_table([{**record, "implementation": "reference"}])
     page = "\n".join(("a", *tables.GPU_MARKERS, "b"))
     assert section in tables.filled(page, section, tables.GPU_MARKERS)
 

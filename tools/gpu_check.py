@@ -181,6 +181,7 @@ def main() -> int:
     if len(entries) < len(json.loads(path.read_text())["stages"]):
         print(f"of which in this run:\n\n{summary(entries)}\n")
     print(f"{', '.join(os.path.relpath(file) for file in written)}; logs in {os.path.relpath(LOGS)}")
+    print("`python -m benchmarks.tables` brings the figures into README.md and docs/results.md")
     return int(any(entry["status"] == "failed" for entry in entries))
 
 
