@@ -51,10 +51,14 @@ def build(
         overlap = [coco_mask.iou([a], [b], [0])[0, 0] for a, b in zip(result.rle, reference.rle, strict=True)]
         return max(float((result.score - reference.score).abs().max()), 1 - min(overlap))
 
-    def same_infos(result, reference) -> float:
-        return float(result["segments_info"] != reference["segments_info"]) + float(
-            result["segmentation"] != reference["segmentation"]
-        )
+    def scores_where_all_else_is_equal(result, reference) -> float:
+        """Compare scores; labels and run lengths must be equal."""
+        worst = 0.0 if result["segmentation"] == reference["segmentation"] else float("inf")
+        for info, expected in zip(result["segments_info"], reference["segments_info"], strict=True):
+            worst = max(worst, abs(info["score"] - expected["score"]))
+            if {**info, "score": 0.0} != {**expected, "score": 0.0}:
+                return float("inf")
+        return worst
 
     options = {"target_sizes": [target_size], "return_coco_annotation": True}
     theirs, accelerated = MaskFormerImageProcessor(), MaskFormerImageProcessor()
@@ -69,7 +73,7 @@ def build(
         else {"composition": composition},
         tolerance=1e-3,
         inputs={"class_logits": class_logits, "mask_logits": mask_logits},
-        error=same_infos if in_mode else error,
+        error=scores_where_all_else_is_equal if in_mode else error,
         kernels=("instance_masks",),
         notes=("generated confident predictions, no trained model",),
     )

@@ -76,7 +76,7 @@ def build(
         title=f"{masks} masks {size}x{size} -> {target_size}x{target_size}, {passes}{form}{precision}",
         ours=ours,
         peers={"transformers": peer},
-        tolerance=1e-5 if dtype == "float32" else 5e-2,
+        tolerance=1e-5 if dtype == "float32" else 1e-1,  # the peer adds up gradients in half precision
         inputs={"mask_logits": logits, "targets": given},
         notes=("the peer is given float32 targets, the only form that it takes",),
     )

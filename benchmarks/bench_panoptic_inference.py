@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from transformers import MaskFormerImageProcessor
 
 from benchmarks import scenes
-from benchmarks.bench_semantic_inference import disagreement
+from benchmarks.bench_semantic_inference import allowed_disagreement, disagreement
 from benchmarks.case import Case, case_name
 from maskformer_ext.integrations.transformers import accelerate
 from maskformer_ext.ops import panoptic_inference
@@ -68,7 +68,7 @@ def build(
         peers={"transformers": lambda: theirs.post_process_panoptic_segmentation(outputs, **options)[0]["segmentation"]}
         if in_mode
         else {"composition": composition},
-        tolerance=1e-5 if dtype == "float32" else 2e-2,
+        tolerance=allowed_disagreement(device, dtype),
         inputs={"class_logits": class_logits, "mask_logits": mask_logits},
         error=disagreement,
         notes=("generated confident predictions, no trained model; the error is the share of pixels that differ",),

@@ -20,7 +20,7 @@ def relative_error(result: Any, reference: Any) -> float:
         return max(relative_error(result[name], value) for name, value in reference.items())
     if isinstance(reference, (tuple, list)):
         return max(relative_error(ours, theirs) for ours, theirs in zip(result, reference, strict=True))
-    result, reference = result.detach().double(), reference.detach().double()
+    result, reference = result.detach().to(reference.device).double(), reference.detach().double()
     if result.shape != reference.shape:
         raise ValueError(f"outputs must have the shape {tuple(reference.shape)}, got {tuple(result.shape)}")
     return float((result - reference).abs().max() / reference.abs().max().clamp_min(1e-30))

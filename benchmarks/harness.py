@@ -111,7 +111,11 @@ def machine(device: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load": os.getloadavg()[0],
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {
+            "python": platform.python_version(),
+            **_versions(),
+            **({"cuda": torch.version.cuda} if device == "cuda" else {}),
+        },
     }
 
 

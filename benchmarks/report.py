@@ -26,26 +26,30 @@ def _ratio(ours: float, peer: float) -> str:
     return f"{peer / ours:.2f}x" if ours else "-"
 
 
+def caveats(record: dict[str, Any]) -> str:
+    """Say what a record's figure is not, in brackets; nothing where it may be quoted."""
+    found = ""
+    if record["implementation"] != "native":
+        found += " [PyTorch reference, not the kernel]"
+    if not record["steady_state"]:
+        found += " [not in steady state]"
+    if record["load"] > record["cores"] + 1:  # one more than this process can cause itself
+        found += f" [busy machine, load {record['load']:.0f}: not to be quoted]"
+    return found
+
+
 def _title(record: dict[str, Any]) -> str:
     """Name the benchmark, and what its figure is not."""
-    title = f"{record['op']}: {record['title']}"
-    if record["implementation"] != "native":
-        title += " [PyTorch reference, not the kernel]"
-    if not record["steady_state"]:
-        title += " [not in steady state]"
-    if record.get("host_syncs"):
-        count = record["host_syncs"]
-        title += f" [waits for the GPU {'once' if count == 1 else f'{count} times'}]"
-    if record["load"] > record["cores"] + 1:  # one more than this process can cause itself
-        title += f" [busy machine, load {record['load']:.0f}: not to be quoted]"
-    return title
+    waits = record.get("host_syncs")
+    count = {1: " [waits for the GPU once]"}.get(waits, f" [waits for the GPU {waits} times]") if waits else ""
+    return f"{record['op']}: {record['title']}{caveats(record)}{count}"
 
 
 def rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
     """Return one row of the table for each peer of a record."""
     calls = record["calls"]
     ours = calls["ours"]
-    found = []
+    found: list[tuple[str, ...]] = []
     own_memory = _size(ours["memory"]["extra"]) if "memory" in ours else "-"
     without = {name: f"above {_size(size)}" for name, size in record.get("too_large", {}).items()}
     if len(calls) == 1 and not without:  # no peer can run this, or none is installed

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks import report
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- benchmarks.tables: begin -->", "<!-- benchmarks.tables: end -->"
+# The pairs of comments between which a page's tables stand: of the CPU, and of every GPU that was measured.
+MARKERS = "<!-- benchmarks.tables: begin -->", "<!-- benchmarks.tables: end -->"
+GPU_MARKERS = "<!-- benchmarks.tables: GPU begin -->", "<!-- benchmarks.tables: GPU end -->"
 
 # What README.md shows: the work, and the op and a part of the title of its record.
 _README = [
@@ -40,6 +42,24 @@ _README = [
     ("transformers' own network after `accelerate(model)`", "train_step", "accelerate()"),
 ]
 
+_README_GPU = [
+    ("`mask_loss`, 320 masks 128x128 -> 512x512, forward + backward", "mask_loss", "320 masks"),
+    ("`matching_cost`, 6 layers, 16 images, 100 queries, 20 segments", "matching_cost", "512x512, segment map"),
+    ("the same straight from the embeddings", "matching_cost_from_embeddings", "L 6, B 16"),
+    ("`linear_sum_assignment`, 96 problems of 100x20, uniform", "linear_sum_assignment", "100x20, uniform"),
+    ("the same, congested", "linear_sum_assignment", "100x20, congested"),
+    ("`linear_sum_assignment`, 208 problems of 300x100, uniform", "linear_sum_assignment", "300x100, uniform"),
+    ("the same, congested", "linear_sum_assignment", "300x100, congested"),
+    ("`linear_sum_assignment`, 208 problems of 300x300, uniform", "linear_sum_assignment", "300x300, uniform"),
+    ("the same, congested", "linear_sum_assignment", "300x300, congested"),
+    ("dot-product, matching and losses of 6 layers, 16 images", "criterion", "Q 100, K 150, T 20, "),
+    ("the same, 30 segments on average and 375 at most", "criterion", "at most"),
+    ("`semantic_inference`, 150 classes, 1024x2048", "semantic_inference", "1024x2048, random logits, resize l"),
+    ("the same, 4000x5000", "semantic_inference", "4000x5000"),
+    ("`panoptic_inference`, 30 of 100 queries kept, 1024x2048", "panoptic_inference", "original's mode"),
+    ("training step, R50, 512x512, batch 16, bfloat16", "train_step", "6 supervised layers"),
+]
+
 
 def readme_table(records: list[dict[str, Any]]) -> str:
     """Return the rows of README.md; the first peer of each record counts.
@@ -49,13 +69,49 @@ def readme_table(records: list[dict[str, Any]]) -> str:
     """
     lines = ["| work | ours | peer | ratio | default allocator | peak extra memory |", "|---|---|---|---|---|---|"]
     for work, op, part in _README:
-        fitting = [record for record in records if record["op"] == op and part in record["title"]]
+        fitting = _fitting(records, op, part)
         if not fitting:
             raise ValueError(f"benchmarks/results/cpu.json has no record of {op} with {part!r} in its title")
         _, peer, ours, theirs, ratio, default, _, share, _ = report.rows(fitting[0])[0]
         default = default.partition(" = ")[2] or "-"
         lines.append(f"| {work} | {ours} | {theirs} ({peer}) | {ratio} | {default} | {share} |")
     return "\n".join(lines)
+
+
+def readme_gpu_table(records: list[dict[str, Any]]) -> str:
+    """Return the rows of README.md for one GPU, float32 and bfloat16 each; what was not measured there has none.
+
+    What ran on the PyTorch references, or on a busy machine, is left out too.
+    """
+    records = [record for record in records if not report.caveats(record)]
+    lines = ["| work | dtype | ours | peer | ratio | peak extra memory |", "|---|---|---|---|---|---|"]
+    for work, op, part in _README_GPU:
+        for record in _fitting(records, op, part):
+            dtype = "bfloat16" if record["title"].endswith("bfloat16") else "float32"
+            _, peer, ours, theirs, ratio, _, memory, share, _ = report.rows(record)[0]
+            memory = memory if share == "-" else share
+            lines.append(f"| {work} | {dtype} | {ours} | {theirs} ({peer}) | {ratio} | {memory} |")
+    return "\n".join(lines)
+
+
+def _fitting(records: list[dict[str, Any]], op: str, part: str) -> list[dict[str, Any]]:
+    return [record for record in records if record["op"] == op and part in record["title"]]
+
+
+def gpu_files() -> list[Path]:
+    """Return the files of every GPU that was measured."""
+    others = {report.path_of("cpu"), *report.RESULTS.glob("scaling-*")}
+    return [path for path in sorted(report.RESULTS.glob("*.json")) if path not in others and report.read(path)]
+
+
+def gpu_section(table: Callable[[list[dict[str, Any]]], str]) -> str:
+    """Return the tables of every GPU, each below its name, date and versions; nothing where none was measured."""
+    parts = []
+    for path in gpu_files():
+        records = report.latest(report.read(path))
+        newest = max(records, key=lambda record: record["date"])
+        parts.append(f"{report.machine_line(newest)}\n\n{table(records)}\n")
+    return "\n".join(parts)
 
 
 def results_table(records: list[dict[str, Any]]) -> str:
@@ -66,24 +122,28 @@ def results_table(records: list[dict[str, Any]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def filled(text: str, table: str) -> str:
-    """Return a page with the lines between the two markers replaced."""
-    before, _, rest = text.partition(BEGIN)
-    _, found, after = rest.partition(END)
+def filled(text: str, table: str, markers: tuple[str, str] = MARKERS) -> str:
+    """Return a page with the lines between two markers replaced."""
+    begin, end = markers
+    before, _, rest = text.partition(begin)
+    _, found, after = rest.partition(end)
     if not found:
-        raise ValueError(f"the page must have {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+        raise ValueError(f"the page must have {begin} and {end}")
+    return f"{before}{begin}\n{table}\n{end}{after}"
 
 
 def pages() -> dict[Path, str]:
     """Return both pages as they should be."""
-    records = report.latest(json.loads((report.RESULTS / "cpu.json").read_text()))
+    records = report.latest(report.read(report.path_of("cpu")))
     newest = max(records, key=lambda record: record["date"])
     readme, results = ROOT / "README.md", ROOT / "docs" / "results.md"
-    return {
+    texts = {
         readme: filled(readme.read_text(), readme_table(records)),
         results: filled(results.read_text(), f"{report.machine_line(newest)}\n\n{results_table(records)}"),
     }
+    for page, table in ((readme, readme_gpu_table), (results, results_table)):
+        texts[page] = filled(texts[page], gpu_section(table), GPU_MARKERS)
+    return texts
 
 
 def main() -> None:

@@ -74,8 +74,8 @@ class Timer:
 class DeviceTimer(Timer):
     """Times of several calls between two events on the GPU's current stream.
 
-    Each call begins on an idle GPU whose second-level cache holds nothing of the inputs, since a training step brings
-    them from memory too. What a call waits for on the host is part of its time.
+    The second-level cache is overwritten first, since a training step brings its inputs from memory too; the call is
+    queued behind that, as it would be behind other work. What it waits for on the host is part of its time.
     """
 
     def __init__(self, calls: dict[str, Callable[[], Any]], warm_up_seconds: float = 1.0) -> None:
@@ -96,8 +96,8 @@ class DeviceTimer(Timer):
                 return turn
 
     def _time(self, call: Callable[[], Any]) -> tuple[float, Any]:
-        self.other_data.zero_()
         torch.cuda.synchronize()
+        self.other_data.zero_()
         self.begin.record()
         result = call()
         self.end.record()

@@ -34,8 +34,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is skipped for want of a GPU, so that `-m gpu` is everything that a machine with one adds."""
     for item in items:
         reasons = [str(mark.kwargs.get("reason", "")) for mark in item.iter_markers("skipif")]
-        waits = any(reason.startswith("needs ") and "GPU" in reason for reason in reasons)
-        if waits or "shim" in getattr(item, "fixturenames", ()):
+        if any("GPU" in reason or "CUDA" in reason for reason in reasons) or "shim" in getattr(
+            item, "fixturenames", ()
+        ):
             item.add_marker("gpu")
 
 

@@ -89,6 +89,7 @@ def test_pytest_logs_are_read():
     outcome = gpu_stages._judged(0, PYTEST, 10.0)
     assert outcome.status == "passed" and "3 needs two GPUs" in outcome.detail
     assert gpu_stages._judged(0, "5 skipped in 1.00s", 10.0).status == "failed", "a run in which nothing ran"
+    assert "no GPU any more" in gpu_stages._judged(0, PYTEST.replace("two GPUs", "a GPU"), 10.0).detail
     assert "not finished after 10 s" in gpu_stages._judged(None, "....", 10.0).detail
 
 
@@ -105,6 +106,34 @@ def test_a_stage_that_hangs_or_fails_stops_no_other(monkeypatch, tmp_path):
     broken = gpu_check.run_stage(gpu_stages.Stage("breaks", 1.0, lambda run: 1 / 0), GPU, 10.0)
     assert broken["status"] == "failed" and "ZeroDivisionError" in broken["detail"]
     assert gpu_check.run_stage(gpu_stages.Stage("late", 1.0, hangs), GPU, 0.0)["detail"] == "no time left"
+
+
+@pytest.mark.parametrize(
+    ("planted", "found", "status", "detail"),
+    [
+        ("ERROR SUMMARY: 64 errors", "ERROR SUMMARY: 0 errors", "passed", "0 errors, 0 warnings; 5 passed"),
+        ("ERROR SUMMARY: 64 errors", "ERROR SUMMARY: 3 errors", "failed", "3 errors, 0 warnings; 5 passed"),
+        ("ERROR SUMMARY: 64 errors", "", "failed", "memcheck wrote no summary: 5 passed"),
+        ("ERROR SUMMARY: 0 errors", "", "failed", "memcheck does not find the mistake planted in"),
+        ("Device not supported", "", "skipped", "compute-sanitizer cannot run here: ========= Device not supported"),
+    ],
+)
+def test_a_sanitizer_counts_only_once_it_has_found_a_planted_mistake(
+    monkeypatch, tmp_path, planted, found, status, detail
+):
+    programs = {
+        "nvcc": 'while [ "$1" != -o ]; do shift; done\n: > "$2"',
+        "compute-sanitizer": f"""case "$*" in
+        *pytest_gpu*) echo "5 passed in 1.00s"; echo "========= {found}";;
+        *) echo "========= {planted}";;
+        esac""",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    outcome = gpu_stages.memcheck(gpu_stages.Run(GPU, tmp_path / "memcheck.log", 30.0))
+    assert outcome.status == status and outcome.detail.startswith(detail), outcome
 
 
 def test_results_of_an_earlier_run_stay_until_their_stage_runs_again(monkeypatch, tmp_path):

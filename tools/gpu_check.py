@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ from gpu_stages import CPU_TESTS, ROOT, STAGES, Outcome, Run, Stage
 sys.path.insert(0, str(ROOT))
 from benchmarks import report
 
+_TO_END = 10.0  # seconds of the budget for ending the last stage
 LOGS = ROOT / "build" / "gpu_check"
 _PROBE = """
 import json, platform, torch
@@ -153,6 +156,7 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Run the stages; return 1 where one failed or there is no GPU."""
     begin, options = time.monotonic(), arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what a stage has started ends too
     stages = [*STAGES, CPU_TESTS] if options.all_tests else list(STAGES)
     if options.only:
         stages = [stage for stage in (*STAGES, CPU_TESTS) if stage.name in options.only]
@@ -167,15 +171,17 @@ def main() -> int:
     before = json.loads(path.read_text()) if path.exists() else None
     entries: list[dict[str, Any]] = []
     for index, stage in enumerate(stages):
-        remaining = 60 * options.minutes - (time.monotonic() - begin)
+        remaining = 60 * options.minutes - _TO_END - (time.monotonic() - begin)
         seconds = allowance([later.share for later in stages[index:]], remaining)
         print(f"== {stage.name}: {stage.about}, at most {seconds:.0f} s", flush=True)
         entries.append(run_stage(stage, gpu, seconds))
         print(f"   {entries[-1]['status']}, {entries[-1]['seconds']:.0f} s: {entries[-1]['detail']}", flush=True)
         written = write(merged(before, gpu, entries), options.out)  # after each stage: a killed run keeps the others'
-    print("\n" + page(json.loads(path.read_text())))
-    print(summary(entries))
-    print(f"\n{', '.join(str(file.relative_to(ROOT)) for file in written)}; logs in {LOGS.relative_to(ROOT)}")
+    print(f"\n{page(json.loads(path.read_text()))}")
+    if len(entries) < len(json.loads(path.read_text())["stages"]):
+        print(f"of which in this run:\n\n{summary(entries)}\n")
+    print(f"{', '.join(os.path.relpath(file) for file in written)}; logs in {os.path.relpath(LOGS)}")
+    print("`python -m benchmarks.tables` brings the figures into README.md and docs/results.md")
     return int(any(entry["status"] == "failed" for entry in entries))
 
 

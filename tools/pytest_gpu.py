@@ -17,6 +17,7 @@ import pytest
 _START = time.monotonic()
 _OWN = ("maskformer_ext", "benchmarks", "python_tests")
 _MISSING = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
+_REQUIRED = re.compile(r"requires the (\w+) library but it was not found")  # transformers' own words
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -78,8 +79,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Skip a test that imports an absent package while it runs."""
     try:
         return (yield)
-    except ModuleNotFoundError as error:
-        package = absent_package(error.name)
-        if package is None:
+    except ImportError as error:
+        required = _REQUIRED.search(str(error))
+        package = absent_package(required[1].lower() if required else error.name)
+        if package is None or not (required or isinstance(error, ModuleNotFoundError)):
             raise
         pytest.skip(f"{package} is not installed")

@@ -13,8 +13,6 @@ from op_checks import at_thread_counts
 from maskformer_ext.ops import linear_sum_assignment
 from maskformer_ext.ops.linear_sum_assignment import _reference
 
-scipy_optimize = pytest.importorskip("scipy.optimize")
-
 SHAPES = [(1, 1), (1, 4), (4, 1), (7, 3), (3, 7), (16, 16), (17, 16), (30, 9), (100, 30), (12, 65)]
 KINDS = ["uniform", "congested", "integer", "constant", "negative", "huge"]
 
@@ -34,7 +32,7 @@ def make_cost(kind: str, shape: tuple[int, int], seed: int = 0) -> np.ndarray:
 
 
 def scipy_assignment(cost: np.ndarray) -> np.ndarray:
-    rows, columns = scipy_optimize.linear_sum_assignment(cost)
+    rows, columns = pytest.importorskip("scipy.optimize").linear_sum_assignment(cost)
     expected = np.full(cost.shape[1], -1)
     expected[columns] = rows
     return expected
