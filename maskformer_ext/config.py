@@ -49,6 +49,7 @@ class CriterionConfig:
     alpha: float = 0.25
     gamma: float = 2.0
     ignore_void: bool = False  # leave void and padding out of cost and loss instead of counting them as negatives
+    matching: str = "bipartite"  # bipartite | fixed: query k predicts class k (semantic targets, Q >= K)
 
 
 @dataclass
@@ -81,6 +82,7 @@ class DataConfig:
     num_train: int = 2000  # digits: how many different images are generated
     num_val: int = 200
     image_size: int = 128  # digits: side in pixels
+    fine_classes: bool = False  # digits: tell digits apart by texture and size too, 126 classes instead of 16
     drop_empty: bool = False  # drop segments that a crop removed
     on_error: str = "raise"  # raise | skip (counted and reported)
     num_workers: int = 2

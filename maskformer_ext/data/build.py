@@ -52,7 +52,13 @@ def build_dataset(config: DataConfig, split: str) -> SampleDataset:
             raise UserError(f"data.{key} must be {' or '.join(allowed)}{of}, got {value!r}.")
     if config.name == "digits":
         length = config.num_train if split == "train" else config.num_val
-        return DigitsDataset(split, task=config.task, length=length, image_size=config.image_size)
+        return DigitsDataset(
+            split,
+            task=config.task,
+            length=length,
+            image_size=config.image_size,
+            fine_classes=config.fine_classes,
+        )
     root, skip = _root(config), config.on_error == "skip"
     if config.name == "camvid":
         return camvid(root, split, skip_errors=skip)

@@ -7,6 +7,9 @@ of scikit-learn. Training and validation share neither a scan nor a piece of a p
 An image is a pure function of (seed, split, index): random numbers are raw PCG64 words, whose stream NumPy guarantees,
 and all geometry and blending is integer arithmetic, so no library version or processor changes a pixel (the two
 photographs are JPEG files, whose decoders may differ by one grey level).
+
+The same images also come with 126 fine classes: a digit's class then says which digit it is, the texture under its
+centre, and whether it is large.
 """
 
 from __future__ import annotations
@@ -26,6 +29,10 @@ from maskformer_ext.errors import UserError
 DIGIT_CLASSES = tuple(str(digit) for digit in range(10))
 STUFF_CLASSES = ("brick", "grass", "gravel", "tissue", "flower", "pagoda")
 CLASSES = DIGIT_CLASSES + STUFF_CLASSES
+SIZES = ("small", "large")
+FINE_DIGIT_CLASSES = tuple(
+    f"{size} {digit} on {stuff}" for digit in DIGIT_CLASSES for stuff in STUFF_CLASSES for size in SIZES
+)
 
 _SPLITS = {"train": 0, "val": 1}
 _TRAIN_SHARE = 0.6  # the left part of every picture is for training, the rest for validation
@@ -43,13 +50,21 @@ class DigitsDataset(Dataset):
         length: number of images.
         image_size: side of the square images in pixels, at least 64.
         seed: another seed gives another data set.
+        fine_classes: tell digits apart by texture and size too.
 
     Raises:
         UserError: if an argument is out of range, or scikit-learn or scikit-image is missing.
     """
 
     def __init__(
-        self, split: str, *, task: str = "panoptic", length: int = 2000, image_size: int = 128, seed: int = 0
+        self,
+        split: str,
+        *,
+        task: str = "panoptic",
+        length: int = 2000,
+        image_size: int = 128,
+        seed: int = 0,
+        fine_classes: bool = False,
     ) -> None:
         if length < 1:
             raise UserError(f"data.num_train and data.num_val must be at least 1, got {length}.")
@@ -58,10 +73,12 @@ class DigitsDataset(Dataset):
                 f"data.image_size must be at least 64 pixels, so that digits can be read, got {image_size}."
             )
         self.split, self.task, self.length, self.image_size, self.seed = split, task, length, image_size, seed
+        self.fine_classes = fine_classes
         _load_pictures(split)
-        count = len(DIGIT_CLASSES) if task == "instance" else len(CLASSES)
-        things = () if task == "semantic" else tuple(range(len(DIGIT_CLASSES)))
-        self.info = DatasetInfo("digits", CLASSES[:count], palette(count), things)
+        self.digits = FINE_DIGIT_CLASSES if fine_classes else DIGIT_CLASSES
+        classes = self.digits if task == "instance" else self.digits + STUFF_CLASSES
+        things = () if task == "semantic" else tuple(range(len(self.digits)))
+        self.info = DatasetInfo("digits", classes, palette(len(classes)), things)
 
     def __len__(self) -> int:
         return self.length
@@ -69,11 +86,13 @@ class DigitsDataset(Dataset):
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < self.length:
             raise IndexError(f"digits: index must be below {self.length}, got {index}")
-        image, segment_map, labels = generate(self.split, index, image_size=self.image_size, seed=self.seed)
+        image, segment_map, labels = generate(
+            self.split, index, image_size=self.image_size, seed=self.seed, fine_classes=self.fine_classes
+        )
         if self.task == "semantic":
             segment_map, labels = merge_classes(segment_map, labels)
         elif self.task == "instance":
-            segment_map, labels = select_classes(segment_map, labels, range(len(DIGIT_CLASSES)))
+            segment_map, labels = select_classes(segment_map, labels, range(len(self.digits)))
         return Sample(
             image=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
             segment_map=torch.from_numpy(segment_map),
@@ -83,7 +102,9 @@ class DigitsDataset(Dataset):
         )
 
 
-def generate(split: str, index: int, *, image_size: int = 128, seed: int = 0) -> tuple[np.ndarray, ...]:
+def generate(
+    split: str, index: int, *, image_size: int = 128, seed: int = 0, fine_classes: bool = False
+) -> tuple[np.ndarray, ...]:
     """Draw one image with its panoptic segments.
 
     Args:
@@ -91,6 +112,7 @@ def generate(split: str, index: int, *, image_size: int = 128, seed: int = 0) ->
         index: which image.
         image_size: side S in pixels.
         seed: which data set.
+        fine_classes: whether labels tell digits apart by texture and size too; the image is the same.
 
     Returns:
         image (S, S, 3) uint8 RGB; segment_map (S, S) int32, index into labels, no void; labels (T,) int64, textures
@@ -104,14 +126,16 @@ def generate(split: str, index: int, *, image_size: int = 128, seed: int = 0) ->
         curve, crop = _draw_texture(draws, split, stuff, image_size)
         image[inside] = curve[crop[inside]]
     segment_map = region_map.copy()
-    labels = [len(DIGIT_CLASSES) + stuff for stuff in classes]
+    first_stuff = len(FINE_DIGIT_CLASSES if fine_classes else DIGIT_CLASSES)
+    labels = [first_stuff + stuff for stuff in classes]
     areas: dict[int, int] = {}  # of each digit before later ones cover it
     hues = list(permutations(range(3)))
     for _ in range(draws.integer(2, 5)):
         digit = draws.integer(0, 10)
         scans = _scans(split)[digit]
         low, high = (int(share * image_size) for share in _HEIGHTS)
-        values, alpha = _glyph(scans[draws.integer(0, len(scans))].tobytes(), draws.integer(low, high + 1))
+        scan, height = scans[draws.integer(0, len(scans))].tobytes(), draws.integer(low, high + 1)
+        values, alpha = _glyph(scan, height)
         color = _draw_color(draws, hues.pop(draws.integer(0, len(hues))))
         for _ in range(_PLACEMENTS):
             top = draws.integer(0, image_size - alpha.shape[0] + 1)
@@ -119,9 +143,15 @@ def generate(split: str, index: int, *, image_size: int = 128, seed: int = 0) ->
             box = np.s_[top : top + alpha.shape[0], left : left + alpha.shape[1]]
             if _leaves_visible(segment_map, box, alpha >= 128, areas):
                 areas[len(labels)] = _paste(image[box], segment_map[box], values, alpha, color, len(labels))
-                labels.append(digit)
+                behind = classes[region_map[top + alpha.shape[0] // 2, left + alpha.shape[1] // 2]]
+                large = height > (low + high) // 2
+                labels.append(_fine_class(digit, behind, large) if fine_classes else digit)
                 break
     return (image, *_without_empty(segment_map, np.array(labels, np.int64)))
+
+
+def _fine_class(digit: int, stuff: int, large: bool) -> int:
+    return (digit * len(STUFF_CLASSES) + stuff) * len(SIZES) + int(large)
 
 
 class _Draws:

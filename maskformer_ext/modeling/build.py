@@ -57,6 +57,11 @@ def build_criterion(model: PixelLevelModule, config: CriterionConfig) -> MaskFor
     """Create the criterion that trains ``model``."""
     if not isinstance(model, MaskFormer):
         return PerPixelCriterion(model.num_classes)
+    if config.matching == "fixed" and model.config.num_queries < model.num_classes:
+        raise UserError(
+            f"criterion.matching=fixed needs a query for each of the {model.num_classes} classes, "
+            f"got model.num_queries={model.config.num_queries}"
+        )
     return MaskFormerCriterion(model.num_classes, **vars(config))
 
 

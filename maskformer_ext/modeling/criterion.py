@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskformer_ext.modeling.matcher import HungarianMatcher
+from maskformer_ext.errors import UserError
+from maskformer_ext.modeling.matcher import FixedMatcher, HungarianMatcher
 from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput
 from maskformer_ext.ops import _values
 from maskformer_ext.ops.matched_mask_loss import matched_mask_loss
@@ -34,6 +35,7 @@ class MaskFormerCriterion(nn.Module):
         alpha: float = 0.25,
         gamma: float = 2.0,
         ignore_void: bool = False,
+        matching: str = "bipartite",
     ) -> None:
         """Create the criterion.
 
@@ -46,20 +48,28 @@ class MaskFormerCriterion(nn.Module):
             alpha: of the focal loss; negative for none.
             gamma: of the focal loss.
             ignore_void: leave void pixels out of cost and loss instead of counting them as negatives.
+            matching: "bipartite", or "fixed", where query k learns the segments of class k.
+
+        Raises:
+            UserError: ``matching`` is unknown.
         """
         super().__init__()
         self.num_classes = num_classes
         self.weights = {"loss_ce": class_weight, "loss_mask": mask_weight, "loss_dice": dice_weight}
         self.no_object_weight = no_object_weight
         self.alpha, self.gamma, self.ignore_void = alpha, gamma, ignore_void
-        self.matcher = HungarianMatcher(
-            class_weight=class_weight,
-            mask_weight=mask_weight,
-            dice_weight=dice_weight,
-            alpha=alpha,
-            gamma=gamma,
-            ignore_void=ignore_void,
-        )
+        if matching not in ("bipartite", "fixed"):
+            raise UserError(f"criterion.matching must be bipartite or fixed, got {matching!r}")
+        self.matcher: nn.Module = FixedMatcher()
+        if matching == "bipartite":
+            self.matcher = HungarianMatcher(
+                class_weight=class_weight,
+                mask_weight=mask_weight,
+                dice_weight=dice_weight,
+                alpha=alpha,
+                gamma=gamma,
+                ignore_void=ignore_void,
+            )
 
     def forward(
         self,

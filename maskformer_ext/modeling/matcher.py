@@ -1,4 +1,4 @@
-"""Bipartite matching of queries and segments."""
+"""Which query learns which segment: bipartite matching, or one query a class."""
 
 from __future__ import annotations
 
@@ -51,3 +51,19 @@ class HungarianMatcher(nn.Module):
             (L, B, T) int64, the query of each segment; -1 for padding and for what stays unmatched where T > Q.
         """
         return linear_sum_assignment(out.matching_cost(targets, **self.options), targets.num_segments)
+
+
+class FixedMatcher(nn.Module):
+    """Give every segment the query whose number is the segment's class: for semantic targets, one segment a class.
+
+    Source: MaskFormer (arXiv 2107.06278), section 4.3, the variant with fixed matching.
+    """
+
+    @torch.no_grad()
+    def forward(self, out: MaskFormerOutput | DenseOutput, targets: SegmentTargets | MaskTargets) -> Tensor:
+        """Match; arguments and result as `HungarianMatcher.forward`'s."""
+        layers, _, queries = out.class_logits.shape[:3]
+        labels = targets.labels
+        segment = torch.arange(labels.shape[1], device=labels.device)
+        exists = (segment < targets.num_segments.unsqueeze(1)) & (labels >= 0) & (labels < queries)
+        return torch.where(exists, labels, -1).expand(layers, -1, -1)

@@ -95,3 +95,24 @@ def test_arguments_out_of_range_are_refused():
         DigitsDataset("train", length=0)
     with pytest.raises(IndexError):
         DigitsDataset("train", length=3)[3]
+
+
+def test_fine_classes_name_digit_texture_and_size_of_the_same_images():
+    plain, fine = (DigitsDataset("val", task="semantic", length=4, fine_classes=flag) for flag in (False, True))
+    assert len(fine.info.classes) == 126 and fine.info.classes[-6:] == STUFF_CLASSES
+    seen = set()
+    for index in range(4):
+        image, segment_map, labels = generate("val", index)
+        same, same_map, fine_labels = generate("val", index, fine_classes=True)
+        assert np.array_equal(image, same) and np.array_equal(segment_map, same_map)
+        textures = {STUFF_CLASSES[label - 10] for label in labels.tolist() if label >= 10}
+        for label, fine_label in zip(labels.tolist(), fine_labels.tolist(), strict=True):
+            name = fine.info.classes[fine_label]
+            if label >= 10:
+                assert name == plain.info.classes[label]
+                continue
+            size, digit, _, texture = name.split()
+            assert digit == str(label) and texture in textures
+            seen.add(size)
+    assert seen == {"small", "large"}
+    assert len(DigitsDataset("val", task="instance", length=1, fine_classes=True).info.classes) == 120

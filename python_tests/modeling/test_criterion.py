@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 import torch
 from golden_models import ROOT
+from tiny import tiny_config
 from torch import Tensor
 
+from maskformer_ext.config import CriterionConfig
+from maskformer_ext.errors import UserError
+from maskformer_ext.modeling.build import build_criterion, build_model
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
@@ -195,3 +199,26 @@ def test_memory_follows_the_segments_and_not_the_padding() -> None:
     with Watch():
         MaskFormerCriterion(4)(out, targets)
     assert shapes == [(128, 2, 63)]  # 73 segments rounded up, not 4 x 70
+
+
+def test_fixed_matching_trains_query_k_for_class_k():
+    torch.manual_seed(0)
+    labels = torch.tensor([[3, 0, 1], [2, 0, 0]])
+    targets = SegmentTargets(torch.randint(-1, 1, (2, 8, 8), dtype=torch.int32), labels, torch.tensor([3, 1]))
+    inputs = torch.randn(2, 2, 5, 5), torch.randn(2, 2, 5, 4), torch.randn(2, 4, 4, 4)
+    inputs = [tensor.requires_grad_() for tensor in inputs]
+    criterion = MaskFormerCriterion(4, matching="fixed")
+    assert criterion.matcher(MaskFormerOutput(*inputs), targets)[0].tolist() == [[3, 0, 1], [2, -1, -1]]
+    total, losses, _ = criterion(MaskFormerOutput(*inputs), targets)
+    (gradient,) = torch.autograd.grad(losses["loss_mask"] + losses["loss_dice"], inputs[1])
+    learns = gradient[-1].abs().sum(-1) > 0
+    assert learns.tolist() == [[True, True, False, True, False], [False, False, True, False, False]]
+    assert total.isfinite()
+
+
+def test_unknown_matching_and_too_few_queries_are_refused():
+    with pytest.raises(UserError, match=r"criterion\.matching must be bipartite or fixed, got 'greedy'"):
+        MaskFormerCriterion(4, matching="greedy")
+    model = build_model(tiny_config(num_classes=9))
+    with pytest.raises(UserError, match=r"fixed needs a query for each of the 9 classes, got model\.num_queries=8"):
+        build_criterion(model, CriterionConfig(matching="fixed"))
