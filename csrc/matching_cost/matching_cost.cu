@@ -259,7 +259,7 @@ __global__ void __launch_bounds__(kThreads) map_cost_kernel(Params p) {
 }
 
 template <class Class, class Mask>
-__global__ void __launch_bounds__(kThreads) mask_cost_kernel(Params p) {
+__global__ void __launch_bounds__(kThreads, 4) mask_cost_kernel(Params p) {
   MASKFORMER_EXT_SHARED(float, positive, kTile);
   MASKFORMER_EXT_SHARED(float, negative, kTile);
   MASKFORMER_EXT_SHARED(float, inside, kTile);
