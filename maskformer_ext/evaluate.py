@@ -31,13 +31,14 @@ Every key of the configuration below data and inference can be changed too, for 
 inference.tile=512 or inference.tasks=[panoptic]; python -m maskformer_ext.train --help lists them."""
 
 _OWN = {"checkpoint": None, "split": "val", "limit": None, "output": None, "device": None}
-_TABLE_COLUMNS = ("IoU", "ACC", "PQ", "SQ", "RQ", "AP", "AP50")
+_TABLE_COLUMNS = ("IoU", "ACC", "PQ_semantic", "PQ", "SQ", "RQ", "AP", "AP50")
 _SUMMARY = (
     ("mIoU", "fwIoU", "mACC", "pACC"),
+    ("PQ_semantic", "SQ_semantic", "RQ_semantic"),
     ("PQ", "SQ", "RQ"),
     ("PQ_things", "SQ_things", "RQ_things"),
     ("PQ_stuff", "SQ_stuff", "RQ_stuff"),
-    ("AP", "AP50", "AP75"),
+    ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR"),
 )
 
 

@@ -14,7 +14,7 @@ from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo, Sample
 from maskformer_ext.errors import UserError
 from maskformer_ext.evaluation.instance import InstanceEvaluator
-from maskformer_ext.evaluation.panoptic import ConstantBaseline, PanopticEvaluator
+from maskformer_ext.evaluation.panoptic import ConstantBaseline, PanopticEvaluator, RegionEvaluator
 from maskformer_ext.evaluation.semantic import SemanticEvaluator
 from maskformer_ext.inference import TASKS, segment_tasks
 
@@ -48,11 +48,12 @@ def evaluate(
         progress: called with the images done and their number, in this process.
 
     Returns:
-        In every process the scores of all images. Semantic: ``mIoU``, ``fwIoU``, ``mACC``, ``pACC``. Panoptic: ``PQ``,
-        ``SQ``, ``RQ``, the same with ``_things`` and ``_stuff``, ``PQ_<class>`` where there are at most 20 classes, and
-        ``baseline_all_<stuff class>``, the PQ of calling every image one segment of that class, for the class where
-        this scores best. Instance: ``AP``, ``AP50``, ``AP75``. ``per_class`` is a dict from class name to its scores,
-        None where the class does not occur; ``images``, ``seconds`` and ``skipped`` (damaged images, with
+        In every process the scores of all images. Semantic: ``mIoU``, ``fwIoU``, ``mACC``, ``pACC``,
+        ``PQ_semantic``, ``SQ_semantic``, ``RQ_semantic``. Panoptic: ``PQ``, ``SQ``, ``RQ``, the same with ``_things``
+        and ``_stuff``, ``PQ_<class>`` where there are at most 20 classes, and ``baseline_all_<stuff class>``, the PQ of
+        calling every image one segment of that class, for the class where this scores best. Instance: ``AP``, ``AP50``,
+        ``AP75``, ``AP_small``, ``AP_medium``, ``AP_large``, ``AR``. ``per_class`` is a dict from class name to its
+        scores, None where the class does not occur; ``images``, ``seconds`` and ``skipped`` (damaged images, with
         ``data.on_error=skip``) say how much was done.
 
     Raises:
@@ -133,6 +134,7 @@ class Scorers:
         self.parts: dict[str, Any] = {}
         if "semantic" in tasks:
             self.parts["semantic"] = SemanticEvaluator(classes, info.ignore_label)
+            self.parts["regions"] = RegionEvaluator(classes, info.ignore_label)
         if "panoptic" in tasks:
             self.parts["panoptic"] = PanopticEvaluator(classes, things)
             self.parts["baseline"] = ConstantBaseline(classes, things)
@@ -157,7 +159,8 @@ class Scorers:
             truth = (sample.segment_map, sample.labels)
             if "semantic" in result:
                 known = sample.label_map(self.info.ignore_label)
-                self.parts["semantic"].update(result["semantic"].class_map, known)
+                for name in ("semantic", "regions"):
+                    self.parts[name].update(result["semantic"].class_map, known)
             if "panoptic" in result:
                 panoptic = result["panoptic"]
                 self.parts["panoptic"].update(panoptic.segment_map, panoptic.segments_info, *truth)
@@ -182,7 +185,7 @@ class Scorers:
         names = self.info.classes
         flat: dict[str, Any] = {}
         per_class: dict[str, dict[str, Any]] = {name: {} for name in names}
-        for task in ("semantic", "panoptic", "instance"):
+        for task in ("semantic", "regions", "panoptic", "instance"):
             if task not in self.parts:
                 continue
             scores = self.parts[task].compute()
