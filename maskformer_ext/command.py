@@ -109,6 +109,18 @@ def choose_device(name: str | None) -> str:
     return name
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        UserError: if that cannot be done.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be made: {error.strerror or error}") from None
+
+
 def write_json(path: Path, values: Any) -> None:
     """Write JSON under a temporary name, then rename it, so that no half-written file is ever seen."""
     temporary = path.with_name(f".{path.name}.tmp")

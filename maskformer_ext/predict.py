@@ -6,7 +6,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskformer_ext.command import choose_device, override_checkpoint, required, run_command, split_arguments
+from maskformer_ext.command import (
+    choose_device,
+    make_folder,
+    override_checkpoint,
+    required,
+    run_command,
+    split_arguments,
+)
 from maskformer_ext.errors import UserError
 from maskformer_ext.images import EXTENSIONS
 
@@ -142,18 +149,6 @@ def choose_task(task: str | None, architecture: str, knows_things: bool) -> str:
     if task != "semantic" and architecture != "maskformer":
         raise UserError(f"task={task}: a {architecture} model can do semantic only")
     return task
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it.
-
-    Raises:
-        UserError: if that cannot be done.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the folder {folder} cannot be made: {error.strerror or error}") from None
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from maskformer_ext.command import write_json
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
-from maskformer_ext.images import read_image
+from maskformer_ext.images import read_image, write_png
 from maskformer_ext.inference import Instances, PanopticResult, SemanticResult, segment
 from maskformer_ext.visualize import add_legend, draw_segments, segments_of
 
@@ -58,10 +57,9 @@ def write_prediction(
     image = pixels.permute(1, 2, 0).numpy()
     overlay = draw_segments(image, owners, labels, info, names=names, short_side=_OVERLAY_SIDE)
     files = {kind: output / kind / f"{name}.{ending}" for kind, ending in _ENDINGS.items()}
-    for file in files.values():
-        file.parent.mkdir(parents=True, exist_ok=True)
-    _write_png(add_legend(overlay, labels, info), files["overlays"])
-    _write_png(Image.fromarray(id_map(result, owners, info)), files["ids"])
+    files["json"].parent.mkdir(parents=True, exist_ok=True)
+    write_png(add_legend(overlay, labels, info), files["overlays"])
+    write_png(Image.fromarray(id_map(result, owners, info)), files["ids"])
     segments = describe(result, owners, info)
     height, width = owners.shape
     write_json(
@@ -160,10 +158,3 @@ def boxes_of(owners: np.ndarray) -> tuple[list[list[int]], list[int]]:
         np.maximum.at(high[axis], index, positions + 1)
     boxes = [[int(low[0, i]), int(low[1, i]), int(high[0, i]), int(high[1, i])] for i in range(count)]
     return boxes, np.bincount(index, minlength=count).tolist()
-
-
-def _write_png(picture: Image.Image, path: Path) -> None:
-    """Write a PNG under a temporary name, then rename it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    picture.save(temporary, format="PNG", compress_level=4)
-    os.replace(temporary, path)

@@ -187,6 +187,8 @@ def test_evaluate_prints_and_writes_the_scores(run: Path, tmp_path: Path, capsys
         ([], "checkpoint= is missing"),
         (["checkpoint={run}", "limit=none"], "limit must be a number"),
         (["checkpoint={run}", "split=test"], "split must be train or val"),
+        (["checkpoint={run}", "submission=here"], "submission= and format= belong together"),
+        (["checkpoint={run}", "submission=here", "format=kitti"], "format must be one of ade20k"),
         (["checkpoint={run}", "output=/nowhere/at/all.json"], "the folder /nowhere/at does not exist"),
         (["checkpoint={run}", "data.root=3", "inference.tasks=[depth]"], "inference.tasks must be one of"),
     ],

@@ -16,6 +16,7 @@ from maskformer_ext.errors import UserError
 from maskformer_ext.evaluation.instance import InstanceEvaluator
 from maskformer_ext.evaluation.panoptic import ConstantBaseline, PanopticEvaluator, RegionEvaluator
 from maskformer_ext.evaluation.semantic import SemanticEvaluator
+from maskformer_ext.evaluation.submission import SubmissionWriter
 from maskformer_ext.inference import TASKS, segment_tasks
 
 _BATCH_PIXELS = 1 << 18
@@ -34,6 +35,7 @@ def evaluate(
     world: int = 1,
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    writer: SubmissionWriter | None = None,
 ) -> dict[str, Any]:
     """Score a model on a data set, at the original size of its images.
 
@@ -46,6 +48,7 @@ def evaluate(
         world: how many processes share the images; they must all call this function.
         limit: score the first so many images only.
         progress: called with the images done and their number, in this process.
+        writer: also writes the results, in a benchmark's format; the first process finishes it.
 
     Returns:
         In every process the scores of all images. Semantic: ``mIoU``, ``fwIoU``, ``mACC``, ``pACC``,
@@ -69,7 +72,7 @@ def evaluate(
         )
     if device is not None:
         model.to(device)
-    scorers = Scorers(tasks_of(config, info), info, config)
+    scorers = Scorers(tasks_of(config, info), info, config, writer)
     started = time.perf_counter()
     indices = range(rank, total, world)
     waiting: list[tuple[int, Sample]] = []
@@ -93,6 +96,8 @@ def evaluate(
         raise UserError(f"evaluate: none of the {total} images of {info.name} can be read")
     if scorers.skipped:
         metrics["skipped"] = scorers.skipped
+    if writer is not None and rank == 0:
+        writer.finish()
     seconds = round(time.perf_counter() - started, 3)
     return {**metrics, "images": total - scorers.skipped, "seconds": seconds}
 
@@ -125,10 +130,18 @@ class Scorers:
         tasks: which.
         info: the classes.
         config: how to run the model.
+        writer: also writes the results of its task.
+
+    Raises:
+        UserError: if the writer's task is not one of ``tasks``.
     """
 
-    def __init__(self, tasks: list[str], info: DatasetInfo, config: Config) -> None:
-        self.tasks, self.info, self.config = tasks, info, config
+    def __init__(
+        self, tasks: list[str], info: DatasetInfo, config: Config, writer: SubmissionWriter | None = None
+    ) -> None:
+        if writer is not None and writer.task not in tasks:
+            raise UserError(f"the submission holds {writer.task} results, but evaluated is {', '.join(tasks)} only")
+        self.tasks, self.info, self.config, self.writer = tasks, info, config, writer
         classes, things = info.num_classes, info.thing_classes
         self.skipped = 0
         self.parts: dict[str, Any] = {}
@@ -157,6 +170,8 @@ class Scorers:
         )
         for (index, sample), result in zip(samples, results, strict=True):
             truth = (sample.segment_map, sample.labels)
+            if self.writer is not None:
+                self.writer.write(index, sample.name, result[self.writer.task])
             if "semantic" in result:
                 known = sample.label_map(self.info.ignore_label)
                 for name in ("semantic", "regions"):
@@ -172,12 +187,13 @@ class Scorers:
     def reduce(self, rank: int, world: int) -> None:
         """Add up the counts of all processes in each of them."""
         states: list[Any] = [None] * world
-        own = {name: part.state() for name, part in self.parts.items()}
+        parts = {**self.parts, **({} if self.writer is None else {"writer": self.writer})}
+        own = {name: part.state() for name, part in parts.items()}
         torch.distributed.all_gather_object(states, (own, self.skipped))
         for other, (state, skipped) in enumerate(states):
             if other != rank:
                 self.skipped += skipped
-                for name, part in self.parts.items():
+                for name, part in parts.items():
                     part.merge(state[name])
 
     def compute(self) -> dict[str, Any]:
