@@ -62,7 +62,7 @@ def _predict(arguments: list[str]) -> int:
 
     model, config, info = load_checkpoint(checkpoint, device)
     config = override_checkpoint(config, overrides)
-    task = choose_task(values["task"], config.model.architecture, bool(info.thing_classes))
+    task = choose_task(values["task"], config.model.architecture, bool(info.thing_classes), tta=config.inference.tta)
     make_folder(output)
     failed = 0
     for number, (path, name) in enumerate(images, start=1):
@@ -134,7 +134,7 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and path.is_file()
 
 
-def choose_task(task: str | None, architecture: str, knows_things: bool) -> str:
+def choose_task(task: str | None, architecture: str, knows_things: bool, *, tta: bool = False) -> str:
     """Return the task to do: the named one, or what the model is for.
 
     Raises:
@@ -143,11 +143,13 @@ def choose_task(task: str | None, architecture: str, knows_things: bool) -> str:
     from maskformer_ext.prediction import TASKS
 
     if task is None:
-        return "panoptic" if knows_things and architecture == "maskformer" else "semantic"
+        return "panoptic" if knows_things and architecture == "maskformer" and not tta else "semantic"
     if task not in TASKS:
         raise UserError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
     if task != "semantic" and architecture != "maskformer":
         raise UserError(f"task={task}: a {architecture} model can do semantic only")
+    if task != "semantic" and tta:
+        raise UserError(f"task={task}: test-time augmentation (inference.tta) is for semantic only")
     return task
 
 

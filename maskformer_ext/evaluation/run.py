@@ -109,7 +109,7 @@ def tasks_of(config: Config, info: DatasetInfo) -> list[str]:
         UserError: if a named task does not exist or the data set or the model cannot do it.
     """
     per_pixel = config.model.architecture != "maskformer"
-    if per_pixel or config.data.task == "semantic" or not info.thing_classes:
+    if per_pixel or config.inference.tta or config.data.task == "semantic" or not info.thing_classes:
         offered = ["semantic"]
     elif config.data.task == "instance":
         offered = ["instance"]
@@ -120,6 +120,10 @@ def tasks_of(config: Config, info: DatasetInfo) -> list[str]:
             raise UserError(f"inference.tasks must be among {', '.join(TASKS)}, got {task!r}")
         if per_pixel and task != "semantic":
             raise UserError(f"inference.tasks: {config.model.architecture} can do semantic only, got {task!r}")
+        if config.inference.tta and task != "semantic":
+            raise UserError(
+                f"inference.tasks: test-time augmentation (inference.tta) is for semantic only, got {task!r}"
+            )
     return list(config.inference.tasks) or offered
 
 
