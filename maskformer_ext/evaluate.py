@@ -13,6 +13,7 @@ from maskformer_ext.command import (
     required,
     run_command,
     split_arguments,
+    with_progress,
     write_json,
 )
 from maskformer_ext.errors import UserError
@@ -83,7 +84,7 @@ def _evaluate(arguments: list[str]) -> int:
         raise UserError(f"output={output}: the folder {output.parent} does not exist")
     writer = _writer(values["submission"], values["format"], info)
     options = {"limit": limit, "writer": writer}
-    metrics = _with_progress(lambda progress: evaluate(model, dataset, config, progress=progress, **options))
+    metrics = with_progress("images", lambda progress: evaluate(model, dataset, config, progress=progress, **options))
     print_scores(metrics, info.classes)
     write_json(output, {"checkpoint": str(checkpoint), "split": values["split"], **metrics})
     if writer is not None:
@@ -112,16 +113,6 @@ def _limit(text: str | None) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise UserError(f"limit must be a number of images, at least 1, got {text!r}")
     return int(text)
-
-
-def _with_progress(work: Any) -> Any:
-    """Run ``work(progress)`` with a progress bar on a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("images"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as bar:
-        task = bar.add_task("images", total=None)
-        return work(lambda done, total: bar.update(task, completed=done, total=total))
 
 
 def print_scores(metrics: dict[str, Any], classes: Sequence[str]) -> None:

@@ -61,7 +61,7 @@ def segment_tiles(
 
 
 def tile_scores(model: nn.Module, pixels: Tensor, size: tuple[int, int], reduce: Reducer, batch_size: int) -> Tensor:
-    """Return the class scores (K, H, W) of an image at ``size``, averaged over tiles; arguments as `segment_tiles`'s."""
+    """Return the class scores (K, H, W) of an image, averaged over tiles; arguments as `segment_tiles`'s."""
     height, width = pixels.shape[-2:]
     scores = ScoreSum((height, width))
     for tile, output in _run_tiles(model, pixels, make_tiles(height, width, reduce.settings.tile), batch_size):
