@@ -109,6 +109,33 @@ def choose_device(name: str | None) -> str:
     return name
 
 
+def with_progress(what: str, work: Callable[[Callable[[int, int], None]], Any]) -> Any:
+    """Run ``work(progress)`` and return its result; on a terminal ``progress(done, total)`` moves a bar.
+
+    Args:
+        what: is counted.
+        work: calls ``progress`` as it goes on; what it prints appears above the bar.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(bar_width=30), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as bar:
+        task = bar.add_task(what, total=None)
+        return work(lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        UserError: if that cannot be done.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be made: {error.strerror or error}") from None
+
+
 def write_json(path: Path, values: Any) -> None:
     """Write JSON under a temporary name, then rename it, so that no half-written file is ever seen."""
     temporary = path.with_name(f".{path.name}.tmp")

@@ -141,6 +141,10 @@ class InferenceConfig:
     tasks: list[str] = field(default_factory=list)  # semantic, instance, panoptic; [] = what the data set offers
     min_size: int = 0  # shortest side at test time; 0 = keep the image's size
     max_size: int = 2048
+    tta: bool = False  # semantic: average over tta_min_sizes, each plain and (tta_flip) mirrored
+    tta_min_sizes: list[int] = field(default_factory=lambda: [400, 500, 600, 700, 800, 900, 1000, 1100, 1200])
+    tta_max_size: int = 4000
+    tta_flip: bool = True
     resize: str = "scores"  # semantic: scores (the original's semantic recipes) | logits
     object_mask_threshold: float = 0.8
     overlap_threshold: float = 0.8

@@ -13,6 +13,7 @@ from maskformer_ext.command import (
     required,
     run_command,
     split_arguments,
+    with_progress,
     write_json,
 )
 from maskformer_ext.errors import UserError
@@ -24,20 +25,32 @@ Score a checkpoint on its data set and write the scores as JSON.
   checkpoint=PATH   output folder of a run (its newest checkpoint), a checkpoints/iter_* folder, or model.safetensors
   split=val         val or train
   limit=N           the first N images only; all by default
+  submission=FOLDER also write the results as a benchmark takes them, in the format that format= names:
+  format=NAME       ade20k (PNGs, class + 1), cityscapes (PNGs of label ids), coco_panoptic (JSON and PNGs) or
+                    coco_instance (JSON)
   output=FILE       where the JSON goes; by default evaluation.json in the output folder of the run
   device=NAME       cpu, cuda, cuda:1 ...; by default a GPU where there is one
 
 Every key of the configuration below data and inference can be changed too, for instance data.root=FOLDER,
 inference.tile=512 or inference.tasks=[panoptic]; python -m maskformer_ext.train --help lists them."""
 
-_OWN = {"checkpoint": None, "split": "val", "limit": None, "output": None, "device": None}
-_TABLE_COLUMNS = ("IoU", "ACC", "PQ", "SQ", "RQ", "AP", "AP50")
+_OWN = {
+    "checkpoint": None,
+    "split": "val",
+    "limit": None,
+    "submission": None,
+    "format": None,
+    "output": None,
+    "device": None,
+}
+_TABLE_COLUMNS = ("IoU", "ACC", "PQ_semantic", "PQ", "SQ", "RQ", "AP", "AP50")
 _SUMMARY = (
     ("mIoU", "fwIoU", "mACC", "pACC"),
+    ("PQ_semantic", "SQ_semantic", "RQ_semantic"),
     ("PQ", "SQ", "RQ"),
     ("PQ_things", "SQ_things", "RQ_things"),
     ("PQ_stuff", "SQ_stuff", "RQ_stuff"),
-    ("AP", "AP50", "AP75"),
+    ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR"),
 )
 
 
@@ -69,11 +82,23 @@ def _evaluate(arguments: list[str]) -> int:
     output = Path(values["output"] or default_output(resolve_checkpoint(checkpoint)))
     if not output.parent.is_dir():
         raise UserError(f"output={output}: the folder {output.parent} does not exist")
-    metrics = _with_progress(lambda progress: evaluate(model, dataset, config, limit=limit, progress=progress))
+    writer = _writer(values["submission"], values["format"], info)
+    options = {"limit": limit, "writer": writer}
+    metrics = with_progress("images", lambda progress: evaluate(model, dataset, config, progress=progress, **options))
     print_scores(metrics, info.classes)
     write_json(output, {"checkpoint": str(checkpoint), "split": values["split"], **metrics})
+    if writer is not None:
+        print(values["submission"])
     print(output)
     return 0
+
+
+def _writer(folder: str | None, format: str | None, info: Any) -> Any:
+    from maskformer_ext.evaluation.submission import FORMATS, create_writer
+
+    if (folder is None) != (format is None):
+        raise UserError(f"submission= and format= belong together: give a folder and one of {', '.join(FORMATS)}")
+    return None if folder is None else create_writer(str(format), Path(folder).expanduser(), info)
 
 
 def default_output(weights: Path) -> Path:
@@ -88,16 +113,6 @@ def _limit(text: str | None) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise UserError(f"limit must be a number of images, at least 1, got {text!r}")
     return int(text)
-
-
-def _with_progress(work: Any) -> Any:
-    """Run ``work(progress)`` with a progress bar on a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("images"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as bar:
-        task = bar.add_task("images", total=None)
-        return work(lambda done, total: bar.update(task, completed=done, total=total))
 
 
 def print_scores(metrics: dict[str, Any], classes: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Images in every form that `segment` takes, as uint8 tensors; the resize of test time."""
+"""Images in every form that `segment` takes, as uint8 tensors; the resize of test time; PNGs that appear whole."""
 
 from __future__ import annotations
 
@@ -35,6 +35,14 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
             return pil_to_pixels(ImageOps.exif_transpose(image))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read as an image ({_one_line(error)})") from None
+
+
+def write_png(picture: Image.Image, path: Path) -> None:
+    """Write a PNG under a temporary name, then rename it; the folders above it are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    picture.save(temporary, format="PNG", compress_level=4)
+    os.replace(temporary, path)
 
 
 def pil_to_pixels(image: Image.Image) -> Tensor:

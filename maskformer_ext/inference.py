@@ -14,6 +14,7 @@ from maskformer_ext.images import resize_shortest_edge, to_pixels
 from maskformer_ext.ops.instance_inference import Instances
 from maskformer_ext.prediction import TASKS, PanopticResult, Reducer, SemanticResult, run_network
 from maskformer_ext.tiled import segment_tiles
+from maskformer_ext.views import segment_views
 
 __all__ = ["TASKS", "Instances", "PanopticResult", "SemanticResult", "segment", "segment_tasks"]
 
@@ -110,6 +111,9 @@ def _segment_tasks(model, images, tasks, size, thing_classes, settings, batch_si
     for image in images:
         pixels = to_pixels(image)
         final = size or (pixels.shape[-2], pixels.shape[-1])
+        if settings.tta:
+            results.append(segment_views(model, pixels, final, reduce, batch_size))
+            continue
         resized = resize_shortest_edge(pixels, settings.min_size, settings.max_size if not settings.tile else 0)
         if settings.tile and max(resized.shape[-2:]) > settings.tile:
             flush()

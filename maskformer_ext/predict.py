@@ -1,18 +1,31 @@
-"""Segment images: ``python -m maskformer_ext.predict checkpoint=RUN input=FILE|FOLDER|GLOB output=FOLDER``."""
+"""Segment images and videos: ``python -m maskformer_ext.predict checkpoint=RUN input=PATH output=FOLDER``."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from maskformer_ext.command import choose_device, override_checkpoint, required, run_command, split_arguments
+from maskformer_ext.command import (
+    choose_device,
+    make_folder,
+    override_checkpoint,
+    required,
+    run_command,
+    split_arguments,
+    with_progress,
+    write_json,
+)
+from maskformer_ext.config import InferenceConfig
 from maskformer_ext.errors import UserError
-from maskformer_ext.images import EXTENSIONS
+from maskformer_ext.sources import Picture, find_files, read_pictures
 
 _HELP = """usage: python -m maskformer_ext.predict checkpoint=RUN input=FILE|FOLDER|GLOB output=FOLDER [key=value ...]
 
-Segment images and write, below the output folder,
+Segment images and videos and write, below the output folder,
 
   overlays/NAME.png   colours and outlines over the image, names and a legend (small images are enlarged)
   ids/NAME.png        semantic: the class id of each pixel (8 bits, 16 where there are more than 256 classes);
@@ -21,18 +34,33 @@ Segment images and write, below the output folder,
                       instances, which may overlap, also carry their mask as COCO run lengths
 
   checkpoint=PATH     output folder of a run (its newest checkpoint), a checkpoints/iter_* folder, or model.safetensors
-  input=PATH          an image, a folder (with the folders in it) or a quoted glob such as 'photos/*.jpg'
+  input=PATH          an image, a video, a folder (with the folders in it) or a quoted glob such as 'photos/*.jpg'
   output=FOLDER       is made where it does not exist
   task=NAME           semantic, instance or panoptic; by default panoptic where the model knows things, else semantic
   names=true          write class names on the overlays
+  batch=1             how many images of equal size go through the network at once
+  resume=true         leave out what an interrupted run with the same checkpoint, task and options has done
   device=NAME         cpu, cuda, cuda:1 ...; by default a GPU where there is one
 
 Every key of the configuration below inference can be changed too, for instance inference.tile=512 for large or crowded
 images, or inference.object_mask_threshold=0.5; python -m maskformer_ext.train --help lists them.
 
+Frame 7 of clip.mp4 is called clip/000007. Videos need PyAV (pip install 'maskformer-ext[video]'), animated GIF, WebP
+and PNG do not.
+
 An image that cannot be read is named and left out; the exit status is then 1."""
 
-_OWN = {"checkpoint": None, "input": None, "output": None, "task": None, "names": "true", "device": None}
+_OWN = {
+    "checkpoint": None,
+    "input": None,
+    "output": None,
+    "task": None,
+    "names": "true",
+    "batch": "1",
+    "resume": "false",
+    "device": None,
+}
+_SETTINGS_FILE = "settings.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,91 +71,136 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _predict(arguments: list[str]) -> int:
     values, overrides = split_arguments(arguments, _OWN)
     checkpoint = required(values, "checkpoint", "the output folder of a run or a checkpoint")
-    source = required(values, "input", "an image, a folder or a glob")
+    source = required(values, "input", "an image, a video, a folder or a glob")
     output = Path(required(values, "output", "the folder for the results")).expanduser()
-    if values["names"] not in ("true", "false"):
-        raise UserError(f"names must be true or false, got {values['names']!r}")
-    images = find_images(source)
+    names, resume = (_true_or_false(values, key) for key in ("names", "resume"))
+    batch = str(values["batch"])
+    if not batch.isdecimal() or int(batch) < 1:
+        raise UserError(f"batch must be a number of images, at least 1, got {batch!r}")
+    files = find_files(source)
     device = choose_device(values["device"])
 
-    from maskformer_ext.engine.state import load_checkpoint
-    from maskformer_ext.prediction_files import write_prediction
+    from maskformer_ext.engine.state import load_checkpoint, resolve_checkpoint
 
     model, config, info = load_checkpoint(checkpoint, device)
     config = override_checkpoint(config, overrides)
-    task = choose_task(values["task"], config.model.architecture, bool(info.thing_classes))
+    task = choose_task(values["task"], config.model.architecture, bool(info.thing_classes), tta=config.inference.tta)
     make_folder(output)
-    failed = 0
-    for number, (path, name) in enumerate(images, start=1):
-        try:
-            found = write_prediction(
-                model,
-                path,
-                output,
-                name,
-                task=task,
-                info=info,
-                config=config.inference,
-                names=values["names"] == "true",
-            )
-            print(f"{number}/{len(images)}  {path}: {found}")
-        except (UserError, OSError, MemoryError) as error:
-            failed += 1
-            message = str(error) if isinstance(error, UserError) else f"{path}: {error}"
-            print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    _note_settings(
+        output / _SETTINGS_FILE,
+        {
+            "checkpoint": str(resolve_checkpoint(checkpoint).resolve()),
+            "task": task,
+            "inference": asdict(config.inference),
+        },
+        resume=resume,
+    )
+    run = _Run(model, info, config.inference, task, output, names, int(batch), resume)
+    with_progress("files", lambda progress: run(files, progress))
     print(output)
-    if failed:
-        print(f"error: {failed} of {len(images)} images failed", file=sys.stderr)
-    return 1 if failed else 0
+    if run.skipped:
+        print(f"{run.skipped} were done already (resume=true)")
+    if run.failed:
+        print(f"error: {run.failed} of {run.total} images failed", file=sys.stderr)
+    return 1 if run.failed else 0
 
 
-def find_images(source: str) -> list[tuple[Path, str]]:
-    """List the images that a path or glob names.
+@dataclass
+class _Run:
+    """Segment pictures in batches and write what is found; a damaged one is named, the others are done."""
 
-    Args:
-        source: a file, a folder or a glob.
+    model: Any
+    info: Any
+    settings: InferenceConfig
+    task: str
+    output: Path
+    names: bool
+    batch: int
+    resume: bool
+    total: int = 0
+    failed: int = 0
+    skipped: int = 0
 
-    Returns:
-        Path, and name of the results (without ending; the path below the folder), in alphabetical order.
+    def __call__(self, files: list[tuple[Path, str]], progress: Callable[[int, int], None]) -> None:
+        from maskformer_ext.prediction_files import description_file
+
+        def is_done(name: str) -> bool:
+            return self.resume and description_file(self.output, name).is_file()
+
+        waiting: list[Picture] = []
+        for picture in read_pictures(files, is_done):
+            self.total += 1
+            if picture.error is not None:
+                self._fail(picture.error)
+            elif picture.pixels is None:
+                self.skipped += 1
+            else:
+                waiting.append(picture)
+            if len(waiting) == self.batch:
+                self._segment(waiting, len(files))
+                waiting = []
+            progress(picture.number, len(files))
+        self._segment(waiting, len(files))
+
+    def _segment(self, pictures: list[Picture], files: int) -> None:
+        from maskformer_ext.inference import segment
+        from maskformer_ext.prediction_files import write_prediction
+
+        things, images = self.info.thing_classes or None, [picture.pixels for picture in pictures]
+        try:
+            results = segment(
+                self.model, images, task=self.task, thing_classes=things, config=self.settings, batch_size=self.batch
+            )
+        except (UserError, MemoryError) as error:
+            for picture in pictures:
+                self._fail(f"{picture.source}: {error or 'out of memory'}")
+            return
+        for picture, result in zip(pictures, results, strict=True):
+            assert picture.pixels is not None
+            try:
+                found = write_prediction(
+                    result,
+                    picture.pixels,
+                    self.output,
+                    picture.name,
+                    source=picture.source,
+                    task=self.task,
+                    info=self.info,
+                    names=self.names,
+                    legend=not picture.is_frame,  # frames of a video keep one size
+                )
+                print(f"{picture.number}/{files}  {picture.source}: {found}")
+            except (UserError, OSError) as error:
+                self._fail(f"{picture.source}: {error}")
+
+    def _fail(self, message: str) -> None:
+        self.failed += 1
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _true_or_false(values: Mapping[str, str | None], key: str) -> bool:
+    if values[key] not in ("true", "false"):
+        raise UserError(f"{key} must be true or false, got {values[key]!r}")
+    return values[key] == "true"
+
+
+def _note_settings(file: Path, settings: dict[str, Any], *, resume: bool) -> None:
+    """Write down what the results of a folder were made with.
 
     Raises:
-        UserError: if there is none.
+        UserError: if what is there was made with something else, and is to be completed.
     """
-    path = Path(source).expanduser()
-    if path.is_file():
-        files, base = [path], path.parent
-    elif path.is_dir():
-        files, base = sorted(file for file in path.rglob("*") if _is_image(file)), path
-        if not files:
-            raise UserError(f"input={source}: the folder holds no image ({', '.join(EXTENSIONS)})")
-    else:
-        files, base = _glob(path), None
-        if not files:
-            raise UserError(f"input={source}: no such file or folder, and no file matches it as a glob")
-    names = [file.relative_to(base) if base else Path(file.name) for file in files]
-    stems = [name.with_suffix("").as_posix() for name in names]
-    repeated = {stem for stem in stems if stems.count(stem) > 1}  # a.jpg beside a.png, or two folders' a.jpg
-    if not repeated:
-        return list(zip(files, stems, strict=True))
-    full = [name.as_posix() if stem in repeated else stem for name, stem in zip(names, stems, strict=True)]
-    if len(set(full)) < len(full):  # the same file name from several folders of a glob
-        full = ["_".join(file.parts[-2:]) for file in files]
-    if len(set(full)) < len(full):
-        raise UserError(f"input={source}: several files have the same name; give one folder at a time")
-    return list(zip(files, full, strict=True))
+    if resume and file.is_file():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        for key, value in settings.items():
+            if before.get(key) != value:
+                raise UserError(
+                    f"resume=true: {file.parent} holds results of another {key}; give another output or resume=false"
+                )
+    write_json(file, settings)
 
 
-def _glob(pattern: Path) -> list[Path]:
-    import glob
-
-    return sorted(Path(match) for match in glob.glob(str(pattern), recursive=True) if _is_image(Path(match)))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in EXTENSIONS and path.is_file()
-
-
-def choose_task(task: str | None, architecture: str, knows_things: bool) -> str:
+def choose_task(task: str | None, architecture: str, knows_things: bool, *, tta: bool = False) -> str:
     """Return the task to do: the named one, or what the model is for.
 
     Raises:
@@ -136,24 +209,14 @@ def choose_task(task: str | None, architecture: str, knows_things: bool) -> str:
     from maskformer_ext.prediction import TASKS
 
     if task is None:
-        return "panoptic" if knows_things and architecture == "maskformer" else "semantic"
+        return "panoptic" if knows_things and architecture == "maskformer" and not tta else "semantic"
     if task not in TASKS:
         raise UserError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
     if task != "semantic" and architecture != "maskformer":
         raise UserError(f"task={task}: a {architecture} model can do semantic only")
+    if task != "semantic" and tta:
+        raise UserError(f"task={task}: test-time augmentation (inference.tta) is for semantic only")
     return task
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it.
-
-    Raises:
-        UserError: if that cannot be done.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the folder {folder} cannot be made: {error.strerror or error}") from None
 
 
 if __name__ == "__main__":

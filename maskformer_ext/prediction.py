@@ -125,17 +125,38 @@ class Reducer:
         )
         return SemanticResult(class_map)
 
-    def scores(self, output: QueryOutput, size: tuple[int, int]) -> Tensor:
-        """Return the scores (K, H, W) float32 that `semantic` takes the maximum of."""
+    def scores(
+        self,
+        output: QueryOutput,
+        size: tuple[int, int],
+        *,
+        flip: bool = False,
+        out: Tensor | None = None,
+        weight: float = 1.0,
+    ) -> Tensor:
+        """Return the scores (K, H, W) float32 that `semantic` takes the maximum of.
+
+        Args:
+            output: of the network; for a per-pixel baseline the scores are its logits.
+            size: (H, W).
+            flip: the output is of the mirrored image; mirror the scores back.
+            out: (K, H, W) float32 that the scores are added to; None: a new tensor.
+            weight: factor of the scores.
+        """
         if output.class_logits is None:
-            return _per_pixel_logits(output, size).softmax(0)
+            logits = _per_pixel_logits(output, size)
+            logits = logits.flip(-1) if flip else logits
+            return logits * weight if out is None else out.add_(logits, alpha=weight)
         return semantic_scores(
             output.class_logits,
             output.mask_logits,
             size,
             input_size=output.input_size,
             crop=output.crop,
+            flip=flip,
             resize=self.settings.resize,
+            out=out,
+            weight=weight,
         )
 
     def panoptic(self, output: QueryOutput, size: tuple[int, int]) -> PanopticResult:

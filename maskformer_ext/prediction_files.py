@@ -2,72 +2,69 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import nn
+from torch import Tensor
 
 from maskformer_ext.command import write_json
-from maskformer_ext.config import InferenceConfig
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
-from maskformer_ext.images import read_image
-from maskformer_ext.inference import Instances, PanopticResult, SemanticResult, segment
+from maskformer_ext.images import write_png
+from maskformer_ext.inference import Instances, PanopticResult, SemanticResult
 from maskformer_ext.visualize import add_legend, draw_segments, segments_of
 
 _OVERLAY_SIDE = 512
-_ENDINGS = {"overlays": "png", "ids": "png", "json": "json"}
 _COUNTED = {"semantic": "classes", "panoptic": "segments", "instance": "instances"}
 
 
 def write_prediction(
-    model: nn.Module,
-    path: Path,
+    result: Any,
+    pixels: Tensor,
     output: Path,
     name: str,
     *,
+    source: str,
     task: str,
     info: DatasetInfo,
-    config: InferenceConfig,
     names: bool = True,
+    legend: bool = True,
 ) -> str:
-    """Segment one image and write ``overlays/NAME.png``, ``ids/NAME.png`` and ``json/NAME.json``.
+    """Write ``overlays/NAME.png``, ``ids/NAME.png`` and, last, ``json/NAME.json`` of one image.
 
     Args:
-        model: the network.
-        path: of the image.
+        result: what `segment` found in the image.
+        pixels: (3, H, W) uint8, the image.
         output: the folder for the results.
         name: of the results, without ending; may hold folders.
+        source: what the description calls the image.
         task: "semantic", "instance" or "panoptic".
         info: names, colours and things of the classes.
-        config: how to run the model.
         names: write class names on the overlay.
+        legend: put the classes below the overlay.
 
     Returns:
         In words what was found.
-
-    Raises:
-        UserError: if the file is not a readable image.
     """
-    pixels = read_image(path)
-    result = segment(model, pixels, task=task, thing_classes=info.thing_classes or None, config=config)
     owners, labels = segments_of(result)
     image = pixels.permute(1, 2, 0).numpy()
     overlay = draw_segments(image, owners, labels, info, names=names, short_side=_OVERLAY_SIDE)
-    files = {kind: output / kind / f"{name}.{ending}" for kind, ending in _ENDINGS.items()}
-    for file in files.values():
-        file.parent.mkdir(parents=True, exist_ok=True)
-    _write_png(add_legend(overlay, labels, info), files["overlays"])
-    _write_png(Image.fromarray(id_map(result, owners, info)), files["ids"])
+    write_png(add_legend(overlay, labels, info) if legend else overlay, output / "overlays" / f"{name}.png")
+    write_png(Image.fromarray(id_map(result, owners, info)), output / "ids" / f"{name}.png")
     segments = describe(result, owners, info)
     height, width = owners.shape
-    write_json(
-        files["json"], {"image": str(path), "task": task, "height": height, "width": width, "segments": segments}
-    )
+    described = {"image": source, "task": task, "height": height, "width": width, "segments": segments}
+    file = description_file(output, name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, described)
     return f"{_COUNTED[task]}: {len(segments)}"
+
+
+def description_file(output: Path, name: str) -> Path:
+    """Return where the description of an image goes; where it is, the image is done."""
+    return output / "json" / f"{name}.json"
 
 
 def id_map(result: Any, owners: np.ndarray, info: DatasetInfo) -> np.ndarray:
@@ -160,10 +157,3 @@ def boxes_of(owners: np.ndarray) -> tuple[list[list[int]], list[int]]:
         np.maximum.at(high[axis], index, positions + 1)
     boxes = [[int(low[0, i]), int(low[1, i]), int(high[0, i]), int(high[1, i])] for i in range(count)]
     return boxes, np.bincount(index, minlength=count).tolist()
-
-
-def _write_png(picture: Image.Image, path: Path) -> None:
-    """Write a PNG under a temporary name, then rename it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    picture.save(temporary, format="PNG", compress_level=4)
-    os.replace(temporary, path)

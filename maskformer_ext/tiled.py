@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -39,18 +40,15 @@ def segment_tiles(
     panoptic: list[PanopticResult] = []
     pieces: list[list[Piece]] = []
     things: tuple[int, ...] = ()
-    for start in range(0, len(tiles), batch_size):
-        chosen = tiles[start : start + batch_size]
-        outputs = run_network(model, torch.stack([pixels[:, tile.rows, tile.columns] for tile in chosen]))
-        for tile, output in zip(chosen, outputs, strict=True):
-            extent = output.crop
-            if "semantic" in reduce.tasks:
-                scores.add(reduce.scores(output, extent), tile)
-            if "panoptic" in reduce.tasks:
-                panoptic.append(reduce.panoptic(output, extent))
-                things = reduce.things(output)
-            if "instance" in reduce.tasks:
-                pieces.append(_pieces(reduce, output, tile))
+    for tile, output in _run_tiles(model, pixels, tiles, batch_size):
+        extent = output.crop
+        if "semantic" in reduce.tasks:
+            scores.add(reduce.scores(output, extent), tile)
+        if "panoptic" in reduce.tasks:
+            panoptic.append(reduce.panoptic(output, extent))
+            things = reduce.things(output)
+        if "instance" in reduce.tasks:
+            pieces.append(_pieces(reduce, output, tile))
     results: dict[str, Any] = {}
     for task in reduce.tasks:
         if task == "semantic":
@@ -60,6 +58,24 @@ def segment_tiles(
         else:
             results[task] = _pack(stitch_instances(pieces, tiles), (height, width), size)
     return results
+
+
+def tile_scores(model: nn.Module, pixels: Tensor, size: tuple[int, int], reduce: Reducer, batch_size: int) -> Tensor:
+    """Return the class scores (K, H, W) of an image, averaged over tiles; arguments as `segment_tiles`'s."""
+    height, width = pixels.shape[-2:]
+    scores = ScoreSum((height, width))
+    for tile, output in _run_tiles(model, pixels, make_tiles(height, width, reduce.settings.tile), batch_size):
+        scores.add(reduce.scores(output, output.crop), tile)
+    return scores.mean(size)
+
+
+def _run_tiles(
+    model: nn.Module, pixels: Tensor, tiles: list[Tile], batch_size: int
+) -> Iterator[tuple[Tile, QueryOutput]]:
+    for start in range(0, len(tiles), batch_size):
+        chosen = tiles[start : start + batch_size]
+        outputs = run_network(model, torch.stack([pixels[:, tile.rows, tile.columns] for tile in chosen]))
+        yield from zip(chosen, outputs, strict=True)
 
 
 class ScoreSum:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +15,13 @@ from PIL import Image
 from tiny import tiny_config
 
 from maskformer_ext import build_model, evaluate, predict, prediction_files
-from maskformer_ext.config import Config, InferenceConfig
+from maskformer_ext.config import Config
 from maskformer_ext.data.build import build_dataset
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine.state import save_checkpoint
+from maskformer_ext.errors import UserError
+from maskformer_ext.inference import segment as segment_image
+from maskformer_ext.sources import find_files, read_frames, read_pictures
 
 INFO = DatasetInfo("painted", ("ground", "box", "tile"), ((90, 90, 90), (250, 0, 0), (0, 0, 250)), thing_classes=(1, 2))
 
@@ -58,11 +63,9 @@ def test_predict_writes_overlay_ids_and_description(run: Path, photos: Path, tmp
     arguments = [f"checkpoint={run}", f"input={photos}", f"output={output}", f"task={task}", "device=cpu"]
     assert predict.main(arguments) == 0
     names = ("one", "more/two")
-    assert _files(output) == {
-        f"{kind}/{name}.{ending}"
-        for name in names
-        for kind, ending in (("overlays", "png"), ("ids", "png"), ("json", "json"))
-    }
+    kinds = (("overlays", "png"), ("ids", "png"), ("json", "json"))
+    written = {f"{kind}/{name}.{ending}" for name in names for kind, ending in kinds}
+    assert _files(output) == {"settings.json", *written}
     for name, size in zip(names, ((40, 60), (50, 30)), strict=True):
         described = json.loads((output / "json" / f"{name}.json").read_text())
         ids = np.asarray(Image.open(output / "ids" / f"{name}.png"))
@@ -84,10 +87,10 @@ def test_predicted_files_hold_what_was_painted(tmp_path: Path) -> None:
     from pycocotools import mask as coco_masks
 
     segments, labels = scene((40, 52), things=4)
-    Image.fromarray(paint(segments, labels)).save(tmp_path / "painted.png")
-    common = {"info": INFO, "config": InferenceConfig()}
+    pixels = torch.from_numpy(paint(segments, labels)).permute(2, 0, 1)
     for task in ("panoptic", "instance", "semantic"):
-        prediction_files.write_prediction(PaintModel(3), tmp_path / "painted.png", tmp_path, task, task=task, **common)
+        result = segment_image(PaintModel(3), pixels, task=task, thing_classes=INFO.thing_classes)
+        prediction_files.write_prediction(result, pixels, tmp_path, task, source="painted", task=task, info=INFO)
     ids = np.asarray(Image.open(tmp_path / "ids" / "panoptic.png"))
     described = json.loads((tmp_path / "json" / "panoptic.json").read_text())["segments"]
     assert len(described) == 5
@@ -130,11 +133,93 @@ def test_predict_takes_a_file_and_a_glob(run: Path, photos: Path, tmp_path: Path
     assert {path.stem for path in (tmp_path / "b" / "json").iterdir()} == {"one", "two"}
 
 
+def test_an_interrupted_run_is_completed(run: Path, photos: Path, tmp_path: Path, capsys) -> None:
+    arguments = [f"checkpoint={run}", f"input={photos}", f"output={tmp_path / 'out'}", "resume=true", "batch=2"]
+    assert predict.main(arguments) == 0
+    written = tmp_path / "out" / "json" / "one.json"
+    (tmp_path / "out" / "json" / "more" / "two.json").unlink()
+    before = written.stat().st_mtime_ns
+    capsys.readouterr()
+    assert predict.main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "two.png: " in printed and "one.jpg" not in printed
+    assert "1 were done already" in printed
+    assert written.stat().st_mtime_ns == before
+    assert predict.main([*arguments, "inference.resize=logits"]) == 2
+    assert "holds results of another inference" in capsys.readouterr().err
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """Five frames, the n-th of brightness 40 n."""
+    frames = [Image.new("RGB", (24, 16), (40 * n,) * 3) for n in range(5)]
+    frames[0].save(tmp_path / "clip.webp", save_all=True, append_images=frames[1:], lossless=True)
+    return tmp_path / "clip.webp"
+
+
+def test_an_animated_image_is_read_frame_by_frame(clip: Path) -> None:
+    pictures = list(read_pictures([(clip, "clip")], lambda name: name == "clip/000003"))
+    assert [picture.name for picture in pictures] == [f"clip/{n:06d}" for n in range(5)]
+    assert [None if p.pixels is None else int(p.pixels[0, 0, 0]) for p in pictures] == [0, 40, 80, None, 160]
+    assert pictures[1].source == f"{clip} frame 1"
+
+
+def test_predict_takes_a_video(run: Path, clip: Path, tmp_path: Path) -> None:
+    assert predict.main([f"checkpoint={run}", f"input={clip}", f"output={tmp_path / 'out'}", "batch=3"]) == 0
+    overlays = sorted((tmp_path / "out" / "overlays" / "clip").iterdir())
+    assert [path.name for path in overlays] == [f"{n:06d}.png" for n in range(5)]
+    assert len({Image.open(path).size for path in overlays}) == 1
+
+
+class _Frame:
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def to_ndarray(self, format: str) -> np.ndarray:
+        assert format == "rgb24"
+        return np.full((4, 6, 3), self.value, np.uint8)
+
+
+class _Container:
+    """What PyAV's ``open`` returns; the stream breaks off after two frames."""
+
+    def __init__(self, videos: int) -> None:
+        self.streams = SimpleNamespace(video=[None] * videos)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def decode(self, video: int):
+        yield _Frame(7)
+        yield _Frame(8)
+        raise OSError("the stream breaks off")
+
+
+def test_videos_are_decoded_by_pyav(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    module = SimpleNamespace(open=lambda path: _Container(0 if "sound" in path else 1), FFmpegError=OSError)
+    monkeypatch.setitem(sys.modules, "av", module)
+    pictures = list(read_pictures([(tmp_path / "a.mp4", "a")], lambda name: False))
+    assert [picture.pixels[0, 0, 0] for picture in pictures[:2]] == [7, 8]
+    assert pictures[0].pixels.shape == (3, 4, 6)
+    assert pictures[2].error == f"{tmp_path / 'a.mp4'}: cannot be read as a video (the stream breaks off)"
+    with pytest.raises(UserError, match="holds no video"):
+        next(read_frames(tmp_path / "sound.mp4"))
+
+
+def test_a_video_without_a_reader_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(UserError, match=r"reading videos needs PyAV: pip install 'maskformer-ext\[video\]'"):
+        next(read_frames(tmp_path / "a.mp4"))
+
+
 def test_images_of_the_same_name_do_not_overwrite_each_other(photos: Path) -> None:
     Image.new("RGB", (8, 8)).save(photos / "one.png")
-    assert [name for _, name in predict.find_images(str(photos))] == ["more/two", "one.jpg", "one.png"]
+    assert [name for _, name in find_files(str(photos))] == ["more/two", "one.jpg", "one.png"]
     Image.new("RGB", (8, 8)).save(photos / "more" / "one.jpg")
-    names = [name for _, name in predict.find_images(f"{photos}/**/one.jpg")]
+    names = [name for _, name in find_files(f"{photos}/**/one.jpg")]
     assert len(set(names)) == 2
 
 
@@ -144,7 +229,7 @@ def test_images_of_the_same_name_do_not_overwrite_each_other(photos: Path) -> No
         (["input=x", "output=y"], "checkpoint= is missing"),
         (["checkpoint={run}", "output=y"], "input= is missing"),
         (["checkpoint={run}", "input={photos}/none.jpg", "output=y"], "no such file or folder"),
-        (["checkpoint={run}", "input={photos}/empty", "output=y"], "holds no image"),
+        (["checkpoint={run}", "input={photos}/empty", "output=y"], "holds no image or video"),
         (["checkpoint={photos}", "input={photos}", "output=y"], "holds no complete checkpoint"),
         (["checkpoint={photos}/nowhere", "input={photos}", "output=y"], "does not exist"),
         (["checkpoint={run}", "input={photos}", "output=y", "task=depth"], "task must be one of"),
@@ -152,6 +237,9 @@ def test_images_of_the_same_name_do_not_overwrite_each_other(photos: Path) -> No
         (["checkpoint={run}", "input={photos}", "output=y", "inference.til=3"], "inference.tile"),
         (["checkpoint={run}", "input={photos}", "output=y", "model.num_queries=3"], "cannot be changed"),
         (["checkpoint={run}", "input={photos}", "output={photos}/notes.txt"], "cannot be made"),
+        (["checkpoint={run}", "input={photos}", "output=y", "task=panoptic", "inference.tta=true"], "semantic only"),
+        (["checkpoint={run}", "input={photos}", "output=y", "batch=0"], "batch must be a number of images"),
+        (["checkpoint={run}", "input={photos}", "output=y", "resume=yes"], "resume must be true or false"),
         (["checkpoint={run}", "input={photos}", "output=y", "device=toaster"], "device=toaster is not available"),
         (["checkpoint"], "not of the form key=value"),
     ],
@@ -187,6 +275,9 @@ def test_evaluate_prints_and_writes_the_scores(run: Path, tmp_path: Path, capsys
         ([], "checkpoint= is missing"),
         (["checkpoint={run}", "limit=none"], "limit must be a number"),
         (["checkpoint={run}", "split=test"], "split must be train or val"),
+        (["checkpoint={run}", "inference.tta=true", "inference.tasks=[panoptic]"], "semantic only, got 'panoptic'"),
+        (["checkpoint={run}", "submission=here"], "submission= and format= belong together"),
+        (["checkpoint={run}", "submission=here", "format=kitti"], "format must be one of ade20k"),
         (["checkpoint={run}", "output=/nowhere/at/all.json"], "the folder /nowhere/at does not exist"),
         (["checkpoint={run}", "data.root=3", "inference.tasks=[depth]"], "inference.tasks must be one of"),
     ],

@@ -9,6 +9,14 @@ import numpy as np
 
 from maskformer_ext.evaluation.counting import to_numpy
 
+_SIZES: dict[str, list[float]] = {
+    "all": [0, 1e10],
+    "small": [0, 32**2],
+    "medium": [32**2, 96**2],
+    "large": [96**2, 1e10],
+}
+_IOU_50, _IOU_75 = 0, 5  # in COCO's list 0.50, 0.55 .. 0.95
+
 
 class InstanceEvaluator:
     """Collect true and predicted instances over images.
@@ -29,7 +37,9 @@ class InstanceEvaluator:
         self.truths: list[dict[str, Any]] = []
         self.predictions: list[dict[str, Any]] = []
 
-    def update(self, image_id: int, scores, labels, masks: Sequence[dict[str, Any]], segment_map, true_labels) -> None:
+    def update(
+        self, image_id: int, scores, labels, masks: Sequence[dict[str, Any]], segment_map, true_labels, crowd=None
+    ) -> None:
         """Add one image.
 
         Args:
@@ -39,6 +49,8 @@ class InstanceEvaluator:
             masks: n COCO RLE dicts of the size of ``segment_map``.
             segment_map: (H, W) integer indices into ``true_labels``, -1 = void.
             true_labels: (T,) class id of each true segment; those of other classes than ``thing_classes`` are left out.
+            crowd: (T,) bool, the segments that are a crowd of their class: nothing has to find them, and predictions on
+                them do not count. None: there are no crowds.
 
         Raises:
             ValueError: if the masks are not as many as the scores, or differ from ``segment_map`` in size.
@@ -57,12 +69,16 @@ class InstanceEvaluator:
                     f"InstanceEvaluator: masks must have the size of segment_map, {size}, got {mask['size']}"
                 )
         self.images.append({"id": image_id, "height": size[0], "width": size[1]})
+        crowd = np.zeros(len(true_labels), dtype=bool) if crowd is None else to_numpy(crowd).astype(bool)
+        if len(crowd) != len(true_labels):
+            raise ValueError(f"InstanceEvaluator: crowd must be (T,) = ({len(true_labels)},), got ({len(crowd)},)")
         areas = np.bincount(truth[truth >= 0].reshape(-1), minlength=len(true_labels))
         runs = runs_of_segments(truth, len(true_labels))
         for index, label in enumerate(true_labels.tolist()):
             if label in self.thing_classes and areas[index]:
+                entry = {"image_id": image_id, "category_id": label, "iscrowd": int(crowd[index])}
                 rle = {"size": size, "counts": runs[index]}
-                self.truths.append({"image_id": image_id, "category_id": label, "area": int(areas[index]), "rle": rle})
+                self.truths.append({**entry, "area": int(areas[index]), "rle": rle})
         for score, label, mask in zip(scores.tolist(), labels.tolist(), masks, strict=True):
             self.predictions.append({"image_id": image_id, "category_id": label, "score": score, "rle": mask})
 
@@ -81,47 +97,32 @@ class InstanceEvaluator:
 
         Returns:
             ``AP`` (mean over IoU 0.50, 0.55 .. 0.95 and over the classes that occur in the truth), ``AP50``, ``AP75``;
-            ``per_class``: lists ``AP`` and ``AP50`` (NaN for classes without a true instance).
+            ``AP_small``, ``AP_medium``, ``AP_large`` (true masks below 32 x 32, below 96 x 96, and larger pixels) and
+            ``AR`` (mean recall over the same IoUs); ``per_class``: lists ``AP`` and ``AP50`` (NaN for classes without a
+            true instance). NaN where nothing is to be found.
         """
         nan = float("nan")
-        if not self.truths:
+        names = ("AP", "AP50", "AP75", *(f"AP_{size}" for size in _SIZES if size != "all"), "AR")
+        if all(truth["iscrowd"] for truth in self.truths):
             nothing = [nan] * self.num_classes
-            return {"AP": nan, "AP50": nan, "AP75": nan, "per_class": {"AP": nothing, "AP50": nothing}}
-        precision, thresholds = self._precision()
+            return {**dict.fromkeys(names, nan), "per_class": {"AP": nothing, "AP50": nothing}}
+        precision, recall = self._curves()
+        everything = precision[..., 0]
         per_class, per_class_50 = [nan] * self.num_classes, [nan] * self.num_classes
         for column, label in enumerate(self.thing_classes):
-            per_class[label] = _mean_known(precision[:, :, column])
-            per_class_50[label] = _mean_known(precision[0, :, column])
-        index_75 = int(np.argmin(np.abs(thresholds - 0.75)))
-        return {
-            "AP": _mean_known(precision),
-            "AP50": _mean_known(precision[0]),
-            "AP75": _mean_known(precision[index_75]),
-            "per_class": {"AP": per_class, "AP50": per_class_50},
-        }
+            per_class[label] = _mean_known(everything[:, :, column])
+            per_class_50[label] = _mean_known(everything[_IOU_50, :, column])
+        values = [everything, everything[_IOU_50], everything[_IOU_75]]
+        values += [precision[..., index] for index, size in enumerate(_SIZES) if size != "all"]
+        scores = {name: _mean_known(part) for name, part in zip(names, [*values, recall[..., 0]], strict=True)}
+        return {**scores, "per_class": {"AP": per_class, "AP50": per_class_50}}
 
-    def _precision(self) -> tuple[np.ndarray, np.ndarray]:
-        """Run COCO's evaluation; return precision (IoU thresholds, recalls, classes) and the IoU thresholds."""
+    def _curves(self) -> tuple[np.ndarray, np.ndarray]:
+        """Run COCO's evaluation; return precision (IoUs, recalls, classes, sizes) and recall (IoUs, classes, sizes)."""
         from faster_coco_eval import COCO, COCOeval_faster
-        from faster_coco_eval.core import mask as rle_tools
 
-        truths = []
         # In the order of the images, so that the number of processes does not decide between equal scores.
-        in_order = sorted(self.truths, key=_image_id)
-        for number, truth in enumerate(in_order, start=1):
-            rle = rle_tools.frPyObjects(truth["rle"], *truth["rle"]["size"])
-            entry = {key: truth[key] for key in ("image_id", "category_id", "area")}
-            bbox = [float(side) for side in rle_tools.toBbox(rle)]
-            truths.append({"id": number, "iscrowd": 0, "segmentation": rle, "bbox": bbox, **entry})
-        categories = [{"id": label, "name": str(label)} for label in self.thing_classes]
-        ground_truth = COCO(
-            {
-                "images": sorted(self.images, key=lambda image: image["id"]),
-                "annotations": truths,
-                "categories": categories,
-            },
-            print_function=_silent,
-        )
+        truths = [_annotation(number, truth) for number, truth in enumerate(sorted(self.truths, key=_image_id), 1)]
         wanted = set(self.thing_classes)
         detections = [
             {**{key: entry[key] for key in ("image_id", "category_id", "score")}, "segmentation": entry["rle"]}
@@ -129,17 +130,42 @@ class InstanceEvaluator:
             if entry["category_id"] in wanted
         ]
         if not detections:
-            occurring = {truth["category_id"] for truth in truths}
-            nothing = [0.0 if label in occurring else -1.0 for label in self.thing_classes]
-            return np.tile(nothing, (10, 101, 1)), np.linspace(0.5, 0.95, 10)
+            return self._nothing_found()
+        ground_truth = COCO(
+            {
+                "images": sorted(self.images, key=lambda image: image["id"]),
+                "annotations": truths,
+                "categories": [{"id": label, "name": str(label)} for label in self.thing_classes],
+            },
+            print_function=_silent,
+        )
         evaluation = COCOeval_faster(
             ground_truth, ground_truth.loadRes(detections), iouType="segm", print_function=_silent
         )
         evaluation.params.maxDets = [self.max_detections]
-        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = list(_SIZES.values()), list(_SIZES)
         evaluation.evaluate()
         evaluation.accumulate()
-        return evaluation.eval["precision"][:, :, :, 0, 0], np.asarray(evaluation.params.iouThrs)
+        return evaluation.eval["precision"][..., 0], evaluation.eval["recall"][..., 0]
+
+    def _nothing_found(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the curves without a prediction: 0 for the classes and sizes that occur in the truth."""
+        occurs = np.full((len(self.thing_classes), len(_SIZES)), -1.0)
+        for truth in self.truths:
+            if not truth["iscrowd"]:
+                inside = [low <= truth["area"] <= high for low, high in _SIZES.values()]
+                occurs[self.thing_classes.index(truth["category_id"]), inside] = 0.0
+        return np.tile(occurs, (10, 101, 1, 1)), np.tile(occurs, (10, 1, 1))
+
+
+def _annotation(number: int, truth: dict[str, Any]) -> dict[str, Any]:
+    """Return a true instance as COCO's files describe it."""
+    from faster_coco_eval.core import mask as rle_tools
+
+    rle = rle_tools.frPyObjects(truth["rle"], *truth["rle"]["size"])
+    bbox = [float(side) for side in rle_tools.toBbox(rle)]
+    entry = {key: truth[key] for key in ("image_id", "category_id", "area", "iscrowd")}
+    return {"id": number, "segmentation": rle, "bbox": bbox, **entry}
 
 
 def runs_of_segments(segment_map: np.ndarray, num_segments: int) -> list[list[int]]:

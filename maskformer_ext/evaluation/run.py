@@ -14,8 +14,9 @@ from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo, Sample
 from maskformer_ext.errors import UserError
 from maskformer_ext.evaluation.instance import InstanceEvaluator
-from maskformer_ext.evaluation.panoptic import ConstantBaseline, PanopticEvaluator
+from maskformer_ext.evaluation.panoptic import ConstantBaseline, PanopticEvaluator, RegionEvaluator
 from maskformer_ext.evaluation.semantic import SemanticEvaluator
+from maskformer_ext.evaluation.submission import SubmissionWriter
 from maskformer_ext.inference import TASKS, segment_tasks
 
 _BATCH_PIXELS = 1 << 18
@@ -34,6 +35,7 @@ def evaluate(
     world: int = 1,
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    writer: SubmissionWriter | None = None,
 ) -> dict[str, Any]:
     """Score a model on a data set, at the original size of its images.
 
@@ -46,13 +48,15 @@ def evaluate(
         world: how many processes share the images; they must all call this function.
         limit: score the first so many images only.
         progress: called with the images done and their number, in this process.
+        writer: also writes the results, in a benchmark's format; the first process finishes it.
 
     Returns:
-        In every process the scores of all images. Semantic: ``mIoU``, ``fwIoU``, ``mACC``, ``pACC``. Panoptic: ``PQ``,
-        ``SQ``, ``RQ``, the same with ``_things`` and ``_stuff``, ``PQ_<class>`` where there are at most 20 classes, and
-        ``baseline_all_<stuff class>``, the PQ of calling every image one segment of that class, for the class where
-        this scores best. Instance: ``AP``, ``AP50``, ``AP75``. ``per_class`` is a dict from class name to its scores,
-        None where the class does not occur; ``images``, ``seconds`` and ``skipped`` (damaged images, with
+        In every process the scores of all images. Semantic: ``mIoU``, ``fwIoU``, ``mACC``, ``pACC``,
+        ``PQ_semantic``, ``SQ_semantic``, ``RQ_semantic``. Panoptic: ``PQ``, ``SQ``, ``RQ``, the same with ``_things``
+        and ``_stuff``, ``PQ_<class>`` where there are at most 20 classes, and ``baseline_all_<stuff class>``, the PQ of
+        calling every image one segment of that class, for the class where this scores best. Instance: ``AP``, ``AP50``,
+        ``AP75``, ``AP_small``, ``AP_medium``, ``AP_large``, ``AR``. ``per_class`` is a dict from class name to its
+        scores, None where the class does not occur; ``images``, ``seconds`` and ``skipped`` (damaged images, with
         ``data.on_error=skip``) say how much was done.
 
     Raises:
@@ -68,7 +72,7 @@ def evaluate(
         )
     if device is not None:
         model.to(device)
-    scorers = Scorers(tasks_of(config, info), info, config)
+    scorers = Scorers(tasks_of(config, info), info, config, writer)
     started = time.perf_counter()
     indices = range(rank, total, world)
     waiting: list[tuple[int, Sample]] = []
@@ -92,6 +96,8 @@ def evaluate(
         raise UserError(f"evaluate: none of the {total} images of {info.name} can be read")
     if scorers.skipped:
         metrics["skipped"] = scorers.skipped
+    if writer is not None and rank == 0:
+        writer.finish()
     seconds = round(time.perf_counter() - started, 3)
     return {**metrics, "images": total - scorers.skipped, "seconds": seconds}
 
@@ -103,7 +109,7 @@ def tasks_of(config: Config, info: DatasetInfo) -> list[str]:
         UserError: if a named task does not exist or the data set or the model cannot do it.
     """
     per_pixel = config.model.architecture != "maskformer"
-    if per_pixel or config.data.task == "semantic" or not info.thing_classes:
+    if per_pixel or config.inference.tta or config.data.task == "semantic" or not info.thing_classes:
         offered = ["semantic"]
     elif config.data.task == "instance":
         offered = ["instance"]
@@ -114,6 +120,10 @@ def tasks_of(config: Config, info: DatasetInfo) -> list[str]:
             raise UserError(f"inference.tasks must be among {', '.join(TASKS)}, got {task!r}")
         if per_pixel and task != "semantic":
             raise UserError(f"inference.tasks: {config.model.architecture} can do semantic only, got {task!r}")
+        if config.inference.tta and task != "semantic":
+            raise UserError(
+                f"inference.tasks: test-time augmentation (inference.tta) is for semantic only, got {task!r}"
+            )
     return list(config.inference.tasks) or offered
 
 
@@ -124,15 +134,24 @@ class Scorers:
         tasks: which.
         info: the classes.
         config: how to run the model.
+        writer: also writes the results of its task.
+
+    Raises:
+        UserError: if the writer's task is not one of ``tasks``.
     """
 
-    def __init__(self, tasks: list[str], info: DatasetInfo, config: Config) -> None:
-        self.tasks, self.info, self.config = tasks, info, config
+    def __init__(
+        self, tasks: list[str], info: DatasetInfo, config: Config, writer: SubmissionWriter | None = None
+    ) -> None:
+        if writer is not None and writer.task not in tasks:
+            raise UserError(f"the submission holds {writer.task} results, but evaluated is {', '.join(tasks)} only")
+        self.tasks, self.info, self.config, self.writer = tasks, info, config, writer
         classes, things = info.num_classes, info.thing_classes
         self.skipped = 0
         self.parts: dict[str, Any] = {}
         if "semantic" in tasks:
             self.parts["semantic"] = SemanticEvaluator(classes, info.ignore_label)
+            self.parts["regions"] = RegionEvaluator(classes, info.ignore_label)
         if "panoptic" in tasks:
             self.parts["panoptic"] = PanopticEvaluator(classes, things)
             self.parts["baseline"] = ConstantBaseline(classes, things)
@@ -155,9 +174,12 @@ class Scorers:
         )
         for (index, sample), result in zip(samples, results, strict=True):
             truth = (sample.segment_map, sample.labels)
+            if self.writer is not None:
+                self.writer.write(index, sample.name, result[self.writer.task])
             if "semantic" in result:
                 known = sample.label_map(self.info.ignore_label)
-                self.parts["semantic"].update(result["semantic"].class_map, known)
+                for name in ("semantic", "regions"):
+                    self.parts[name].update(result["semantic"].class_map, known)
             if "panoptic" in result:
                 panoptic = result["panoptic"]
                 self.parts["panoptic"].update(panoptic.segment_map, panoptic.segments_info, *truth)
@@ -169,12 +191,13 @@ class Scorers:
     def reduce(self, rank: int, world: int) -> None:
         """Add up the counts of all processes in each of them."""
         states: list[Any] = [None] * world
-        own = {name: part.state() for name, part in self.parts.items()}
+        parts = {**self.parts, **({} if self.writer is None else {"writer": self.writer})}
+        own = {name: part.state() for name, part in parts.items()}
         torch.distributed.all_gather_object(states, (own, self.skipped))
         for other, (state, skipped) in enumerate(states):
             if other != rank:
                 self.skipped += skipped
-                for name, part in self.parts.items():
+                for name, part in parts.items():
                     part.merge(state[name])
 
     def compute(self) -> dict[str, Any]:
@@ -182,7 +205,7 @@ class Scorers:
         names = self.info.classes
         flat: dict[str, Any] = {}
         per_class: dict[str, dict[str, Any]] = {name: {} for name in names}
-        for task in ("semantic", "panoptic", "instance"):
+        for task in ("semantic", "regions", "panoptic", "instance"):
             if task not in self.parts:
                 continue
             scores = self.parts[task].compute()

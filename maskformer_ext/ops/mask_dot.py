@@ -41,6 +41,7 @@ def mask_dot(
     # A plain product is torch's own business where it has instructions for it: 16-bit matrices, and all on a GPU.
     plain = activation == "none" and mask_embed.dtype == mask_features.dtype == result
     torchs = plain and (result in _16_BIT or mask_embed.device.type == "cuda")
+    torchs = torchs or torch.compiler.is_exporting()  # an exported program runs where this library is not
     if native(_OP, mask_embed, mask_features) and not torchs and result in (torch.bool, torch.float32, *_16_BIT):
         return torch.ops.maskformer_ext.mask_dot(
             mask_embed, mask_features, _ACTIVATIONS.index(activation), result, allow_tf32(mask_embed)

@@ -18,11 +18,13 @@ def _encode(mask: np.ndarray) -> dict:
     return coco_masks.encode(np.asfortranarray(mask.astype(np.uint8)))
 
 
-def _image(random: np.random.Generator, segments: int = 10, size: tuple[int, int] = (48, 64)) -> tuple:
+def _image(
+    random: np.random.Generator, segments: int = 10, size: tuple[int, int] = (48, 64), sides: tuple[int, int] = (5, 15)
+) -> tuple:
     truth = np.full(size, -1, dtype=np.int32)
     for index in range(segments):
         y, x = random.integers(0, size[0] - 8), random.integers(0, size[1] - 8)
-        truth[y : y + random.integers(5, 15), x : x + random.integers(5, 15)] = index
+        truth[y : y + random.integers(*sides), x : x + random.integers(*sides)] = index
     labels = random.integers(0, 4, segments)
     shifted = [np.roll(truth == index, random.integers(-3, 4), random.integers(0, 2)) for index in range(segments)]
     return truth, labels, shifted, random.random(segments)
@@ -35,7 +37,7 @@ def _pycocotools(evaluator: InstanceEvaluator, categories: list[int]) -> np.ndar
     truths = [
         {
             "id": number,
-            "iscrowd": 0,
+            "iscrowd": truth["iscrowd"],
             "area": truth["area"],
             "segmentation": coco_masks.frPyObjects(truth["rle"], *truth["rle"]["size"]),
             "bbox": [0, 0, 1, 1],
@@ -64,16 +66,22 @@ def _pycocotools(evaluator: InstanceEvaluator, categories: list[int]) -> np.ndar
     return evaluation.stats
 
 
+@pytest.mark.parametrize("crowds", [0.0, 0.3])
 @pytest.mark.parametrize("things", [[0, 1, 2, 3], [1, 3]])
-def test_ap_equals_pycocotools(things: list[int]) -> None:
+def test_ap_equals_pycocotools(things: list[int], crowds: float) -> None:
     random = np.random.default_rng(5)
     evaluator = InstanceEvaluator(4, things)
     for index in range(6):
-        truth, labels, masks, scores = _image(random)
+        size, sides = ((48, 64), (5, 15)) if index < 4 else ((260, 300), (20, 220))  # small, medium and large masks
+        truth, labels, masks, scores = _image(random, size=size, sides=sides)
         guessed = np.where(random.random(len(labels)) < 0.8, labels, (labels + 1) % 4)
-        evaluator.update(index, scores, guessed, [_encode(mask) for mask in masks], truth, labels)
+        crowd = random.random(len(labels)) < crowds
+        evaluator.update(index, scores, guessed, [_encode(mask) for mask in masks], truth, labels, crowd)
     scores, expected = evaluator.compute(), _pycocotools(evaluator, things)
-    assert (scores["AP"], scores["AP50"], scores["AP75"]) == pytest.approx(tuple(expected[:3]), abs=1e-12)
+    names = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+    assert tuple(scores[name] for name in names) == pytest.approx(tuple(expected[:6]), abs=1e-12)
+    assert scores["AR"] == pytest.approx(expected[8], abs=1e-12)  # at 100 detections
+    assert all(scores[name] > 0 for name in names)
     per_class = [scores["per_class"]["AP"][label] for label in things]
     assert scores["AP"] == pytest.approx(np.mean(per_class))
 
@@ -93,7 +101,23 @@ def test_no_predictions_score_zero_and_no_truth_nan() -> None:
     evaluator.update(0, [], [], [], np.array([[0, 0], [-1, 1]]), [1, 1])
     scores = evaluator.compute()
     assert scores["AP"] == 0.0
+    assert (scores["AP_small"], scores["AR"]) == (0.0, 0.0)
+    assert math.isnan(scores["AP_large"])
     assert [math.isnan(value) for value in scores["per_class"]["AP"]] == [True, False]
+
+
+def test_crowds_need_not_be_found_and_excuse_what_lies_on_them() -> None:
+    truth = np.zeros((8, 8), dtype=int)
+    truth[:, 4:] = 1
+    thing, part_of_crowd = _encode(truth == 0), _encode((truth == 1) & (np.arange(8)[:, None] < 4))
+    evaluator = InstanceEvaluator(1)
+    evaluator.update(0, [0.9, 0.8], [0, 0], [part_of_crowd, thing], truth, [0, 0], crowd=[False, True])
+    assert evaluator.compute()["AP"] == 1.0
+    only_crowds = InstanceEvaluator(1)
+    only_crowds.update(0, [0.9], [0], [thing], truth, [0, 0], crowd=[True, True])
+    assert math.isnan(only_crowds.compute()["AP"])
+    with pytest.raises(ValueError, match=r"crowd must be \(T,\) = \(2,\), got \(1,\)"):
+        evaluator.update(1, [], [], [], truth, [0, 0], crowd=[True])
 
 
 def test_more_detections_than_the_limit_do_not_count() -> None:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskformer_ext.evaluation.panoptic import ConstantBaseline, PanopticEvaluator
+from maskformer_ext.evaluation.panoptic import ConstantBaseline, PanopticEvaluator, RegionEvaluator
 
 
 def _info(**classes: int) -> list[dict[str, int]]:
@@ -64,13 +64,13 @@ def test_segments_without_pixels_do_not_count() -> None:
     assert evaluator.compute()["PQ"] == 1.0
 
 
-def _brute_force(prediction, classes, truth, labels, num_classes):
+def _brute_force(prediction, classes, truth, labels, num_classes, crowd):
     """Count matches segment by segment, as the definition reads; `classes` is a dict from id to class."""
     counts, iou_sum, matched, found = np.zeros((num_classes, 3), dtype=int), np.zeros(num_classes), set(), set()
     void = truth < 0
     for index, label in enumerate(labels):
         for number, category in classes.items():
-            if category != label:
+            if category != label or crowd[index]:
                 continue
             p, t = prediction == number, truth == index
             union = (p | t).sum() - (p & void).sum()
@@ -81,10 +81,11 @@ def _brute_force(prediction, classes, truth, labels, num_classes):
                 found.add(index)
     for number, category in classes.items():
         area = (prediction == number).sum()
-        if area and number not in matched and (void & (prediction == number)).sum() <= area / 2:
+        excused = void | np.isin(truth, np.flatnonzero(crowd & (labels == category)))
+        if area and number not in matched and (excused & (prediction == number)).sum() <= area / 2:
             counts[category, 1] += 1
     for index, label in enumerate(labels):
-        counts[label, 2] += int(index not in found and (truth == index).any())
+        counts[label, 2] += int(index not in found and not crowd[index] and (truth == index).any())
     return counts, iou_sum
 
 
@@ -98,13 +99,58 @@ def test_counts_equal_brute_force(seed: int, num_true: int, num_predicted: int, 
     noise = random.choice([0, *ids], truth.shape)
     prediction = np.where(random.random(truth.shape) < 0.7, similar, noise)
     labels, classes = random.integers(0, 3, num_true), random.integers(0, 3, num_predicted)
+    crowd = random.random(num_true) < 0.3
     evaluator = PanopticEvaluator(3, [1, 2])
     infos = [{"id": int(i), "category_id": int(c)} for i, c in zip(ids, classes, strict=True)]
-    evaluator.update(torch.from_numpy(prediction), infos, torch.from_numpy(truth), torch.from_numpy(labels))
+    evaluator.update(torch.from_numpy(prediction), infos, torch.from_numpy(truth), torch.from_numpy(labels), crowd)
     expected = {int(i): int(c) for i, c in zip(ids, classes, strict=True)}
-    counts, iou_sum = _brute_force(prediction, expected, truth, labels, 3)
+    counts, iou_sum = _brute_force(prediction, expected, truth, labels, 3, crowd)
     np.testing.assert_array_equal(evaluator.counts, counts)
     np.testing.assert_allclose(evaluator.iou_sum, iou_sum)
+
+
+def test_a_crowd_is_neither_missed_nor_matched() -> None:
+    truth = np.array([[0, 0, 0, 1, 1, 1]])
+    evaluator = PanopticEvaluator(2, [0, 1])
+    evaluator.update(
+        np.array([[1, 1, 1, 2, 2, 2]]), _info(s1=0, s2=1), truth, [0, 1], crowd=torch.tensor([False, True])
+    )
+    per_class = evaluator.compute()["per_class"]
+    assert (per_class["TP"], per_class["FP"], per_class["FN"]) == ([1, 0], [0, 0], [0, 0])
+    evaluator.update(np.array([[0, 0, 0, 1, 1, 1]]), _info(s1=0), truth, [0, 1], crowd=[False, True])
+    per_class = evaluator.compute()["per_class"]  # a crowd of another class excuses nothing
+    assert (per_class["FP"], per_class["FN"]) == ([1, 0], [1, 0])
+    with pytest.raises(ValueError, match="crowd must be"):
+        evaluator.update(np.zeros((1, 6), dtype=int), [], truth, [0, 1], crowd=[True])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5))
+def test_regions_are_scored_as_panoptic_segments_of_whole_classes(seed: int, num_classes: int) -> None:
+    random = np.random.default_rng(seed)
+    regions, panoptic = RegionEvaluator(num_classes), PanopticEvaluator(num_classes, [])
+    for _ in range(3):
+        truth = random.integers(0, num_classes + 1, (3, 4)).repeat(2, 0).repeat(2, 1)
+        truth = np.where(truth == num_classes, 255, truth)
+        noise = random.integers(-1, num_classes + 1, truth.shape)  # also what is no class
+        prediction = np.where(random.random(truth.shape) < 0.6, truth, noise)
+        regions.update(torch.from_numpy(prediction), torch.from_numpy(truth))
+        known = np.where((prediction < 0) | (prediction >= num_classes), -1, prediction)
+        infos = [{"id": label + 1, "category_id": label} for label in range(num_classes)]
+        segments = np.where(truth == 255, -1, truth)
+        panoptic.update(known + 1, infos, segments, np.arange(num_classes))
+    found, expected = regions.compute(), panoptic.compute()
+    assert str([found[f"{name}_semantic"] for name in ("PQ", "SQ", "RQ")]) == str(
+        [expected[name] for name in ("PQ", "SQ", "RQ")]
+    )
+    assert str(found["per_class"]["PQ_semantic"]) == str(expected["per_class"]["PQ"])
+
+
+def test_regions_of_unfit_maps_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"classes in \[0, 2\) or 255, got values from 0 to 2"):
+        RegionEvaluator(2).update(np.zeros((1, 2), dtype=int), np.array([[0, 2]]))
+    with pytest.raises(ValueError, match="size of truth"):
+        RegionEvaluator(2).update(np.zeros((1, 2), dtype=int), np.zeros((2, 1), dtype=int))
 
 
 def test_merged_states_equal_one_evaluator() -> None:

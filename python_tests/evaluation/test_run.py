@@ -58,6 +58,7 @@ def test_a_model_that_knows_the_answer_scores_one(tile: int) -> None:
         "fwIoU",
         "mACC",
         "pACC",
+        "PQ_semantic",
         "PQ",
         "SQ",
         "RQ",
@@ -107,8 +108,9 @@ def test_damaged_images_stop_the_evaluation_or_are_left_out() -> None:
         evaluate(PaintModel(3), Painted(damaged=tuple(range(5))), _config(on_error="skip"))
 
 
-def test_processes_together_score_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    world, model, data = 2, PaintModel(3, limit=4), Painted()
+@pytest.mark.parametrize("world", [2, 3, 7])  # of 5 images: uneven parts, and processes without an image
+def test_processes_together_score_as_one(monkeypatch: pytest.MonkeyPatch, world: int) -> None:
+    model, data = PaintModel(3, limit=4), Painted()
     sent: list = [None] * world
     barrier, local = threading.Barrier(world), threading.local()
 
@@ -131,7 +133,7 @@ def test_processes_together_score_as_one(monkeypatch: pytest.MonkeyPatch) -> Non
         thread.join(60)
     expected = evaluate(model, data, _config())
     for metrics in results:
-        for key in ("mIoU", "PQ", "AP", "baseline_all_ground", "images"):
+        for key in ("mIoU", "PQ_semantic", "PQ", "AP", "AP_small", "baseline_all_ground", "images"):
             assert metrics[key] == pytest.approx(expected[key]), key
 
 

@@ -7,9 +7,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from golden_models import CONFIGS, ROOT, build, facts, values, weights
+from golden_models import CONFIGS, ROOT, build, facts, golden_state_dict, values, weights
 
+from maskformer_ext import build_model
+from maskformer_ext.checkpoints import load_original
 from maskformer_ext.config import InferenceConfig
+from maskformer_ext.images import resize_shortest_edge
 from maskformer_ext.inference import segment
 
 _DIFFERING = 1e-3  # share of pixels, for near ties
@@ -59,3 +62,21 @@ def test_panoptic_map_equals_the_originals(name: str, model: torch.nn.Module) ->
     assert [{key: info[key] for key in ("id", "isthing", "category_id")} for info in found.segments_info] == [
         {key: info[key] for key in ("id", "isthing", "category_id")} for info in low["segments_info"][0]
     ]
+
+
+@pytest.mark.parametrize("name", ["ade20k_r50", "per_pixel_baseline_r50"])
+def test_test_time_augmentation_equals_the_originals(name: str) -> None:
+    case = json.loads((ROOT / "tta.json").read_text())[name]
+    expected = np.load(ROOT / "tta.npz")
+    model = build_model(CONFIGS[name]).eval()
+    load_original(model, golden_state_dict(model, case["weight_seed"]))
+    model.config.size_divisibility = facts(name)["size_divisibility"]
+    pixels = torch.from_numpy(weights.golden_image(*case["image"], case["image_seed"]))
+    for index in range(0, len(case["augmented"]), 2):  # before the flip
+        view = resize_shortest_edge(pixels, case["min_sizes"][index // 2], case["max_size"])
+        np.testing.assert_array_equal(view, expected[f"{name}/augmented{index}"])
+    settings = InferenceConfig(
+        tta=True, tta_min_sizes=case["min_sizes"], tta_max_size=case["max_size"], tta_flip=case["flip"]
+    )
+    found = segment(model, pixels, size=tuple(case["height_width"]), config=settings, batch_size=2)
+    assert (found.class_map.numpy() != expected[f"{name}/sem_seg_argmax"]).mean() <= _DIFFERING
