@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from maskformer_ext.data.ade20k import ade20k, ade20k_panoptic
+from maskformer_ext.data.ade20k_full import Ade20kFull
+from maskformer_ext.data.cityscapes import cityscapes
 from maskformer_ext.data.coco_instance import CocoInstance
 from maskformer_ext.data.coco_panoptic import CocoPanoptic
+from maskformer_ext.data.coco_stuff import CocoStuff
+from maskformer_ext.data.mapillary import mapillary_vistas
 from maskformer_ext.data.tables import load_categories
 from maskformer_ext.data.types import SampleDataset
 
@@ -93,6 +97,64 @@ SOURCES: dict[str, Source] = {
         download="ADEChallengeData2016.zip and annotations_instance.tar from sceneparsing.csail.mit.edu",
         aliases=("ade20k_150_panoptic",),
     ),
+    "ade20k_full": Source(
+        title="ADE20K with its full vocabulary, 847 classes",
+        folder="ADE20K_2021_17_01",
+        tasks=("semantic",),
+        build=lambda root, split, task, skip: Ade20kFull(root, split, skip_errors=skip),
+        images={"train": 25574, "val": 2000},
+        needs={
+            "images/ADE/training or images_detectron2/training": "training images with their _seg.png",
+            "images/ADE/validation or images_detectron2/validation": "validation images with their _seg.png",
+        },
+        download="ADE20K_2021_17_01.zip from groups.csail.mit.edu/vision/datasets/ADE20K",
+        aliases=("ade20k_full_847",),
+    ),
+    "cityscapes": Source(
+        title="Cityscapes, 19 classes",
+        folder="cityscapes",
+        tasks=("semantic",),
+        build=lambda root, split, task, skip: cityscapes(root, split, skip_errors=skip),
+        images={"train": 2975, "val": 500},
+        needs={
+            "leftImg8bit/train": "training images (leftImg8bit_trainvaltest.zip)",
+            "leftImg8bit/val": "validation images (leftImg8bit_trainvaltest.zip)",
+            "gtFine/train": "labels of the training images (gtFine_trainvaltest.zip)",
+            "gtFine/val": "labels of the validation images (gtFine_trainvaltest.zip)",
+        },
+        download="www.cityscapes-dataset.com",
+        aliases=("cityscapes_19",),
+    ),
+    "coco_stuff_10k": Source(
+        title="COCO-Stuff-10K, 171 classes",
+        folder="coco_stuff_10k",
+        tasks=("semantic",),
+        build=lambda root, split, task, skip: CocoStuff(root, split, skip_errors=skip),
+        images={"train": 9000, "val": 1000},
+        needs={
+            "images": "photographs",
+            "annotations or annotations_detectron2": "labels",
+            "imageLists/train.txt": "names of the training images",
+            "imageLists/test.txt": "names of the test images",
+        },
+        download="cocostuff-10k-v1.0.zip, linked from github.com/nightrome/cocostuff10k",
+        aliases=("coco_stuff_10k_171",),
+    ),
+    "mapillary_vistas": Source(
+        title="Mapillary Vistas, 65 classes",
+        folder="mapillary_vistas",
+        tasks=("semantic",),
+        build=lambda root, split, task, skip: mapillary_vistas(root, split, skip_errors=skip),
+        images={"train": 18000, "val": 2000},
+        needs={
+            "training/images": "training images",
+            "training/labels or training/v1.2/labels": "labels of the training images",
+            "validation/images": "validation images",
+            "validation/labels or validation/v1.2/labels": "labels of the validation images",
+        },
+        download="www.mapillary.com/dataset/vistas",
+        aliases=("mapillary_vistas_65",),
+    ),
     "coco_panoptic": Source(
         title="COCO panoptic 2017, 133 classes",
         folder="coco",
@@ -139,5 +201,7 @@ def canonical_name(name: str) -> str:
 
 def source_root(source: Source, root: Path) -> Path:
     """Return the folder of a data set, given this folder or the one around it."""
-    inside = root / source.folder
-    return inside if inside.is_dir() else root
+    for inside in (root / source.folder, root / "coco" / source.folder):  # COCO-Stuff-10K is often put beside COCO
+        if inside.is_dir():
+            return inside
+    return root
