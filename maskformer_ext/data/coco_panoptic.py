@@ -23,7 +23,7 @@ _VOID_ENTRY, _FIRST_ENTRY = 1, 2  # of the lookup table; 0 is an id that the JSO
 
 
 class CocoPanoptic(Dataset):
-    """Images with panoptic segments. Crowd regions and the id 0 are void.
+    """Images with panoptic segments. The id 0 is void, and so are crowd regions unless the task is semantic.
 
     Args:
         images: the folder of images.
@@ -87,23 +87,25 @@ class CocoPanoptic(Dataset):
         if self._entry_of_id is None:
             # Zeros cost no memory until a page is written, and segments touch few pages of the 2^24 entries.
             self._entry_of_id = np.zeros(_IDS, np.int16)
-        table, labels = self._entry_of_id, []
-        for number, category, is_crowd in segments:
+        table = self._entry_of_id
+        for number, category, _ in segments:
             if category not in self.class_of_category:
                 raise UserError(
                     f"{self.annotations}: segment {number} of {path.name} has the category {category}, which is no "
                     f"category of {self.info.name}."
                 )
-            if not is_crowd:
-                labels.append(self.class_of_category[category])
+        labels = [self.class_of_category[segment[1]] for segment in segments if not self._is_void(segment)]
         numbers = np.array([segment[0] for segment in segments], np.int64)
-        crowd = np.array([segment[2] for segment in segments], bool)
+        crowd = np.array([self._is_void(segment) for segment in segments], bool)
         table[0] = _VOID_ENTRY
         table[numbers] = np.where(crowd, _VOID_ENTRY, _FIRST_ENTRY - 1 + np.cumsum(~crowd))
         entries = table[ids].astype(np.int32)
         table[numbers] = 0
         self._check(entries, ids, numbers, crowd, path)
         return np.maximum(entries - _FIRST_ENTRY, -1), np.array(labels, np.int64)
+
+    def _is_void(self, segment: list[int]) -> bool:
+        return bool(segment[2]) and self.view.task != "semantic"  # the class of a crowd is known, its instances are not
 
     def _check(self, entries: np.ndarray, ids: np.ndarray, numbers: np.ndarray, crowd: np.ndarray, path: Path) -> None:
         """Raise if the PNG holds an id that the JSON file does not list, or lacks one."""

@@ -8,44 +8,17 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from public_layouts import ADE_SPLITS, SIZE, ade20k, ade_instances, ade_labels, save
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data import build_dataset
 from maskformer_ext.errors import UserError
 
-_SIZE = (6, 8)  # height, width
-_SPLITS = {"train": ("training", "ADE_train_00000001"), "val": ("validation", "ADE_val_00000001")}
-
-
-def _save(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
-def _labels():
-    """Other, wall (class 0), bed (class 7, a thing), flag (class 149, a thing)."""
-    labels = np.zeros(_SIZE, np.uint8)
-    labels[1], labels[2:4], labels[4:] = 1, 8, 150
-    return labels
-
-
-def _instances():
-    """Two beds, and a flag that reaches over the wall."""
-    instances = np.zeros((*_SIZE, 3), np.uint8)
-    instances[2:4, :4] = 1, 1, 0
-    instances[2:4, 5:] = 1, 2, 0
-    instances[4, :], instances[1, 7] = (100, 3, 0), (100, 3, 0)
-    return instances
-
 
 @pytest.fixture
 def root(tmp_path):
     """One image in each split."""
-    for folder, name in _SPLITS.values():
-        _save(tmp_path / "images" / folder / f"{name}.jpg", np.zeros((*_SIZE, 3), np.uint8))
-        _save(tmp_path / "annotations" / folder / f"{name}.png", _labels())
-        _save(tmp_path / "annotations_instance" / folder / f"{name}.png", _instances())
-    return tmp_path
+    return ade20k(tmp_path)
 
 
 def _build(root, name="ade20k", task="semantic", **more):
@@ -57,13 +30,13 @@ def test_semantic_labels_count_from_one(root):
     assert dataset.info.num_classes == 150 and dataset.info.ignore_label == 255 and dataset.info.thing_classes == ()
     assert dataset.info.classes[0] == "wall" and dataset.info.colors[149] == (92, 0, 255)
     assert dataset[0].labels.tolist() == [0, 7, 149] and dataset[0].name == "ADE_train_00000001"
-    assert np.array_equal(dataset[0].label_map().numpy(), np.where(_labels() == 0, 255, _labels() - 1.0))
+    assert np.array_equal(dataset[0].label_map().numpy(), np.where(ade_labels() == 0, 255, ade_labels() - 1.0))
 
 
 def test_shifted_labels_are_read_where_there_are_no_others(root):
-    shifted = _labels() - np.uint8(1)
-    for folder, name in _SPLITS.values():
-        _save(root / "annotations_detectron2" / folder / f"{name}.png", shifted)
+    shifted = ade_labels() - np.uint8(1)
+    for folder, name in ADE_SPLITS.values():
+        save(root / "annotations_detectron2" / folder / f"{name}.png", shifted)
     (root / "annotations").rename(root / "elsewhere")
     assert np.array_equal(_build(root)[0].label_map().numpy(), shifted)
 
@@ -93,9 +66,9 @@ def test_instances_lie_over_stuff(root, task):
 
 def test_converted_panoptic_files_are_read_where_there_are_no_others(root):
     (root / "annotations_instance").rename(root / "elsewhere")
-    ids = np.zeros((*_SIZE, 3), np.uint8)
+    ids = np.zeros((*SIZE, 3), np.uint8)
     ids[1], ids[3] = (5, 0, 0), (0, 1, 0)
-    _save(root / "ade20k_panoptic_train" / "ADE_train_00000001.png", ids)
+    save(root / "ade20k_panoptic_train" / "ADE_train_00000001.png", ids)
     content = {
         "images": [{"id": "ADE_train_00000001", "file_name": "ADE_train_00000001.jpg", "height": 6, "width": 8}],
         "annotations": [
@@ -114,18 +87,18 @@ def test_converted_panoptic_files_are_read_where_there_are_no_others(root):
 @pytest.mark.parametrize(
     ("name", "damage", "sentence"),
     [
-        ("ade20k", lambda a, i: _save(a, np.full(_SIZE, 151, np.uint8)), "holds the value 151 (row 0, column 0)"),
-        ("ade20k", lambda a, i: _save(a, np.zeros((6, 9), np.uint8)), "but its image"),
-        ("ade20k", lambda a, i: _save(a, _instances()), "has the mode RGB"),
+        ("ade20k", lambda a, i: save(a, np.full(SIZE, 151, np.uint8)), "holds the value 151 (row 0, column 0)"),
+        ("ade20k", lambda a, i: save(a, np.zeros((6, 9), np.uint8)), "but its image"),
+        ("ade20k", lambda a, i: save(a, ade_instances()), "has the mode RGB"),
         ("ade20k", lambda a, i: a.unlink(), "has no label: expected"),
-        ("ade20k_panoptic", lambda a, i: _save(i, np.full((*_SIZE, 3), 101, np.uint8)), "holds the value 101"),
-        ("ade20k_panoptic", lambda a, i: _save(i, np.zeros((6, 9, 3), np.uint8)), "is 9x6 pixels"),
-        ("ade20k_panoptic", lambda a, i: _save(i, _labels()), "has the mode L"),
+        ("ade20k_panoptic", lambda a, i: save(i, np.full((*SIZE, 3), 101, np.uint8)), "holds the value 101"),
+        ("ade20k_panoptic", lambda a, i: save(i, np.zeros((6, 9, 3), np.uint8)), "is 9x6 pixels"),
+        ("ade20k_panoptic", lambda a, i: save(i, ade_labels()), "has the mode L"),
         ("ade20k_panoptic", lambda a, i: i.unlink(), "ADE_train_00000001.png is missing"),
     ],
 )
 def test_mistakes_are_named(root, name, damage, sentence):
-    folder, stem = _SPLITS["train"]
+    folder, stem = ADE_SPLITS["train"]
     damage(*(root / kind / folder / f"{stem}.png" for kind in ("annotations", "annotations_instance")))
     with pytest.raises(UserError) as error:
         _build(root, name, _TASKS[name])[0]

@@ -8,45 +8,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from public_layouts import PANOPTIC_IDS, SIZE, coco_panoptic, panoptic_ids, photograph
 
 from maskformer_ext.config import Config, DataConfig
 from maskformer_ext.data import build_dataset, build_loader
 from maskformer_ext.errors import UserError
 
-_SIZE = (6, 8)  # height, width
-_IDS = (7, 70_000, 4_000_000)
-_CATEGORIES = (1, 1, 200)  # two persons, rug-merged
-
-
-def _image(path, size=_SIZE):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((*size, 3), 90, np.uint8)).save(path)
-
-
-def _save_ids(path, ids):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1).astype(np.uint8)).save(path)
-
-
-def _ids():
-    ids = np.zeros(_SIZE, np.int64)
-    ids[0, :3], ids[1:3], ids[4:] = _IDS
-    return ids
-
 
 @pytest.fixture
 def panoptic(tmp_path):
     """A COCO root with two small images in each split, and its configuration."""
-    for split in ("train", "val"):
-        content = {"images": [], "annotations": [], "categories": []}
-        for number in (12, 5):
-            name = f"{number:012d}"
-            _image(tmp_path / f"{split}2017" / f"{name}.jpg")
-            _save_ids(tmp_path / "annotations" / f"panoptic_{split}2017" / f"{name}.png", _ids())
-            content["images"].append({"id": number, "file_name": f"{name}.jpg", "height": 6, "width": 8})
-            segments = [{"id": i, "category_id": c, "iscrowd": 0} for i, c in zip(_IDS, _CATEGORIES, strict=True)]
-            content["annotations"].append({"image_id": number, "file_name": f"{name}.png", "segments_info": segments})
-        (tmp_path / "annotations" / f"panoptic_{split}2017.json").write_text(json.dumps(content))
+    coco_panoptic(tmp_path)
     return DataConfig(name="coco_panoptic", root=str(tmp_path), task="panoptic", num_workers=0)
 
 
@@ -65,8 +37,8 @@ def test_panoptic_segments(panoptic):
     sample = dataset[0]
     assert len(dataset) == 2 and dataset.info.num_classes == 133 and dataset.info.thing_classes == tuple(range(80))
     assert sample.name == "000000000012" and sample.labels.tolist() == [0, 0, 132]
-    expected = np.searchsorted(_IDS, _ids())
-    assert np.array_equal(sample.segment_map.numpy(), np.where(_ids() == 0, -1, expected))
+    expected = np.searchsorted(PANOPTIC_IDS, panoptic_ids())
+    assert np.array_equal(sample.segment_map.numpy(), np.where(panoptic_ids() == 0, -1, expected))
 
 
 def test_crowds_are_void(panoptic, tmp_path):
@@ -75,6 +47,8 @@ def test_crowds_are_void(panoptic, tmp_path):
     assert dataset[0].labels.tolist() == [0, 132] and (dataset[0].segment_map[1:3] == -1).all()
     assert dataset[1].labels.tolist() == [0, 0, 132]  # the lookup table is clean again
     assert (dataset[0].segment_map[4:] == 1).all()
+    panoptic.task = "semantic"  # whose pixels are of a known class
+    assert build_dataset(panoptic, "train")[0].label_map()[1, 0] == 0
 
 
 def test_tasks_of_panoptic_segments(panoptic):
@@ -103,9 +77,9 @@ def test_the_folder_around_the_data_set_will_do(panoptic, tmp_path):
     assert len(build_dataset(panoptic, "train")) == 2
 
 
-def _instances(root, annotations, *, size=_SIZE):
-    _image(root / "train2017" / "a.png", size)
-    _image(root / "train2017" / "b.png", size)
+def _instances(root, annotations, *, size=SIZE):
+    photograph(root / "train2017" / "a.png", size)
+    photograph(root / "train2017" / "b.png", size)
     images = [{"id": n, "file_name": f"{name}.png", "height": 6, "width": 8} for n, name in enumerate("ab")]
     path = root / "annotations" / "instances_train2017.json"
     path.parent.mkdir()
@@ -134,7 +108,7 @@ def test_instances_overlap_with_the_smaller_on_top(tmp_path):
         crowd,
     ]
     dataset = _instances(tmp_path, annotations)
-    expected = np.full(_SIZE, -1)
+    expected = np.full(SIZE, -1)
     expected[0:5, 1:6], expected[1:3, 2:4], expected[:, 0] = 1, 0, 2
     assert np.array_equal(dataset[0].segment_map.numpy(), expected) and dataset[0].labels.tolist() == [79, 0, 2]
     assert dataset[1].labels.tolist() == [] and (dataset[1].segment_map == -1).all()  # no annotation: kept
@@ -143,13 +117,13 @@ def test_instances_overlap_with_the_smaller_on_top(tmp_path):
 @pytest.mark.parametrize(
     ("annotation", "size", "sentence"),
     [
-        (_square(1, 0, 0, 2, category=12), _SIZE, "annotation 1 of a.png has the category 12"),
-        (_square(1, 0, 0, 2, category=200), _SIZE, "has the category 200"),  # stuff is no instance
+        (_square(1, 0, 0, 2, category=12), SIZE, "annotation 1 of a.png has the category 12"),
+        (_square(1, 0, 0, 2, category=200), SIZE, "has the category 200"),  # stuff is no instance
         (_square(1, 0, 0, 2), (6, 9), "a.png is 9x6 pixels, but"),
-        ({**_square(1, 0, 0, 2), "segmentation": "none"}, _SIZE, "annotation 1 is neither polygons nor run lengths"),
-        ({**_square(1, 0, 0, 2), "segmentation": {"counts": [0, 9], "size": [3, 3]}}, _SIZE, "are of 3x3 pixels"),
-        ({"id": 1, "image_id": 0}, _SIZE, 'annotation 1 has no "category_id"'),
-        (_square(1, 0, 0, 2, image_id=8), _SIZE, "annotation 1 is of image 8"),
+        ({**_square(1, 0, 0, 2), "segmentation": "none"}, SIZE, "annotation 1 is neither polygons nor run lengths"),
+        ({**_square(1, 0, 0, 2), "segmentation": {"counts": [0, 9], "size": [3, 3]}}, SIZE, "are of 3x3 pixels"),
+        ({"id": 1, "image_id": 0}, SIZE, 'annotation 1 has no "category_id"'),
+        (_square(1, 0, 0, 2, image_id=8), SIZE, "annotation 1 is of image 8"),
     ],
 )
 def test_instance_mistakes_are_named(tmp_path, annotation, size, sentence):
@@ -205,7 +179,7 @@ def test_panoptic_mistakes_are_named(panoptic, tmp_path, case):
     [
         (lambda root: (root / "train2017/000000000012.jpg").unlink(), "000000000012.jpg: no such image file"),
         (lambda root: (root / "train2017/000000000012.jpg").write_bytes(b""), "000000000012.jpg: cannot be read"),
-        (lambda root: _image(root / "train2017/000000000012.jpg", (6, 9)), "but its image"),
+        (lambda root: photograph(root / "train2017/000000000012.jpg", (6, 9)), "but its image"),
         (lambda root: (root / "annotations/panoptic_train2017/000000000012.png").unlink(), "no such label image"),
         (
             lambda root: Image.new("L", (8, 6)).save(root / "annotations/panoptic_train2017/000000000012.png"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import io
 import sys
 from types import SimpleNamespace
 
@@ -11,28 +9,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from public_layouts import (
+    H5PY,
+    SIZE,
+    StandInFile,
+    ade20k_full,
+    cityscapes,
+    coco_stuff,
+    photograph,
+    rows,
+    save,
+    save_matlab,
+)
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data import build_dataset
 from maskformer_ext.errors import UserError
-
-_SIZE = (6, 8)  # height, width
-_H5PY = importlib.util.find_spec("h5py") is not None
-
-
-def _save(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
-def _photograph(path, size=_SIZE):
-    _save(path, np.full((*size, 3), 90, np.uint8))
-
-
-def _map(*values, dtype=np.uint8):
-    """One row for each value, the last one in all that are left."""
-    rows = [*values, *[values[-1]] * (_SIZE[0] - len(values))]
-    return np.repeat(np.array(rows, dtype)[:, None], _SIZE[1], axis=1)
 
 
 def _build(name, root, split="train", **more):
@@ -42,17 +34,8 @@ def _build(name, root, split="train", **more):
 # --- Cityscapes
 
 
-def _cityscapes(root, label_ids, split="train", city="aachen"):
-    stem = f"{city}_000000_000019"
-    _photograph(root / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png")
-    folder = root / "gtFine" / split / city
-    _save(folder / f"{stem}_gtFine_labelIds.png", label_ids)
-    _save(folder / f"{stem}_gtFine_instanceIds.png", label_ids.astype(np.uint16))  # beside it, and not read
-    return folder / f"{stem}_gtFine_labelTrainIds.png"
-
-
 def test_cityscapes_label_ids(tmp_path):
-    _cityscapes(tmp_path, _map(7, 33, 0, 26, 9))
+    cityscapes(tmp_path, rows(7, 33, 0, 26, 9))
     dataset = _build("cityscapes-19", tmp_path)
     assert dataset.info.num_classes == 19 and dataset.info.ignore_label == 255
     assert dataset[0].name == "aachen/aachen_000000_000019" and dataset[0].labels.tolist() == [0, 13, 18]
@@ -61,11 +44,11 @@ def test_cityscapes_label_ids(tmp_path):
 
 
 def test_cityscapes_train_ids_are_preferred_where_all_images_have_them(tmp_path):
-    first = _cityscapes(tmp_path, _map(7))
-    second = _cityscapes(tmp_path, _map(8), city="bochum")
-    _save(first, _map(2, 255))
+    first = cityscapes(tmp_path, rows(7))
+    second = cityscapes(tmp_path, rows(8), city="bochum")
+    save(first, rows(2, 255))
     assert _build("cityscapes", tmp_path)[0].labels.tolist() == [0]
-    _save(second, _map(3, 255))
+    save(second, rows(3, 255))
     assert [sample.labels.tolist() for sample in _build("cityscapes", tmp_path)] == [[2], [3]]
 
 
@@ -74,8 +57,8 @@ def test_cityscapes_train_ids_are_preferred_where_all_images_have_them(tmp_path)
 
 @pytest.mark.parametrize("labels", ["labels", "v1.2/labels"])
 def test_mapillary_palette(tmp_path, labels):
-    _photograph(tmp_path / "training/images/aB-1.jpg")
-    image = Image.fromarray(_map(0, 64, 65))
+    photograph(tmp_path / "training/images/aB-1.jpg")
+    image = Image.fromarray(rows(0, 64, 65))
     image.putpalette([165, 42, 42] * 66)
     (tmp_path / "training" / labels).mkdir(parents=True)
     image.save(tmp_path / "training" / labels / "aB-1.png")
@@ -88,44 +71,12 @@ def test_mapillary_palette(tmp_path, labels):
 # --- COCO-Stuff-10K
 
 
-class _StandInFile:
-    """As much of ``h5py.File`` as is used, where h5py is not installed: a NumPy archive after the same first bytes."""
-
-    def __init__(self, path, mode="r"):
-        self.content = np.load(io.BytesIO(path.read_bytes()[520:]))
-
-    def __enter__(self):
-        return self.content
-
-    def __exit__(self, *_):
-        return None
-
-
-def _save_matlab(path, labels, variable="S"):
-    """Write a map as MATLAB 7.3 does: 512 bytes of text, then HDF5 with the axes exchanged."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if _H5PY:
-        import h5py
-
-        with h5py.File(path, "w", userblock_size=512) as file:
-            file[variable] = labels.T
-    else:
-        archive = io.BytesIO()
-        np.savez(archive, **{variable: labels.T})
-        path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n" + archive.getvalue())
-
-
 @pytest.fixture
 def stuff(tmp_path, monkeypatch):
     """One image in each list."""
-    if not _H5PY:
-        monkeypatch.setitem(sys.modules, "h5py", SimpleNamespace(File=_StandInFile))
-    (tmp_path / "imageLists").mkdir()
-    for folder, name in (("train", "COCO_train2014_000000000077"), ("test", "COCO_train2014_000000000154")):
-        (tmp_path / "imageLists" / f"{folder}.txt").write_text(f"{name}\n")
-        _photograph(tmp_path / "images" / f"{name}.jpg")
-        _save_matlab(tmp_path / "annotations" / f"{name}.mat", _map(1, 2, 172).astype(np.float64))
-    return tmp_path
+    if not H5PY:
+        monkeypatch.setitem(sys.modules, "h5py", SimpleNamespace(File=StandInFile))
+    return coco_stuff(tmp_path)
 
 
 def test_stuff_from_matlab_files(stuff):
@@ -138,7 +89,7 @@ def test_stuff_from_matlab_files(stuff):
 
 
 def test_stuff_from_converted_images(stuff):
-    _save(stuff / "annotations_detectron2/train/COCO_train2014_000000000077.png", _map(255, 3, 0))
+    save(stuff / "annotations_detectron2/train/COCO_train2014_000000000077.png", rows(255, 3, 0))
     assert _build("coco_stuff_10k", stuff)[0].labels.tolist() == [0, 3]
     assert _build("coco_stuff_10k", stuff, "val")[0].labels.tolist() == [0, 170]  # not converted
 
@@ -146,9 +97,9 @@ def test_stuff_from_converted_images(stuff):
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda path: _save_matlab(path, _map(0)), "holds the value 0 (row 0, column 0)"),
-        (lambda path: _save_matlab(path, _map(173)), "holds the value 173"),
-        (lambda path: _save_matlab(path, _map(2), "T"), "the variable S cannot be read"),
+        (lambda path: save_matlab(path, rows(0)), "holds the value 0 (row 0, column 0)"),
+        (lambda path: save_matlab(path, rows(173)), "holds the value 173"),
+        (lambda path: save_matlab(path, rows(2), "T"), "the variable S cannot be read"),
         (lambda path: path.write_bytes(b"MATLAB 5.0 MAT-file"), "is no MATLAB 7.3"),
         (lambda path: path.unlink(), "is missing, but the list of train images names it"),
         (lambda path: (path.parents[1] / "imageLists/train.txt").write_text(" "), "train.txt is empty"),
@@ -170,19 +121,9 @@ def test_matlab_files_need_h5py(stuff, monkeypatch):
 # --- ADE20K with its full vocabulary
 
 
-def _full(root, ids, split="training", stem="ADE_train_00000001"):
-    folder = root / "images/ADE" / split / "urban" / "street"
-    _photograph(folder / f"{stem}.jpg", ids.shape)
-    ids = ids.astype(np.int64)
-    colors = np.stack([ids // 256 * 10, ids % 256, np.full_like(ids, 7)], axis=-1).astype(np.uint8)
-    _save(folder / f"{stem}_seg.png", colors)
-    _save(folder / f"{stem}_parts_1.png", colors)  # beside it, and not read
-    return folder
-
-
 def test_full_vocabulary(tmp_path):
-    _full(
-        tmp_path, _map(0, 312, 2978, 3148, 1, dtype=np.int64)
+    ade20k_full(
+        tmp_path, rows(0, 312, 2978, 3148, 1, dtype=np.int64)
     )  # building, wall, adding machine; 0 and 1 are no classes
     dataset = _build("ade20k-full-847", tmp_path)
     assert dataset.info.num_classes == 847 and dataset.info.ignore_label == 65535
@@ -194,8 +135,8 @@ def test_full_vocabulary(tmp_path):
 def test_large_images_of_the_full_vocabulary_shrink(tmp_path):
     ids = np.full((514, 1028), 312)
     ids[:, 514:] = 2978
-    _full(tmp_path, ids)
-    _full(tmp_path, np.full((512, 700), 312), stem="ADE_train_00000002")
+    ade20k_full(tmp_path, ids)
+    ade20k_full(tmp_path, np.full((512, 700), 312), stem="ADE_train_00000002")
     dataset = _build("ade20k_full", tmp_path)
     assert dataset[0].size == (512, 1024) and tuple(dataset[0].image.shape) == (3, 512, 1024)
     assert (dataset[0].label_map()[:, :512] == 1).all() and (dataset[0].label_map()[:, 512:] == 0).all()
@@ -203,10 +144,10 @@ def test_large_images_of_the_full_vocabulary_shrink(tmp_path):
 
 
 def test_converted_full_vocabulary(tmp_path):
-    _photograph(tmp_path / "images_detectron2/training/a.jpg")
-    _save(tmp_path / "annotations_detectron2/training/a.tif", _map(846, 65535, 3, dtype=np.uint16))
+    photograph(tmp_path / "images_detectron2/training/a.jpg")
+    save(tmp_path / "annotations_detectron2/training/a.tif", rows(846, 65535, 3, dtype=np.uint16))
     dataset = _build("ade20k_full", tmp_path)
-    assert dataset[0].labels.tolist() == [3, 846] and int((dataset[0].segment_map == -1).sum()) == _SIZE[1]
+    assert dataset[0].labels.tolist() == [3, 846] and int((dataset[0].segment_map == -1).sum()) == SIZE[1]
 
 
 # --- what can be wrong in any of them
@@ -215,12 +156,20 @@ def test_converted_full_vocabulary(tmp_path):
 @pytest.mark.parametrize(
     ("name", "make", "sentence"),
     [
-        ("cityscapes", lambda root: _cityscapes(root, _map(34)), "holds the value 34"),
-        ("cityscapes", lambda root: _save(_cityscapes(root, _map(7)), _map(19)), "holds the value 19"),
-        ("cityscapes", lambda root: _save(root / "gtFine/train/x.png", _map(7)), "leftImg8bit/train is missing"),
-        ("ade20k_full", lambda root: (_full(root, _map(7)) / "ADE_train_00000001_seg.png").unlink(), "has no label"),
-        ("ade20k_full", lambda root: _photograph(_full(root, _map(7)) / "ADE_train_00000001.jpg", (3, 3)), "is 3x3"),
-        ("mapillary_vistas", lambda root: _photograph(root / "training/images/a.jpg"), "training/labels is missing"),
+        ("cityscapes", lambda root: cityscapes(root, rows(34)), "holds the value 34"),
+        ("cityscapes", lambda root: save(cityscapes(root, rows(7)), rows(19)), "holds the value 19"),
+        ("cityscapes", lambda root: save(root / "gtFine/train/x.png", rows(7)), "leftImg8bit/train is missing"),
+        (
+            "ade20k_full",
+            lambda root: (ade20k_full(root, rows(7)) / "ADE_train_00000001_seg.png").unlink(),
+            "has no label",
+        ),
+        (
+            "ade20k_full",
+            lambda root: photograph(ade20k_full(root, rows(7)) / "ADE_train_00000001.jpg", (3, 3)),
+            "is 3x3",
+        ),
+        ("mapillary_vistas", lambda root: photograph(root / "training/images/a.jpg"), "training/labels is missing"),
     ],
 )
 def test_mistakes_are_named(tmp_path, name, make, sentence):
@@ -231,7 +180,7 @@ def test_mistakes_are_named(tmp_path, name, make, sentence):
 
 
 def test_samples_are_tensors_of_the_contract(tmp_path):
-    _cityscapes(tmp_path, _map(7, 8))
+    cityscapes(tmp_path, rows(7, 8))
     sample = _build("cityscapes", tmp_path)[0]
     assert sample.segment_map.dtype == torch.int32 and sample.labels.dtype == torch.int64
-    assert sample.image.dtype == torch.uint8 and tuple(sample.image.shape) == (3, *_SIZE)
+    assert sample.image.dtype == torch.uint8 and tuple(sample.image.shape) == (3, *SIZE)
