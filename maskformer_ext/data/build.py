@@ -14,6 +14,7 @@ from maskformer_ext.data.classes import ClassTable, read_classes_file
 from maskformer_ext.data.digits import DigitsDataset
 from maskformer_ext.data.folders import InstanceFolder, SemanticFolder
 from maskformer_ext.data.nuclei import nuclei
+from maskformer_ext.data.sources import SOURCES, canonical_name, source_root
 from maskformer_ext.data.types import SampleDataset
 from maskformer_ext.errors import UserError
 
@@ -26,6 +27,7 @@ _TASKS = {
     "nuclei": ("semantic", "instance", "panoptic"),
     "semantic_folder": ("semantic",),
     "instance_folder": ("semantic", "instance", "panoptic"),
+    **{name: source.tasks for name, source in SOURCES.items()},
 }
 SPLITS = ("train", "val")
 
@@ -42,15 +44,16 @@ def build_dataset(config: DataConfig, split: str) -> SampleDataset:
     """
     if split not in SPLITS:
         raise ValueError(f"build_dataset: split must be train or val, got {split!r}")
+    name = canonical_name(config.name)
     for key, value, allowed in (
-        ("name", config.name, tuple(_TASKS)),
-        ("task", config.task, _TASKS.get(config.name, ())),
+        ("name", name, tuple(_TASKS)),
+        ("task", config.task, _TASKS.get(name, ())),
         ("on_error", config.on_error, ("raise", "skip")),
     ):
         if value not in allowed:
-            of = f" for {config.name}" if key == "task" else ""
+            of = f" for {name}" if key == "task" else ""
             raise UserError(f"data.{key} must be {' or '.join(allowed)}{of}, got {value!r}.")
-    if config.name == "digits":
+    if name == "digits":
         length = config.num_train if split == "train" else config.num_val
         return DigitsDataset(
             split,
@@ -60,6 +63,8 @@ def build_dataset(config: DataConfig, split: str) -> SampleDataset:
             fine_classes=config.fine_classes,
         )
     root, skip = _root(config), config.on_error == "skip"
+    if name in SOURCES:
+        return SOURCES[name].build(source_root(SOURCES[name], root), split, config.task, skip)
     if config.name == "camvid":
         return camvid(root, split, skip_errors=skip)
     if config.name == "nuclei":
@@ -152,17 +157,20 @@ def build_loader(
 
 
 def _root(config: DataConfig) -> Path:
+    name = canonical_name(config.name)
+    # Below MASKFORMER_EXT_DATA each data set has a folder of its own; COCO's two share one.
+    folder = SOURCES[name].folder if name in SOURCES else {"camvid": "camvid", "nuclei": "nuclei"}.get(name)
     if config.root:
         root = Path(config.root).expanduser()
-    elif config.name in ("camvid", "nuclei") and os.environ.get("MASKFORMER_EXT_DATA"):
-        root = Path(os.environ["MASKFORMER_EXT_DATA"]) / config.name
+    elif folder and os.environ.get("MASKFORMER_EXT_DATA"):
+        root = Path(os.environ["MASKFORMER_EXT_DATA"]) / folder
     else:
         raise UserError(
-            f"data.root is not set: give the folder of {config.name}"
-            + (" (or of all data sets in MASKFORMER_EXT_DATA)." if config.name in ("camvid", "nuclei") else ".")
+            f"data.root is not set: give the folder of {name}"
+            + (" (or of all data sets in MASKFORMER_EXT_DATA)." if folder else ".")
         )
     if not root.is_dir():
-        raise UserError(f"the folder {root} is missing: set data.root to the folder of {config.name}.")
+        raise UserError(f"the folder {root} is missing: set data.root to the folder of {name}.")
     return root
 
 

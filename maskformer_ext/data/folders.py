@@ -5,54 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
-from PIL import Image
-from torch.utils.data import Dataset
 
 from maskformer_ext.data.classes import ClassTable
+from maskformer_ext.data.pairs import PairedImages, pair_files
 from maskformer_ext.data.targets import merge_classes, segments_from_ids
-from maskformer_ext.data.types import DatasetInfo, Sample
+from maskformer_ext.data.tasks import TaskView
+from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
-from maskformer_ext.images import EXTENSIONS, read_image
 from maskformer_ext.ops.targets import VOID
 
-LABEL_EXTENSIONS = (".png", ".tif", ".tiff", ".bmp", ".pgm")
 
-
-class _PairedFolders(Dataset):
-    """Images and label images of the same names in two folders; what a label means is up to the subclass."""
-
-    info: DatasetInfo
-
-    def __init__(self, images: Path, labels: Path, *, skip_errors: bool = False) -> None:
-        self.pairs, self.problems = pair_files(images, labels)
-        if self.problems and not skip_errors:
-            raise UserError(self.problems[0])
-        if not self.pairs:
-            raise UserError(f"{images} holds no image with a label in {labels}: put images of the same names in both.")
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def __getitem__(self, index: int) -> Sample:
-        name, image_path, label_path = self.pairs[index]
-        image = read_image(image_path)
-        label = read_label(label_path)
-        if tuple(image.shape[-2:]) != label.shape:
-            raise UserError(
-                f"{label_path} is {label.shape[1]}x{label.shape[0]} pixels, but its image {image_path} is "
-                f"{image.shape[-1]}x{image.shape[-2]}: both must have the same size."
-            )
-        segment_map, labels = self.segments(label, label_path)
-        size = (label.shape[0], label.shape[1])
-        return Sample(image, torch.from_numpy(segment_map), torch.from_numpy(labels), name, size)
-
-    def segments(self, label: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Turn a label image (H, W) into segment_map (H, W) int32 and labels (T,) int64."""
-        raise NotImplementedError
-
-
-class SemanticFolder(_PairedFolders):
+class SemanticFolder(PairedImages):
     """Semantic segmentation from label images that hold class ids.
 
     Args:
@@ -82,7 +45,7 @@ class SemanticFolder(_PairedFolders):
         if void < len(table.classes):
             raise UserError(f"data.ignore_label must not be one of the {len(table.classes)} class ids, got {void}.")
         self.info = DatasetInfo(name, table.classes, table.colors, (), void)
-        super().__init__(images, labels, skip_errors=skip_errors)
+        super().__init__(*pair_files(images, labels), skip_errors=skip_errors, where=_where(images, labels))
 
     def segments(self, label: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
         classes, void = self.info.num_classes, self.info.ignore_label
@@ -97,7 +60,7 @@ class SemanticFolder(_PairedFolders):
         return segments_from_ids(label, class_of_id)
 
 
-class InstanceFolder(_PairedFolders):
+class InstanceFolder(PairedImages):
     """Instance, panoptic or semantic segmentation from label images that hold instance ids.
 
     A pixel is 0 where there is no instance. With one thing class, other values are any ids that differ between
@@ -134,14 +97,9 @@ class InstanceFolder(_PairedFolders):
                 "2003 is the third instance of the second class."
             )
         self.table, self.task = table, task
-        kept = table.things if task == "instance" else tuple(range(len(table.classes)))
-        things = () if task == "semantic" else tuple(kept.index(thing) for thing in table.things)
-        self.info = DatasetInfo(
-            name, tuple(table.classes[c] for c in kept), tuple(table.colors[c] for c in kept), things
-        )
-        self._new_class = np.full(len(table.classes), VOID, np.int64)
-        self._new_class[list(kept)] = np.arange(len(kept))
-        super().__init__(images, labels, skip_errors=skip_errors)
+        view = TaskView(name, table, task)
+        self.info, self._new_class = view.info, view.new_class
+        super().__init__(*pair_files(images, labels), skip_errors=skip_errors, where=_where(images, labels))
 
     def segments(self, label: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
         class_of_id = self._classes_of_ids(label, path)
@@ -172,64 +130,5 @@ class InstanceFolder(_PairedFolders):
         return class_of_id
 
 
-def pair_files(images: Path, labels: Path) -> tuple[list[tuple[str, Path, Path]], list[str]]:
-    """Match images and labels by their path without extension, subfolders included.
-
-    Args:
-        images: the folder of images.
-        labels: the folder of label images.
-
-    Returns:
-        (name, image, label) of each pair, by name; and one sentence for each file without partner.
-
-    Raises:
-        UserError: if a folder is missing or one name occurs twice.
-    """
-    found = [_files_by_name(images, EXTENSIONS), _files_by_name(labels, LABEL_EXTENSIONS)]
-    problems = [
-        f"{found[0][name]} has no label: expected {labels / name}.png."
-        for name in sorted(found[0].keys() - found[1].keys())
-    ]
-    problems += [
-        f"{found[1][name]} has no image: expected {images / name} with an image extension."
-        for name in sorted(found[1].keys() - found[0].keys())
-    ]
-    return [(name, found[0][name], found[1][name]) for name in sorted(found[0].keys() & found[1].keys())], problems
-
-
-def _files_by_name(folder: Path, extensions: tuple[str, ...]) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise UserError(f"the folder {folder} is missing: check data.root and the paths below it in the configuration.")
-    files: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in extensions and not path.name.startswith("."):
-            name = path.relative_to(folder).with_suffix("").as_posix()
-            if name in files:
-                raise UserError(f"{files[name]} and {path} have the same name: keep one of them.")
-            files[name] = path
-    return files
-
-
-def read_label(path: Path) -> np.ndarray:
-    """Read a label image: one channel of 8 or 16 bit; of a palette image the indices, not the colours.
-
-    Returns:
-        (H, W) uint8 or uint16.
-
-    Raises:
-        UserError: if the file is damaged or has several channels.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode in ("L", "P", "1"):
-                return np.array(image, np.uint8)
-            if not image.mode.startswith("I"):
-                raise UserError(
-                    f"{path} has the mode {image.mode}: a label image must have one channel of 8 or 16 bit."
-                )
-            label = np.array(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as a label image ({error}).") from None
-    if label.min() < 0 or label.max() > np.iinfo(np.uint16).max:
-        raise UserError(f"{path} holds labels from {label.min()} to {label.max()}: they must be within 0 and 65535.")
-    return label.astype(np.uint16)
+def _where(images: Path, labels: Path) -> str:
+    return f"{images} holds no image with a label in {labels}"

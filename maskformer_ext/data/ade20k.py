@@ -1,0 +1,132 @@
+"""ADE20K with 150 classes, as distributed for the Scene Parsing challenge (ADEChallengeData2016)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from maskformer_ext.data.coco_panoptic import CocoPanoptic
+from maskformer_ext.data.pairs import PairedImages, check_same_size, pair_files, read_color_ids, read_label
+from maskformer_ext.data.semantic import LabelImages, classes_of_values, value_table
+from maskformer_ext.data.tables import Categories, load_categories
+from maskformer_ext.data.targets import segments_from_ids
+from maskformer_ext.data.tasks import TaskView
+from maskformer_ext.data.types import SampleDataset
+from maskformer_ext.errors import UserError
+from maskformer_ext.images import read_image
+from maskformer_ext.ops.targets import VOID
+
+FOLDERS = {"train": "training", "val": "validation"}
+_INSTANCE_IDS = 1 << 16  # category in the low byte, number in the high one
+
+
+def ade20k(root: Path, split: str, *, skip_errors: bool = False) -> LabelImages:
+    """Return a split of ADE20K-150: ``images`` and ``annotations`` below, with ``training`` and ``validation`` in each.
+
+    A label image holds 1 to 150; 0 (other) is void. Where there is only ``annotations_detectron2``, its shifted values
+    (0 to 149, 255) are read.
+
+    Args:
+        root: the folder ``ADEChallengeData2016``.
+        split: "train" or "val".
+        skip_errors: leave out files without partner instead of raising.
+    """
+    folder, categories = FOLDERS[split], load_categories("ade20k")
+    images, labels = root / "images" / folder, root / "annotations" / folder
+    shifted = root / "annotations_detectron2" / folder
+    if shifted.is_dir() and not labels.is_dir():
+        labels, values = shifted, value_table(range(len(categories.ids)), void=[255])
+    else:
+        values = value_table(categories.ids, void=[0])
+    pairs, problems = pair_files(images, labels)
+    where = f"{images} holds no image with a label in {labels}"
+    return LabelImages(
+        "ade20k", categories.table, pairs, values, problems=problems, skip_errors=skip_errors, where=where
+    )
+
+
+def ade20k_panoptic(root: Path, split: str, *, task: str = "panoptic", skip_errors: bool = False) -> SampleDataset:
+    """Return a split of ADE20K with 100 thing and 50 stuff classes.
+
+    Read from ``annotations`` and ``annotations_instance``, or where the latter is missing from the files that other
+    tools convert them to: ``ade20k_panoptic_train.json`` and the PNGs in ``ade20k_panoptic_train``, and ``val``.
+
+    Args:
+        root: the folder ``ADEChallengeData2016``.
+        split: "train" or "val".
+        task: "panoptic", "instance" or "semantic".
+        skip_errors: leave out files without partner instead of raising.
+    """
+    folder, converted = FOLDERS[split], root / f"ade20k_panoptic_{split}"
+    instances = root / "annotations_instance" / folder
+    if converted.with_suffix(".json").is_file() and not instances.is_dir():
+        categories = load_categories("ade20k")
+        contiguous = Categories(tuple(range(len(categories.ids))), categories.table, categories.instance_ids)
+        return CocoPanoptic(
+            root / "images" / folder,
+            converted,
+            converted.with_suffix(".json"),
+            contiguous,
+            task=task,
+            name="ade20k_panoptic",
+            skip_errors=skip_errors,
+        )
+    return AdePanoptic(
+        root / "images" / folder, root / "annotations" / folder, instances, task=task, skip_errors=skip_errors
+    )
+
+
+class AdePanoptic(PairedImages):
+    """ADE20K's semantic and instance images together: stuff from the former, and every instance pasted over it.
+
+    Pixels of a thing class without instance are void.
+
+    Args:
+        images: the folder of images.
+        labels: the folder of label images, 0 to 150.
+        instances: the folder of RGB images: R = category of the instance, 1 to 100, G = its number; R = 0 is none.
+        task: "panoptic", "instance" or "semantic".
+        skip_errors: leave out files without partner instead of raising.
+    """
+
+    def __init__(
+        self, images: Path, labels: Path, instances: Path, *, task: str = "panoptic", skip_errors: bool = False
+    ) -> None:
+        categories = load_categories("ade20k")
+        if not instances.is_dir():
+            raise UserError(f"the folder {instances} is missing: it holds the instance images of ade20k_panoptic.")
+        self.instances = instances
+        self.view = TaskView("ade20k_panoptic", categories.table, task)
+        self.info = self.view.info
+        self.class_of_value = value_table(categories.ids, void=[0])
+        things = [number for number in categories.instance_ids if number]
+        self.class_of_category = value_table(things, void=[0])
+        self.class_of_category[things] = categories.table.things
+        stuff = np.arange(len(categories.ids))
+        stuff[list(categories.table.things)] = VOID
+        self._classes = np.append(stuff, VOID)  # of the ids below the instances': stuff classes, and void
+        pairs, problems = pair_files(images, labels)
+        partners = {label: instances / label.name for _, _, label in pairs}
+        missing = [f"{partner} is missing." for partner in partners.values() if not partner.is_file()]
+        pairs = [pair for pair in pairs if partners[pair[2]].is_file()]
+        where = f"{images} holds no image with a label in {labels} and {instances}"
+        super().__init__(pairs, [*problems, *missing], skip_errors=skip_errors, where=where)
+
+    def read(self, image: Path, label: Path) -> tuple[Tensor, np.ndarray]:
+        """Return the image and (H, W, 2) int64: semantic class or VOID, instance id or 0."""
+        classes = classes_of_values(read_label(label), self.class_of_value, label, self.info.name)
+        path = self.instances / label.name
+        ids = read_color_ids(path)
+        check_same_size(path, ids.shape, label, classes.shape)
+        classes_of_values(ids & 255, self.class_of_category, path, self.info.name)
+        return read_image(image), np.stack([classes, np.where(ids & 255, ids & 0xFFFF, 0)], axis=-1).astype(np.int64)
+
+    def segments(self, label: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        classes, instances = label[..., 0], label[..., 1]
+        count = len(self._classes)
+        ids = np.where(instances > 0, count + instances, np.where(classes == VOID, count - 1, classes))
+        numbers = np.arange(_INSTANCE_IDS) & 255  # the category of each instance id
+        class_of_id = np.concatenate([self._classes, self.class_of_category[numbers]])
+        return self.view.segments(*segments_from_ids(ids, class_of_id))

@@ -1,0 +1,139 @@
+"""Instance segmentation in COCO's format: a JSON file with polygons and run lengths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from maskformer_ext.data.coco_json import field, images_by_id, read_annotations
+from maskformer_ext.data.packed import PackedList
+from maskformer_ext.data.tables import Categories
+from maskformer_ext.data.targets import drop_empty
+from maskformer_ext.data.tasks import TaskView
+from maskformer_ext.data.types import Sample
+from maskformer_ext.errors import UserError
+from maskformer_ext.images import read_image
+from maskformer_ext.ops.targets import VOID
+
+
+class CocoInstance(Dataset):
+    """Images with instances. Where masks overlap, the smaller one owns the pixel; crowd regions are void.
+
+    An instance that smaller ones cover wholly is dropped. Images without instances are kept.
+
+    Args:
+        images: the folder of images.
+        annotations: the JSON file.
+        categories: the classes and their ids in the file; the things are kept.
+        name: what reports call the data set.
+        skip_errors: leave out annotations of unknown images instead of raising; ``problems`` lists them.
+
+    Raises:
+        UserError: if a folder or file is missing or the JSON file is not what it must be. Reading an item raises it if
+            a file is damaged, sizes differ, a category is no class, or a mask is neither polygons nor run lengths.
+    """
+
+    def __init__(
+        self,
+        images: Path,
+        annotations: Path,
+        categories: Categories,
+        *,
+        name: str = "coco_instance",
+        skip_errors: bool = False,
+    ) -> None:
+        if not images.is_dir():
+            raise UserError(f"the folder {images} is missing: it holds the images of {name}.")
+        self.images, self.annotations = images, annotations
+        self.view = TaskView(name, categories.table, "instance")
+        self.info = self.view.info
+        self.class_of_category = {categories.ids[thing]: thing for thing in categories.table.things}
+        records, self.problems = _records(read_annotations(annotations), annotations)
+        if self.problems and not skip_errors:
+            raise UserError(self.problems[0])
+        if not records:
+            raise UserError(f"{annotations} lists no image.")
+        self.records = PackedList(records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample:
+        file_name, size, instances = self.records[index]
+        path = self.images / file_name
+        image = read_image(path)
+        if list(image.shape[-2:]) != size:
+            raise UserError(
+                f"{path} is {image.shape[-1]}x{image.shape[-2]} pixels, but {self.annotations} says "
+                f"{size[1]}x{size[0]}."
+            )
+        masks, labels = [], []
+        for number, category, segmentation in instances:
+            if category not in self.class_of_category:
+                raise UserError(
+                    f"{self.annotations}: annotation {number} of {file_name} has the category {category}, which is no "
+                    f"category of {self.info.name}."
+                )
+            labels.append(self.class_of_category[category])
+            masks.append(self._mask(segmentation, size, number))
+        segment_map, kept = drop_empty(paint_smaller_on_top(masks, size), np.array(labels, np.int64))
+        segment_map, kept = self.view.segments(segment_map, kept)
+        return Sample(
+            image, torch.from_numpy(segment_map), torch.from_numpy(kept), Path(file_name).stem, (size[0], size[1])
+        )
+
+    def _mask(self, segmentation: Any, size: list[int], number: Any) -> np.ndarray:
+        """Rasterise polygons or run lengths as COCO does: (H, W) uint8."""
+        from faster_coco_eval.core import mask as rle_tools
+
+        height, width = size
+        try:
+            if isinstance(segmentation, list):
+                rle = rle_tools.merge(rle_tools.frPyObjects(segmentation, height, width))
+            elif isinstance(segmentation["counts"], list):
+                rle = rle_tools.frPyObjects(segmentation, height, width)
+            else:
+                rle = segmentation
+            mask = rle_tools.decode(rle)
+        except (TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
+            reason = str(error).strip() or type(error).__name__
+            raise UserError(
+                f"{self.annotations}: the segmentation of annotation {number} is neither polygons nor run lengths "
+                f"({reason})."
+            ) from None
+        if list(mask.shape) != size:
+            raise UserError(
+                f"{self.annotations}: the run lengths of annotation {number} are of {mask.shape[1]}x{mask.shape[0]} "
+                f"pixels, but the image has {width}x{height}."
+            )
+        return mask
+
+
+def paint_smaller_on_top(masks: list[np.ndarray], size: list[int]) -> np.ndarray:
+    """Return the segment map (H, W) int32 of masks (H, W) that may overlap: the smallest owns a pixel, VOID none."""
+    segment_map = np.full(size, VOID, np.int32)
+    areas = [int(mask.sum()) for mask in masks]
+    for index in sorted(range(len(masks)), key=lambda i: -areas[i]):
+        segment_map[masks[index] > 0] = index
+    return segment_map
+
+
+def _records(content: dict[str, Any], path: Path) -> tuple[list[Any], list[str]]:
+    """Return (image file, [height, width], [[id, category, segmentation], ...]) of each image, and the problems."""
+    images, problems = images_by_id(content, path), []
+    instances: dict[Any, list[Any]] = {number: [] for number in images}
+    for annotation in content["annotations"]:
+        keys = ("image_id", "id", "category_id", "segmentation")
+        image, number, category, segmentation = (field(annotation, key, "annotation", path) for key in keys)
+        if image not in images:
+            problems.append(f'{path}: annotation {number} is of image {image}, which is not among "images".')
+        elif not annotation.get("iscrowd", 0):
+            instances[image].append([number, category, segmentation])
+    records = [
+        (image["file_name"], [image["height"], image["width"]], instances[number]) for number, image in images.items()
+    ]
+    return records, problems

@@ -1,0 +1,154 @@
+"""Panoptic segmentation in COCO's format: a JSON file, and one PNG an image whose colours are segment ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from maskformer_ext.data.coco_json import field, images_by_id, read_annotations
+from maskformer_ext.data.packed import PackedList
+from maskformer_ext.data.pairs import check_same_size, read_color_ids
+from maskformer_ext.data.tables import Categories
+from maskformer_ext.data.tasks import TaskView
+from maskformer_ext.data.types import Sample
+from maskformer_ext.errors import UserError
+from maskformer_ext.images import read_image
+
+_IDS = 1 << 24
+_VOID_ENTRY, _FIRST_ENTRY = 1, 2  # of the lookup table; 0 is an id that the JSON file does not know
+
+
+class CocoPanoptic(Dataset):
+    """Images with panoptic segments. The id 0 is void, and so are crowd regions unless the task is semantic.
+
+    Args:
+        images: the folder of images.
+        segments: the folder of PNGs; the id of a pixel is R + 256 G + 65536 B.
+        annotations: the JSON file.
+        categories: the classes and their ids in the file.
+        task: "panoptic", "instance" (things; all else is void) or "semantic" (one segment a class).
+        name: what reports call the data set.
+        skip_errors: leave out images without annotation instead of raising; ``problems`` lists them.
+
+    Raises:
+        UserError: if a folder or file is missing or the JSON file is not what it must be. Reading an item raises it
+            if a file is damaged, sizes differ, a category is no class, or the PNG disagrees with the JSON file.
+    """
+
+    def __init__(
+        self,
+        images: Path,
+        segments: Path,
+        annotations: Path,
+        categories: Categories,
+        *,
+        task: str = "panoptic",
+        name: str = "coco_panoptic",
+        skip_errors: bool = False,
+    ) -> None:
+        for folder, what in ((images, "images"), (segments, "panoptic PNGs")):
+            if not folder.is_dir():
+                raise UserError(f"the folder {folder} is missing: it holds the {what} of {name}.")
+        self.images, self.folder, self.annotations = images, segments, annotations
+        self.view = TaskView(name, categories.table, task)
+        self.info = self.view.info
+        self.class_of_category = {number: index for index, number in enumerate(categories.ids)}
+        records, self.problems = _records(read_annotations(annotations), annotations)
+        if self.problems and not skip_errors:
+            raise UserError(self.problems[0])
+        if not records:
+            raise UserError(f"{annotations} annotates no image.")
+        self.records = PackedList(records)
+        self._entry_of_id: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample:
+        file_name, png, size, segments = self.records[index]
+        path, image_path = self.folder / png, self.images / file_name
+        image, ids = read_image(image_path), read_color_ids(path)
+        check_same_size(path, ids.shape, image_path, tuple(image.shape[-2:]))
+        if list(ids.shape) != size:
+            raise UserError(
+                f"{path} is {ids.shape[1]}x{ids.shape[0]} pixels, but {self.annotations} says {size[1]}x{size[0]}."
+            )
+        segment_map, labels = self.view.segments(*self._decode(ids, segments, path))
+        return Sample(
+            image, torch.from_numpy(segment_map), torch.from_numpy(labels), Path(file_name).stem, (size[0], size[1])
+        )
+
+    def _decode(self, ids: np.ndarray, segments: list[list[int]], path: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Turn ids (H, W) into segment_map (H, W) int32 and labels (T,) int64."""
+        if self._entry_of_id is None:
+            # Zeros cost no memory until a page is written, and segments touch few pages of the 2^24 entries.
+            self._entry_of_id = np.zeros(_IDS, np.int16)
+        table = self._entry_of_id
+        for number, category, _ in segments:
+            if category not in self.class_of_category:
+                raise UserError(
+                    f"{self.annotations}: segment {number} of {path.name} has the category {category}, which is no "
+                    f"category of {self.info.name}."
+                )
+        labels = [self.class_of_category[segment[1]] for segment in segments if not self._is_void(segment)]
+        numbers = np.array([segment[0] for segment in segments], np.int64)
+        crowd = np.array([self._is_void(segment) for segment in segments], bool)
+        table[0] = _VOID_ENTRY
+        table[numbers] = np.where(crowd, _VOID_ENTRY, _FIRST_ENTRY - 1 + np.cumsum(~crowd))
+        entries = table[ids].astype(np.int32)
+        table[numbers] = 0
+        self._check(entries, ids, numbers, crowd, path)
+        return np.maximum(entries - _FIRST_ENTRY, -1), np.array(labels, np.int64)
+
+    def _is_void(self, segment: list[int]) -> bool:
+        return bool(segment[2]) and self.view.task != "semantic"  # the class of a crowd is known, its instances are not
+
+    def _check(self, entries: np.ndarray, ids: np.ndarray, numbers: np.ndarray, crowd: np.ndarray, path: Path) -> None:
+        """Raise if the PNG holds an id that the JSON file does not list, or lacks one."""
+        areas = np.bincount(entries.ravel(), minlength=_FIRST_ENTRY + int((~crowd).sum()))
+        if areas[0]:
+            raise UserError(
+                f"{path} holds the segment id {ids[entries == 0][0]}, which {self.annotations} does not list for it: "
+                "the PNG disagrees with its JSON file."
+            )
+        if not areas[_FIRST_ENTRY:].all():
+            missing = numbers[~crowd][areas[_FIRST_ENTRY:] == 0][0]
+            raise UserError(
+                f"{path} has no pixel of the segment id {missing}, which {self.annotations} lists for it: the PNG "
+                "disagrees with its JSON file."
+            )
+
+
+def _records(content: dict[str, Any], path: Path) -> tuple[list[Any], list[str]]:
+    """Return (image file, PNG, [height, width], [[id, category, crowd], ...]) of each image, and what does not fit."""
+    images, problems, records = images_by_id(content, path), [], []
+    annotated = set()
+    for annotation in content["annotations"]:
+        number, png = (
+            field(annotation, "image_id", "annotation", path),
+            field(annotation, "file_name", "annotation", path),
+        )
+        if number not in images:
+            problems.append(f'{path}: the annotation {png} is of image {number}, which is not among "images".')
+            continue
+        segments = [
+            [field(s, "id", "segment", path), field(s, "category_id", "segment", path), int(s.get("iscrowd", 0))]
+            for s in field(annotation, "segments_info", "annotation", path)
+        ]
+        numbers = [segment[0] for segment in segments]
+        if len(set(numbers)) < len(numbers) or any(not 0 < n < _IDS for n in numbers):
+            problems.append(f"{path}: the segment ids of {png} must differ and be within 1 and {_IDS - 1}.")
+            continue
+        annotated.add(number)
+        image = images[number]
+        records.append((image["file_name"], png, [image["height"], image["width"]], segments))
+    problems += [
+        f"{path}: the image {image['file_name']} has no annotation."
+        for n, image in images.items()
+        if n not in annotated
+    ]
+    return records, problems

@@ -1,0 +1,219 @@
+"""Files that other tools expect, or that load faster, made from a data set as distributed.
+
+A conversion writes each file under a temporary name and renames it, and skips the files that are there, so that one
+that was interrupted goes on. Folders have the ending ``.partial`` until they are complete; no loader reads them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from maskformer_ext.command import write_json
+from maskformer_ext.data import ade20k, ade20k_full, cityscapes, coco_stuff
+from maskformer_ext.data.pairs import PairedImages
+from maskformer_ext.data.types import Sample, SampleDataset
+
+_JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What can be made of a split of a data set.
+
+    Attributes:
+        what: one phrase for print.
+        faster: whether the loaders of this package read the result and gain by it; otherwise it is for other tools.
+        task: the task of the data set that is read.
+        outputs: from root and split to what is made: folders, written under another name until the split is complete,
+            and files; nothing where the results lie beside the files as distributed.
+        job: from data set, root and split to a function that converts the sample of an index.
+        finish: called last, with data set, root, split and what the jobs returned.
+    """
+
+    what: str
+    faster: bool
+    task: str
+    outputs: Callable[[Path, str], list[Path]]
+    job: Callable[[Any, Path, str], Callable[[int], Any]]
+    finish: Callable[[Any, Path, str, list[Any]], None] | None = None
+
+    def is_done(self, root: Path, split: str) -> bool:
+        """Tell whether everything is there under its final name."""
+        outputs = self.outputs(root, split)
+        return bool(outputs) and all(path.exists() for path in outputs)
+
+    def complete(self, root: Path, split: str) -> None:
+        """Give the folders their final names."""
+        for path in self.outputs(root, split):
+            if partial(path).is_dir():
+                partial(path).rename(path)
+
+
+def partial(path: Path) -> Path:
+    """Return what a folder is called until it is complete."""
+    return path.with_name(f"{path.name}.partial")
+
+
+def working_folder(path: Path) -> Path:
+    """Return, and make, the folder to write to: the partial one, unless the complete one is there."""
+    folder = path if path.is_dir() else partial(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def save_image(pixels: np.ndarray, path: Path, **options: Any) -> None:
+    """Write an image under a temporary name, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    Image.fromarray(pixels).save(temporary, **options)
+    os.replace(temporary, path)
+
+
+class WriteLabels:
+    """Write the label map of a sample: class ids, and the data set's void value.
+
+    Args:
+        dataset: what to read.
+        folder: where the label images go, named as the images.
+        suffix: ".png" for 8 bit, ".tif" for 16.
+        images: where the images go, as JPEG; None: nowhere.
+    """
+
+    def __init__(self, dataset: SampleDataset, folder: Path, suffix: str = ".png", images: Path | None = None) -> None:
+        self.dataset, self.folder, self.suffix, self.images = dataset, folder, suffix, images
+
+    def target(self, index: int) -> Path:
+        """Return the file of a label map."""
+        return self.folder / f"{Path(sample_name(self.dataset, index)).name}{self.suffix}"
+
+    def __call__(self, index: int) -> None:
+        path = self.target(index)
+        image = None if self.images is None else self.images / f"{path.stem}.jpg"
+        if path.is_file() and (image is None or image.is_file()):
+            return
+        sample = self.dataset[index]
+        if image is not None:
+            save_image(sample.image.permute(1, 2, 0).numpy(), image, quality=_JPEG_QUALITY)
+        dtype = np.uint8 if self.suffix == ".png" else np.uint16
+        save_image(sample.label_map(self.dataset.info.ignore_label).numpy().astype(dtype), path)
+
+
+class WriteTrainIds(WriteLabels):
+    """Write Cityscapes' ``labelTrainIds`` beside the ``labelIds``."""
+
+    def target(self, index: int) -> Path:
+        label: Path = self.dataset.pairs[index][2]  # type: ignore[attr-defined]
+        return label.with_name(label.name.replace(cityscapes.LABEL_ENDING, cityscapes.TRAIN_LABEL_ENDING))
+
+
+class WritePanoptic:
+    """Write a sample as COCO's panoptic PNG and return its records of the JSON file.
+
+    Args:
+        dataset: what to read.
+        folder: where the PNGs go.
+    """
+
+    def __init__(self, dataset: SampleDataset, folder: Path) -> None:
+        self.dataset, self.folder = dataset, folder
+
+    def __call__(self, index: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        sample = self.dataset[index]
+        path = self.folder / f"{sample.name}.png"
+        if not path.is_file():
+            ids = sample.segment_map.numpy() + 1
+            save_image(np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1).astype(np.uint8), path)
+        height, width = sample.size
+        image = {"id": sample.name, "file_name": f"{sample.name}.jpg", "height": height, "width": width}
+        return image, {"image_id": sample.name, "file_name": path.name, "segments_info": segments_info(sample)}
+
+
+def segments_info(sample: Sample) -> list[dict[str, Any]]:
+    """Return id, category, area in pixels and box (left, top, width, height) of each segment that has pixels."""
+    infos = []
+    for index, label in enumerate(sample.labels.tolist()):
+        rows, columns = np.nonzero(sample.segment_map.numpy() == index)
+        if len(rows):
+            left, top = int(columns.min()), int(rows.min())
+            box = [left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1]
+            infos.append({"id": index + 1, "category_id": label, "area": len(rows), "bbox": box, "iscrowd": 0})
+    return infos
+
+
+def _write_panoptic_json(dataset: SampleDataset, root: Path, split: str, records: list[Any]) -> None:
+    info = dataset.info
+    categories = [
+        {"id": index, "name": name, "isthing": int(index in info.thing_classes), "color": list(info.colors[index])}
+        for index, name in enumerate(info.classes)
+    ]
+    images, annotations = ([record[part] for record in records] for part in (0, 1))
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    write_json(_ade20k_panoptic(root, split)[1], content)
+
+
+def sample_name(dataset: Any, index: int) -> str:
+    """Return the name of a sample without reading it."""
+    return dataset.pairs[index][0] if isinstance(dataset, PairedImages) else Path(dataset.records[index][0]).stem
+
+
+def _ade20k(root: Path, split: str) -> list[Path]:
+    return [root / "annotations_detectron2" / ade20k.FOLDERS[split]]
+
+
+def _ade20k_full(root: Path, split: str) -> list[Path]:
+    folder = ade20k_full.FOLDERS[split]
+    return [root / "images_detectron2" / folder, root / "annotations_detectron2" / folder]
+
+
+def _ade20k_panoptic(root: Path, split: str) -> list[Path]:
+    return [root / f"ade20k_panoptic_{split}", root / f"ade20k_panoptic_{split}.json"]
+
+
+def _coco_stuff(root: Path, split: str) -> list[Path]:
+    return [root / "annotations_detectron2" / coco_stuff.FOLDERS[split]]
+
+
+def _coco_panoptic(root: Path, split: str) -> list[Path]:
+    return [root / f"panoptic_semseg_{split}2017"]
+
+
+def _labels(outputs: Callable[[Path, str], list[Path]]) -> Callable[[Any, Path, str], WriteLabels]:
+    return lambda dataset, root, split: WriteLabels(dataset, working_folder(outputs(root, split)[0]))
+
+
+def _shrunk(dataset: Any, root: Path, split: str) -> WriteLabels:
+    images, labels = (working_folder(path) for path in _ade20k_full(root, split))
+    return WriteLabels(dataset, labels, ".tif", images)
+
+
+def _panoptic(dataset: Any, root: Path, split: str) -> WritePanoptic:
+    return WritePanoptic(dataset, working_folder(_ade20k_panoptic(root, split)[0]))
+
+
+def _train_ids(dataset: Any, root: Path, split: str) -> WriteTrainIds:
+    return WriteTrainIds(dataset, root)
+
+
+def _in_place(root: Path, split: str) -> list[Path]:
+    return []
+
+
+CONVERSIONS: dict[str, Conversion] = {
+    "ade20k": Conversion("label images that count from 0", False, "semantic", _ade20k, _labels(_ade20k)),
+    "ade20k_full": Conversion("shrunk images and 16-bit label images", True, "semantic", _ade20k_full, _shrunk),
+    "ade20k_panoptic": Conversion(
+        "panoptic PNGs and their JSON file", False, "panoptic", _ade20k_panoptic, _panoptic, _write_panoptic_json
+    ),
+    "cityscapes": Conversion("labelTrainIds beside the labelIds", False, "semantic", _in_place, _train_ids),
+    "coco_stuff_10k": Conversion("PNGs of the MATLAB files", True, "semantic", _coco_stuff, _labels(_coco_stuff)),
+    "coco_panoptic": Conversion(
+        "semantic label images of the panoptic ones", False, "semantic", _coco_panoptic, _labels(_coco_panoptic)
+    ),
+}

@@ -1,0 +1,102 @@
+"""Semantic data sets whose label images hold values that a table maps to classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from maskformer_ext.data.classes import ClassTable
+from maskformer_ext.data.pairs import Pair, PairedImages
+from maskformer_ext.data.targets import segments_from_ids
+from maskformer_ext.data.types import DatasetInfo
+from maskformer_ext.errors import UserError
+from maskformer_ext.ops.targets import VOID
+
+UNKNOWN = -2
+"""What a value table holds for values that must not occur in a file."""
+
+
+def value_table(ids: Sequence[int], *, void: Iterable[int], size: int = 256) -> np.ndarray:
+    """Return the class of each value of a label image.
+
+    Args:
+        ids: the value of each class.
+        void: values of pixels where nothing is known.
+        size: one more than the largest value that a file can hold.
+
+    Returns:
+        (size,) int16: class id, VOID, or UNKNOWN for all other values.
+    """
+    table = np.full(size, UNKNOWN, np.int16)
+    table[list(void)] = VOID
+    table[list(ids)] = np.arange(len(ids))
+    return table
+
+
+class LabelImages(PairedImages):
+    """Semantic segmentation from label images and a table of their values.
+
+    Args:
+        name: what reports call the data set.
+        table: the classes.
+        pairs: name, image and label image of each sample.
+        class_of_value: as `value_table` returns it.
+        ignore_label: value of void in semantic label maps.
+        problems: one sentence for each file that is left out.
+        skip_errors: keep the problems in ``problems`` instead of raising the first.
+        where: the folders, for the error where there is no pair.
+
+    Raises:
+        UserError: as `PairedImages`; reading an item also where a label has a value that is no class.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        table: ClassTable,
+        pairs: list[Pair],
+        class_of_value: np.ndarray,
+        *,
+        ignore_label: int = 255,
+        problems: Sequence[str] = (),
+        skip_errors: bool = False,
+        where: str = "",
+    ) -> None:
+        self.info = DatasetInfo(name, table.classes, table.colors, (), ignore_label)
+        self.class_of_value = class_of_value
+        super().__init__(pairs, problems, skip_errors=skip_errors, where=where)
+
+    def segments(self, label: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
+        classes = classes_of_values(label, self.class_of_value, path, self.info.name)
+        known = np.append(np.arange(self.info.num_classes), VOID)
+        classes[classes == VOID] = self.info.num_classes  # ids count from 0; this one means no segment
+        return segments_from_ids(classes, known)
+
+
+def classes_of_values(label: np.ndarray, table: np.ndarray, path: Path, name: str) -> np.ndarray:
+    """Map the values of a label image to classes.
+
+    Args:
+        label: (H, W) unsigned integers.
+        table: as `value_table` returns it.
+        path: the file, for the error.
+        name: the data set, for the error.
+
+    Returns:
+        (H, W) int16: class id or VOID.
+
+    Raises:
+        UserError: if a value is unknown.
+    """
+    classes = table[np.minimum(label, len(table) - 1)]
+    strange = (classes == UNKNOWN) | (label >= len(table))
+    if strange.any():
+        y, x = np.argwhere(strange)[0]
+        known = np.flatnonzero(table != UNKNOWN)
+        raise UserError(
+            f"{path} holds the value {label[y, x]} (row {y}, column {x}), which is no label of {name}: expected one of "
+            f"{len(known)} values from {known[0]} to {known[-1]}."
+        )
+    return classes
