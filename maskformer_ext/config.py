@@ -58,6 +58,9 @@ class AugmentationConfig:
     min_sizes: list[int] = field(default_factory=lambda: [512])  # shortest side, drawn from these; [] = keep
     max_size: int = 2048  # cap of the longest side
     crop_size: list[int] = field(default_factory=lambda: [512, 512])  # height, width; [] = no crop and no padding to it
+    pad_to_crop: bool = True  # pad what is smaller than the crop with grey, as part of the picture
+    zoom_sizes: list[int] = field(default_factory=list)  # DETR: half of the images are first resized to one of these
+    zoom_range: list[int] = field(default_factory=lambda: [384, 600])  # and cropped, with sides between these two
     single_category_max_area: float = 1.0  # a crop is redrawn while one class covers more than this share of it
     color: bool = True  # brightness, contrast, saturation, hue
     horizontal_flip: bool = True
@@ -139,6 +142,10 @@ class InferenceConfig:
     tasks: list[str] = field(default_factory=list)  # semantic, instance, panoptic; [] = what the data set offers
     min_size: int = 0  # shortest side at test time; 0 = keep the image's size
     max_size: int = 2048
+    tta: bool = False  # semantic: average over tta_min_sizes, each plain and (tta_flip) mirrored
+    tta_min_sizes: list[int] = field(default_factory=lambda: [400, 500, 600, 700, 800, 900, 1000, 1100, 1200])
+    tta_max_size: int = 4000
+    tta_flip: bool = True
     resize: str = "scores"  # semantic: scores (the original's semantic recipes) | logits
     object_mask_threshold: float = 0.8
     overlap_threshold: float = 0.8

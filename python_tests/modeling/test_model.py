@@ -185,6 +185,13 @@ def test_a_recipe_knows_its_classes() -> None:
     assert model.num_classes >= 14
 
 
+def test_a_backbone_is_pretrained_only_when_asked_for() -> None:
+    model = build_model(SMALL, backbone_weights="no such file.pth")
+    assert model.config.backbone_weights == "no such file.pth"
+    with pytest.raises(UserError, match=r"no such file\.pth does not exist"):
+        build_model(SMALL, backbone_weights="no such file.pth", pretrained_backbone=True)
+
+
 def test_position_encoding_distinguishes_every_position() -> None:
     encoding = sine_position_encoding(5, 7, 16)[0].flatten(1).T
     assert encoding.shape == (35, 16)
