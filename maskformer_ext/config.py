@@ -11,7 +11,9 @@ class ModelConfig:
     """The network. Sizes of the paper are the defaults."""
 
     architecture: str = "maskformer"  # maskformer | per_pixel_baseline | per_pixel_baseline_plus
-    backbone: str = "resnet50"  # "resnet50", "swin_tiny" (as the original's), or any timm name with feature maps
+    backbone: str = (
+        "resnet50"  # "resnet50", "swin_tiny" (as the original's), or timm's name of any network, plain ViTs too
+    )
     backbone_weights: str | None = None  # .pth or .safetensors file, "timm" (downloads), "package:efficientnet-lite0"
     freeze_batch_norm: bool = False  # keep the statistics and affine parameters of the backbone's batch norms fixed
     pixel_mean: list[float] = field(default_factory=lambda: [123.675, 116.28, 103.53])
@@ -59,6 +61,9 @@ class AugmentationConfig:
     min_sizes: list[int] = field(default_factory=lambda: [512])  # shortest side, drawn from these; [] = keep
     max_size: int = 2048  # cap of the longest side
     crop_size: list[int] = field(default_factory=lambda: [512, 512])  # height, width; [] = no crop and no padding to it
+    pad_to_crop: bool = True  # pad what is smaller than the crop with grey, as part of the picture
+    zoom_sizes: list[int] = field(default_factory=list)  # DETR: half of the images are first resized to one of these
+    zoom_range: list[int] = field(default_factory=lambda: [384, 600])  # and cropped, with sides between these two
     single_category_max_area: float = 1.0  # a crop is redrawn while one class covers more than this share of it
     color: bool = True  # brightness, contrast, saturation, hue
     horizontal_flip: bool = True

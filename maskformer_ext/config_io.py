@@ -56,12 +56,14 @@ _LENGTHS = {
     "model.pixel_std": (3,),
     "optimizer.betas": (2,),
     "data.augmentation.crop_size": (0, 2),
+    "data.augmentation.zoom_range": (2,),
 }
 
 
 def available_configs() -> list[str]:
-    """List the names of the packaged recipes, sorted."""
-    return sorted(path.relative_to(CONFIG_DIR).with_suffix("").as_posix() for path in CONFIG_DIR.rglob("*.yaml"))
+    """List the names of the packaged recipes, sorted; what lies in a folder with ``_`` is only to start from."""
+    names = (path.relative_to(CONFIG_DIR).with_suffix("").as_posix() for path in CONFIG_DIR.rglob("*.yaml"))
+    return sorted(name for name in names if not name.startswith("_"))
 
 
 def load_config(name: str | Path = "digits", overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:
@@ -70,6 +72,7 @@ def load_config(name: str | Path = "digits", overrides: Iterable[str] | Mapping[
     Args:
         name: the name of a packaged recipe, a YAML file, or a folder that holds a ``config.yaml`` (a run's output).
             A YAML file may name others to start from: ``base: camvid`` or ``base: [camvid, ./mine.yaml]``.
+            A packaged recipe without a ``name`` of its own is called as its file, and writes below ``output/``.
         overrides: ``"section.key=value"`` texts, values in YAML, or a mapping from dotted keys to values.
 
     Returns:
@@ -80,7 +83,12 @@ def load_config(name: str | Path = "digits", overrides: Iterable[str] | Mapping[
     """
     from omegaconf import OmegaConf
 
-    return _override(OmegaConf.merge(OmegaConf.structured(Config), _read(find_config(name))), overrides)
+    path = find_config(name)
+    values = _read(path)
+    if "name" not in values and path.is_relative_to(CONFIG_DIR):
+        values.name = path.relative_to(CONFIG_DIR).with_suffix("").as_posix()
+        values.setdefault("output_dir", f"output/{values.name}")
+    return _override(OmegaConf.merge(OmegaConf.structured(Config), values), overrides)
 
 
 def override_config(config: Config, overrides: Iterable[str] | Mapping[str, Any]) -> Config:

@@ -14,12 +14,12 @@ from maskformer_ext.errors import UserError
 
 _COUNTER = "num_batches_tracked"
 _TIMM_NAMES = {
-    "resnet50": "resnet50",
-    "resnet101": "resnet101",
-    "swin_tiny": "swin_tiny_patch4_window7_224",
-    "swin_small": "swin_small_patch4_window7_224",
-    "swin_base": "swin_base_patch4_window12_384",
-    "swin_large": "swin_large_patch4_window12_384",
+    "resnet50": "resnet50.tv_in1k",  # the weights that the original starts from
+    "resnet101": "resnet101.tv_in1k",
+    "swin_tiny": "swin_tiny_patch4_window7_224.ms_in1k",
+    "swin_small": "swin_small_patch4_window7_224.ms_in1k",
+    "swin_base": "swin_base_patch4_window12_384.ms_in22k",
+    "swin_large": "swin_large_patch4_window12_384.ms_in22k",
 }
 
 

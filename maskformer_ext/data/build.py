@@ -124,7 +124,7 @@ def build_loader(
         pixel_mean=config.model.pixel_mean,
         pixel_std=config.model.pixel_std,
         size_divisibility=config.model.size_divisibility,
-        crop_size=data.augmentation.crop_size if training else (),
+        crop_size=data.augmentation.crop_size if training and data.augmentation.pad_to_crop else (),
         skip_errors=skip,
         replaced=training,
     )

@@ -27,7 +27,7 @@ _HUE = 18 / 180
 
 
 class Augment:
-    """Resize, quarter turn, crop, colour jitter and flips, in this order.
+    """Zoom, resize, quarter turn, crop, colour jitter and flips, in this order.
 
     Images that stay smaller than the crop are padded when a batch is put together.
 
@@ -45,17 +45,27 @@ class Augment:
                 "data.augmentation.crop_size must be [height, width] or [] and min_sizes positive, "
                 f"got {list(config.crop_size)} and {list(config.min_sizes)}."
             )
+        if not 1 <= config.zoom_range[0] <= config.zoom_range[1] or any(size < 1 for size in config.zoom_sizes):
+            raise UserError(
+                "data.augmentation.zoom_range must be [least, most] and zoom_sizes positive, "
+                f"got {list(config.zoom_range)} and {list(config.zoom_sizes)}."
+            )
         self.config, self.drop_empty_segments = config, drop_empty_segments
 
     def __call__(self, sample: Sample, generator: Generator) -> Sample:
         """Return an augmented copy of a sample."""
         config = self.config
         image, segments = _wrap(sample.image, sample.segment_map)
+        if config.zoom_sizes and _integer(2, generator):
+            image, segments = _resize(image, segments, config.zoom_sizes, 0, generator)
+            least, most = config.zoom_range
+            sides = [
+                min(side, least) + _integer(max(min(side, most) - least, 0) + 1, generator) for side in segments.shape
+            ]
+            box = choose_crop(segments, sample.labels, sides, 1.0, generator)
+            image, segments = (v2.crop(x, *box) for x in (image, segments))
         if config.min_sizes:
-            min_size = config.min_sizes[_integer(len(config.min_sizes), generator)]
-            size = list(shortest_edge_size(segments.shape[0], segments.shape[1], min_size, config.max_size))
-            if size != list(segments.shape):
-                image, segments = (v2.resize(x, size, antialias=True) for x in (image, segments))
+            image, segments = _resize(image, segments, config.min_sizes, config.max_size, generator)
         if config.rotate90:
             turns = _integer(4, generator)
             image, segments = _wrap(*(torch.rot90(x, turns, (-2, -1)) for x in (image, segments)))
@@ -139,6 +149,18 @@ def jitter_colors(image: Tensor, generator: Generator) -> Tensor:
 def _wrap(image: Tensor, segments: Tensor) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
     """Mark tensors so that torchvision resizes images smoothly and segment maps to the nearest."""
     return tv_tensors.Image(image), tv_tensors.Mask(segments)
+
+
+def _resize(
+    image: tv_tensors.Image, segments: tv_tensors.Mask, sizes: list[int], max_size: int, generator: Generator
+) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    """Bring the shortest side to one of ``sizes``, the longest to ``max_size`` at most (0 = any)."""
+    height, width = segments.shape
+    min_size = sizes[_integer(len(sizes), generator)]
+    size = shortest_edge_size(height, width, min_size, max_size)
+    if size == (height, width):
+        return image, segments
+    return v2.resize(image, list(size), antialias=True), v2.resize(segments, list(size))
 
 
 def _integer(count: int, generator: Generator) -> int:

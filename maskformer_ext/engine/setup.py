@@ -152,8 +152,7 @@ def build_setup(config: Config, accelerator: Accelerator) -> Setup:
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, num_classes=info.num_classes))
 
     torch.manual_seed(config.seed)
-    # a checkpoint holds the backbone too
-    model = build_model(dataclasses.replace(config.model, backbone_weights=None) if checkpoint else config.model)
+    model = build_model(config.model, pretrained_backbone=not checkpoint)  # a checkpoint holds the backbone too
     weights = read_weights(checkpoint / MODEL_FILE)[0] if checkpoint else {}
     state = load_training_state(checkpoint) if checkpoint else {}
     if checkpoint:

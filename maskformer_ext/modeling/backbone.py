@@ -13,6 +13,7 @@ from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.modeling import resnet, swin
 from maskformer_ext.modeling.layers import Backbone, FrozenBatchNorm2d
+from maskformer_ext.modeling.vit import SimpleFeaturePyramid, is_plain
 
 _STRIDES = (4, 8, 16, 32)
 
@@ -20,16 +21,18 @@ _STRIDES = (4, 8, 16, 32)
 class TimmBackbone(Backbone):
     """A timm network, cut into its feature maps at strides 4, 8, 16 and 32."""
 
-    def __init__(self, name: str, *, drop_path: float = 0.0) -> None:
+    def __init__(self, name: str, net: Any) -> None:
+        """Take over a network.
+
+        Args:
+            name: timm's name of it, for error messages.
+            net: made by ``timm.create_model(name, features_only=True)``.
+
+        Raises:
+            UserError: if a stride is missing.
+        """
         super().__init__()
-        try:
-            net = timm.create_model(name, pretrained=False, features_only=True, **_options(name, drop_path))
-        except (RuntimeError, AttributeError, AssertionError, TypeError) as error:
-            raise UserError(
-                f"model.backbone must be resnet50/101/101c, swin_tiny/small/base/large, or a timm model with feature "
-                f"maps, got {name!r}: {error}"
-            ) from error
-        info: Any = net.feature_info
+        info = net.feature_info
         reductions = info.reduction()
         self._levels = [level for level, stride in enumerate(reductions) if stride in _STRIDES]
         self.strides = tuple(reductions[level] for level in self._levels)
@@ -46,6 +49,19 @@ class TimmBackbone(Backbone):
         features = self.net(images)
         chosen = [features[level] for level in self._levels]
         return [f.permute(0, 3, 1, 2) for f in chosen] if self._channels_last else chosen
+
+
+def _build_timm_backbone(name: str, config: ModelConfig) -> TimmBackbone | SimpleFeaturePyramid:
+    try:
+        net: Any = timm.create_model(name, pretrained=False, features_only=True, **_options(name, config.drop_path))
+    except (RuntimeError, AttributeError, AssertionError, TypeError) as error:
+        raise UserError(
+            f"model.backbone must be resnet50/101/101c, swin_tiny/small/base/large, or a timm model with feature "
+            f"maps, got {name!r}: {error}"
+        ) from error
+    if is_plain(net.feature_info.reduction()):
+        return SimpleFeaturePyramid(name, config.pixel_decoder_dim)
+    return TimmBackbone(name, net)
 
 
 def _options(name: str, drop_path: float) -> dict:
@@ -86,7 +102,8 @@ def build_backbone(config: ModelConfig) -> Backbone:
     """Create the backbone that ``config.backbone`` names and give it ``config.backbone_weights``.
 
     Names of the original's backbones (``resnet50``, ``swin_tiny`` and their siblings) follow its numerics exactly;
-    every other name is timm's (``timm:resnet50`` asks for timm's where both know the name).
+    every other name is timm's (``timm:resnet50`` asks for timm's where both know the name). Plain vision transformers
+    get a simple feature pyramid of ``pixel_decoder_dim`` channels.
 
     Returns:
         The backbone; ``forward`` returns a list of features, finest first.
@@ -101,7 +118,7 @@ def build_backbone(config: ModelConfig) -> Backbone:
             load_original_backbone(backbone, config.backbone, source)
         return backbone
     name = config.backbone.removeprefix("timm:")
-    timm_backbone = TimmBackbone(name, drop_path=config.drop_path)
+    timm_backbone = _build_timm_backbone(name, config)
     if source:
         load_timm_backbone(timm_backbone.net, name, source)
     if config.freeze_batch_norm:

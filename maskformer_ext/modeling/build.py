@@ -21,11 +21,12 @@ _ARCHITECTURES: dict[str, Callable[[ModelConfig], _Model]] = {
 }
 
 
-def build_model(config: str | Config | ModelConfig, **overrides: Any) -> _Model:
-    """Create a model with fresh weights (the backbone's are loaded where the configuration names some).
+def build_model(config: str | Config | ModelConfig, *, pretrained_backbone: bool = False, **overrides: Any) -> _Model:
+    """Create a model with fresh weights.
 
     Args:
         config: the name of a recipe or a YAML file, a whole configuration, or its ``model`` part.
+        pretrained_backbone: load the weights that ``backbone_weights`` names, as training does; that may download them.
         overrides: fields of ``ModelConfig``, for instance ``num_queries=50``.
 
     Returns:
@@ -50,7 +51,12 @@ def build_model(config: str | Config | ModelConfig, **overrides: Any) -> _Model:
         raise UserError(
             f"model.architecture must be one of {', '.join(_ARCHITECTURES)}, got {model_config.architecture!r}"
         )
-    return _ARCHITECTURES[model_config.architecture](model_config)
+    architecture = _ARCHITECTURES[model_config.architecture]
+    if pretrained_backbone:
+        return architecture(model_config)
+    model = architecture(replace(model_config, backbone_weights=None))
+    model.config = model_config
+    return model
 
 
 def build_criterion(model: PixelLevelModule, config: CriterionConfig) -> MaskFormerCriterion | PerPixelCriterion:

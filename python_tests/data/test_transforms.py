@@ -152,7 +152,21 @@ def test_many_segments_cost_no_more_than_few():
     assert torch.equal(result.segment_map.unique(), torch.arange(len(result.labels), dtype=torch.int32))
 
 
-@pytest.mark.parametrize("changes", [{"crop_size": [64]}, {"crop_size": [0, 4]}, {"min_sizes": [-1]}])
+def test_half_of_the_images_are_zoomed_before_they_are_resized():
+    config = _config(zoom_sizes=[80, 100], zoom_range=[40, 70])
+    shapes = [tuple(_augment(_sample(), config, seed).segment_map.shape) for seed in range(200)]
+    zoomed = [shape for shape in shapes if shape != (60, 90)]
+    assert 70 <= len(zoomed) <= 130
+    assert {min(shape) for shape in zoomed} >= {40, 41} and {max(shape) for shape in zoomed} >= {69, 70}
+    assert all(40 <= side <= 70 for shape in zoomed for side in shape)
+    resized = _config(zoom_sizes=[80], zoom_range=[40, 70], min_sizes=[50])
+    assert {min(_augment(_sample(), resized, seed).segment_map.shape) for seed in range(20)} == {50}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"crop_size": [64]}, {"crop_size": [0, 4]}, {"min_sizes": [-1]}, {"zoom_range": [9, 5]}, {"zoom_sizes": [0]}],
+)
 def test_impossible_sizes_are_refused(changes):
     with pytest.raises(UserError, match=r"data\.augmentation"):
         Augment(_config(**changes), drop_empty_segments=False)

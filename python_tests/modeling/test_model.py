@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from maskformer_ext.config import CriterionConfig, ModelConfig
+from maskformer_ext.config import CriterionConfig, ModelConfig, OptimizerConfig
+from maskformer_ext.engine.optimizer import parameter_groups
 from maskformer_ext.errors import UserError
 from maskformer_ext.modeling.build import build_criterion, build_model
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
@@ -43,7 +44,8 @@ def _targets(height: int, width: int) -> SegmentTargets:
 @pytest.mark.parametrize("size", [(64, 96), (50, 70), (33, 47)])
 @pytest.mark.parametrize("pixel_decoder", ["fpn", "transformer_encoder"])
 @pytest.mark.parametrize(
-    "backbone", ["resnet18", "resnet50", "swin_tiny", "timm:resnet50", "convnext_atto", "mobilenetv3_small_050"]
+    "backbone",
+    ["resnet18", "resnet50", "swin_tiny", "timm:resnet50", "convnext_atto", "test_efficientnet", "test_vit"],
 )
 def test_every_backbone_takes_every_size(backbone: str, pixel_decoder: str, size: tuple[int, int]) -> None:
     model = build_model(SMALL, backbone=backbone, pixel_decoder=pixel_decoder).eval()
@@ -70,6 +72,19 @@ def test_every_parameter_learns(architecture: str, additions: bool) -> None:
     assert total.isfinite() and set(stats) == {"nonfinite_queries", "invalid_targets"}
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
     assert isinstance(criterion, MaskFormerCriterion if architecture == "maskformer" else PerPixelCriterion)
+
+
+@pytest.mark.parametrize("backbone", ["test_vit", "eva02_tiny_patch14_224"])
+def test_a_plain_vision_transformer_learns_through_its_pyramid(backbone: str) -> None:
+    model = build_model(SMALL, backbone=backbone).train()
+    assert model.backbone.channels == (32, 32, 32, 32)  # pixel_decoder_dim
+    features = model.backbone(torch.randn(1, 3, 50, 70))
+    assert [tuple(f.shape[1:]) for f in features] == [(32, 13, 18), (32, 7, 9), (32, 4, 5), (32, 2, 3)]
+    torch.stack([f.square().mean() for f in features]).sum().backward()
+    assert [name for name, p in model.backbone.named_parameters() if p.grad is None] == []
+    groups = parameter_groups(model, OptimizerConfig(weight_decay=0.1))
+    without_decay = {name for group in groups if group["weight_decay"] == 0 for name, _ in group["params"]}
+    assert {"backbone.net.pos_embed", "backbone.levels.0.1.weight"} <= without_decay
 
 
 def test_without_deep_supervision_only_the_last_layer_is_predicted() -> None:
@@ -165,7 +180,8 @@ def test_dropout_acts_in_training_only() -> None:
     ("overrides", "message"),
     [
         ({"backbone": "resnet5"}, r"model\.backbone must be .* got 'resnet5'"),
-        ({"backbone": "vit_tiny_patch16_224"}, r"one feature map at each stride"),
+        ({"backbone": "levit_128s"}, r"one feature map at each stride"),
+        ({"backbone": "mixer_s32_224"}, r"takes images of one size only"),
         ({"num_classes": None}, r"model\.num_classes must be set"),
         ({"hidden_dim": 30}, r"model\.hidden_dim must be a multiple of 4"),
         ({"pixel_decoder": "unet"}, r"model\.pixel_decoder must be fpn or transformer_encoder, got 'unet'"),
@@ -183,6 +199,13 @@ def test_a_recipe_knows_its_classes() -> None:
     model = build_model("digits", num_queries=7)
     assert model.config.num_queries == 7
     assert model.num_classes >= 14
+
+
+def test_a_backbone_is_pretrained_only_when_asked_for() -> None:
+    model = build_model(SMALL, backbone_weights="no such file.pth")
+    assert model.config.backbone_weights == "no such file.pth"
+    with pytest.raises(UserError, match=r"no such file\.pth does not exist"):
+        build_model(SMALL, backbone_weights="no such file.pth", pretrained_backbone=True)
 
 
 def test_position_encoding_distinguishes_every_position() -> None:
