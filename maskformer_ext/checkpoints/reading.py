@@ -16,6 +16,7 @@ from maskformer_ext.checkpoints.pickles import read_pickle
 from maskformer_ext.errors import UserError
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict")
+_PARALLEL = "module."  # what DistributedDataParallel puts before all names
 _ZIP = b"PK\x03\x04"  # how files of torch.save begin
 
 
@@ -39,7 +40,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         return _read_parts(path)
     content: Any
     if path.suffix == ".safetensors":
-        content = _read_safetensors(path)
+        content = read_safetensors(path)[0]
     elif path.suffix in (".pkl", ".pickle") and not _is_zip(path):
         content = read_pickle(path)
     else:
@@ -49,7 +50,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             content = content[wrapper]
     if not isinstance(content, dict) or not content:
         raise UserError(f"weights file {path} must hold a state dict (names and tensors)")
-    return {name: _tensor(name, value, path) for name, value in content.items()}
+    state = {name: _tensor(name, value, path) for name, value in content.items()}
+    wrapped = all(name.startswith(_PARALLEL) for name in state)
+    return {name.removeprefix(_PARALLEL) if wrapped else name: value for name, value in state.items()}
 
 
 def _tensor(name: Any, value: Any, path: Path) -> Tensor:
@@ -100,11 +103,16 @@ def _is_zip(path: Path) -> bool:
         return file.read(len(_ZIP)) == _ZIP
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors of a ``.safetensors`` file, and the texts in its header.
+
+    Raises:
+        UserError: if the file is missing or truncated.
+    """
+    from safetensors import SafetensorError, safe_open
 
     try:
-        return load_file(path)
+        with safe_open(path, framework="pt") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise UserError(f"weights file {path} cannot be read; it may be truncated: {error}") from error
