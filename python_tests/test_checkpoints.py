@@ -99,7 +99,7 @@ class _Evil:
 def test_a_file_with_code_is_refused_and_does_not_run(tmp_path: Path, capsys) -> None:
     path = tmp_path / "evil.pth"
     torch.save({"a": _Evil()}, path)
-    with pytest.raises(UserError, match=r"evil\.pth holds more than tensors"):
+    with pytest.raises(UserError, match=r"evil\.pth holds .*print, which is neither a tensor"):
         read_state_dict(path)
     path.write_bytes(pickle.dumps(_Evil(), protocol=2))
     with pytest.raises(UserError, match=r"evil\.pth"):

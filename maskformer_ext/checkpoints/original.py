@@ -43,7 +43,7 @@ def original_name(name: str) -> str:
     return name
 
 
-def load_original(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+def load_original(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str = "checkpoint") -> None:
     """Load weights of the original implementation.
 
     ``criterion.*`` and ``relative_position_index`` may be there or not. Names of its first version, which lacked
@@ -52,26 +52,27 @@ def load_original(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     Args:
         model: a model of the same configuration.
         state_dict: tensors under the original's names.
+        source: what errors call them.
 
     Raises:
         UserError: if a weight is missing, left over, or of another shape; nothing has been changed then.
     """
-    given = {name: value for name, value in _with_pixel_decoder(state_dict).items() if not _DERIVED.match(name)}
+    given = {name: value for name, value in with_pixel_decoder(state_dict).items() if not _DERIVED.match(name)}
     loaded = {}
     for name, target in model.state_dict().items():
         theirs = original_name(name)
         value = given.pop(theirs, None)
         if value is None:
-            raise UserError(f"checkpoint: {theirs} is missing; it is {tuple(target.shape)} in this model")
+            raise UserError(f"{source}: {theirs} is missing; it is {tuple(target.shape)} in this model")
         if value.shape != target.shape:
-            raise UserError(f"checkpoint: {theirs} must be {tuple(target.shape)}, got {tuple(value.shape)}")
+            raise UserError(f"{source}: {theirs} must be {tuple(target.shape)}, got {tuple(value.shape)}")
         loaded[name] = value
     if given:
-        raise UserError(f"checkpoint: {next(iter(given))} has no place in this model ({len(given)} such weights)")
+        raise UserError(f"{source}: {next(iter(given))} has no place in this model ({len(given)} such weights)")
     model.load_state_dict(loaded)
 
 
-def _with_pixel_decoder(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def with_pixel_decoder(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Bring the first version's names to the second's; told apart by names, since version metadata is often lost."""
     if any(name.startswith(_PIXEL_DECODER) for name in state_dict):
         return dict(state_dict)

@@ -14,7 +14,6 @@ are removed after that. A folder whose files do not agree with its manifest is n
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -25,16 +24,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from maskformer_ext.config import Config, to_dict
-from maskformer_ext.config_io import config_from_dict, save_config
+from maskformer_ext.checkpoints.folders import sync
+from maskformer_ext.checkpoints.native import (
+    MODEL_FILE,
+    assign_weights,
+    info_from_json,
+    read_weights,
+    write_model_files,
+)
+from maskformer_ext.config import Config
+from maskformer_ext.config_io import config_from_dict
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
 
-MODEL_FILE = "model.safetensors"
-_CONFIG_FILE = "config.yaml"
-_DATASET_FILE = "dataset.json"
 _TRAINING_FILE = "training_state.pt"
 _MANIFEST_FILE = "manifest.json"
 _LATEST = "latest"
@@ -81,10 +85,10 @@ def save_checkpoint(
             shutil.rmtree(replaced, ignore_errors=True)
             os.replace(target, replaced)
         os.replace(temporary, target)
-        _sync(root)
+        sync(root)
         _write_text(root / f".{_LATEST}.tmp", target.name)
         os.replace(root / f".{_LATEST}.tmp", root / _LATEST)
-        _sync(root)
+        sync(root)
         shutil.rmtree(replaced, ignore_errors=True)
         for old in [path for path in _by_age(root) if path != target][max(keep, 1) - 1 :]:
             shutil.rmtree(old, ignore_errors=True)
@@ -161,7 +165,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     config.model.backbone_weights = None  # the checkpoint holds them
     model = build_model(config.model)
     assign_weights(model, weights, file)
-    return model.to(device).eval(), config, _info_from_json(header["dataset"])
+    return model.to(device).eval(), config, info_from_json(header["dataset"])
 
 
 def load_training_state(folder: str | Path) -> dict[str, Any]:
@@ -175,63 +179,17 @@ def load_training_state(folder: str | Path) -> dict[str, Any]:
         raise UserError(f"{file} is not a training state of this program: {str(error).splitlines()[0]}") from error
 
 
-def read_weights(file: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors and header of a ``model.safetensors`` file written by ``save_checkpoint``."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="pt") as opened:
-            header = opened.metadata() or {}
-            weights = {name: opened.get_tensor(name) for name in opened.keys()}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file} is not a readable safetensors file: {error}") from error
-    if missing := {"config", "dataset"} - header.keys():
-        raise UserError(f"{file} was not written by maskformer-ext: its header lacks {' and '.join(sorted(missing))}")
-    return weights, header
-
-
-def assign_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str | Path) -> None:
-    """Copy weights into a model whose parameters must have exactly these names and shapes.
-
-    Raises:
-        UserError: naming the first key that differs.
-    """
-    own = model.state_dict()
-    for key, value in own.items():
-        if key not in weights:
-            raise UserError(f"checkpoint {source} is of another architecture: it lacks {key!r}")
-        if weights[key].shape != value.shape:
-            raise UserError(
-                f"checkpoint {source} is of another architecture or number of classes: {key!r} is "
-                f"{tuple(weights[key].shape)} there, but {tuple(value.shape)} in this model"
-            )
-    for key in weights:
-        if key not in own:
-            raise UserError(f"checkpoint {source} is of another architecture: this model has no {key!r}")
-    model.load_state_dict(weights)
-
-
 def _write_files(
     folder: Path, model: nn.Module, config: Config, info: DatasetInfo, training: Mapping[str, Any]
 ) -> None:
-    from safetensors.torch import save_file
-
-    weights = {
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in model.state_dict().items()
-    }
-    dataset = json.dumps(dataclasses.asdict(info))
-    header = {"format": "pt", "config": json.dumps(to_dict(config)), "dataset": dataset}
-    save_file(weights, folder / MODEL_FILE, metadata=header)
-    save_config(config, folder / _CONFIG_FILE)
-    (folder / _DATASET_FILE).write_text(dataset, encoding="utf-8")
+    write_model_files(folder, model, config, info)
     torch.save(dict(training), folder / _TRAINING_FILE)
     files = {}
     for path in sorted(folder.iterdir()):
-        _sync(path)
+        sync(path)
         files[path.name] = {"bytes": path.stat().st_size, "sha256": _digest(path)}
     _write_text(folder / _MANIFEST_FILE, json.dumps({"iteration": training["iteration"], "files": files}, indent=2))
-    _sync(folder)
+    sync(folder)
 
 
 def _by_age(root: Path) -> list[Path]:
@@ -244,17 +202,6 @@ def _by_age(root: Path) -> list[Path]:
     return sorted((path for path in root.glob("iter_*") if path.is_dir()), key=written, reverse=True)
 
 
-def _info_from_json(text: str) -> DatasetInfo:
-    values = json.loads(text)
-    return DatasetInfo(
-        name=values["name"],
-        classes=tuple(values["classes"]),
-        colors=tuple(tuple(color) for color in values["colors"]),
-        thing_classes=tuple(values["thing_classes"]),
-        ignore_label=values["ignore_label"],
-    )
-
-
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -265,13 +212,4 @@ def _digest(path: Path) -> str:
 
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    """Flush a file, or the entries of a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from maskformer_ext.checkpoints.mixin import Pretrained
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.modeling.backbone import build_backbone
@@ -12,7 +13,7 @@ from maskformer_ext.modeling.position_encoding import FOURIER_FREQUENCIES, fouri
 from maskformer_ext.modeling.transformer import TransformerDecoder
 
 
-class PixelLevelModule(nn.Module):
+class PixelLevelModule(Pretrained, nn.Module):
     """Map images to mask features and to the feature map that a transformer decoder attends to."""
 
     def __init__(self, config: ModelConfig) -> None:

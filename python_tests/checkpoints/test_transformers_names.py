@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from maskformer_ext.checkpoints import load_original
-from maskformer_ext.checkpoints.transformers_names import to_original_names
+from maskformer_ext.checkpoints.reading import read_state_dict
+from maskformer_ext.checkpoints.transformers_names import to_original_names, to_transformers_names
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.modeling.build import build_model
@@ -62,6 +63,24 @@ def test_loaded_weights_predict_what_transformers_predicts(their_model):
         theirs, out = their_model(images), ours(images)
     torch.testing.assert_close(out.class_logits[-1], theirs.class_queries_logits, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(out.mask_logits(), theirs.masks_queries_logits, rtol=1e-4, atol=1e-5)
+
+
+def test_names_and_weights_survive_the_round_trip(their_model, tmp_path):
+    their_model.save_pretrained(tmp_path)
+    file = read_state_dict(tmp_path / "model.safetensors")
+    back = to_transformers_names(to_original_names(their_model.state_dict()))
+    assert back.keys() == file.keys()
+    unused = "model.pixel_level_module.encoder.model.layernorm"  # of a pooled feature
+    assert all(torch.equal(back[name], value) for name, value in file.items() if not name.startswith(unused))
+    both = to_original_names(file)  # names in files and in memory differ
+    assert all(torch.equal(both[name], value) for name, value in to_original_names(their_model.state_dict()).items())
+
+
+def test_a_missing_projection_is_named(their_model):
+    state = their_model.state_dict()
+    del state["model.transformer_module.decoder.layers.1.self_attn.k_proj.weight"]
+    with pytest.raises(UserError, match=r"the k projection of .*layers\.1\.self_attn\.in_proj_weight is missing"):
+        to_original_names(state)
 
 
 def test_an_unknown_name_is_refused():

@@ -1,0 +1,209 @@
+"""Whole models from weights in any layout, and back; `mixin.Pretrained` offers it as methods of the models."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from maskformer_ext.checkpoints.finding import find_weights
+from maskformer_ext.checkpoints.folders import new_folder
+from maskformer_ext.checkpoints.native import (
+    MODEL_FILE,
+    assign_weights,
+    info_from_json,
+    write_model_files,
+    write_safetensors,
+)
+from maskformer_ext.checkpoints.original import load_original, original_name, with_pixel_decoder
+from maskformer_ext.checkpoints.reading import read_safetensors, read_state_dict
+from maskformer_ext.checkpoints.sizes import infer_model_config
+from maskformer_ext.checkpoints.transformers_config import (
+    check_writable,
+    named_classes,
+    read_transformers_config,
+    write_transformers_config,
+)
+from maskformer_ext.checkpoints.transformers_names import to_original_names, to_transformers_names
+from maskformer_ext.config import Config, ModelConfig, to_dict
+from maskformer_ext.config_io import config_from_dict, load_config
+from maskformer_ext.data.types import DatasetInfo
+from maskformer_ext.errors import UserError
+
+if TYPE_CHECKING:
+    from maskformer_ext.modeling.pixel_level import PixelLevelModule
+
+LAYOUTS = ("native", "hf")
+_TRANSFORMERS = "model.pixel_level_module."
+_HEADER = "maskformer_ext_"  # before the keys of a header beside transformers' names
+# The weights whose first dimension is the number of classes; a per-pixel baseline "plus" has one query a class.
+_HEADS = {
+    "maskformer": re.compile(r"class_head\."),
+    "per_pixel_baseline": re.compile(r"classifier\."),
+    "per_pixel_baseline_plus": re.compile(r"transformer_decoder\.query_(embed|input)\."),
+}
+# What shapes tell, and a recipe must agree with.
+_SHAPED = ("architecture", "backbone", "pixel_decoder", "pixel_decoder_dim", "mask_dim", "hidden_dim", "decoder_layers")
+
+
+@dataclass
+class Weights:
+    """What a file holds.
+
+    Attributes:
+        file: where it lies.
+        tensors: by name; this package's names if ``native``, else the original's.
+        config: the configuration that belongs to them.
+        info: the classes; None: their names are unknown.
+    """
+
+    file: Path
+    tensors: dict[str, Tensor]
+    config: Config
+    info: DatasetInfo | None
+    native: bool
+
+
+def load_pretrained(
+    source: str | Path,
+    *,
+    config: str | Config | None = None,
+    num_classes: int | None = None,
+    reset_head: bool = False,
+) -> PixelLevelModule:
+    """Build the model of any architecture; arguments and errors are those of `Pretrained.from_pretrained`."""
+    from maskformer_ext.modeling.build import build_model
+
+    weights = read_weights_of_any_layout(find_weights(source))
+    recipe = _with_recipe(weights, config)
+    found = weights.config.model.num_classes
+    wanted = num_classes or recipe.model.num_classes or found
+    recipe = replace(recipe, model=replace(recipe.model, num_classes=wanted, backbone_weights=None))
+    model = build_model(recipe.model)
+    tensors = weights.tensors
+    if reset_head:
+        tensors = tensors | _new_head(model, weights)
+    elif wanted != found:
+        raise UserError(_other_classes(model, weights))
+    if weights.native:
+        assign_weights(model, tensors, weights.file)
+    else:
+        load_original(model, tensors, source=str(weights.file))
+    model.recipe = recipe
+    model.dataset_info = weights.info if wanted == found else None
+    return model.eval()
+
+
+def save_pretrained(
+    model: PixelLevelModule,
+    folder: str | Path,
+    *,
+    layout: str = "native",
+    config: Config | None = None,
+    info: DatasetInfo | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write a model of any architecture; arguments and errors are those of `Pretrained.save_pretrained`."""
+    info = info or model.dataset_info or named_classes("", _numbered(model.num_classes))
+    if info.num_classes != model.num_classes:
+        raise UserError(f"save_pretrained: info must have {model.num_classes} classes, got {info.num_classes}")
+    config = replace(config or model.recipe or Config(), model=replace(model.config, backbone_weights=None))
+    if layout not in LAYOUTS:
+        raise UserError(f"save_pretrained: layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    if layout == "hf":
+        check_writable(config.model)
+    with new_folder(folder, overwrite=overwrite) as temporary:
+        if layout == "native":
+            write_model_files(temporary, model, config, info)
+        else:
+            header = {"config": json.dumps(to_dict(config)), "dataset": json.dumps(asdict(info))}
+            write_safetensors(
+                temporary / MODEL_FILE,
+                to_transformers_names(_original_weights(model, config)),
+                {_HEADER + key: value for key, value in header.items()},
+            )
+            write_transformers_config(temporary, config, info)
+    return Path(folder)
+
+
+def read_weights_of_any_layout(file: Path) -> Weights:
+    """Read a weights' file and what lies beside it; the layout is told by the names of the tensors.
+
+    Raises:
+        UserError: naming the file, if it cannot be read or belongs to a network that is not known here.
+    """
+    header: dict[str, str] = {}
+    if file.suffix == ".safetensors":
+        tensors, header = read_safetensors(file)
+    else:
+        tensors = read_state_dict(file)
+    try:
+        if {"config", "dataset"} <= header.keys():
+            config = config_from_dict(json.loads(header["config"]), str(file))
+            return Weights(file, tensors, config, info_from_json(header["dataset"]), native=True)
+        if not any(name.startswith(_TRANSFORMERS) for name in tensors):
+            tensors = with_pixel_decoder(tensors)
+            return Weights(file, tensors, _unnamed(infer_model_config(tensors), file), None, native=False)
+        tensors = to_original_names(tensors)
+        config, info = read_transformers_config(file.parent, infer_model_config(tensors))
+        if _HEADER + "config" in header:  # written here: it says more than transformers' files
+            config = config_from_dict(json.loads(header[_HEADER + "config"]), str(file))
+            info = info_from_json(header[_HEADER + "dataset"])
+        return Weights(file, tensors, config, info, native=False)
+    except UserError as error:
+        raise UserError(f"{file}: {str(error).removeprefix('checkpoint: ').removeprefix(f'{file}: ')}") from error
+
+
+def _unnamed(model: ModelConfig, file: Path) -> Config:
+    return Config(name=file.stem, model=model)
+
+
+def _with_recipe(weights: Weights, config: str | Config | None) -> Config:
+    """Return the configuration to build, after comparing it with what the weights tell."""
+    if config is None:
+        return weights.config
+    recipe = load_config(config) if isinstance(config, str) else config
+    for key in _SHAPED:
+        expected, given = getattr(weights.config.model, key), getattr(recipe.model, key)
+        if given != expected:
+            raise UserError(
+                f"{weights.file} belongs to a model with model.{key}={expected}, but config says {given}: name the "
+                "recipe that the weights were trained with"
+            )
+    return recipe
+
+
+def _new_head(model: PixelLevelModule, weights: Weights) -> dict[str, Tensor]:
+    pattern = _HEADS[model.config.architecture]
+    name_there = str if weights.native else original_name
+    return {name_there(name): value for name, value in model.state_dict().items() if pattern.match(name)}
+
+
+def _other_classes(model: PixelLevelModule, weights: Weights) -> str:
+    name, value = next((key, value) for key, value in _new_head(model, weights).items())
+    return (
+        f"{weights.file} knows {weights.config.model.num_classes} classes, but the model has {model.num_classes}: "
+        f"{name} must be {tuple(value.shape)}, got {tuple(weights.tensors[name].shape)}; give reset_head=true to start "
+        "with a new classifier"
+    )
+
+
+def _original_weights(model: nn.Module, config: Config) -> dict[str, Tensor]:
+    """Return a model's weights under the original's names, with those that follow from the configuration."""
+    weights = {original_name(name): value for name, value in model.state_dict().items()}
+    for name, buffer in model.named_buffers():
+        if name.endswith(".relative_position_index"):
+            weights[original_name(name)] = buffer
+    assert config.model.num_classes is not None
+    weights["criterion.empty_weight"] = torch.ones(config.model.num_classes + 1)
+    weights["criterion.empty_weight"][-1] = config.criterion.no_object_weight
+    return weights
+
+
+def _numbered(count: int) -> list[str]:
+    return [f"class {index}" for index in range(count)]

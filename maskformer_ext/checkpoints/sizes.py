@@ -1,0 +1,94 @@
+"""Read off the shapes of weights, under the original's names, which network they belong to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from maskformer_ext.config import ModelConfig
+from maskformer_ext.errors import UserError
+
+_PIXEL_DECODER = "sem_seg_head.pixel_decoder."
+_PREDICTOR = "sem_seg_head.predictor."
+# channels at stride 4, blocks of the third stage, side of the windows
+_SWINS = {
+    (96, 6, 7): "swin_tiny",
+    (96, 18, 7): "swin_small",
+    (128, 18, 12): "swin_base",
+    (192, 18, 12): "swin_large",
+}
+# blocks of the third stage, whether the stem is deep
+_RESNETS = {(6, False): "resnet50", (23, False): "resnet101", (23, True): "resnet101c"}
+
+
+def infer_model_config(weights: Mapping[str, Tensor]) -> ModelConfig:
+    """Return the sizes of the network that weights belong to.
+
+    What shapes do not tell keeps its default: the number of attention heads, dropout, and how images are normalised
+    and padded.
+
+    Args:
+        weights: tensors under the original's names (version with ``pixel_decoder.``).
+
+    Raises:
+        UserError: if they are no MaskFormer or per-pixel baseline on a backbone that is known here.
+    """
+    config = ModelConfig(backbone=_backbone(weights))
+    encoder = any(name.startswith(_PIXEL_DECODER + "transformer.encoder.layers.") for name in weights)
+    config.pixel_decoder = "transformer_encoder" if encoder else "fpn"
+    config.encoder_layers = _count(weights, _PIXEL_DECODER + "transformer.encoder.layers.") or config.encoder_layers
+    config.mask_dim, config.pixel_decoder_dim = _shape(weights, _PIXEL_DECODER + "mask_features.weight")[:2]
+    if _PREDICTOR + "weight" in weights:
+        config.architecture = "per_pixel_baseline"
+        config.num_classes = _shape(weights, _PREDICTOR + "weight")[0]
+        return config
+    queries, config.hidden_dim = _shape(weights, _PREDICTOR + "query_embed.weight")
+    config.decoder_layers = _count(weights, _PREDICTOR + "transformer.decoder.layers.")
+    config.feedforward_dim = _shape(weights, _PREDICTOR + "transformer.decoder.layers.0.linear1.weight")[0]
+    if _PREDICTOR + "class_embed.weight" in weights:
+        config.num_queries = queries
+        config.num_classes = _shape(weights, _PREDICTOR + "class_embed.weight")[0] - 1
+    else:
+        config.architecture = "per_pixel_baseline_plus"
+        config.num_classes = queries
+    return config
+
+
+def _backbone(weights: Mapping[str, Tensor]) -> str:
+    if "backbone.patch_embed.proj.weight" in weights:
+        table = _shape(weights, "backbone.layers.0.blocks.0.attn.relative_position_bias_table")[0]
+        window = (round(table**0.5) + 1) // 2
+        sizes = (
+            _shape(weights, "backbone.patch_embed.proj.weight")[0],
+            _count(weights, "backbone.layers.2.blocks."),
+            window,
+        )
+        if sizes in _SWINS:
+            return _SWINS[sizes]
+        raise UserError(
+            "checkpoint: the Swin must be tiny, small (window 7), base or large (window 12), "
+            "got {} channels, {} blocks in the third stage and windows of {}".format(*sizes)
+        )
+    if "backbone.stem.conv1.weight" in weights:
+        depth = (_count(weights, "backbone.res4."), "backbone.stem.conv3.weight" in weights)
+        if depth in _RESNETS and "backbone.res2.0.conv3.weight" in weights:
+            return _RESNETS[depth]
+        stem = "a deep" if depth[1] else "a plain"
+        raise UserError(
+            f"checkpoint: the ResNet must be 50, 101 or 101c, got {depth[0]} blocks in the third stage and {stem} stem"
+        )
+    raise UserError("checkpoint: backbone.patch_embed.proj.weight or backbone.stem.conv1.weight is missing")
+
+
+def _shape(weights: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
+    if name not in weights:
+        raise UserError(f"checkpoint: {name} is missing")
+    return tuple(weights[name].shape)
+
+
+def _count(weights: Mapping[str, Tensor], prefix: str) -> int:
+    """Count the modules of a list."""
+    numbers = {int(found[1]) for name in weights if (found := re.match(re.escape(prefix) + r"(\d+)\.", name))}
+    return max(numbers, default=-1) + 1

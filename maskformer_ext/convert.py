@@ -1,0 +1,125 @@
+"""Convert weights: ``python -m maskformer_ext.convert INPUT OUTPUT [--to native|hf] [key=value ...]``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from maskformer_ext.command import run_command, split_arguments
+from maskformer_ext.errors import UserError
+
+_HELP = """usage: python -m maskformer_ext.convert INPUT OUTPUT [--to native|hf] [key=value ...]
+
+Read the weights of a whole model in any layout, check every name and shape, and write them to a new folder.
+
+  INPUT               a .pkl or .pth of the original MaskFormer; a folder, file or hub id of transformers' MaskFormer,
+                      such as facebook/maskformer-swin-tiny-ade; the output folder of a run, or one of its checkpoints
+  OUTPUT              the folder to make; it is complete or not there
+  --to native         (default) model.safetensors, config.yaml and dataset.json, for evaluate, predict and
+                      MaskFormer.from_pretrained
+  --to hf             model.safetensors, config.json and preprocessor_config.json, for transformers'
+                      MaskFormerForInstanceSegmentation.from_pretrained as well
+
+  config=NAME         the recipe that weights of the original were trained with, for what shapes do not tell
+                      (thresholds, resizing, padding); by default it is read off the shapes, the rest are defaults
+  classes=FILE        a classes file (docs/data.md): names, colours, which classes are things
+  num_classes=K       for other classes than those of the weights; needs reset_head=true
+  reset_head=true     start with a new classifier, random from seed 0
+  overwrite=true      replace OUTPUT if it holds an earlier conversion and nothing else
+
+A .pkl is read without running anything in it: what is neither an array nor a plain container is refused by name."""
+
+_OWN = {
+    "to": "native",
+    "config": None,
+    "classes": None,
+    "num_classes": None,
+    "reset_head": "false",
+    "overwrite": "false",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return 0, or 2 after a problem that the user can fix."""
+    return run_command(_convert, _HELP, arguments)
+
+
+def _convert(arguments: list[str]) -> int:
+    source, output, keys = _split(arguments)
+    values, others = split_arguments(keys, _OWN)
+    if others:
+        raise UserError(f"{others[0].partition('=')[0]} cannot be set here: the keys are {', '.join(_OWN)}")
+    layout = values["to"] or ""
+
+    import torch
+
+    from maskformer_ext.checkpoints.pretrained import LAYOUTS, load_pretrained
+
+    if layout not in LAYOUTS:
+        raise UserError(f"--to must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    info = _read_classes(values["classes"])
+    torch.manual_seed(0)
+    model = load_pretrained(
+        source,
+        config=values["config"],
+        num_classes=_positive(values, "num_classes") or (info.num_classes if info else None),
+        reset_head=_flag(values, "reset_head"),
+    )
+    folder = model.save_pretrained(output, layout=layout, info=info, overwrite=_flag(values, "overwrite"))
+    parameters = sum(value.numel() for value in model.parameters())
+    print(
+        f"{model.config.architecture} with {model.config.backbone}, {model.num_classes} classes, "
+        f"{parameters / 1e6:.1f} million parameters"
+    )
+    print(folder)
+    return 0
+
+
+def _split(arguments: list[str]) -> tuple[str, str, list[str]]:
+    """Separate INPUT and OUTPUT from keys; ``--key value`` and ``--key=value`` are ``key=value``."""
+    places, keys = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument.startswith("--"):
+            name = argument.removeprefix("--")
+            keys.append(name if "=" in name else f"{name}={next(rest, '')}")
+        elif re.match(r"[\w.]+=", argument):
+            keys.append(argument)
+        else:
+            places.append(argument)
+    if len(places) != 2:
+        raise UserError(f"give INPUT and OUTPUT, got {len(places)} names: {' '.join(places) or 'none'}")
+    return places[0], places[1], keys
+
+
+def _read_classes(file: str | None):
+    from maskformer_ext.data.classes import read_classes_file
+    from maskformer_ext.data.types import DatasetInfo
+
+    if not file:
+        return None
+    path = Path(file).expanduser()
+    table = read_classes_file(path)
+    info = DatasetInfo(path.stem, table.classes, table.colors, table.things)
+    return info if table.ignore_label is None else DatasetInfo(**{**vars(info), "ignore_label": table.ignore_label})
+
+
+def _flag(values: dict[str, str | None], key: str) -> bool:
+    if values[key] not in ("true", "false"):
+        raise UserError(f"{key} must be true or false, got {values[key]!r}")
+    return values[key] == "true"
+
+
+def _positive(values: dict[str, str | None], key: str) -> int | None:
+    text = values[key]
+    if text is None:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"{key} must be a whole number, at least 1, got {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

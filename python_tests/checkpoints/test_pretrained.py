@@ -1,0 +1,256 @@
+"""Whole models from every layout and back: equal weights, equal outputs, and errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from maskformer_ext import MaskFormer, PerPixelBaseline, build_model
+from maskformer_ext.checkpoints import original_name
+from maskformer_ext.checkpoints.reading import read_safetensors
+from maskformer_ext.config import Config, ModelConfig
+from maskformer_ext.convert import main
+from maskformer_ext.data.types import DatasetInfo
+from maskformer_ext.engine.state import load_checkpoint, save_checkpoint
+from maskformer_ext.errors import UserError
+
+SMALL = ModelConfig(
+    backbone="resnet50",
+    num_classes=3,
+    num_queries=5,
+    pixel_decoder_dim=32,
+    mask_dim=16,
+    hidden_dim=32,
+    feedforward_dim=24,
+    decoder_layers=2,
+)
+INFO = DatasetInfo("three", ("sky", "car", "tree"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)), thing_classes=(1,))
+
+
+def original_weights(model: nn.Module) -> dict[str, Tensor]:
+    return {original_name(name): value for name, value in model.state_dict().items()}
+
+
+def write_original(model: nn.Module, path: Path, *, old: bool = False) -> Path:
+    """Write weights as the original's model zoo and its trainer do."""
+    weights = original_weights(model) | {"criterion.empty_weight": torch.ones(4)}
+    if old:
+        weights = {name.replace("sem_seg_head.pixel_decoder.", "sem_seg_head."): w for name, w in weights.items()}
+    if path.suffix == ".pkl":
+        arrays = {name: value.numpy() for name, value in weights.items()}
+        path.write_bytes(pickle.dumps({"model": arrays, "__author__": "zoo", "matching_heuristics": True}))
+    else:
+        torch.save({"model": weights, "iteration": 7}, path)
+    return path
+
+
+def assert_same_weights(model: nn.Module, other: nn.Module) -> None:
+    ours, theirs = model.state_dict(), other.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def assert_same_files(folder: Path, other: Path) -> None:
+    """The same texts, tensors and header; safetensors writes the entries of a header in any order."""
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == sorted(path.name for path in other.iterdir())
+    for name in names:
+        if name != "model.safetensors":
+            assert (folder / name).read_bytes() == (other / name).read_bytes()
+    (ours, header), (theirs, other_header) = (read_safetensors(path / "model.safetensors") for path in (folder, other))
+    assert header == other_header and ours.keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+@pytest.fixture(scope="module")
+def resnet() -> MaskFormer:
+    torch.manual_seed(1)
+    return build_model(SMALL).eval()
+
+
+@pytest.mark.parametrize("name", ["new.pkl", "new.pth", "old.pkl", "old.pth"])
+def test_files_of_the_original_are_read(resnet, tmp_path: Path, name: str) -> None:
+    model = MaskFormer.from_pretrained(write_original(resnet, tmp_path / name, old=name.startswith("old")))
+    assert_same_weights(model, resnet)
+    assert not model.training and model.config == SMALL
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"architecture": "per_pixel_baseline"},
+        {"architecture": "per_pixel_baseline_plus"},
+        {"pixel_decoder": "transformer_encoder", "encoder_layers": 1, "backbone": "resnet101c"},
+    ],
+)
+def test_other_architectures_survive_original_and_native_files(tmp_path: Path, overrides: dict) -> None:
+    model = build_model(SMALL, **overrides)
+    read = type(model).from_pretrained(write_original(model, tmp_path / "weights.pkl"))
+    assert_same_weights(read, model)
+    assert_same_weights(type(model).from_pretrained(read.save_pretrained(tmp_path / "native")), model)
+    with pytest.raises(UserError, match=f"holds a {type(model).__name__}, not a"):
+        (PerPixelBaseline if type(model) is MaskFormer else MaskFormer).from_pretrained(tmp_path / "native")
+    with pytest.raises(UserError, match=r"model\.(architecture|pixel_decoder)=.* cannot be written for transformers"):
+        model.save_pretrained(tmp_path / "hf", layout="hf")
+    assert not (tmp_path / "hf").exists()
+
+
+@pytest.mark.parametrize("layout", ["native", "hf"])
+def test_folders_keep_weights_configuration_and_classes(resnet, tmp_path: Path, layout: str) -> None:
+    config = replace(Config(name="mine"), model=replace(SMALL, dropout=0.3))
+    config.inference.object_mask_threshold = 0.4
+    model = build_model(config.model)
+    model.load_state_dict(resnet.state_dict())
+    folder = model.save_pretrained(tmp_path / "out", layout=layout, config=config, info=INFO)
+    read = MaskFormer.from_pretrained(folder)
+    assert_same_weights(read, resnet)
+    assert read.recipe == config and read.dataset_info == INFO
+    again = MaskFormer.from_pretrained(read.save_pretrained(tmp_path / "again", layout=layout))
+    assert_same_files(tmp_path / "again", folder)
+    assert again.recipe == config
+
+
+def test_a_native_folder_serves_predict_and_a_run_serves_from_pretrained(resnet, tmp_path: Path) -> None:
+    folder = resnet.save_pretrained(tmp_path / "out", info=INFO)
+    model, _, info = load_checkpoint(folder)
+    assert_same_weights(model, resnet)
+    assert info == INFO
+    save_checkpoint(tmp_path / "run", 3, model=resnet, config=Config(model=SMALL), info=INFO, training={})
+    assert_same_weights(MaskFormer.from_pretrained(tmp_path / "run"), resnet)
+
+
+def test_other_classes_need_a_new_head(resnet, tmp_path: Path) -> None:
+    native = resnet.save_pretrained(tmp_path / "native", info=INFO)
+    for source in (native, write_original(resnet, tmp_path / "weights.pkl")):
+        with pytest.raises(UserError, match=r"knows 3 classes.*6.*class.*\(7, 32\), got \(4, 32\).*reset_head=true"):
+            MaskFormer.from_pretrained(source, num_classes=6)
+        model = MaskFormer.from_pretrained(source, num_classes=6, reset_head=True)
+        assert model.num_classes == 6 and model.class_head.weight.shape == (7, 32) and model.dataset_info is None
+        own, theirs = model.state_dict(), resnet.state_dict()
+        assert all(torch.equal(own[name], theirs[name]) for name in own if not name.startswith("class_head."))
+
+
+def test_a_recipe_fills_in_what_shapes_do_not_tell(resnet, tmp_path: Path) -> None:
+    file = write_original(resnet, tmp_path / "weights.pkl")
+    recipe = replace(Config(name="theirs"), model=replace(SMALL, num_classes=None, size_divisibility=0))
+    model = MaskFormer.from_pretrained(file, config=recipe)
+    assert model.recipe.name == "theirs" and model.size_divisibility == 0 and model.num_classes == 3
+    recipe.model.backbone = "swin_tiny"
+    with pytest.raises(UserError, match=r"model\.backbone=resnet50, but config says swin_tiny"):
+        MaskFormer.from_pretrained(file, config=recipe)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda w: w.pop("backbone.res3.1.conv2.weight"), r"weights\.pth: backbone\.res3\.1\.conv2\.weight is missing"),
+        (lambda w: w.update(extra=torch.zeros(1)), r"weights\.pth: extra has no place in this model"),
+        (
+            lambda w: w.update({"backbone.res2.0.conv1.weight": torch.zeros(7)}),
+            r"weights\.pth: backbone\.res2\.0\.conv1\.weight must be \(64, 64, 1, 1\), got \(7,\)",
+        ),
+        (lambda w: w.pop("backbone.stem.conv1.weight"), r"weights\.pth: backbone\.patch_embed.* is missing"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(resnet, tmp_path: Path, spoil, message: str) -> None:
+    weights = original_weights(resnet)
+    spoil(weights)
+    torch.save(weights, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=message):
+        MaskFormer.from_pretrained(tmp_path / "weights.pth")
+
+
+def test_a_hub_id_is_downloaded(resnet, tmp_path: Path, monkeypatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    folder = resnet.save_pretrained(tmp_path / "snapshot", layout="hf", info=INFO)
+    asked = []
+
+    def download(hub_id, allow_patterns):
+        asked.append(hub_id)
+        return str(folder)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    assert_same_weights(MaskFormer.from_pretrained("someone/maskformer"), resnet)
+    assert asked == ["someone/maskformer"]
+
+    def fails(hub_id, allow_patterns):
+        raise OSError("no network")
+
+    monkeypatch.setattr(hub, "snapshot_download", fails)
+    with pytest.raises(UserError, match=r"someone/maskformer does not exist here and could not .*: no network"):
+        MaskFormer.from_pretrained("someone/maskformer")
+    with pytest.raises(UserError, match="nowhere does not exist"):
+        MaskFormer.from_pretrained("nowhere")
+
+
+def test_an_interrupted_write_leaves_what_was_there(resnet, tmp_path: Path, monkeypatch) -> None:
+    from maskformer_ext.checkpoints import native
+
+    folder = resnet.save_pretrained(tmp_path / "out", info=INFO)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def fails(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(native, "save_config", fails)
+    with pytest.raises(UserError, match=r"out could not be written: .*No space left"):
+        resnet.save_pretrained(folder, overwrite=True)
+    with pytest.raises(UserError, match="No space left"):
+        resnet.save_pretrained(tmp_path / "new")
+    monkeypatch.undo()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+    with pytest.raises(UserError, match=r"out exists and is not empty: .*overwrite=true"):
+        resnet.save_pretrained(folder)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"is not replaced: it also holds notes\.txt"):
+        resnet.save_pretrained(folder, overwrite=True)
+    (folder / "notes.txt").unlink()
+    resnet.save_pretrained(folder, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_command_converts_back_and_forth(resnet, tmp_path: Path, capsys) -> None:
+    source = write_original(resnet, tmp_path / "weights.pkl")
+    (tmp_path / "classes.json").write_text(json.dumps({"classes": ["sky", "car", "tree"], "things": ["car"]}))
+    steps = [
+        [str(source), str(tmp_path / "a"), f"classes={tmp_path / 'classes.json'}"],
+        [str(tmp_path / "a"), str(tmp_path / "b"), "--to", "hf"],
+        [str(tmp_path / "b"), str(tmp_path / "c"), "--to=native"],
+    ]
+    for step in steps:
+        assert main(step) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == step[1]
+    assert_same_files(tmp_path / "a", tmp_path / "c")
+    model, _, info = load_checkpoint(tmp_path / "c")
+    assert_same_weights(model, resnet)
+    assert info.classes == ("sky", "car", "tree") and info.thing_classes == (1,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x.pkl"], "give INPUT and OUTPUT, got 1 names: x.pkl"),
+        (["x.pkl", "out"], "x.pkl does not exist"),
+        (["x.pkl", "out", "--to", "onnx"], "--to must be one of native, hf, got 'onnx'"),
+        (["x.pkl", "out", "class=a.json"], "unknown key 'class': did you mean 'classes'?"),
+        (["x.pkl", "out", "num_classes=many"], "num_classes must be a whole number, at least 1, got 'many'"),
+        (["x.pkl", "out", "reset_head=yes"], "reset_head must be true or false, got 'yes'"),
+        (["x.pkl", "out", "model.backbone=resnet18"], "model.backbone cannot be set here"),
+    ],
+)
+def test_the_command_says_what_is_wrong(arguments, message: str, capsys) -> None:
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_command_explains_itself(capsys) -> None:
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: python -m maskformer_ext.convert INPUT OUTPUT")
