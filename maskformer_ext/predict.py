@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from maskformer_ext.command import (
     choose_device,
@@ -21,7 +21,11 @@ from maskformer_ext.command import (
 )
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.errors import UserError
+from maskformer_ext.images import write_png
 from maskformer_ext.sources import Picture, find_files, read_pictures
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _HELP = """usage: python -m maskformer_ext.predict checkpoint=RUN input=FILE|FOLDER|GLOB output=FOLDER [key=value ...]
 
@@ -38,6 +42,8 @@ Segment images and videos and write, below the output folder,
   output=FOLDER       is made where it does not exist
   task=NAME           semantic, instance or panoptic; by default panoptic where the model knows things, else semantic
   names=true          write class names on the overlays
+  queries=true        also draw each query's mask (queries/NAME.png), and in queries.png what each query stands for: its
+                      average mask and its classes over all images
   batch=1             how many images of equal size go through the network at once
   resume=true         leave out what an interrupted run with the same checkpoint, task and options has done
   device=NAME         cpu, cuda, cuda:1 ...; by default a GPU where there is one
@@ -56,6 +62,7 @@ _OWN = {
     "output": None,
     "task": None,
     "names": "true",
+    "queries": "false",
     "batch": "1",
     "resume": "false",
     "device": None,
@@ -73,7 +80,7 @@ def _predict(arguments: list[str]) -> int:
     checkpoint = required(values, "checkpoint", "the output folder of a run or a checkpoint")
     source = required(values, "input", "an image, a video, a folder or a glob")
     output = Path(required(values, "output", "the folder for the results")).expanduser()
-    names, resume = (_true_or_false(values, key) for key in ("names", "resume"))
+    names, resume, queries = (_true_or_false(values, key) for key in ("names", "resume", "queries"))
     batch = str(values["batch"])
     if not batch.isdecimal() or int(batch) < 1:
         raise UserError(f"batch must be a number of images, at least 1, got {batch!r}")
@@ -95,8 +102,15 @@ def _predict(arguments: list[str]) -> int:
         },
         resume=resume,
     )
-    run = _Run(model, info, config.inference, task, output, names, int(batch), resume)
+    summary = None
+    if queries:
+        from maskformer_ext.query_pictures import QuerySummary
+
+        summary = QuerySummary(info)
+    run = _Run(model, info, config.inference, task, output, names, int(batch), resume, summary)
     with_progress("files", lambda progress: run(files, progress))
+    if summary is not None and summary.images:
+        write_png(summary.draw(), output / "queries.png")
     print(output)
     if run.skipped:
         print(f"{run.skipped} were done already (resume=true)")
@@ -117,6 +131,7 @@ class _Run:
     names: bool
     batch: int
     resume: bool
+    summary: Any
     total: int = 0
     failed: int = 0
     skipped: int = 0
@@ -169,9 +184,19 @@ class _Run:
                     names=self.names,
                     legend=not picture.is_frame,  # frames of a video keep one size
                 )
+                if self.summary is not None:
+                    self._draw_queries(picture.pixels, picture.name)
                 print(f"{picture.number}/{files}  {picture.source}: {found}")
             except (UserError, OSError) as error:
                 self._fail(f"{picture.source}: {error}")
+
+    def _draw_queries(self, pixels: Tensor, name: str) -> None:
+        from maskformer_ext.query_pictures import draw_queries, query_masks
+
+        classes, masks = query_masks(self.model, pixels, self.settings)
+        self.summary.add(classes, masks)
+        drawn = draw_queries(pixels, classes, masks, self.info)
+        write_png(drawn, self.output / "queries" / f"{name}.png")
 
     def _fail(self, message: str) -> None:
         self.failed += 1

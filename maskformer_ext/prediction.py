@@ -108,7 +108,7 @@ class Reducer:
 
     def things(self, output: QueryOutput) -> tuple[int, ...]:
         """Return the ids of the thing classes."""
-        count = _require_queries(output).shape[-1] - 1
+        count = require_queries(output).shape[-1] - 1
         return tuple(range(count)) if self.thing_classes is None else self.thing_classes
 
     def semantic(self, output: QueryOutput, size: tuple[int, int]) -> SemanticResult:
@@ -162,7 +162,7 @@ class Reducer:
     def panoptic(self, output: QueryOutput, size: tuple[int, int]) -> PanopticResult:
         """Return the segments of the image; each pixel belongs to one at most."""
         segment_map, segments_info = panoptic_inference(
-            _require_queries(output),
+            require_queries(output),
             output.mask_logits,
             size,
             thing_classes=self.things(output),
@@ -176,7 +176,7 @@ class Reducer:
     def instance(self, output: QueryOutput, size: tuple[int, int]) -> Instances:
         """Return the instances of thing classes; they may overlap."""
         return instance_inference(
-            _require_queries(output),
+            require_queries(output),
             output.mask_logits,
             size,
             top_k=self.settings.top_k,
@@ -187,8 +187,12 @@ class Reducer:
         )
 
 
-def _require_queries(output: QueryOutput) -> Tensor:
-    """Return the class logits of the queries (Q, K + 1)."""
+def require_queries(output: QueryOutput) -> Tensor:
+    """Return the class logits of the queries (Q, K + 1).
+
+    Raises:
+        ValueError: if the output is that of a per-pixel baseline.
+    """
     if output.class_logits is None:
         raise ValueError('segment: task must be "semantic" for a per-pixel baseline, which has no queries')
     return output.class_logits
