@@ -34,7 +34,7 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
         with Image.open(path) as image:
             return pil_to_pixels(ImageOps.exif_transpose(image))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as an image ({_one_line(error)})") from None
+        raise UserError(f"{path}: cannot be read as an image ({_reason(Path(path), error)})") from None
 
 
 def write_png(picture: Image.Image, path: Path) -> None:
@@ -46,9 +46,15 @@ def write_png(picture: Image.Image, path: Path) -> None:
 
 
 def pil_to_pixels(image: Image.Image) -> Tensor:
-    """Return a Pillow image of any mode as (3, H, W) uint8 RGB; 16-bit grey keeps its 8 upper bits."""
+    """Return a Pillow image as (3, H, W) uint8 RGB; 16-bit grey keeps its 8 upper bits.
+
+    Raises:
+        ValueError: if it holds floats, or 32-bit integers beyond 255: which range they use is not known.
+    """
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    elif image.mode == "F" or (image.mode == "I" and np.ptp(np.append(np.asarray(image), (0, 255))) > 255):
+        raise ValueError(f"an image must have 8 or 16 bits a channel, got the mode {image.mode}: convert it first")
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
@@ -112,5 +118,12 @@ def resize_shortest_edge(pixels: Tensor, min_size: int, max_size: int) -> Tensor
     return torch.from_numpy(resized).permute(2, 0, 1).contiguous().to(pixels.device)
 
 
-def _one_line(error: BaseException) -> str:
+def _reason(path: Path, error: BaseException) -> str:
+    """Say in one line why a file is no image; Pillow only says that it is none where there are no pixels."""
+    start = path.read_bytes()[:24]
+    if not start:
+        return "the file is empty"
+    width, height = (int.from_bytes(start[offset : offset + 4], "big") for offset in (16, 20))
+    if start.startswith(b"\x89PNG") and not (width and height):
+        return f"it has {width}x{height} pixels"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -158,7 +158,17 @@ def _break(case, root):
         return "images/a.jpg"
     if case == "empty file":
         image.write_bytes(b"")
-        return "images/a.png"
+        return "images/a.png: cannot be read as an image (the file is empty)"
+    if case == "no pixels":
+        content = bytearray(image.read_bytes())
+        content[16:20] = bytes(4)  # the width in the header of a PNG
+        image.write_bytes(content)
+        return "images/a.png: cannot be read as an image (it has 0x12 pixels)"
+    if case in ("floats", "32 bit"):
+        values = np.full(_SIZE, 300, np.float32 if case == "floats" else np.int32)
+        Image.fromarray(values).save(image.with_suffix(".tif"))
+        image.unlink()
+        return "an image must have 8 or 16 bits a channel, got the mode"
     if case == "no picture":
         label.write_text("labels")
         return "labels/a.png"
@@ -170,6 +180,7 @@ def _break(case, root):
 _CASES = [
     *("no label", "no image", "two images of one name", "size", "class", "colour label", "truncated png"),
     *("truncated jpeg", "empty file", "no picture", "empty data set"),
+    *("no pixels", "floats", "32 bit"),
 ]
 
 

@@ -22,8 +22,8 @@ from public_layouts import (
     save_matlab,
 )
 
-from maskformer_ext.config import DataConfig
-from maskformer_ext.data import build_dataset
+from maskformer_ext.config import AugmentationConfig, Config, DataConfig
+from maskformer_ext.data import build_dataset, build_loader
 from maskformer_ext.errors import UserError
 
 
@@ -184,3 +184,24 @@ def test_samples_are_tensors_of_the_contract(tmp_path):
     sample = _build("cityscapes", tmp_path)[0]
     assert sample.segment_map.dtype == torch.int32 and sample.labels.dtype == torch.int64
     assert sample.image.dtype == torch.uint8 and tuple(sample.image.shape) == (3, *SIZE)
+
+
+# --- data.on_error=skip
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_skipping_counts_and_reports(tmp_path, split):
+    for number, values in enumerate(((7, 8), (99,), (11,))):
+        cityscapes(tmp_path, rows(*values), split, city=f"city{number}")
+    photograph(tmp_path / "leftImg8bit" / split / "city3" / "a_leftImg8bit.png")
+    config = Config(data=DataConfig(name="cityscapes", root=str(tmp_path), on_error="skip", num_workers=0))
+    config.data.augmentation = AugmentationConfig(min_sizes=[], crop_size=[4, 4])
+    config.train.max_iters, config.train.batch_size = 2, 3
+    loader = build_loader(config, split)
+    names = [name for batch in loader for name in batch.names]
+    assert len(names) == (6 if split == "train" else 2) and not any("city1" in name for name in names)
+    assert len(loader.skipped) == 2
+    assert "city3/a_leftImg8bit.png has no label" in loader.skipped[0] and "holds the value 99" in loader.skipped[1]
+    config.data.on_error = "raise"
+    with pytest.raises(UserError, match="has no label"):
+        build_loader(config, split)

@@ -1,0 +1,23 @@
+"""The benchmark of loading measures every stage of the data set that it draws."""
+
+from __future__ import annotations
+
+import json
+
+from benchmarks import loading
+from maskformer_ext.prepare import main as prepare
+
+
+def test_drawn_images_are_a_valid_coco_set(tmp_path, capsys):
+    root = loading.draw_coco(tmp_path / "coco", count=3, size=(48, 64))
+    assert prepare(["coco_panoptic", str(root), "split=train", "workers=0"]) == 0, capsys.readouterr()
+
+
+def test_every_stage_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(loading, "draw_coco", lambda root, draw=loading.draw_coco: draw(root, count=4, size=(48, 64)))
+    record = loading.main(
+        ["--workers", "0", "--seconds", "0.1", "--size", "64", "--json", str(tmp_path / "figures.json")]
+    )
+    assert record["images_per_second"] > 0 and len(record["stages_ms"]) == 6
+    assert json.loads((tmp_path / "figures.json").read_text()) == record
+    assert "images: drawn, in COCO's size" in capsys.readouterr().out
