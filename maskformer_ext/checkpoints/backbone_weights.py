@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +13,12 @@ from torch import Tensor, nn
 from maskformer_ext.checkpoints.reading import read_state_dict
 from maskformer_ext.errors import UserError
 
+_WHOLE = "backbone."  # before the names where a file holds a whole MaskFormer
 _COUNTER = "num_batches_tracked"
+_CLASSIFIER = re.compile(r"((stem\.)?fc|head|norm)\.")  # what follows the last stage of a classifier
+_DERIVED = re.compile(rf".*\b({_COUNTER}|relative_position_index|attn_mask)$")  # what follows from the configuration
+# Modules of timm's deep stems, which are a list there.
+_DEEP_STEM = {0: "conv1", 1: "conv1.norm", 3: "conv2", 4: "conv2.norm", 6: "conv3"}
 _TIMM_NAMES = {
     "resnet50": "resnet50.tv_in1k",  # the weights that the original starts from
     "resnet101": "resnet101.tv_in1k",
@@ -42,13 +48,17 @@ def load_timm_backbone(net: nn.Module, name: str, source: str) -> None:
     else:
         weights = read_state_dict(source)
     # timm joins the first levels of names with "_" where it cuts a network into stages
-    by_flat_name = {key.replace(".", "_"): value for key, value in weights.items()}
+    by_flat_name = {_flat(key): (key, value) for key, value in weights.items()}
+    problem = f"backbone weights {source} do not fit {name}"
     state = net.state_dict()
     for key, target in state.items():
-        value = by_flat_name.get(key.replace(".", "_"))
+        _, value = by_flat_name.pop(_flat(key), ("", None))
         if value is None and key.endswith(_COUNTER):
             continue
-        state[key] = _checked(value, target, key, f"backbone weights {source} do not fit {name}")
+        state[key] = _checked(value, target, key, problem)
+    if by_flat_name:  # of stages without a feature map, or of the classifier
+        whole = {_flat(key) for key in timm.create_model(name).state_dict()}
+        _refuse_others([key for flat, (key, _) in by_flat_name.items() if flat not in whole], problem)
     net.load_state_dict(state)
 
 
@@ -58,8 +68,8 @@ def load_original_backbone(net: nn.Module, name: str, source: str) -> None:
     Args:
         net: the backbone.
         name: its name, ``resnet50`` or ``swin_tiny`` or a sibling.
-        source: ``timm`` (downloads), or a ``.pth`` or ``.safetensors`` file under the names of torchvision, timm, the
-            Swin authors, or the original MaskFormer (with ``backbone.`` before them or not).
+        source: ``timm`` (downloads), or a ``.pth``, ``.pkl`` or ``.safetensors`` file under the names of torchvision,
+            timm, detectron2 or the Swin authors, or of a whole MaskFormer, of the original or of this package.
 
     Raises:
         UserError: if the source is missing or its tensors do not fit the backbone.
@@ -70,14 +80,17 @@ def load_original_backbone(net: nn.Module, name: str, source: str) -> None:
         weights = _from_timm(_TIMM_NAMES[name])
     else:
         weights = read_state_dict(source)
-    weights = {key.removeprefix("backbone."): value for key, value in weights.items()}
+    if any(key.startswith(_WHOLE) for key in weights):
+        weights = {key.removeprefix(_WHOLE): value for key, value in weights.items() if key.startswith(_WHOLE)}
     rename = _rename_swin if name.startswith("swin") else _rename_resnet
     weights = rename(weights)
+    problem = f"backbone weights {source} do not fit {name}"
     state = net.state_dict()
     for key, target in state.items():
         if key.startswith("norms.") and key not in weights:
             continue  # classifiers have no norm on these outputs
-        state[key] = _checked(weights.get(key), target, key, f"backbone weights {source} do not fit {name}")
+        state[key] = _checked(weights.pop(key, None), target, key, problem)
+    _refuse_others([key for key in weights if not (_CLASSIFIER.match(key) or _DERIVED.match(key))], problem)
     net.load_state_dict(state)
 
 
@@ -104,6 +117,17 @@ def _checked(value: Tensor | None, target: Tensor, key: str, problem: str) -> Te
     return value
 
 
+def _refuse_others(keys: Sequence[str], problem: str) -> None:
+    """Raise if weights are left over: the file is of another network, however many names agree."""
+    if keys:
+        more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+        raise UserError(f"{problem}: {keys[0]}{more} has no place in it")
+
+
+def _flat(key: str) -> str:
+    return key.replace(".", "_")
+
+
 def _from_timm(name: str) -> dict[str, Tensor]:
     try:
         return timm.create_model(name, pretrained=True).state_dict()
@@ -111,10 +135,14 @@ def _from_timm(name: str) -> dict[str, Tensor]:
         raise UserError(f"weights of {name} could not be downloaded; name a file in model.backbone_weights") from error
 
 
-def _rename_resnet(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def _rename_resnet(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Bring torchvision's and timm's names to those of ``ResNet``; names that are right already stay."""
+    deep = "conv1.0.weight" in weights
     renamed = {}
     for key, value in weights.items():
+        if deep:
+            key = re.sub(r"^conv1\.([01346])\.", lambda match: f"stem.{_DEEP_STEM[int(match[1])]}.", key)
+            key = re.sub(r"^bn1\.", "stem.conv3.norm.", key)
         key = re.sub(r"^layer(\d)\.", lambda match: f"res{int(match[1]) + 1}.", key)
         key = re.sub(r"^(conv1|bn1)\.", r"stem.\1.", key)
         key = re.sub(r"\bbn(\d)\.", r"conv\1.norm.", key)
@@ -123,16 +151,26 @@ def _rename_resnet(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _rename_swin(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Bring the authors' and timm's names to those of ``Swin``; timm merges before a stage instead of after it."""
+def _rename_swin(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring the authors', torchvision's and timm's names to ``Swin``'s; timm merges before a stage, not after."""
     before = any(key.startswith("layers.3.downsample.") for key in weights)
     renamed = {}
     for key, value in weights.items():
         key = re.sub(r"^norm(\d)\.", r"norms.\1.", key)
         if before:
             key = re.sub(r"^layers\.(\d)\.downsample", lambda match: f"layers.{int(match[1]) - 1}.downsample", key)
-        renamed[key] = value
+        key = key.replace(".mlp.0.", ".mlp.fc1.").replace(".mlp.3.", ".mlp.fc2.")
+        renamed[re.sub(r"^features\.(\d)\.(\w+)", _torchvision_stage, key)] = value
     return renamed
+
+
+def _torchvision_stage(match: re.Match[str]) -> str:
+    """Name a module of torchvision's list: patches, then blocks and merging in turns."""
+    index, part = int(match[1]), match[2]
+    if index == 0:
+        return f"patch_embed.{'norm' if part == '2' else 'proj'}"
+    stage, merging = divmod(index - 1, 2)
+    return f"layers.{stage}.downsample.{part}" if merging else f"layers.{stage}.blocks.{part}"
 
 
 def _packaged_file(source: str) -> Path:
