@@ -90,12 +90,12 @@ __global__ void __launch_bounds__(kTileThreads, kTileBlocks<Product>)
   DotTile<Product, false, false> tile;
   tile.run(first, second, row_begin, column_begin, begin, end);
   using Element = ElementOf<Product>;
-  auto* grad = static_cast<Element*>(p.grad_features) + image * p.image_stride;
+  auto* grad = static_cast<Element*>(p.grad_features) + image * p.grad_image_stride;
   tile.for_pairs([&](int y, int x, float a, float b) {
     const int channel = row_begin + y, pixel = column_begin + x;
     if (channel >= channels || pixel >= pixels) return;
-    Element* to = grad + channel * p.channel_stride + pixel * p.pixel_stride;
-    if (p.pixel_stride == 1) return store_pair(to, a, b, pixel + 1 < pixels);
+    Element* to = grad + channel * p.grad_channel_stride + pixel * p.grad_pixel_stride;
+    if (p.grad_pixel_stride == 1) return store_pair(to, a, b, pixel + 1 < pixels);
     assign(to[0], a);
     if (pixel + 1 < pixels) assign(to[p.pixel_stride], b);
   });
