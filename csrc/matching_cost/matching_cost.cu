@@ -44,18 +44,31 @@ __global__ void __launch_bounds__(kThreads) find_owners_kernel(Params p) {
 }
 
 __global__ void __launch_bounds__(32) count_groups_kernel(Params p) {
-  const int group = blockIdx.x, lane = threadIdx.x, pixels = static_cast<int>(p.pixels());
-  const int* owner = p.owner + blockIdx.y * p.pixels();
+// A group of an image for each block; counted along one axis of the grid, since the others end at 65535.
+struct Group {
+  int64_t image;
+  int group;
+
+  __device__ explicit Group(const Params& p) {
+    const auto groups = static_cast<unsigned>(p.segments + 1);
+    image = blockIdx.x / groups;
+    group = static_cast<int>(blockIdx.x % groups);
+  }
+};
+
+  const Group at(p);
+  const int lane = threadIdx.x, pixels = static_cast<int>(p.pixels());
+  const int* owner = p.owner + at.image * p.pixels();
   int area = 0;
-  for (int i = lane; i < pixels; i += 32) area += owner[i] == group;
+  for (int i = lane; i < pixels; i += 32) area += owner[i] == at.group;
   area = warp_sum(area);
-  if (lane == 0) p.group_area[blockIdx.y * (p.segments + 1) + group] = area;
+  if (lane == 0) p.group_area[blockIdx.x] = area;
 }
 
 // Lists a group's pixels in raster order and cuts the list into items.
 __global__ void __launch_bounds__(32) list_groups_kernel(Params p) {
-  const int group = blockIdx.x, lane = threadIdx.x, pixels = static_cast<int>(p.pixels());
-  const int64_t image = blockIdx.y;
+  const auto [image, group] = Group(p);
+  const int lane = threadIdx.x, pixels = static_cast<int>(p.pixels());
   const int* area = p.group_area + image * (p.segments + 1);
   int place = 0, first_item = 0;
   for (int g = lane; g < group; g += 32) {
@@ -84,7 +97,7 @@ __global__ void __launch_bounds__(32) list_groups_kernel(Params p) {
 
 // Packs masks to bits at (h, w); the row behind the last mask says which pixels count.
 __global__ void __launch_bounds__(32) pack_masks_kernel(Params p) {
-  const int64_t segment = blockIdx.x, image = blockIdx.y;
+  const auto [image, segment] = Group(p);
   const int lane = threadIdx.x, pixels = static_cast<int>(p.pixels());
   const int64_t target_pixels = static_cast<int64_t>(p.target_height) * p.target_width;
   const bool is_mask = segment < p.segments;
@@ -103,7 +116,7 @@ __global__ void __launch_bounds__(32) pack_masks_kernel(Params p) {
     if (lane == 0) bits[word] = found;
     area += __popc(found);
   }
-  if (lane == 0) p.group_area[image * (p.segments + 1) + segment] = area;
+  if (lane == 0) p.group_area[blockIdx.x] = area;
 }
 
 struct Terms {
@@ -335,7 +348,7 @@ __global__ void __launch_bounds__(kThreads) mask_cost_kernel(Params p) {
 void matching_cost_targets_cuda(const MatchingCostCudaParams& params, CUstream_st* stream) {
   using namespace cuda;
   if (params.images == 0 || params.segments == 0) return;
-  const dim3 groups(static_cast<unsigned>(params.segments + 1), static_cast<unsigned>(params.images));
+  const auto groups = static_cast<unsigned>((params.segments + 1) * params.images);
   if (params.masks != nullptr) {
     launch(pack_masks_kernel, groups, 32, stream, params);
     return;
