@@ -15,6 +15,7 @@ using Params = MatchingCostCudaParams;
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr int kTile = 1024;  // pixels of masks whose terms are shared by all segments
+constexpr int kAhead = 8;    // loads of a lane under way at once where stores keep the compiler from moving them
 
 // The place of a pixel at (h, w) in the target, as torch's nearest neighbour: a position times a float scale.
 __device__ int64_t target_pixel(const Params& p, int pixel) {
@@ -43,7 +44,6 @@ __global__ void __launch_bounds__(kThreads) find_owners_kernel(Params p) {
   }
 }
 
-__global__ void __launch_bounds__(32) count_groups_kernel(Params p) {
 // A group of an image for each block; counted along one axis of the grid, since the others end at 65535.
 struct Group {
   int64_t image;
@@ -56,6 +56,7 @@ struct Group {
   }
 };
 
+__global__ void __launch_bounds__(32) count_groups_kernel(Params p) {
   const Group at(p);
   const int lane = threadIdx.x, pixels = static_cast<int>(p.pixels());
   const int* owner = p.owner + at.image * p.pixels();
@@ -87,11 +88,17 @@ __global__ void __launch_bounds__(32) list_groups_kernel(Params p) {
   if (group == static_cast<int>(p.segments) && lane == 0) p.num_items[image] = first_item + items;
   const int* owner = p.owner + image * p.pixels();
   int* order = p.order + image * p.pixels();
-  for (int first = 0; first < pixels; first += 32) {
-    const bool mine = first + lane < pixels && owner[first + lane] == group;
-    const unsigned found = __ballot_sync(kAllLanes, mine);
-    if (mine) order[place + __popc(found & ((1u << lane) - 1u))] = first + lane;
-    place += __popc(found);
+  for (int first = lane; first - lane < pixels; first += 32 * kAhead) {
+    int owners[kAhead];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) owners[i] = first + 32 * i < pixels ? owner[first + 32 * i] : -1;
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const bool mine = owners[i] == group;
+      const unsigned found = __ballot_sync(kAllLanes, mine);
+      if (mine) order[place + __popc(found & ((1u << lane) - 1u))] = first + 32 * i;
+      place += __popc(found);
+    }
   }
 }
 
@@ -105,16 +112,23 @@ __global__ void __launch_bounds__(32) pack_masks_kernel(Params p) {
   const uint8_t* excluded = p.void_map == nullptr ? nullptr : p.void_map + image * target_pixels;
   uint32_t* bits = p.bits + (image * (p.segments + 1) + segment) * p.words;
   int area = 0;
-  for (int word = 0; word < p.words; ++word) {
-    const int pixel = 32 * word + lane;
-    bool inside = false;
-    if (pixel < pixels) {
+  for (int first = 0; first < p.words; first += kAhead) {
+    bool inside[kAhead];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const int pixel = 32 * (first + i) + lane;
+      inside[i] = pixel < pixels;
+      if (!inside[i]) continue;
       const int64_t place = target_pixel(p, pixel);
-      inside = (!is_mask || mask[place] != 0) && (excluded == nullptr || excluded[place] == 0);
+      const bool in_mask = !is_mask || mask[place] != 0, counts = excluded == nullptr || excluded[place] == 0;
+      inside[i] = in_mask && counts;
     }
-    const unsigned found = __ballot_sync(kAllLanes, inside);
-    if (lane == 0) bits[word] = found;
-    area += __popc(found);
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const unsigned found = __ballot_sync(kAllLanes, inside[i]);
+      if (lane == 0 && first + i < p.words) bits[first + i] = found;
+      area += __popc(found);
+    }
   }
   if (lane == 0) p.group_area[blockIdx.x] = area;
 }
@@ -272,7 +286,7 @@ __global__ void __launch_bounds__(kThreads) map_cost_kernel(Params p) {
 }
 
 template <class Class, class Mask>
-__global__ void __launch_bounds__(kThreads) mask_cost_kernel(Params p) {
+__global__ void __launch_bounds__(kThreads, 4) mask_cost_kernel(Params p) {
   MASKFORMER_EXT_SHARED(float, positive, kTile);
   MASKFORMER_EXT_SHARED(float, negative, kTile);
   MASKFORMER_EXT_SHARED(float, inside, kTile);
