@@ -39,7 +39,7 @@ def compile_one(source: Path) -> Path:
 def build() -> Path:
     """Build the library; return its path."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    sources = sorted([*ROOT.glob("csrc/*/*.cu"), *ROOT.glob("csrc/*/binding_cuda.cpp"), TESTS / "faulty.cpp"])
+    sources = sorted([*ROOT.glob("csrc/*/*.cu"), *ROOT.glob("csrc/*/binding_cuda.cpp"), *TESTS.glob("*.cpp")])
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(compile_one, sources))
     library = FOLDER / "_ops_cuda_shim.so"

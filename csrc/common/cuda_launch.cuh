@@ -18,8 +18,9 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 threads, CUstream_st*
 
 #else
 
-// An array of `count` elements that the threads of a block share; not initialised.
-#define MASKFORMER_EXT_SHARED(type, name, count) __shared__ type name[count]
+// An array of `count` elements that the threads of a block share; not initialised. Asynchronous copies and ldmatrix
+// need addresses that are multiples of 16 bytes, and the compiler promises no more than the element's own alignment.
+#define MASKFORMER_EXT_SHARED(type, name, count) alignas(16) __shared__ type name[count]
 
 namespace maskformer_ext::cuda {
 

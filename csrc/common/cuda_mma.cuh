@@ -28,6 +28,15 @@ struct TF32Product {  // float32 rounded to 11 significant bits
   static constexpr int kStep = 8;
 };
 
+// Where the eight 16-bit elements begin whose address a lane gives to ldmatrix, from the fragment's first element on:
+// lane 8 r + l names line l of the 8 x 8 matrix that becomes register r.
+template <bool kTermsContiguous, int kPitch>
+__device__ __forceinline__ int fragment_line(int lane) {
+  static_assert(kPitch % 8 == 0);
+  const int i = lane / 8 % 2, j = lane / 16, line = lane % 8;
+  return kTermsContiguous ? (8 * i + line) * kPitch + 8 * j : (8 * j + line) * kPitch + 8 * i;
+}
+
 }  // namespace maskformer_ext::cuda
 
 #ifdef MASKFORMER_EXT_CUDA_SHIM
@@ -58,9 +67,8 @@ __device__ __forceinline__ void wait_copies() {
 // exchanged where terms are not contiguous. Rows of the array begin at multiples of 16 bytes.
 template <bool kTermsContiguous, int kPitch, int kSize>
 __device__ __forceinline__ void load_fragment(uint32_t (&to)[4], const uint16_t (&from)[kSize], int begin) {
-  const int lane = threadIdx.x % 32, i = lane / 8 % 2, j = lane / 16, line = lane % 8;
-  const int place = kTermsContiguous ? (8 * i + line) * kPitch + 8 * j : (8 * j + line) * kPitch + 8 * i;
-  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(from + begin + place));
+  const int place = begin + fragment_line<kTermsContiguous, kPitch>(threadIdx.x % 32);
+  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(from + place));
   if constexpr (kTermsContiguous) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])

@@ -1,6 +1,7 @@
 // Which tensor-core product multiplies operands of a dtype.
 #pragma once
 
+#include <cstdint>
 #include <stdexcept>
 
 #include "common/cuda_types.cuh"
@@ -12,6 +13,22 @@ namespace maskformer_ext::cuda {
 // Blocks that are to fit on a multiprocessor at once; a split product needs the registers of two.
 template <class Product>
 constexpr int kTileBlocks = std::is_same_v<Product, SplitTF32Product> ? 1 : 2;
+
+// How many tiles cover so many lines.
+constexpr unsigned tiles(int64_t lines) { return static_cast<unsigned>((lines + kTileLines - 1) / kTileLines); }
+
+// A tile of one of several matrices.
+struct TilePlace {
+  int row_begin, column_begin;
+  int64_t matrix;
+};
+
+// The tiles of matrices, numbered along the grid's x axis, since the other two end at 65535. Neighbours share columns.
+__device__ __forceinline__ TilePlace tile_place(unsigned row_tiles, unsigned column_tiles) {
+  const unsigned column = blockIdx.x / row_tiles;
+  return {static_cast<int>(blockIdx.x % row_tiles) * kTileLines, static_cast<int>(column % column_tiles) * kTileLines,
+          column / column_tiles};
+}
 
 // The element type of a product's operands.
 template <class Product>

@@ -112,12 +112,12 @@ __device__ __forceinline__ bool augment(const Problem<T>& p, int start, int lane
   int row = start, column = -1;
   for (int closed = 0;; ++closed) {
     const Nearest nearest = scan<kLexicographic>(p, all_columns, row, base, lane);
+    __syncwarp();  // what the scan read is written below; shuffles alone do not order accesses to memory
     if (nearest.column < 0) return false;
     column = nearest.column;
     base = nearest.length;
     row = p.row_of_column[column];
     if (row < 0) break;
-    __syncwarp();
     if (lane == 0) {
       const int moved = p.open[all_columns - 1 - closed], place = p.place[column];
       p.open[place] = moved;

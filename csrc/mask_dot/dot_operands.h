@@ -31,9 +31,10 @@ struct DotOperands {
     embed = torch::stable::contiguous(as_dtype(mask_embed, dtype));
     features = as_dtype(mask_features, dtype);
     const int64_t channels = features.size(1), height = features.size(2), width = features.size(3);
-    const bool planes = width <= 1 || features.stride(3) == 1, channels_last = channels <= 1 || features.stride(1) == 1;
     const bool one_stride = height <= 1 || width <= 1 || features.stride(2) == width * features.stride(3);
-    if (!one_stride || !(planes || channels_last)) features = torch::stable::contiguous(features);
+    const auto pixel_stride = [&] { return width > 1 ? features.stride(3) : height > 1 ? features.stride(2) : 1; };
+    const auto channel_stride = [&] { return channels > 1 ? features.stride(1) : 1; };
+    if (!one_stride || (pixel_stride() != 1 && channel_stride() != 1)) features = torch::stable::contiguous(features);
     params.embed = embed.const_data_ptr();
     params.features = features.const_data_ptr();
     params.dtype = floating_dtype(embed, op, "mask_embed");
@@ -45,8 +46,8 @@ struct DotOperands {
     for (int64_t i = 0; i < dim - 3; ++i) params.layers *= embed.size(i);
     params.layer_stride = params.images * params.queries * channels;
     params.image_stride = features.stride(0);
-    params.channel_stride = channels > 1 ? features.stride(1) : params.pixels;
-    params.pixel_stride = width > 1 ? features.stride(3) : (height > 1 ? features.stride(2) : 1);
+    params.channel_stride = channel_stride();
+    params.pixel_stride = pixel_stride();
     params.allow_tf32 = allow_tf32;
     STD_TORCH_CHECK(params.pixels < INT32_MAX / 2 && params.layers * params.queries < INT32_MAX / 2, op,
                     ": mask_features must have fewer than 2^30 pixels and mask_embed fewer rows an image, got ",

@@ -28,8 +28,9 @@ __global__ void __launch_bounds__(kTileThreads, kTileBlocks<Product>)
     mask_dot_kernel(Params p, bool embed_aligned, bool features_aligned) {
   using Storage = typename Product::Storage;
   const int rows = static_cast<int>(p.layers * p.queries), queries = static_cast<int>(p.queries);
-  const int row_begin = blockIdx.x * kTileLines, column_begin = blockIdx.y * kTileLines;
-  const int64_t image = blockIdx.z;
+  const TilePlace place = tile_place(tiles(rows), tiles(p.pixels));
+  const int row_begin = place.row_begin, column_begin = place.column_begin;
+  const int64_t image = place.matrix;
   const Storage* embed = static_cast<const Storage*>(p.embed) + image * p.queries * p.channels;
   const TileOperand<Storage> first = {embed, p.channels, 1, rows, static_cast<int>(p.channels), embed_aligned};
   const TileOperand<Storage> second = {static_cast<const Storage*>(p.features) + image * p.image_stride,
@@ -66,8 +67,7 @@ void mask_dot_cuda(const MaskDotCudaParams& params, CUstream_st* stream) {
   using namespace cuda;
   const int64_t rows = params.layers * params.queries;
   if (rows == 0 || params.images == 0 || params.pixels == 0) return;
-  const auto tiles = [](int64_t lines) { return static_cast<unsigned>((lines + kTileLines - 1) / kTileLines); };
-  const dim3 grid(tiles(rows), tiles(params.pixels), static_cast<unsigned>(params.images));
+  const unsigned grid = tiles(rows) * tiles(params.pixels) * static_cast<unsigned>(params.images);
   for_product(params.dtype, params.allow_tf32, [&](auto product) {
     using Product = decltype(product);
     using Storage = typename Product::Storage;

@@ -267,7 +267,7 @@ __global__ void __launch_bounds__(kThreads, 4) mask_loss_sweep_kernel(Params p) 
   }
 }
 
-// Combines a mask's blocks in order.
+// Combines a mask's blocks, in an order that depends on their number only.
 __global__ void __launch_bounds__(kThreads) mask_loss_finish_kernel(Params p) {
   const int mask = blockIdx.x;
   const int strips = p.strips(), chunks = p.chunks();
@@ -280,11 +280,12 @@ __global__ void __launch_bounds__(kThreads) mask_loss_finish_kernel(Params p) {
           p.edges[((int64_t{mask} * strips + strip) * kMaps + map) * p.width + x];
     }
   }
-  if (threadIdx.x != 0) return;
   double sum[kSums] = {};
-  for (int block = 0; block < strips * chunks; ++block) {
+  for (int block = threadIdx.x; block < strips * chunks; block += kThreads) {
     for (int i = 0; i < kSums; ++i) sum[i] += p.sums[(int64_t{mask} * strips * chunks + block) * kSums + i];
   }
+  for (int i = 0; i < kSums; ++i) sum[i] = block_reduce<kThreads>(sum[i], Add());
+  if (threadIdx.x != 0) return;
   const bool paired = target_of(p, mask).paired;
   const double pixels = sum[4] < 1.0 ? 1.0 : sum[4];
   const Dice dice = dice_from_sums(sum[1], sum[2], sum[3]);

@@ -15,6 +15,7 @@ using Params = MatchingCostCudaParams;
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr int kTile = 1024;  // pixels of masks whose terms are shared by all segments
+constexpr int kAhead = 8;    // loads of a lane under way at once where stores keep the compiler from moving them
 
 // The place of a pixel at (h, w) in the target, as torch's nearest neighbour: a position times a float scale.
 __device__ int64_t target_pixel(const Params& p, int pixel) {
@@ -43,19 +44,32 @@ __global__ void __launch_bounds__(kThreads) find_owners_kernel(Params p) {
   }
 }
 
+// A group of an image for each block; counted along one axis of the grid, since the others end at 65535.
+struct Group {
+  int64_t image;
+  int group;
+
+  __device__ explicit Group(const Params& p) {
+    const auto groups = static_cast<unsigned>(p.segments + 1);
+    image = blockIdx.x / groups;
+    group = static_cast<int>(blockIdx.x % groups);
+  }
+};
+
 __global__ void __launch_bounds__(32) count_groups_kernel(Params p) {
-  const int group = blockIdx.x, lane = threadIdx.x, pixels = static_cast<int>(p.pixels());
-  const int* owner = p.owner + blockIdx.y * p.pixels();
+  const Group at(p);
+  const int lane = threadIdx.x, pixels = static_cast<int>(p.pixels());
+  const int* owner = p.owner + at.image * p.pixels();
   int area = 0;
-  for (int i = lane; i < pixels; i += 32) area += owner[i] == group;
+  for (int i = lane; i < pixels; i += 32) area += owner[i] == at.group;
   area = warp_sum(area);
-  if (lane == 0) p.group_area[blockIdx.y * (p.segments + 1) + group] = area;
+  if (lane == 0) p.group_area[blockIdx.x] = area;
 }
 
 // Lists a group's pixels in raster order and cuts the list into items.
 __global__ void __launch_bounds__(32) list_groups_kernel(Params p) {
-  const int group = blockIdx.x, lane = threadIdx.x, pixels = static_cast<int>(p.pixels());
-  const int64_t image = blockIdx.y;
+  const auto [image, group] = Group(p);
+  const int lane = threadIdx.x, pixels = static_cast<int>(p.pixels());
   const int* area = p.group_area + image * (p.segments + 1);
   int place = 0, first_item = 0;
   for (int g = lane; g < group; g += 32) {
@@ -74,17 +88,23 @@ __global__ void __launch_bounds__(32) list_groups_kernel(Params p) {
   if (group == static_cast<int>(p.segments) && lane == 0) p.num_items[image] = first_item + items;
   const int* owner = p.owner + image * p.pixels();
   int* order = p.order + image * p.pixels();
-  for (int first = 0; first < pixels; first += 32) {
-    const bool mine = first + lane < pixels && owner[first + lane] == group;
-    const unsigned found = __ballot_sync(kAllLanes, mine);
-    if (mine) order[place + __popc(found & ((1u << lane) - 1u))] = first + lane;
-    place += __popc(found);
+  for (int first = lane; first - lane < pixels; first += 32 * kAhead) {
+    int owners[kAhead];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) owners[i] = first + 32 * i < pixels ? owner[first + 32 * i] : -1;
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const bool mine = owners[i] == group;
+      const unsigned found = __ballot_sync(kAllLanes, mine);
+      if (mine) order[place + __popc(found & ((1u << lane) - 1u))] = first + 32 * i;
+      place += __popc(found);
+    }
   }
 }
 
 // Packs masks to bits at (h, w); the row behind the last mask says which pixels count.
 __global__ void __launch_bounds__(32) pack_masks_kernel(Params p) {
-  const int64_t segment = blockIdx.x, image = blockIdx.y;
+  const auto [image, segment] = Group(p);
   const int lane = threadIdx.x, pixels = static_cast<int>(p.pixels());
   const int64_t target_pixels = static_cast<int64_t>(p.target_height) * p.target_width;
   const bool is_mask = segment < p.segments;
@@ -92,18 +112,25 @@ __global__ void __launch_bounds__(32) pack_masks_kernel(Params p) {
   const uint8_t* excluded = p.void_map == nullptr ? nullptr : p.void_map + image * target_pixels;
   uint32_t* bits = p.bits + (image * (p.segments + 1) + segment) * p.words;
   int area = 0;
-  for (int word = 0; word < p.words; ++word) {
-    const int pixel = 32 * word + lane;
-    bool inside = false;
-    if (pixel < pixels) {
+  for (int first = 0; first < p.words; first += kAhead) {
+    bool inside[kAhead];
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const int pixel = 32 * (first + i) + lane;
+      inside[i] = pixel < pixels;
+      if (!inside[i]) continue;
       const int64_t place = target_pixel(p, pixel);
-      inside = (!is_mask || mask[place] != 0) && (excluded == nullptr || excluded[place] == 0);
+      const bool in_mask = !is_mask || mask[place] != 0, counts = excluded == nullptr || excluded[place] == 0;
+      inside[i] = in_mask && counts;
     }
-    const unsigned found = __ballot_sync(kAllLanes, inside);
-    if (lane == 0) bits[word] = found;
-    area += __popc(found);
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) {
+      const unsigned found = __ballot_sync(kAllLanes, inside[i]);
+      if (lane == 0 && first + i < p.words) bits[first + i] = found;
+      area += __popc(found);
+    }
   }
-  if (lane == 0) p.group_area[image * (p.segments + 1) + segment] = area;
+  if (lane == 0) p.group_area[blockIdx.x] = area;
 }
 
 struct Terms {
@@ -335,7 +362,7 @@ __global__ void __launch_bounds__(kThreads, 4) mask_cost_kernel(Params p) {
 void matching_cost_targets_cuda(const MatchingCostCudaParams& params, CUstream_st* stream) {
   using namespace cuda;
   if (params.images == 0 || params.segments == 0) return;
-  const dim3 groups(static_cast<unsigned>(params.segments + 1), static_cast<unsigned>(params.images));
+  const auto groups = static_cast<unsigned>((params.segments + 1) * params.images);
   if (params.masks != nullptr) {
     launch(pack_masks_kernel, groups, 32, stream, params);
     return;

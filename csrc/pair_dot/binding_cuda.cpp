@@ -27,8 +27,8 @@ struct PairDotCall {
     params.images = features.size(0);
     params.pixels = features.size(2);
     params.image_stride = features.stride(0);
-    params.channel_stride = params.channels > 1 ? features.stride(1) : params.pixels;
-    params.pixel_stride = params.pixels > 1 ? features.stride(2) : 1;
+    params.channel_stride = channel_stride(features);
+    params.pixel_stride = pixel_stride(features);
     params.allow_tf32 = allow_tf32;
     STD_TORCH_CHECK(params.rows() < INT32_MAX / 2 && params.pixels < INT32_MAX / 2, op,
                     ": embed must have fewer than 2^30 rows and features fewer pixels, got ", shape_string(embed),
@@ -37,8 +37,11 @@ struct PairDotCall {
     params.begin = begin.mutable_data_ptr<int32_t>();
   }
 
+  // Of a dimension that has one element at most, any stride will do.
+  static int64_t channel_stride(const Tensor& features) { return features.size(1) > 1 ? features.stride(1) : 1; }
+  static int64_t pixel_stride(const Tensor& features) { return features.size(2) > 1 ? features.stride(2) : 1; }
   static bool has_unit_stride(const Tensor& features) {
-    return features.dim() == 3 && (features.stride(2) == 1 || features.stride(1) == 1);
+    return features.dim() == 3 && (channel_stride(features) == 1 || pixel_stride(features) == 1);
   }
 
   Tensor embed, features, image_index, begin;
@@ -63,13 +66,16 @@ std::tuple<Tensor, Tensor> pair_dot_backward_on_gpu(const Tensor& grad_in, const
   STD_TORCH_CHECK(grad.scalar_type() == embed.scalar_type() && grad.numel() == call.params.rows() * call.params.pixels,
                   op, ": grad must be (P, L, N) of the dtype of embed, got ", shape_string(grad));
   Tensor grad_embed = torch::stable::new_empty(embed, embed.sizes());
-  Tensor grad_features = torch::stable::empty_like(call.features);
+  Tensor grad_features = torch::stable::empty_like(features);  // dense: not always the strides of features
   call.params.part_pixels = pair_dot_part_pixels(call.params);
   Tensor partial = torch::stable::new_empty(embed, {call.params.parts() * grad_embed.numel()}, ScalarType::Float);
-  if (call.params.pixels == 0) torch::stable::zero_(grad_embed);
+  if (call.params.pixels == 0 || call.params.images == 0) torch::stable::zero_(grad_embed);
   call.params.grad = grad.const_data_ptr();
   call.params.grad_embed = grad_embed.mutable_data_ptr();
   call.params.grad_features = grad_features.mutable_data_ptr();
+  call.params.grad_image_stride = grad_features.stride(0);
+  call.params.grad_channel_stride = grad_features.stride(1);
+  call.params.grad_pixel_stride = grad_features.stride(2);
   call.params.partial = partial.mutable_data_ptr<float>();
   pair_dot_bwd_cuda(call.params, cuda.stream);
   STD_CUDA_KERNEL_LAUNCH_CHECK();

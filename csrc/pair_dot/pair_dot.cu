@@ -27,6 +27,9 @@ __global__ void __launch_bounds__(kThreads) find_images_kernel(Params p) {
   }
 }
 
+// At least as many tiles as the images' rows need, whatever their distribution.
+constexpr unsigned row_tiles(const Params& p) { return tiles(p.rows()) + static_cast<unsigned>(p.images); }
+
 struct Rows {
   int image;  // == images: rows of no image
   int first, last;
@@ -54,8 +57,9 @@ template <class Product, bool kChannelsLast>
 __global__ void __launch_bounds__(kTileThreads, kTileBlocks<Product>)
     pair_dot_fwd_kernel(Params p, bool embed_aligned, bool features_aligned) {
   using Storage = typename Product::Storage;
-  const Rows rows = rows_of_tile(p, blockIdx.x);
-  const int column_begin = blockIdx.y * kTileLines, channels = static_cast<int>(p.channels);
+  const Rows rows = rows_of_tile(p, static_cast<int>(blockIdx.x % row_tiles(p)));
+  const int column_begin = static_cast<int>(blockIdx.x / row_tiles(p)) * kTileLines;
+  const int channels = static_cast<int>(p.channels);
   if (rows.first >= rows.last) return;
   const bool exists = rows.image < p.images;
   const Storage* embed = static_cast<const Storage*>(p.embed);
@@ -81,8 +85,9 @@ template <class Product>
 __global__ void __launch_bounds__(kTileThreads, kTileBlocks<Product>)
     grad_features_kernel(Params p, bool embed_aligned, bool grad_aligned) {
   using Storage = typename Product::Storage;
-  const int row_begin = blockIdx.x * kTileLines, column_begin = blockIdx.y * kTileLines;
-  const int64_t image = blockIdx.z;
+  const TilePlace place = tile_place(tiles(p.channels), tiles(p.pixels));
+  const int row_begin = place.row_begin, column_begin = place.column_begin;
+  const int64_t image = place.matrix;
   const int channels = static_cast<int>(p.channels), pixels = static_cast<int>(p.pixels);
   const int begin = p.begin[image] * static_cast<int>(p.layers), end = p.begin[image + 1] * static_cast<int>(p.layers);
   const TileOperand<Storage> first = {static_cast<const Storage*>(p.embed), 1, channels, channels, end, embed_aligned};
@@ -90,14 +95,14 @@ __global__ void __launch_bounds__(kTileThreads, kTileBlocks<Product>)
   DotTile<Product, false, false> tile;
   tile.run(first, second, row_begin, column_begin, begin, end);
   using Element = ElementOf<Product>;
-  auto* grad = static_cast<Element*>(p.grad_features) + image * p.image_stride;
+  auto* grad = static_cast<Element*>(p.grad_features) + image * p.grad_image_stride;
   tile.for_pairs([&](int y, int x, float a, float b) {
     const int channel = row_begin + y, pixel = column_begin + x;
     if (channel >= channels || pixel >= pixels) return;
-    Element* to = grad + channel * p.channel_stride + pixel * p.pixel_stride;
-    if (p.pixel_stride == 1) return store_pair(to, a, b, pixel + 1 < pixels);
+    Element* to = grad + channel * p.grad_channel_stride + pixel * p.grad_pixel_stride;
+    if (p.grad_pixel_stride == 1) return store_pair(to, a, b, pixel + 1 < pixels);
     assign(to[0], a);
-    if (pixel + 1 < pixels) assign(to[p.pixel_stride], b);
+    if (pixel + 1 < pixels) assign(to[p.grad_pixel_stride], b);
   });
 }
 
@@ -140,11 +145,6 @@ __global__ void __launch_bounds__(kThreads) add_parts_kernel(Params p) {
   }
 }
 
-unsigned tiles(int64_t lines) { return static_cast<unsigned>((lines + kTileLines - 1) / kTileLines); }
-
-// At least as many as the images' rows need, whatever their distribution.
-unsigned row_tiles(const Params& p) { return tiles(p.rows()) + static_cast<unsigned>(p.images); }
-
 // What reads of 16 bytes need of each operand.
 template <class Storage>
 struct Aligned {
@@ -179,7 +179,7 @@ int64_t pair_dot_part_pixels(const PairDotCudaParams& params) {
 void pair_dot_fwd_cuda(const PairDotCudaParams& params, CUstream_st* stream) {
   using namespace cuda;
   if (params.rows() == 0 || params.pixels == 0) return;
-  const dim3 grid(find_images(params, stream), tiles(params.pixels));
+  const unsigned grid = find_images(params, stream) * tiles(params.pixels);
   for_product(params.dtype, params.allow_tf32, [&](auto product) {
     using Product = decltype(product);
     const Aligned<typename Product::Storage> aligned(params);
@@ -196,9 +196,8 @@ void pair_dot_bwd_cuda(const PairDotCudaParams& params, CUstream_st* stream) {
   for_product(params.dtype, params.allow_tf32, [&](auto product) {
     using Product = decltype(product);
     const Aligned<typename Product::Storage> aligned(params);
-    launch(grad_features_kernel<Product>,
-           dim3(channel_tiles, tiles(params.pixels), static_cast<unsigned>(params.images)), kTileThreads, stream,
-           params, aligned.embed, aligned.grad);
+    const unsigned feature_tiles = channel_tiles * tiles(params.pixels) * static_cast<unsigned>(params.images);
+    launch(grad_features_kernel<Product>, feature_tiles, kTileThreads, stream, params, aligned.embed, aligned.grad);
     if (params.rows() == 0) return;
     const auto kernel =
         aligned.channels_last(params) ? grad_embed_kernel<Product, true> : grad_embed_kernel<Product, false>;

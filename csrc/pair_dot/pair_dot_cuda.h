@@ -26,7 +26,8 @@ struct PairDotCudaParams {
 
   const void* grad;     // (pairs, layers, pixels) of dtype
   void* grad_embed;     // (pairs, layers, channels) of dtype, out
-  void* grad_features;  // (images, channels, pixels) of dtype, with the strides of features, out
+  void* grad_features;  // (images, channels, pixels) of dtype, with the strides below, out
+  int64_t grad_image_stride, grad_channel_stride, grad_pixel_stride;
   float* partial;       // (parts, pairs, layers, channels) workspace: sums over a part of the pixels each
   int64_t part_pixels;  // of a part, from pair_dot_part_pixels
 

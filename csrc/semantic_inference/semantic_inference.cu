@@ -90,10 +90,14 @@ struct Best {
     merge(other, other_second, other_label);
   }
 
-  // Each probability is rounded to 11 bits, or to a multiple of 2^-24 where it is small: a sum of products is wrong by
-  // less than 2^-10 of itself and a few 2^-25 a query. The rest is room for the order of the additions.
+  // Whether the errors of both scores could exchange them. In units of the score: a factor rounded to 11 bits is wrong
+  // by 2^-11, hence a product by 2^-10 + 2^-22; the fast functions by less than 2^-18; and the sum by less than 2^-22 a
+  // query, as a tensor core cuts each of its 17 addends off at 2^-23 of the largest, every 16 queries, and the float32
+  // sum that labels are held against rounds once a query by 2^-24. On top, a factor below 2^-14 is wrong by 2^-25,
+  // which is 2^-24 a query where both are small.
   __device__ __forceinline__ bool uncertain(int queries) const {
-    return score - second <= 1.02e-3f * (score + second) + 2e-7f * static_cast<float>(queries);
+    const auto number = static_cast<float>(queries);
+    return score - second <= (9.82e-4f + 2.4e-7f * number) * (score + second) + 1.3e-7f * number;
   }
 };
 
@@ -239,7 +243,7 @@ void semantic_labels_cuda(const SemanticCudaParams& params, CUstream_st* stream)
   const int64_t rows = (params.masks.out_height + kTileRows - 1) / kTileRows;
   const int64_t tiles = rows * ((params.masks.out_width + kTileColumns - 1) / kTileColumns);
   if (tiles == 0) return;
-  if (params.steps > 0) {
+  if (params.steps > 0 && params.class_tiles > 0) {
     const dim3 grid(static_cast<unsigned>(params.class_tiles), static_cast<unsigned>(params.steps));
     launch(pack_probability_kernel, grid, 32, stream, params);
   }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,14 @@ class OnGpu:
             return result.cpu() if isinstance(result, Tensor) else tuple(part.cpu() for part in result)
 
         return call
+
+
+@pytest.fixture(autouse=SHIM is not None)
+def rubbish_in_new_memory() -> Iterator[None]:
+    """Let whatever torch allocates hold NaN or the largest integer, so that reading what nobody wrote shows."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture

@@ -72,6 +72,16 @@ def test_strides_and_two_dtypes(shim):
     ):
         found = shim.mask_dot(mask_embed.mT.contiguous().mT, features, NONE, torch.float32, False)
         assert error(found, product(mask_embed, features)) <= LARGEST_ERROR
+    for features in (  # neither a pixel's neighbour nor its next channel is the next element
+        mask_features.repeat_interleave(2, 3)[..., :1],
+        mask_features.repeat_interleave(2, 2)[:, :, ::2, :1],
+        mask_features[:, :, :1, :1],
+    ):
+        found = shim.mask_dot(mask_embed, features, NONE, torch.float32, False)
+        assert error(found, product(mask_embed, features)) <= LARGEST_ERROR
+    one = mask_features[:, :1].repeat_interleave(2, 3)[..., ::2]  # nor where there is one channel
+    found = shim.mask_dot(mask_embed[..., :1], one, NONE, torch.float32, False)
+    assert error(found, product(mask_embed[..., :1], one)) <= LARGEST_ERROR
     mixed = shim.mask_dot(mask_embed.half(), mask_features.bfloat16(), NONE, torch.float32, False)
     assert error(mixed, product(mask_embed.half(), mask_features.bfloat16())) <= LARGEST_ERROR
     assert error(mixed, truth) <= 2e-2

@@ -48,6 +48,26 @@ def test_logits_and_gradients(shim, case, dtype, channels_last):
     assert given.stride() == grad_features.stride()
 
 
+@pytest.mark.parametrize("layout", ["channels", "channels_last", "pixels", "images", "one_image"])
+def test_features_that_are_part_of_a_larger_tensor(shim, layout):
+    embed, features, image_index = draw([2, 3], 2, 1 if layout == "pixels" else 8, 24)
+    grad = torch.randn(*embed.shape[:2], features.shape[2])
+    given = {
+        "channels": torch.cat([features, features], 1)[:, : features.shape[1]],
+        "channels_last": torch.cat([features, features], 1).mT.contiguous().mT[:, : features.shape[1]],
+        "pixels": features.repeat_interleave(2, 2)[..., ::2],
+        "images": features.repeat_interleave(2, 0)[::2],
+        "one_image": features[:1].expand_as(features),
+    }[layout]
+    truth = expected(embed, given, image_index, grad)
+    found = (
+        shim.pair_dot(embed, given, image_index, False),
+        *shim.pair_dot_backward(grad, embed, given, image_index, False),
+    )
+    for ours, theirs in zip(found, truth, strict=True):
+        assert error(ours, theirs) <= LARGEST_ERROR
+
+
 def test_tf32_where_it_is_allowed(shim):
     embed, features, image_index = draw([9, 4], 2, 64, 90)
     grad = torch.randn(*embed.shape[:2], features.shape[2])
@@ -65,6 +85,9 @@ def test_no_pairs_and_no_pixels(shim):
     assert shim.pair_dot(embed, features, image_index, False).shape == (0, 2, 16)
     grad_embed, grad_features = shim.pair_dot_backward(torch.zeros(0, 2, 16), embed, features, image_index, False)
     assert grad_embed.shape == embed.shape and (grad_features == 0).all()
+    embed, features, image_index = draw([0], 2, 8, 16)
+    grads = shim.pair_dot_backward(torch.ones(3, 2, 16), embed, features[:0], image_index, False)
+    assert (grads[0] == 0).all()
     embed, features, image_index = draw([2], 2, 8, 0)
     assert shim.pair_dot(embed, features, image_index, False).shape == (5, 2, 0)
     grads = shim.pair_dot_backward(torch.zeros(5, 2, 0), embed, features, image_index, False)

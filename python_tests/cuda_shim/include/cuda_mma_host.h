@@ -2,6 +2,7 @@
 #pragma once
 
 #include <bit>
+#include <cstdint>
 
 #include "common/dtype.h"
 #include "cuda_runtime.h"
@@ -13,22 +14,29 @@ template <class T, int kSize>
 void copy_async(cuda_shim::SharedArray<T, kSize>& to, int index, const T* from, bool exists) {
   constexpr int kElements = 16 / sizeof(T);
   if (index % kElements != 0) cuda_shim::block().fail("an asynchronous copy to an address that is no multiple of 16");
+  if (reinterpret_cast<uintptr_t>(from) % 16 != 0) {
+    cuda_shim::block().fail("an asynchronous copy from an address that is no multiple of 16");
+  }
   for (int i = 0; i < kElements; ++i) to[index + i] = exists ? from[i] : T{};
 }
 inline void commit_copies() {}
 template <int kGroups>
 void wait_copies() {}
 
+// As the PTX ISA defines ldmatrix.x4: lane 8 r + l gives the address of line l of matrix r, and lane l receives, in
+// register r, elements 2 (l % 4) and the next of line l / 4, with .trans of column l / 4.
 template <bool kTermsContiguous, int kPitch, int kSize>
 void load_fragment(uint32_t (&to)[4], cuda_shim::SharedArray<uint16_t, kSize>& from, int begin) {
-  static_assert(kPitch % 8 == 0);
-  if (begin % 8 != 0) cuda_shim::block().fail("a fragment begins at an address that is no multiple of 16");
-  const int row = threadIdx.x % 32 / 4, word = threadIdx.x % 4;
+  const int lane = threadIdx.x % 32, own = begin + fragment_line<kTermsContiguous, kPitch>(lane);
+  if (own % 8 != 0) cuda_shim::block().fail("a fragment begins at an address that is no multiple of 16");
+  int lines[cuda_shim::kWarp];
+  cuda_shim::all_lanes(own, lines);
   for (int r = 0; r < 4; ++r) {
     uint32_t halves[2];
     for (int half = 0; half < 2; ++half) {
-      const int y = row + 8 * (r % 2), k = 2 * (word + 4 * (r / 2)) + half;
-      halves[half] = static_cast<uint16_t>(from[begin + (kTermsContiguous ? y * kPitch + k : k * kPitch + y)]);
+      const int pair = 2 * (lane % 4) + half;
+      const int line = kTermsContiguous ? lane / 4 : pair, element = kTermsContiguous ? pair : lane / 4;
+      halves[half] = static_cast<uint16_t>(from[lines[8 * r + line] + element]);
     }
     to[r] = halves[0] | halves[1] << 16;
   }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <source_location>
 
 #include "cuda_runtime_api.h"
 #include "fibers.h"
@@ -16,20 +17,27 @@
 #define __launch_bounds__(...)
 #define __restrict__
 
-inline void __syncthreads() { cuda_shim::block().wait_block(); }
-inline void __syncwarp(unsigned mask = 0xffffffffu) { cuda_shim::block().wait_warp(mask); }
+// Whatever threads wait in knows where it was called: those that wait for each other must have come to the same place.
+using cuda_shim_place = std::source_location;
+
+inline void __syncthreads(const cuda_shim_place& where = cuda_shim_place::current()) {
+  cuda_shim::block().wait_block(where);
+}
+inline void __syncwarp(unsigned mask = 0xffffffffu, const cuda_shim_place& where = cuda_shim_place::current()) {
+  cuda_shim::block().wait_warp(mask, where);
+}
 
 namespace cuda_shim {
 
 // Every lane gives a value and takes that of lane source(own lane).
 template <class T, class Source>
-T exchange(unsigned mask, T value, Source source) {
+T exchange(unsigned mask, T value, Source source, const cuda_shim_place& where) {
   static_assert(sizeof(T) <= 16);
   Block& b = block();
   const int thread = b.thread(), base = thread / kWarp * kWarp, lane = thread - base;
   const int set = b.next_set();
   std::memcpy(b.slot(thread, set), &value, sizeof(T));
-  b.wait_warp(mask);
+  b.wait_warp(mask, where);
   const int from = source(lane) & (kWarp - 1);
   if (!(mask >> from & 1)) b.fail("a lane takes the value of a lane that does not take part");
   T result;
@@ -39,23 +47,23 @@ T exchange(unsigned mask, T value, Source source) {
 
 // Every lane gives a value and takes those of all lanes.
 template <class T>
-void all_lanes(const T& value, T (&all)[kWarp]) {
+void all_lanes(const T& value, T (&all)[kWarp], const cuda_shim_place& where = cuda_shim_place::current()) {
   static_assert(sizeof(T) <= 16);
   Block& b = block();
   const int thread = b.thread(), base = thread / kWarp * kWarp;
   const int set = b.next_set();
   std::memcpy(b.slot(thread, set), &value, sizeof(T));
-  b.wait_warp(0xffffffffu);
+  b.wait_warp(0xffffffffu, where);
   for (int lane = 0; lane < kWarp; ++lane) std::memcpy(&all[lane], b.slot(base + lane, set), sizeof(T));
 }
 
 template <class T, class Combine>
-T reduce(unsigned mask, T value, Combine combine) {
+T reduce(unsigned mask, T value, Combine combine, const cuda_shim_place& where) {
   Block& b = block();
   const int thread = b.thread(), base = thread / kWarp * kWarp;
   const int set = b.next_set();
   std::memcpy(b.slot(thread, set), &value, sizeof(T));
-  b.wait_warp(mask);
+  b.wait_warp(mask, where);
   bool first = true;
   T result{};
   for (int lane = 0; lane < kWarp; ++lane) {
@@ -71,33 +79,39 @@ T reduce(unsigned mask, T value, Combine combine) {
 }  // namespace cuda_shim
 
 template <class T>
-T __shfl_sync(unsigned mask, T value, int source) {
-  return cuda_shim::exchange(mask, value, [&](int) { return source; });
+T __shfl_sync(unsigned mask, T value, int source, const cuda_shim_place& where = cuda_shim_place::current()) {
+  return cuda_shim::exchange(mask, value, [&](int) { return source; }, where);
 }
 template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int bits) {
-  return cuda_shim::exchange(mask, value, [&](int lane) { return lane ^ bits; });
+T __shfl_xor_sync(unsigned mask, T value, int bits, const cuda_shim_place& where = cuda_shim_place::current()) {
+  return cuda_shim::exchange(mask, value, [&](int lane) { return lane ^ bits; }, where);
 }
 template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned by) {
-  return cuda_shim::exchange(mask, value, [&](int lane) { return lane + int(by) < 32 ? lane + int(by) : lane; });
+T __shfl_down_sync(unsigned mask, T value, unsigned by, const cuda_shim_place& where = cuda_shim_place::current()) {
+  return cuda_shim::exchange(mask, value, [&](int lane) { return lane + int(by) < 32 ? lane + int(by) : lane; }, where);
 }
 template <class T>
-T __shfl_up_sync(unsigned mask, T value, unsigned by) {
-  return cuda_shim::exchange(mask, value, [&](int lane) { return lane >= int(by) ? lane - int(by) : lane; });
+T __shfl_up_sync(unsigned mask, T value, unsigned by, const cuda_shim_place& where = cuda_shim_place::current()) {
+  return cuda_shim::exchange(mask, value, [&](int lane) { return lane >= int(by) ? lane - int(by) : lane; }, where);
 }
-inline unsigned __ballot_sync(unsigned mask, int predicate) {
+inline unsigned __ballot_sync(unsigned mask, int predicate, const cuda_shim_place& where = cuda_shim_place::current()) {
   const unsigned bit = predicate != 0 ? 1u << (cuda_shim::block().thread() % cuda_shim::kWarp) : 0u;
-  return cuda_shim::reduce(mask, bit, [](unsigned a, unsigned b) { return a | b; });
+  return cuda_shim::reduce(mask, bit, [](unsigned a, unsigned b) { return a | b; }, where);
 }
-inline unsigned __reduce_min_sync(unsigned mask, unsigned value) {
-  return cuda_shim::reduce(mask, value, [](unsigned a, unsigned b) { return std::min(a, b); });
+inline unsigned __reduce_min_sync(unsigned mask, unsigned value,
+                                  const cuda_shim_place& where = cuda_shim_place::current()) {
+  return cuda_shim::reduce(mask, value, [](unsigned a, unsigned b) { return std::min(a, b); }, where);
 }
-inline unsigned __reduce_max_sync(unsigned mask, unsigned value) {
-  return cuda_shim::reduce(mask, value, [](unsigned a, unsigned b) { return std::max(a, b); });
+inline unsigned __reduce_max_sync(unsigned mask, unsigned value,
+                                  const cuda_shim_place& where = cuda_shim_place::current()) {
+  return cuda_shim::reduce(mask, value, [](unsigned a, unsigned b) { return std::max(a, b); }, where);
 }
-inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
-inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, !predicate) == 0; }
+inline int __any_sync(unsigned mask, int predicate, const cuda_shim_place& where = cuda_shim_place::current()) {
+  return __ballot_sync(mask, predicate, where) != 0;
+}
+inline int __all_sync(unsigned mask, int predicate, const cuda_shim_place& where = cuda_shim_place::current()) {
+  return __ballot_sync(mask, !predicate, where) == 0;
+}
 
 template <class T>
 T atomicAdd(T* address, T value) {

@@ -1,9 +1,11 @@
 // Runs CUDA kernels on the host, for tests: the threads of a block are fibers that take turns, blocks run one after the
-// other. A fiber runs until it waits, so whatever relies on another thread without saying so is seen.
+// other. A fiber runs until it waits, in an order of threads that changes from turn to turn, so whatever relies on
+// another thread without saying so is seen.
 //
-// Errors stop the launch with one sentence: a barrier that not all threads of a block reach, a warp operation that not
-// all of its lanes reach, and, for arrays declared with MASKFORMER_EXT_SHARED, an index out of range, a read of what
-// nobody wrote, and a read or write that races with another thread's (no barrier between them).
+// Errors stop the launch with one sentence: a grid that no GPU takes, a barrier that not all threads of a block reach,
+// a warp operation that not all of its lanes reach, either of them reached in different places, and, for arrays
+// declared with MASKFORMER_EXT_SHARED, an index out of range, a read of what nobody wrote, and a read or write that
+// races with another thread's (no barrier between them).
 #pragma once
 
 #include <ucontext.h>
@@ -12,6 +14,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -46,6 +49,7 @@ class Block {
     const int threads = static_cast<int>(shape.x * shape.y * shape.z);
     fibers_.resize(threads);
     warp_epoch.resize((threads + kWarp - 1) / kWarp);
+    random_ = stamp;
     slots_.resize(2 * threads);
   }
 
@@ -56,7 +60,12 @@ class Block {
     int finished = 0;
     while (finished < static_cast<int>(fibers_.size())) {
       bool progress = false;
-      for (int t = 0; t < static_cast<int>(fibers_.size()); ++t) {
+      const auto threads = static_cast<int>(fibers_.size());
+      random_ = random_ * 6364136223846793005u + 1442695040888963407u;
+      const int first = static_cast<int>((random_ >> 33) % static_cast<unsigned>(threads));
+      const bool backwards = random_ >> 63 != 0;
+      for (int i = 0; i < threads; ++i) {
+        const int t = (first + (backwards ? threads - i : i)) % threads;
         if (fibers_[t].state != State::ready) continue;
         resume(t);
         progress = true;
@@ -70,15 +79,17 @@ class Block {
 
   int thread() const { return current_; }
 
-  void wait_block() {
+  void wait_block(const std::source_location& where) {
     fibers_[current_].state = State::at_barrier;
+    fibers_[current_].where = where;
     leave();
   }
 
-  void wait_warp(uint32_t mask) {
+  void wait_warp(uint32_t mask, const std::source_location& where) {
     Fiber& fiber = fibers_[current_];
     if (!(mask >> (current_ % kWarp) & 1)) fail("a lane calls a warp operation whose mask leaves it out");
     fiber.mask = mask;
+    fiber.where = where;
     fiber.state = State::at_warp;
     leave();
   }
@@ -109,6 +120,7 @@ class Block {
     void* fake_stack = nullptr;
     State state = State::ready;
     uint32_t mask = 0;
+    std::source_location where;  // it waits
   };
   struct Slot {
     alignas(16) unsigned char bytes[16];
@@ -125,6 +137,7 @@ class Block {
   const std::function<void()>* body_ = nullptr;
   int current_ = 0;
   std::string error_;
+  uint64_t random_ = 0;
 
   void start(Fiber& fiber) {
     fiber.stack = stack_of(static_cast<size_t>(&fiber - fibers_.data()));
@@ -194,8 +207,19 @@ class Block {
       if (fiber.state == State::finished)
         throw std::runtime_error("cuda shim: not all threads of a block reach a barrier");
     }
+    for (const Fiber& fiber : fibers_)
+      check_same_place(fiber, fibers_[0], "the threads of a block wait at two barriers");
     ++epoch;
     for (Fiber& fiber : fibers_) fiber.state = State::ready;
+  }
+
+  static void check_same_place(const Fiber& a, const Fiber& b, const std::string& what) {
+    const auto same = [](const std::source_location& x, const std::source_location& y) {
+      return x.line() == y.line() && x.column() == y.column() && std::strcmp(x.file_name(), y.file_name()) == 0;
+    };
+    if (same(a.where, b.where)) return;
+    throw std::runtime_error("cuda shim: " + what + ", in lines " + std::to_string(a.where.line()) + " and " +
+                             std::to_string(b.where.line()));
   }
 
   bool release_warp(int thread) {
@@ -206,6 +230,10 @@ class Block {
       if (base + lane >= static_cast<int>(fibers_.size())) continue;  // a block that ends within a warp
       const Fiber& fiber = fibers_[base + lane];
       if (fiber.state != State::at_warp || fiber.mask != mask) return false;
+    }
+    for (int lane = 0; lane < kWarp && base + lane < static_cast<int>(fibers_.size()); ++lane) {
+      if (!(mask >> lane & 1)) continue;
+      check_same_place(fibers_[base + lane], fibers_[thread], "the lanes of a warp wait in two warp operations");
     }
     ++warp_epoch[base / kWarp];
     for (int lane = 0; lane < kWarp && base + lane < static_cast<int>(fibers_.size()); ++lane) {
@@ -220,6 +248,13 @@ inline Block& block() { return *Block::running(); }
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 threads, const Arguments&... arguments) {
   static uint64_t stamp = 0;
+  const unsigned block_threads = threads.x * threads.y * threads.z;
+  if (grid.x < 1 || grid.y < 1 || grid.z < 1 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535 ||
+      block_threads < 1 || block_threads > 1024) {
+    throw std::runtime_error("cuda shim: a grid of (" + std::to_string(grid.x) + ", " + std::to_string(grid.y) + ", " +
+                             std::to_string(grid.z) + ") blocks of " + std::to_string(block_threads) +
+                             " threads cannot be launched");
+  }
   gridDim = grid;
   blockDim = threads;
   for (unsigned z = 0; z < grid.z; ++z) {
