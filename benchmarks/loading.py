@@ -1,6 +1,6 @@
 """Images a second of COCO panoptic decoding and augmentation at 640x640, and what bounds them.
 
-    python -m benchmarks.loading [--root COCO] [--workers 2] [--seconds 20] [--size 640]
+    python -m benchmarks.loading [--root COCO] [--workers 2] [--seconds 20] [--size 640] [--color]
 
 Without `--root`, photographs and panoptic PNGs of COCO's usual size are drawn first, with noise and segments with bent
 borders. Decoding them is work of the same kind, but they are not COCO: what is printed says which was read.
@@ -18,6 +18,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +76,13 @@ def draw_coco(root: Path, count: int = _DRAWN, size: tuple[int, int] = _SIZE) ->
     return root
 
 
-def loading_config(root: Path, *, size: int, workers: int) -> Config:
-    """Return the configuration that is measured: panoptic targets, resize, crop, colours and flip."""
+def loading_config(root: Path, *, size: int, workers: int, color: bool = False) -> Config:
+    """Return the configuration that is measured: panoptic targets, resize, crop, flip, and colours if asked for."""
     augmentation = AugmentationConfig(
         min_sizes=[round(size * scale / 10) for scale in range(5, 21)],
         max_size=4 * size,
         crop_size=[size, size],
-        color=True,
+        color=color,
         horizontal_flip=True,
     )
     data = DataConfig(
@@ -111,11 +112,11 @@ def stage_times(config: Config, repeats: int) -> dict[str, float]:
     """Return milliseconds an image (median) of each stage, run alone in this process on one thread."""
     dataset = build_dataset(config.data, "train")
     assert isinstance(dataset, CocoPanoptic)
-    augment = Augment(config.data.augmentation, drop_empty_segments=False)
+    plain, coloured = (
+        Augment(replace(config.data.augmentation, color=color), drop_empty_segments=False) for color in (False, True)
+    )
     size = config.data.augmentation.crop_size
     collate = Collate(pixel_mean=[120.0] * 3, pixel_std=[58.0] * 3, size_divisibility=32, crop_size=size)
-    without_colour = AugmentationConfig(**{**vars(config.data.augmentation), "color": False})
-    geometry = Augment(without_colour, drop_empty_segments=False)
     times: dict[str, list[float]] = {}
     for k in range(repeats):
         file_name, png, _, _ = dataset.records[k % len(dataset)]
@@ -124,13 +125,13 @@ def stage_times(config: Config, repeats: int) -> dict[str, float]:
         def run(augmentation: Augment, k: int = k, sample: Any = sample) -> Any:
             return augmentation(sample, torch.Generator().manual_seed(k))
 
-        augmented = run(augment)
+        augmented = run(plain)
         stages: dict[str, Callable[[], Any]] = {
             "JPEG to pixels": lambda name=file_name: read_image(dataset.images / name),
             "PNG to ids": lambda name=png: read_color_ids(dataset.folder / name),
             "whole sample (both, and ids to segments)": lambda k=k: dataset[k % len(dataset)],
-            "resize, crop, flip": lambda run=run: run(geometry),
-            "resize, crop, flip, colours": lambda run=run: run(augment),
+            "resize, crop, flip": lambda run=run: run(plain),
+            "resize, crop, flip, colours": lambda run=run: run(coloured),
             "normalise and pad": lambda augmented=augmented: collate([Item(augmented, [])]),
         }
         for name, stage in stages.items():
@@ -157,18 +158,22 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--workers", type=int, default=2, help="processes that load")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long the loader is timed")
     parser.add_argument("--size", type=int, default=640, help="side of the crops in pixels")
+    parser.add_argument("--color", action="store_true", help="with colour jitter, which the recipe of COCO has not")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # as in the workers
     with coco_root(options.root) as root:
-        config = loading_config(root, size=options.size, workers=options.workers)
+        config = loading_config(root, size=options.size, workers=options.workers, color=options.color)
         rate = loader_rate(config, options.seconds)
         stages = stage_times(config, repeats=max(3, min(64, round(4 * options.seconds))))
     each = stages["whole sample (both, and ids to segments)"]
-    each += stages["resize, crop, flip, colours"] + stages["normalise and pad"]
+    each += (
+        stages["resize, crop, flip, colours" if options.color else "resize, crop, flip"] + stages["normalise and pad"]
+    )
     record = {
         "images": "drawn, in COCO's size" if options.root is None else "COCO",
         "crop": options.size,
+        "color": options.color,
         "workers": options.workers,
         "cores": len(os.sched_getaffinity(0)),
         "load_average": os.getloadavg()[0],
