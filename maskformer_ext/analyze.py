@@ -26,7 +26,7 @@ Multiply-adds are those of convolutions and matrix products up to the mask logit
 are multiply-adds of its own counter, some 3 to 10% more or fewer; its speeds are of one V100."""
 
 _OWN = {"repeats": "3", "size": None, "device": None, "output": None}
-_WIDTH = 140
+_WIDTH = 160
 _COLUMNS = ("recipe", "input", "parameters", "GFLOPs", "paper", "images/s", "paper", "score in the paper")
 
 

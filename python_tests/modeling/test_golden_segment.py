@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from golden_models import CONFIGS, ROOT, build, facts, values, weights
+from golden_models import RECIPES, ROOT, build, facts, values, weights
 
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.inference import segment
@@ -15,7 +15,7 @@ from maskformer_ext.inference import segment
 _DIFFERING = 1e-3  # share of pixels, for near ties
 
 
-@pytest.fixture(scope="module", params=list(CONFIGS))
+@pytest.fixture(scope="module", params=list(RECIPES))
 def name(request) -> str:
     return request.param
 
