@@ -1,6 +1,7 @@
 """Mask logits from mask embeddings: one dot product a query and pixel."""
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -53,7 +54,8 @@ def mask_dot_reference(mask_embed: Tensor, mask_features: Tensor, activation: st
     """Compute ``mask_dot`` in plain PyTorch, of dtype ``result``; the other arguments are those of ``mask_dot``."""
     promoted = torch.promote_types(mask_embed.dtype, mask_features.dtype)
     compute = torch.promote_types(promoted, result) if result.is_floating_point else promoted
-    with torch.autocast(mask_embed.device.type, enabled=False):
+    # the meta device, where shapes and operations are counted, knows no autocast
+    with nullcontext() if mask_embed.is_meta else torch.autocast(mask_embed.device.type, enabled=False):
         logits = _product(mask_embed.to(compute), mask_features.to(compute))
     if activation == "binary":
         return (logits > 0).to(result)

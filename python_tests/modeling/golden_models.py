@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from maskformer_ext.checkpoints import load_original, original_name
-from maskformer_ext.config import ModelConfig
 from maskformer_ext.modeling.build import build_model
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
@@ -22,14 +21,12 @@ ROOT = Path(__file__).parent.parent / "golden"
 _MEAN = torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1)
 _STD = torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1)
 
-CONFIGS = {
-    "ade20k_r50": ModelConfig(backbone="resnet50", num_classes=150),
-    "ade20k_swin_tiny": ModelConfig(backbone="swin_tiny", num_classes=150),
-    "coco_panoptic_r50": ModelConfig(backbone="resnet50", num_classes=133, pixel_decoder="transformer_encoder"),
-    "per_pixel_baseline_r50": ModelConfig(architecture="per_pixel_baseline", backbone="resnet50", num_classes=150),
-    "per_pixel_baseline_plus_r50": ModelConfig(
-        architecture="per_pixel_baseline_plus", backbone="resnet50", num_classes=150
-    ),
+RECIPES = {
+    "ade20k_r50": "ade20k-150/maskformer_R50_bs16_160k",
+    "ade20k_swin_tiny": "ade20k-150/swin/maskformer_swin_tiny_bs16_160k",
+    "coco_panoptic_r50": "coco-panoptic/maskformer_panoptic_R50_bs64_554k",
+    "per_pixel_baseline_r50": "ade20k-150/per_pixel_baseline_R50_bs16_160k",
+    "per_pixel_baseline_plus_r50": "ade20k-150/per_pixel_baseline_plus_R50_bs16_160k",
 }
 
 
@@ -68,7 +65,7 @@ def golden_state_dict(model: nn.Module, seed: int) -> dict[str, Tensor]:
 
 def build(name: str, **overrides: Any) -> nn.Module:
     """The model with its golden weights; without dropout, since the golden training step has none."""
-    model = build_model(CONFIGS[name], dropout=0.0, drop_path=0.0, **overrides)
+    model = build_model(RECIPES[name], dropout=0.0, drop_path=0.0, **overrides)
     load_original(model, golden_state_dict(model, facts(name)["weight_seed"]))
     return model
 

@@ -20,7 +20,7 @@ _ARCHITECTURES = {
 _SWINS = {(96, 6): "swin_tiny", (96, 18): "swin_small", (128, 18): "swin_base", (192, 18): "swin_large"}
 _DATA_SETS = {
     ("ade20k_sem_seg_train", "ade20k_sem_seg_val"): "ade20k",
-    ("ade20k_panoptic_train", "ade20k_panoptic_val"): "ade20k",
+    ("ade20k_panoptic_train", "ade20k_panoptic_val"): "ade20k_panoptic",
     ("ade20k_full_sem_seg_train", "ade20k_full_sem_seg_val"): "ade20k_full",
     ("cityscapes_fine_sem_seg_train", "cityscapes_fine_sem_seg_val"): "cityscapes",
     ("coco_2017_train_panoptic", "coco_2017_val_panoptic"): "coco_panoptic",

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_models import CONFIGS, build, facts, images, sample, targets, values, weights
+from golden_models import RECIPES, build, facts, images, sample, targets, values, weights
 from torch import Tensor, nn
 
 from maskformer_ext.checkpoints import original_name
-from maskformer_ext.config import CriterionConfig, OptimizerConfig
+from maskformer_ext.config_io import load_config
 from maskformer_ext.engine.optimizer import build_optimizer, clip_grad_norm
 from maskformer_ext.modeling.build import build_criterion
 from maskformer_ext.modeling.maskformer import MaskFormer
@@ -20,10 +20,9 @@ from maskformer_ext.ops.panoptic_inference import panoptic_inference
 from maskformer_ext.ops.semantic_inference import semantic_scores
 
 FEATURES, OUTPUTS = 1e-4, 5e-4  # of a tensor's standard deviation
-_OPTIMIZERS = {"ade20k_swin_tiny": OptimizerConfig(lr=6e-5, backbone_multiplier=1.0, weight_decay=0.01)}
 
 
-@pytest.fixture(scope="module", params=list(CONFIGS))
+@pytest.fixture(scope="module", params=list(RECIPES))
 def name(request) -> str:
     return request.param
 
@@ -100,7 +99,7 @@ def test_final_segmentation_equals_the_original(name: str, model: nn.Module, run
                 size,
                 input_size=run["padded"],
                 crop=(h, w),
-                resize="logits" if facts(name)["postprocess_before_inference"] else "scores",
+                resize=load_config(RECIPES[name]).inference.resize,
             )
         else:
             scores = F.interpolate(out.logits[index : index + 1], scale_factor=4, mode="bilinear")[..., :h, :w]
@@ -141,7 +140,7 @@ def test_panoptic_segments_equal_the_original(run_name: str) -> None:
 def test_training_step_equals_the_original(name: str) -> None:
     train, stored = facts(name)["train"], values(name)
     model = build(name).train()
-    criterion = build_criterion(model, CriterionConfig())
+    criterion = build_criterion(model, load_config(RECIPES[name]).criterion)
     batch, truth = images(name, train), targets(name)
     out = model(batch)
     total, losses, stats = criterion(out, truth)
@@ -179,7 +178,7 @@ def _check_gradients(model: nn.Module, train: dict, samples: np.ndarray, seed: i
 
 def _check_optimizer_step(name: str, model: nn.Module, criterion: nn.Module, batch: Tensor, truth) -> None:
     step, train = facts(name)["one_optimizer_step"], facts(name)["train"]
-    config = _OPTIMIZERS.get(name, OptimizerConfig())
+    config = load_config(RECIPES[name]).optimizer
     optimizer = build_optimizer(model, config)
     assert sorted({group["lr"] for group in optimizer.param_groups}) == pytest.approx(step["learning_rates"])
     before = {key: p.detach().clone() for key, p in model.named_parameters()}

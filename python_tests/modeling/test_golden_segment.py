@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from golden_models import CONFIGS, ROOT, build, facts, golden_state_dict, values, weights
+from golden_models import RECIPES, ROOT, build, facts, golden_state_dict, values, weights
 
 from maskformer_ext import build_model
 from maskformer_ext.checkpoints import load_original
@@ -18,7 +18,7 @@ from maskformer_ext.inference import segment
 _DIFFERING = 1e-3  # share of pixels, for near ties
 
 
-@pytest.fixture(scope="module", params=list(CONFIGS))
+@pytest.fixture(scope="module", params=list(RECIPES))
 def name(request) -> str:
     return request.param
 
@@ -68,7 +68,7 @@ def test_panoptic_map_equals_the_originals(name: str, model: torch.nn.Module) ->
 def test_test_time_augmentation_equals_the_originals(name: str) -> None:
     case = json.loads((ROOT / "tta.json").read_text())[name]
     expected = np.load(ROOT / "tta.npz")
-    model = build_model(CONFIGS[name]).eval()
+    model = build_model(RECIPES[name]).eval()
     load_original(model, golden_state_dict(model, case["weight_seed"]))
     model.config.size_divisibility = facts(name)["size_divisibility"]
     pixels = torch.from_numpy(weights.golden_image(*case["image"], case["image_seed"]))
