@@ -166,6 +166,8 @@ class Config:
     output_dir: str = "output"
     seed: int = 0
     resume: str = "none"  # none | auto | a checkpoint folder
+    init_from: str | None = None  # start from these weights: a run, a file or a hub id in any layout that is known
+    reset_head: bool = False  # init_from: start with a new classifier, for other classes than those of the weights
     eval_untrained: bool = False  # also evaluate before the first step
     model: ModelConfig = field(default_factory=ModelConfig)
     criterion: CriterionConfig = field(default_factory=CriterionConfig)

@@ -37,7 +37,8 @@ Segment images and videos and write, below the output folder,
   json/NAME.json      for each segment id, category, score, area in pixels, box (x0, y0, x1, y1, half-open);
                       instances, which may overlap, also carry their mask as COCO run lengths
 
-  checkpoint=PATH     output folder of a run (its newest checkpoint), a checkpoints/iter_* folder, or model.safetensors
+  checkpoint=PATH     output folder of a run (its newest checkpoint), a checkpoints/iter_* folder, or model.safetensors;
+                      also weights of the original or of transformers' MaskFormer, or a hub id (docs/checkpoints.md)
   input=PATH          an image, a video, a folder (with the folders in it) or a quoted glob such as 'photos/*.jpg'
   output=FOLDER       is made where it does not exist
   task=NAME           semantic, instance or panoptic; by default panoptic where the model knows things, else semantic

@@ -109,7 +109,7 @@ def save_pretrained(
     overwrite: bool = False,
 ) -> Path:
     """Write a model of any architecture; arguments and errors are those of `Pretrained.save_pretrained`."""
-    info = info or model.dataset_info or named_classes("", _numbered(model.num_classes))
+    info = info or model.dataset_info or numbered_classes(model.num_classes)
     if info.num_classes != model.num_classes:
         raise UserError(f"save_pretrained: info must have {model.num_classes} classes, got {info.num_classes}")
     config = replace(config or model.recipe or Config(), model=replace(model.config, backbone_weights=None))
@@ -172,8 +172,7 @@ def _with_recipe(weights: Weights, config: str | Config | None) -> Config:
         expected, given = getattr(weights.config.model, key), getattr(recipe.model, key)
         if given != expected:
             raise UserError(
-                f"{weights.file} belongs to a model with model.{key}={expected}, but config says {given}: name the "
-                "recipe that the weights were trained with"
+                f"{weights.file} belongs to a model with model.{key}={expected}, but the configuration says {given}"
             )
     return recipe
 
@@ -205,5 +204,6 @@ def _original_weights(model: nn.Module, config: Config) -> dict[str, Tensor]:
     return weights
 
 
-def _numbered(count: int) -> list[str]:
-    return [f"class {index}" for index in range(count)]
+def numbered_classes(count: int) -> DatasetInfo:
+    """Describe classes of which nothing is known but how many they are."""
+    return named_classes("", [f"class {index}" for index in range(count)])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from maskformer_ext.checkpoints.pretrained import load_pretrained
 from maskformer_ext.config import Config
 from maskformer_ext.data.build import build_dataset
 from maskformer_ext.data.types import DatasetInfo
@@ -152,7 +153,11 @@ def build_setup(config: Config, accelerator: Accelerator) -> Setup:
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, num_classes=info.num_classes))
 
     torch.manual_seed(config.seed)
-    model = build_model(config.model, pretrained_backbone=not checkpoint)  # a checkpoint holds the backbone too
+    model: nn.Module
+    if config.init_from and not checkpoint:
+        model = load_pretrained(config.init_from, config=config, reset_head=config.reset_head)
+    else:
+        model = build_model(config.model, pretrained_backbone=not checkpoint)  # a checkpoint holds the backbone too
     weights = read_weights(checkpoint / MODEL_FILE)[0] if checkpoint else {}
     state = load_training_state(checkpoint) if checkpoint else {}
     if checkpoint:

@@ -27,21 +27,25 @@ import torch
 from torch import nn
 
 from maskformer_ext.checkpoints.folders import sync
-from maskformer_ext.checkpoints.native import (
-    MODEL_FILE,
-    assign_weights,
-    info_from_json,
-    read_weights,
-    write_model_files,
-)
+from maskformer_ext.checkpoints.native import MODEL_FILE, assign_weights, read_weights, write_model_files
 from maskformer_ext.config import Config
-from maskformer_ext.config_io import config_from_dict
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
 
 _TRAINING_FILE = "training_state.pt"
 _MANIFEST_FILE = "manifest.json"
 _LATEST = "latest"
+__all__ = [
+    "MODEL_FILE",
+    "assign_weights",
+    "damage",
+    "find_checkpoint",
+    "load_checkpoint",
+    "load_training_state",
+    "read_weights",
+    "resolve_checkpoint",
+    "save_checkpoint",
+]
 
 
 def save_checkpoint(
@@ -148,7 +152,8 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     """Build the model of a checkpoint, with its weights, ready for inference.
 
     Args:
-        path: the output folder of a run (its newest checkpoint), a checkpoint folder, or a ``model.safetensors`` file.
+        path: the output folder of a run (its newest checkpoint), a checkpoint folder, a ``model.safetensors`` file, or
+            whatever else `MaskFormer.from_pretrained` reads.
         device: where the model goes.
 
     Returns:
@@ -157,15 +162,11 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     Raises:
         UserError: if there is no checkpoint, it is damaged, or its weights belong to another architecture.
     """
-    from maskformer_ext import build_model
+    from maskformer_ext.checkpoints.pretrained import load_pretrained, numbered_classes
 
-    file = resolve_checkpoint(path)
-    weights, header = read_weights(file)
-    config = config_from_dict(json.loads(header["config"]), str(file))
-    config.model.backbone_weights = None  # the checkpoint holds them
-    model = build_model(config.model)
-    assign_weights(model, weights, file)
-    return model.to(device).eval(), config, info_from_json(header["dataset"])
+    model = load_pretrained(path)
+    assert model.recipe is not None  # set by load_pretrained
+    return model.to(device).eval(), model.recipe, model.dataset_info or numbered_classes(model.num_classes)
 
 
 def load_training_state(folder: str | Path) -> dict[str, Any]:

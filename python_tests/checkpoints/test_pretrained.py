@@ -142,7 +142,7 @@ def test_a_recipe_fills_in_what_shapes_do_not_tell(resnet, tmp_path: Path) -> No
     model = MaskFormer.from_pretrained(file, config=recipe)
     assert model.recipe.name == "theirs" and model.size_divisibility == 0 and model.num_classes == 3
     recipe.model.backbone = "swin_tiny"
-    with pytest.raises(UserError, match=r"model\.backbone=resnet50, but config says swin_tiny"):
+    with pytest.raises(UserError, match=r"model\.backbone=resnet50, but the configuration says swin_tiny"):
         MaskFormer.from_pretrained(file, config=recipe)
 
 

@@ -1,0 +1,47 @@
+"""Training that starts from weights of another run, or from elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from runs import small_config
+
+from maskformer_ext import build_model
+from maskformer_ext.checkpoints import original_name
+from maskformer_ext.engine.setup import build_setup
+from maskformer_ext.errors import UserError
+
+
+def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def test_a_run_starts_from_weights_and_a_new_head_where_asked(tmp_path) -> None:
+    config = small_config(tmp_path / "run")
+    first = build_setup(config, Accelerator(cpu=True))
+    expected = _weights(first.model)
+    folder = first.model.save_pretrained(tmp_path / "weights", config=config, info=first.info)
+
+    again = build_setup(replace(config, seed=1, init_from=str(folder)), Accelerator(cpu=True))
+    assert all(torch.equal(value, expected[name]) for name, value in _weights(again.model).items())
+    reset = build_setup(replace(config, seed=1, init_from=str(folder), reset_head=True), Accelerator(cpu=True))
+    changed = {name for name, value in _weights(reset.model).items() if not torch.equal(value, expected[name])}
+    assert changed == {"class_head.weight", "class_head.bias"}
+
+    few = build_model(first.model.config, num_classes=2).save_pretrained(tmp_path / "few")
+    with pytest.raises(UserError, match=r"knows 2 classes, but the model has .* reset_head=true"):
+        build_setup(replace(config, init_from=str(few)), Accelerator(cpu=True))
+    build_setup(replace(config, init_from=str(few), reset_head=True), Accelerator(cpu=True))
+
+
+def test_weights_of_the_original_must_be_of_the_same_network(tmp_path) -> None:
+    config = small_config(tmp_path / "run")
+    model = build_model(config.model, num_classes=2, backbone="resnet50")
+    torch.save({original_name(name): value for name, value in model.state_dict().items()}, tmp_path / "r50.pth")
+    with pytest.raises(
+        UserError, match=r"r50\.pth belongs to .* model\.backbone=resnet50, but the configuration says test"
+    ):
+        build_setup(replace(config, init_from=str(tmp_path / "r50.pth"), reset_head=True), Accelerator(cpu=True))
