@@ -12,7 +12,6 @@ import torch
 
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.outputs import MaskFormerOutput
-from maskformer_ext.modeling.per_pixel import PerPixelCriterion, PerPixelOutput
 from maskformer_ext.ops import (
     SegmentTargets,
     _library,
@@ -22,6 +21,9 @@ from maskformer_ext.ops import (
     matching_cost,
     matching_cost_from_embeddings,
 )
+
+pytest.importorskip("timm", reason="the per-pixel models need timm")
+from maskformer_ext.modeling.per_pixel import PerPixelCriterion, PerPixelOutput
 
 CLASSES, QUERIES = 4, 6
 gpu = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
