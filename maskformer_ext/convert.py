@@ -23,7 +23,8 @@ Read the weights of a whole model in any layout, check every name and shape, and
                       MaskFormerForInstanceSegmentation.from_pretrained as well
 
   config=NAME         the recipe that weights of the original were trained with, for what shapes do not tell
-                      (thresholds, resizing, padding); by default it is read off the shapes, the rest are defaults
+                      (thresholds, resizing, padding, the classes of its public data set); by default the sizes are
+                      read off the shapes, and the rest are defaults
   classes=FILE        a classes file (docs/data.md): names, colours, which classes are things
   num_classes=K       for other classes than those of the weights; needs reset_head=true
   reset_head=true     start with a new classifier, random from seed 0

@@ -171,7 +171,8 @@ def _read_processor(folder: Path, config: Config) -> None:
         if f"image_{key}" in values:
             pixels = [round(255 * value, 4) for value in values[f"image_{key}"]]
             setattr(config.model, f"pixel_{key}", pixels)
-    config.model.size_divisibility = values.get("size_divisor", config.model.size_divisibility)
+    for key in ("size_divisibility", "size_divisor"):  # the first is what processors of before 2023 wrote
+        config.model.size_divisibility = values.get(key, config.model.size_divisibility)
     size = values.get("size")
     if values.get("do_resize", True) and size is not None:
         longest = values.get("max_size", config.inference.max_size)

@@ -12,6 +12,7 @@ from torch import nn
 
 from maskformer_ext import MaskFormer, build_model
 from maskformer_ext.checkpoints.reading import read_state_dict
+from maskformer_ext.checkpoints.transformers_config import read_transformers_config
 from maskformer_ext.config import Config, ModelConfig
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
@@ -95,6 +96,18 @@ def test_their_folder_predicts_the_same_here_and_after_the_round_trip(their_fold
     processor = transformers.MaskFormerImageProcessor.from_pretrained(back)
     assert processor.image_mean == pytest.approx([0.5, 0.4, 0.3]) and processor.size_divisor == 64
     assert dict(processor.size) == {"shortest_edge": 640, "longest_edge": 2560}
+
+
+def test_processors_of_old_versions_are_read(tmp_path: Path) -> None:
+    old = {
+        "feature_extractor_type": "MaskFormerFeatureExtractor",
+        "size": 640,
+        "max_size": 2560,
+        "size_divisibility": 64,
+    }
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(old))
+    config, _ = read_transformers_config(tmp_path, ModelConfig(num_classes=3))
+    assert (config.inference.min_size, config.inference.max_size, config.model.size_divisibility) == (640, 2560, 64)
 
 
 @pytest.mark.parametrize("backbone", ["swin_tiny", "resnet50"])
