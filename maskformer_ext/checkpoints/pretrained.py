@@ -161,7 +161,7 @@ def read_weights_of_any_layout(file: Path) -> Weights:
             info = info_from_json(header[_HEADER + "dataset"])
         return Weights(file, tensors, config, info, native=False, complete=complete)
     except UserError as error:
-        raise UserError(f"{file}: {str(error).removeprefix('checkpoint: ').removeprefix(f'{file}: ')}") from error
+        raise type(error)(f"{file}: {str(error).removeprefix('checkpoint: ').removeprefix(f'{file}: ')}") from error
 
 
 def _classes(weights: Weights, recipe: Config | None, wanted: int) -> DatasetInfo | None:
