@@ -146,7 +146,7 @@ def print_scores(metrics: dict[str, Any], classes: Sequence[str]) -> None:
         cells = (per_class[name].get(column) for column in columns)
         table.add_row(name, *("\u2013" if cell is None else f"{cell:.3f}" for cell in cells))
     console.print(table)
-    skipped = f", {metrics['skipped']} damaged ones left out" if "skipped" in metrics else ""
+    skipped = f", {metrics['skipped']} left out (data.on_error=skip)" if "skipped" in metrics else ""
     console.print(f"{metrics['images']} images in {metrics['seconds']:.1f} s{skipped}")
 
 

@@ -76,7 +76,8 @@ def assign_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str 
         if weights[key].shape != value.shape:
             raise UserError(
                 f"checkpoint {source} is of another architecture or number of classes: {key!r} is "
-                f"{tuple(weights[key].shape)} there, but {tuple(value.shape)} in this model"
+                f"{tuple(weights[key].shape)} there, but {tuple(value.shape)} in this model; where only the classes "
+                f"differ, init_from={source} with reset_head=true starts with a new classifier"
             )
     for key in weights:
         if key not in own:

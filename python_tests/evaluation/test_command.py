@@ -54,6 +54,19 @@ def test_weights_without_names_are_scored_under_those_of_the_data(folder: Path) 
     assert tuple(scores["per_class"]) == CLASSES and scores["images"] == 3
 
 
+def test_skipped_files_are_named_and_counted(
+    folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "val" / "images" / "a.png").write_bytes(b"no image")
+    (folder / "val" / "labels" / "c.png").unlink()
+    assert evaluate(folder, known(CLASSES)) == 2
+    assert "c.png has no label" in capsys.readouterr().err
+    assert evaluate(folder, known(CLASSES), "data.on_error=skip") == 0
+    assert "1 images in" in (out := capsys.readouterr().out) and "2 left out (data.on_error=skip)" in out
+    assert json.loads((folder.parent / "scores.json").read_text())["skipped"] == 2
+    assert [word in message for word, message in zip(("c.png", "a.png"), caplog.messages, strict=True)] == [True, True]
+
+
 @pytest.mark.parametrize("info", [known(("tree", "sky")), known(("sky", "tree", "sea")), numbered_classes(3)])
 def test_other_classes_are_refused(folder: Path, info: DatasetInfo, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(folder, info) == 2
