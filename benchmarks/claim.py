@@ -32,7 +32,6 @@ class Variant:
     inference: tuple[str, ...] = ()
 
 
-# The first of a study is the one that the others are held against.
 STUDIES: dict[str, dict[str, Variant]] = {
     "claim": {
         "MaskFormer": Variant(),
@@ -51,16 +50,8 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "semantic (sum over queries)": Variant(),
         "general (argmax of queries)": Variant((), ("inference.semantic=argmax",)),
     },
-    "queries": {
-        "50 (the recipe's)": Variant(),
-        "20": Variant(("model.num_queries=20",)),
-        "100": Variant(("model.num_queries=100",)),
-    },
-    "decoder layers": {
-        "3 (the recipe's)": Variant(),
-        "1": Variant(("model.decoder_layers=1",)),
-        "6": Variant(("model.decoder_layers=6",)),
-    },
+    "queries": {f"{count}": Variant((f"model.num_queries={count}",)) for count in (20, 50, 100)},
+    "decoder layers": {f"{count}": Variant((f"model.decoder_layers={count}",)) for count in (1, 3, 6)},
 }
 SCORES = ("mIoU", "PQ_semantic", "pACC")
 # What the backbone of a recipe learns before all runs, beyond the weights that the recipe names.
@@ -157,13 +148,15 @@ def study(output: Path, recipe: str, studies: Sequence[str], seeds: int, jobs: i
     from maskformer_ext.config_io import load_config
     from maskformer_ext.data.build import build_dataset
 
-    classes = build_dataset(load_config(recipe, settings).data, "val").info.num_classes
+    config = load_config(recipe, settings)
+    classes = build_dataset(config.data, "val").info.num_classes
     common = [*settings, *warm_up(output, recipe, settings)]
     threads = max(1, (os.cpu_count() or 1) // jobs)
     rows = [(name, label, variant) for name in studies for label, variant in STUDIES[name].items()]
 
     def changes(variant: Variant) -> list[str]:
-        return [change.format(classes=classes) for change in variant.training]
+        wanted = [change.format(classes=classes) for change in variant.training]
+        return [change for change in wanted if load_config(recipe, [*settings, change]) != config]  # the recipe's own
 
     def finished() -> str:
         found: dict[tuple[str, str, str], list[dict[str, float]]] = {}
