@@ -38,6 +38,10 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "PerPixelBaseline": Variant(("model.architecture=per_pixel_baseline",)),
         "PerPixelBaseline+": Variant(("model.architecture=per_pixel_baseline_plus",)),
     },
+    "attention": {
+        "masked (the recipe's)": Variant(),
+        "plain (the paper's)": Variant(("model.masked_attention=false",)),
+    },
     "matching": {
         "bipartite, a query a class": Variant(("model.num_queries={classes}",)),
         "fixed, a query a class": Variant(("model.num_queries={classes}", "criterion.matching=fixed")),
