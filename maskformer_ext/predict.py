@@ -248,7 +248,7 @@ def choose_task(task: str | None, architecture: str, knows_things: bool, *, tta:
     Raises:
         UserError: if the task does not exist or the model cannot do it.
     """
-    from maskformer_ext.prediction import TASKS
+    from maskformer_ext.inference.prediction import TASKS
 
     if task is None:
         return "panoptic" if knows_things and architecture == "maskformer" and not tta else "semantic"

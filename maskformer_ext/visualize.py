@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.prediction import PanopticResult, SemanticResult
+from maskformer_ext.inference.prediction import PanopticResult, SemanticResult
 
 _GOLDEN_ANGLE = 0.61803398875
 _MAX_NAMES, _MAX_SAME_NAME = 60, 8

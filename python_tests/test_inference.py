@@ -18,8 +18,8 @@ from maskformer_ext.config import InferenceConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.images import read_image, resize_shortest_edge
 from maskformer_ext.inference import segment, segment_tasks
-from maskformer_ext.prediction import QueryOutput, Reducer, run_network
-from maskformer_ext.tiling import make_tiles, owners
+from maskformer_ext.inference.prediction import QueryOutput, Reducer, run_network
+from maskformer_ext.inference.tiling import make_tiles, owners
 
 THINGS = (1, 2)
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskformer_ext.score_band import ScoreBand
-from maskformer_ext.tiling import edge_distance, make_tiles
+from maskformer_ext.inference.score_band import ScoreBand
+from maskformer_ext.inference.tiling import edge_distance, make_tiles
 
 sides = st.integers(1, 60)
 

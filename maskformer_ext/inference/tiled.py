@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from maskformer_ext.inference.prediction import PanopticResult, QueryOutput, Reducer, SemanticResult, run_network
+from maskformer_ext.inference.score_band import ScoreBand
+from maskformer_ext.inference.stitching import Piece, cut_piece, stitch_instances, stitch_panoptic
+from maskformer_ext.inference.tiling import Tile, make_tiles
 from maskformer_ext.ops.instance_inference import Instances
-from maskformer_ext.prediction import PanopticResult, QueryOutput, Reducer, SemanticResult, run_network
-from maskformer_ext.score_band import ScoreBand
-from maskformer_ext.stitching import Piece, cut_piece, stitch_instances, stitch_panoptic
-from maskformer_ext.tiling import Tile, make_tiles
 
 
 def segment_tiles(
