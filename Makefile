@@ -20,7 +20,7 @@ train: $(STAMPS)/train build ## set everything up, then train on the embedded di
 	$(BIN)/python -m maskformer_ext.train $(or $(ARGS),config=digits)
 
 test: $(STAMPS)/dev build ## set everything up, then run all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 build: $(STAMPS)/train ## compile what changed of the native libraries
 	@$(BIN)/python setup.py -q build_ext --inplace
