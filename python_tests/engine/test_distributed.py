@@ -14,6 +14,7 @@ import torch
 from runs import read_losses, small_arguments, small_config, uneven_loader
 
 import maskformer_ext
+from maskformer_ext import evaluate
 from maskformer_ext.engine import loop
 from maskformer_ext.engine.distributed import explain_lost_processes
 from maskformer_ext.engine.loop import train
@@ -32,13 +33,19 @@ _OPTIONS = (
 )
 
 
-def _launch(output_dir: Path, *more: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    script = Path(__file__).with_name("train_in_processes.py")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    arguments = [*launch, *small_arguments(output_dir, *_OPTIONS, *more)]
+def _launch(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Start two processes of what torchrun's arguments say."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     # What a script imports is searched beside the script, not in the folder where it is started.
     environment = os.environ | {"PYTHONPATH": str(Path(maskformer_ext.__file__).parents[1])}
-    return subprocess.run(arguments, check=check, timeout=300, capture_output=True, text=True, env=environment)
+    return subprocess.run(
+        [*launch, *arguments], check=check, timeout=300, capture_output=True, text=True, env=environment
+    )
+
+
+def _train(output_dir: Path, *more: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    script = Path(__file__).with_name("train_in_processes.py")
+    return _launch(str(script), *small_arguments(output_dir, *_OPTIONS, *more), check=check)
 
 
 def _final_weights(output_dir: Path) -> dict[str, torch.Tensor]:
@@ -51,7 +58,7 @@ def _final_weights(output_dir: Path) -> dict[str, torch.Tensor]:
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of a run of two processes, four steps long."""
     folder = tmp_path_factory.mktemp("two")
-    _launch(folder)
+    _train(folder)
     return folder
 
 
@@ -73,18 +80,36 @@ def test_two_processes_equal_one_with_the_doubled_batch(two: Path, tmp_path: Pat
 @pytest.mark.slow
 def test_a_killed_process_ends_the_job_and_resuming_goes_on(two: Path, tmp_path: Path) -> None:
     started = time.monotonic()
-    result = _launch(tmp_path, "kill_rank_1_at=3", check=False)
+    result = _train(tmp_path, "kill_rank_1_at=3", check=False)
     assert result.returncode != 0 and time.monotonic() - started < 150  # seconds, nearly all of them imports
     (message,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert "process 0 of 2 lost another one" in message
     assert f"go on from {tmp_path}/checkpoints/iter_0000002 with the same command and resume=auto" in message
     assert "Signal 9 (SIGKILL)" in result.stderr  # torchrun's own summary
 
-    _launch(tmp_path, "resume=auto")
+    _train(tmp_path, "resume=auto")
     whole = read_losses(two)
     assert {step: loss for step, loss in read_losses(tmp_path).items() if step > 2} == {3: whole[3], 4: whole[4]}
     expected = _final_weights(two)
     assert all(torch.equal(value, expected[key]) for key, value in _final_weights(tmp_path).items())
+
+
+@pytest.mark.slow
+def test_the_command_shares_the_images_out(two: Path, tmp_path: Path) -> None:
+    arguments = [f"checkpoint={two}", "data.num_val=1", "device=cpu"]  # one process has no image at all
+    files = [tmp_path / "one.json", tmp_path / "two.json"]
+    assert evaluate.main([*arguments, f"output={files[0]}"]) == 0
+    result = _launch("-m", "maskformer_ext.evaluate", *arguments[:2], f"output={files[1]}")
+    assert result.stdout.splitlines().count(str(files[1])) == 1  # the first process alone speaks
+    expected, ours = (json.loads(file.read_text()) for file in files)
+    assert ours.pop("seconds") > 0 and expected.pop("seconds") > 0
+    assert ours == expected and ours["images"] == 1
+
+
+def test_a_device_is_not_chosen_under_torchrun(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert evaluate.main(["checkpoint=run", "device=cpu"]) == 2
+    assert "device=cpu does not go with torchrun" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
