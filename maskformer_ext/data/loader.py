@@ -92,7 +92,7 @@ class EvaluationPass(Dataset):
         if self.min_size:
             image = resize_shortest_edge(sample.image, self.min_size, self.max_size)
             segment_map = v2.resize_mask(sample.segment_map, list(image.shape[-2:]))
-            sample = replace(sample, image=image, segment_map=segment_map)
+            sample = replace(sample, image=image, segment_map=segment_map, truth=None)
         return Item(sample, [])
 
 

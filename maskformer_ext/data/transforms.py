@@ -84,7 +84,7 @@ class Augment:
         if self.drop_empty_segments:
             kept = drop_empty(segment_map.numpy(), labels.numpy())
             segment_map, labels = torch.from_numpy(kept[0]), torch.from_numpy(kept[1])
-        return replace(sample, image=image.as_subclass(Tensor), segment_map=segment_map, labels=labels)
+        return replace(sample, image=image.as_subclass(Tensor), segment_map=segment_map, labels=labels, truth=None)
 
 
 def choose_crop(

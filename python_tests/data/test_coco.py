@@ -12,6 +12,7 @@ from public_layouts import PANOPTIC_IDS, SIZE, coco_panoptic, panoptic_ids, phot
 
 from maskformer_ext.config import Config, DataConfig
 from maskformer_ext.data import build_dataset, build_loader
+from maskformer_ext.data.transforms import Augment
 from maskformer_ext.errors import UserError
 
 
@@ -49,6 +50,20 @@ def test_crowds_are_void(panoptic, tmp_path):
     assert (dataset[0].segment_map[4:] == 1).all()
     panoptic.task = "semantic"  # whose pixels are of a known class
     assert build_dataset(panoptic, "train")[0].label_map()[1, 0] == 0
+
+
+@pytest.mark.parametrize(("task", "labels"), [("panoptic", [0, 0, 132]), ("instance", [0, 0])])
+def test_scores_know_the_crowds(panoptic, tmp_path, task, labels):
+    _edit(tmp_path, lambda content: content["annotations"][0]["segments_info"][1].update(iscrowd=1))
+    panoptic.task = task
+    first, second = build_dataset(panoptic, "train")
+    truth = first.scored()
+    assert truth.labels.tolist() == labels and truth.crowd.tolist() == [False, True, False][: len(labels)]
+    assert (truth.segment_map[1:3] == 1).all() and truth.label_map()[1, 0] == 0
+    assert second.truth is None and second.scored().segment_map is second.segment_map
+    panoptic.augmentation.crop_size, panoptic.augmentation.min_sizes = [4, 4], []
+    augmented = Augment(panoptic.augmentation, drop_empty_segments=False)(first, torch.Generator())
+    assert augmented.truth is None  # it would not fit any more
 
 
 def test_tasks_of_panoptic_segments(panoptic):
@@ -112,6 +127,14 @@ def test_instances_overlap_with_the_smaller_on_top(tmp_path):
     expected[0:5, 1:6], expected[1:3, 2:4], expected[:, 0] = 1, 0, 2
     assert np.array_equal(dataset[0].segment_map.numpy(), expected) and dataset[0].labels.tolist() == [79, 0, 2]
     assert dataset[1].labels.tolist() == [] and (dataset[1].segment_map == -1).all()  # no annotation: kept
+    whole = dataset[0].scored().instances
+    assert [(true.label, true.area, true.crowd) for true in whole] == [
+        (79, 4, False),
+        (0, 25, False),
+        (2, 6, False),
+        (0, 48, True),
+    ]
+    assert dataset[1].scored().instances == ()
 
 
 @pytest.mark.parametrize(
