@@ -21,7 +21,7 @@ from maskformer_ext.config import Config, DataConfig
 from maskformer_ext.data.build import build_dataset
 from maskformer_ext.evaluation import run
 from maskformer_ext.evaluation.submission import create_writer
-from maskformer_ext.prediction import PanopticResult
+from maskformer_ext.inference import PanopticResult
 
 _IMAGES = 14  # with three crowds among their instances
 Guess = tuple[list[np.ndarray], list[int]]  # masks (H, W) bool and their classes
