@@ -17,6 +17,7 @@ from maskformer_ext.data.tasks import TaskView
 from maskformer_ext.data.types import Sample
 from maskformer_ext.errors import UserError
 from maskformer_ext.images import read_image
+from maskformer_ext.ops.targets import VOID
 
 _IDS = 1 << 24
 _VOID_ENTRY, _FIRST_ENTRY = 1, 2  # of the lookup table; 0 is an id that the JSON file does not know
@@ -99,10 +100,10 @@ class CocoPanoptic(Dataset):
         crowd = np.array([self._is_void(segment) for segment in segments], bool)
         table[0] = _VOID_ENTRY
         table[numbers] = np.where(crowd, _VOID_ENTRY, _FIRST_ENTRY - 1 + np.cumsum(~crowd))
-        entries = table[ids].astype(np.int32)
+        entries = np.take(table, ids)
         table[numbers] = 0
         self._check(entries, ids, numbers, crowd, path)
-        return np.maximum(entries - _FIRST_ENTRY, -1), np.array(labels, np.int64)
+        return np.maximum(entries - np.int16(_FIRST_ENTRY), VOID).astype(np.int32), np.array(labels, np.int64)
 
     def _is_void(self, segment: list[int]) -> bool:
         return bool(segment[2]) and self.view.task != "semantic"  # the class of a crowd is known, its instances are not
