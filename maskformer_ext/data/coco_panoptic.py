@@ -78,13 +78,22 @@ class CocoPanoptic(Dataset):
             raise UserError(
                 f"{path} is {ids.shape[1]}x{ids.shape[0]} pixels, but {self.annotations} says {size[1]}x{size[0]}."
             )
-        segment_map, labels = self.view.segments(*self._decode(ids, segments, path))
+        segment_map, labels = self.segments(ids, segments, path)
         return Sample(
             image, torch.from_numpy(segment_map), torch.from_numpy(labels), Path(file_name).stem, (size[0], size[1])
         )
 
+    def segments(self, ids: np.ndarray, records: list[list[int]], path: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Return segment_map (H, W) int32 and labels (T,) int64, as the task sees them.
+
+        Args:
+            ids: (H, W) integers of the PNG.
+            records: id, category and whether it is a crowd of each segment.
+            path: what errors call the PNG.
+        """
+        return self.view.segments(*self._decode(ids, records, path))
+
     def _decode(self, ids: np.ndarray, segments: list[list[int]], path: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Turn ids (H, W) into segment_map (H, W) int32 and labels (T,) int64."""
         if self._entry_of_id is None:
             # Zeros cost no memory until a page is written, and segments touch few pages of the 2^24 entries.
             self._entry_of_id = np.zeros(_IDS, np.int16)
