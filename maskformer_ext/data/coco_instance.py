@@ -98,6 +98,8 @@ class CocoInstance(Dataset):
         height, width = size
         try:
             if isinstance(segmentation, list):
+                if min(map(len, segmentation), default=0) < 4:
+                    raise ValueError("a polygon must have x and y of three points or more")
                 rle = rle_tools.merge(rle_tools.frPyObjects(segmentation, height, width))
             elif isinstance(segmentation["counts"], list):
                 rle = rle_tools.frPyObjects(segmentation, height, width)

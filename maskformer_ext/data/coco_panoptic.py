@@ -81,13 +81,7 @@ class CocoPanoptic(Dataset):
             raise UserError(
                 f"{path} is {ids.shape[1]}x{ids.shape[0]} pixels, but {self.annotations} says {size[1]}x{size[0]}."
             )
-        every, labels = self._decode(ids, segments, path)
-        crowd = np.array([bool(segment[2]) for segment in segments], bool)
-        if self.view.task == "semantic" or not crowd.any():  # the class of a crowd is known, its instances are not
-            segment_map, labels, truth = *self.view.segments(every, labels), None
-        else:
-            truth = self._truth(every, labels, crowd)
-            segment_map, labels = self.view.segments(*keep_segments(every, labels, ~crowd))
+        segment_map, labels, truth = self.segments(ids, segments, path)
         return Sample(
             image,
             torch.from_numpy(segment_map),
@@ -96,6 +90,26 @@ class CocoPanoptic(Dataset):
             (size[0], size[1]),
             truth,
         )
+
+    def segments(
+        self, ids: np.ndarray, records: list[list[int]], path: Path
+    ) -> tuple[np.ndarray, np.ndarray, Truth | None]:
+        """Return the segments of an image as the task sees them.
+
+        Args:
+            ids: (H, W) integers of the PNG.
+            records: id, category and whether it is a crowd of each segment.
+            path: what errors call the PNG.
+
+        Returns:
+            segment_map (H, W) int32 and labels (T,) int64 to train with, and what scores count where that is more.
+        """
+        every, labels = self._decode(ids, records, path)
+        crowd = np.array([bool(record[2]) for record in records], bool)
+        if self.view.task == "semantic" or not crowd.any():  # the class of a crowd is known, its instances are not
+            return *self.view.segments(every, labels), None
+        truth = self._truth(every, labels, crowd)
+        return *self.view.segments(*keep_segments(every, labels, ~crowd)), truth
 
     def _truth(self, segment_map: np.ndarray, labels: np.ndarray, crowd: np.ndarray) -> Truth:
         """Return the segments that the task asks for together with the crowd regions."""
@@ -119,10 +133,10 @@ class CocoPanoptic(Dataset):
         numbers = np.array([segment[0] for segment in segments], np.int64)
         table[0] = _VOID_ENTRY
         table[numbers] = _FIRST_ENTRY + np.arange(len(numbers))
-        entries = table[ids].astype(np.int32)
+        entries = np.take(table, ids)
         table[numbers] = 0
         self._check(entries, ids, numbers, path)
-        return np.maximum(entries - _FIRST_ENTRY, VOID), np.array(labels, np.int64)
+        return np.maximum(entries - np.int16(_FIRST_ENTRY), VOID).astype(np.int32), np.array(labels, np.int64)
 
     def _check(self, entries: np.ndarray, ids: np.ndarray, numbers: np.ndarray, path: Path) -> None:
         """Raise if the PNG holds an id that the JSON file does not list, or lacks one."""

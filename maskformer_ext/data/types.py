@@ -79,7 +79,7 @@ class Sample:
     """One image and its segments.
 
     Attributes:
-        image: (3, H, W) uint8 RGB.
+        image: (3, H, W) uint8 RGB; in memory the channels of a pixel may lie together.
         segment_map: (H, W) int32, the index into ``labels`` of the segment that owns the pixel, -1 = void.
         labels: (T,) int64 class ids.
         name: what error messages and written predictions call the image.

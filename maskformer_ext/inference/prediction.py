@@ -75,7 +75,7 @@ def run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
     config: Any = model.config
     mean = constant(tuple(config.pixel_mean), torch.float32, device).view(3, 1, 1)
     std = constant(tuple(config.pixel_std), torch.float32, device).view(3, 1, 1)
-    images = (pixels.to(device).float() - mean) / std
+    images = (pixels.to(device).contiguous().float() - mean) / std
     crop = (int(images.shape[-2]), int(images.shape[-1]))
     multiple = max(1, int(config.size_divisibility))
     bottom, right = -crop[0] % multiple, -crop[1] % multiple

@@ -143,6 +143,11 @@ def test_instances_overlap_with_the_smaller_on_top(tmp_path):
         (_square(1, 0, 0, 2, category=12), SIZE, "annotation 1 of a.png has the category 12"),
         (_square(1, 0, 0, 2, category=200), SIZE, "has the category 200"),  # stuff is no instance
         (_square(1, 0, 0, 2), (6, 9), "a.png is 9x6 pixels, but"),
+        (
+            {**_square(1, 0, 0, 2), "segmentation": [[1, 2]]},
+            SIZE,
+            "a polygon must have x and y of three points or more",
+        ),
         ({**_square(1, 0, 0, 2), "segmentation": "none"}, SIZE, "annotation 1 is neither polygons nor run lengths"),
         ({**_square(1, 0, 0, 2), "segmentation": {"counts": [0, 9], "size": [3, 3]}}, SIZE, "are of 3x3 pixels"),
         ({"id": 1, "image_id": 0}, SIZE, 'annotation 1 has no "category_id"'),
