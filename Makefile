@@ -20,7 +20,7 @@ train: $(STAMPS)/train build ## set everything up, then train on the embedded di
 	$(BIN)/python -m maskformer_ext.train $(or $(ARGS),config=digits)
 
 test: $(STAMPS)/dev build ## set everything up, then run all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 build: $(STAMPS)/train ## compile what changed of the native libraries
 	@$(BIN)/python setup.py -q build_ext --inplace
@@ -84,4 +84,6 @@ $(STAMPS)/train: pyproject.toml $(STAMPS)/tools
 $(STAMPS)/dev: pyproject.toml $(STAMPS)/train
 	@echo "Installing what the tests and benchmarks need"
 	@$(PIP) install --no-build-isolation -e ".[dev]"
+	@# without what it requires: the scores need NumPy, Pillow and pyquaternion only, and the list has a "typing" for Python 2
+	@$(PIP) install --no-deps "cityscapesscripts>=2.3,<3"
 	@touch $@

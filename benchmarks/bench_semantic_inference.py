@@ -43,7 +43,7 @@ def trained_outputs(size: tuple[int, int], device: str) -> SimpleNamespace:
         load_checkpoint,  # what training needs is installed where a model was trained
     )
     from maskformer_ext.images import to_pixels
-    from maskformer_ext.prediction import run_network
+    from maskformer_ext.inference.prediction import run_network
 
     run, data = Path(os.environ["MASKFORMER_EXT_CAMVID_RUN"]), Path(os.environ["MASKFORMER_EXT_DATA"])
     model, _, _ = load_checkpoint(run, device)

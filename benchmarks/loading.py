@@ -1,11 +1,15 @@
 """Images a second of COCO panoptic decoding and augmentation at 640x640, and what bounds them.
 
-    python -m benchmarks.loading [--root COCO] [--workers 2] [--seconds 20] [--size 640] [--color]
+    python -m benchmarks.loading [--root COCO] [--workers 2] [--seconds 20] [--batches 24] [--size 640] [--color]
 
-Without `--root`, photographs and panoptic PNGs of COCO's usual size are drawn first, with noise and segments with bent
-borders. Decoding them is work of the same kind, but they are not COCO: what is printed says which was read.
-The rate is that of the training loader, batches included, after the first ones. Then each stage runs alone in this
-process; their sum, divided by the workers, is what the loader can reach if nothing else competes for the cores.
+`--root` is a folder of COCO, or one with the two examples of the panoptic API. Without it, photographs and panoptic
+PNGs of COCO's usual size are drawn first, with noise and segments with bent borders. Decoding them is work of the same
+kind, but they are not COCO: what is printed says which was read.
+
+First each stage of an image's way is timed in this process on one thread, stage after stage and batch after batch, in
+processor time, which other programs disturb little: medians and quartiles over batches of 8. Their sum gives images per
+CPU-second, which times the workers is what the loader can reach if nothing competes for the cores. Then the training
+loader itself runs, in time by the clock, which says something only on a quiet machine.
 """
 
 from __future__ import annotations
@@ -17,21 +21,24 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 from PIL import Image, ImageFilter
 
 from maskformer_ext.config import AugmentationConfig, Config, DataConfig
 from maskformer_ext.data import build_dataset, build_loader
 from maskformer_ext.data.coco_panoptic import CocoPanoptic
+from maskformer_ext.data.colors import jitter_colors
 from maskformer_ext.data.loader import Collate, Item
 from maskformer_ext.data.pairs import read_color_ids
 from maskformer_ext.data.transforms import Augment
+from maskformer_ext.data.types import Sample
 from maskformer_ext.images import read_image
 
 _DRAWN = 64
@@ -39,6 +46,16 @@ _SIZE = (480, 640)  # height and width of most of COCO's photographs
 _SEGMENTS = 11  # an image, on average
 _WARM_UP = 4  # batches
 _BATCH = 8
+_COLORS = "colours"
+STAGES = (
+    "JPEG to pixels",
+    "PNG to ids",
+    "ids to segments",
+    "resize, crop, flip",
+    _COLORS,
+    "normalise and pad",
+    "copy to the main process",
+)
 
 
 def draw_coco(root: Path, count: int = _DRAWN, size: tuple[int, int] = _SIZE) -> Path:
@@ -108,47 +125,69 @@ def loader_rate(config: Config, seconds: float) -> float:
         loader.close()
 
 
-def stage_times(config: Config, repeats: int) -> dict[str, float]:
-    """Return milliseconds an image (median) of each stage, run alone in this process on one thread."""
+def stage_times(config: Config, batches: int) -> dict[str, list[float]]:
+    """Return, for each stage, the milliseconds of processor time an image of each batch, on one thread.
+
+    Args:
+        config: as `loading_config` gives it; its batches are loaded, without colours.
+        batches: how many, after one that is not counted.
+    """
     dataset = build_dataset(config.data, "train")
     assert isinstance(dataset, CocoPanoptic)
-    plain, coloured = (
-        Augment(replace(config.data.augmentation, color=color), drop_empty_segments=False) for color in (False, True)
-    )
+    augment = Augment(replace(config.data.augmentation, color=False), drop_empty_segments=False)
     size = config.data.augmentation.crop_size
     collate = Collate(pixel_mean=[120.0] * 3, pixel_std=[58.0] * 3, size_divisibility=32, crop_size=size)
     times: dict[str, list[float]] = {}
-    for k in range(repeats):
-        file_name, png, _, _ = dataset.records[k % len(dataset)]
-        sample = dataset[k % len(dataset)]
 
-        def run(augmentation: Augment, k: int = k, sample: Any = sample) -> Any:
-            return augmentation(sample, torch.Generator().manual_seed(k))
+    def timed(stage: str, function: Callable[..., Any], *values: Any) -> Any:
+        started = time.process_time()
+        result = function(*values)
+        times[stage][-1] += 1e3 * (time.process_time() - started) / _BATCH
+        return result
 
-        augmented = run(plain)
-        stages: dict[str, Callable[[], Any]] = {
-            "JPEG to pixels": lambda name=file_name: read_image(dataset.images / name),
-            "PNG to ids": lambda name=png: read_color_ids(dataset.folder / name),
-            "whole sample (both, and ids to segments)": lambda k=k: dataset[k % len(dataset)],
-            "resize, crop, flip": lambda run=run: run(plain),
-            "resize, crop, flip, colours": lambda run=run: run(coloured),
-            "normalise and pad": lambda augmented=augmented: collate([Item(augmented, [])]),
-        }
-        for name, stage in stages.items():
-            started = time.perf_counter()
-            stage()
-            times.setdefault(name, []).append(1e3 * (time.perf_counter() - started))
-    return {name: float(np.median(values)) for name, values in times.items()}
+    for batch in range(batches + 1):
+        for stage in STAGES:
+            times.setdefault(stage, []).append(0.0)
+        items = []
+        for k in range(batch * _BATCH, (batch + 1) * _BATCH):
+            file_name, png, size, segments = dataset.records[k % len(dataset)]
+            image = timed("JPEG to pixels", read_image, dataset.images / file_name)
+            ids = timed("PNG to ids", read_color_ids, dataset.folder / png)
+            owners, labels, _ = timed("ids to segments", dataset.segments, ids, segments, dataset.folder / png)
+            sample = Sample(image, torch.from_numpy(owners), torch.from_numpy(labels), file_name, (size[0], size[1]))
+            augmented = timed("resize, crop, flip", augment, sample, torch.Generator().manual_seed(k))
+            timed(_COLORS, jitter_colors, augmented.image, torch.Generator().manual_seed(k))
+            items.append(Item(augmented, []))
+        result = timed("normalise and pad", collate, items)
+        timed("copy to the main process", result.images.share_memory_)
+    return {stage: values[1:] for stage, values in times.items()}
+
+
+def quartiles(values: Sequence[float]) -> dict[str, float]:
+    """Return the median and the two quartiles."""
+    q1, median, q3 = np.percentile(values, (25, 50, 75)).tolist()
+    return {"median": median, "q1": q1, "q3": q3}
 
 
 @contextlib.contextmanager
 def coco_root(root: str | None) -> Iterator[Path]:
-    """Give the folder that was named, or one with a drawn set that lasts as long as the context."""
-    if root is not None:
-        yield Path(root)
-        return
+    """Give the folder that was named, in COCO's layout, or one with a drawn set; both last as long as the context."""
     with tempfile.TemporaryDirectory() as folder:
-        yield draw_coco(Path(folder) / "coco")
+        if root is None:
+            yield draw_coco(Path(folder) / "coco")
+        elif (source := Path(root).resolve() / "panoptic_examples").is_dir():
+            (Path(folder) / "annotations").mkdir()
+            (Path(folder) / "train2017").symlink_to(source.with_name("input_images"))
+            (Path(folder) / "annotations" / "panoptic_train2017").symlink_to(source)
+            (Path(folder) / "annotations" / "panoptic_train2017.json").symlink_to(source.with_suffix(".json"))
+            yield Path(folder)
+        else:
+            yield Path(root)
+
+
+def _format(values: dict[str, float], digits: int) -> str:
+    median, q1, q3 = (f"{values[key]:.{digits}f}" for key in ("median", "q1", "q3"))
+    return f"{median:>7} {f'({q1} to {q3})':<18}"
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
@@ -156,7 +195,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", help="folder of COCO with train2017 and panoptic annotations; default: a drawn set")
     parser.add_argument("--workers", type=int, default=2, help="processes that load")
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long the loader is timed")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long the loader is timed; 0: not at all")
+    parser.add_argument("--batches", type=int, default=24, help="how many batches of 8 the stages are timed over")
     parser.add_argument("--size", type=int, default=640, help="side of the crops in pixels")
     parser.add_argument("--color", action="store_true", help="with colour jitter, which the recipe of COCO has not")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
@@ -164,14 +204,13 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     torch.set_num_threads(1)  # as in the workers
     with coco_root(options.root) as root:
         config = loading_config(root, size=options.size, workers=options.workers, color=options.color)
-        rate = loader_rate(config, options.seconds)
-        stages = stage_times(config, repeats=max(3, min(64, round(4 * options.seconds))))
-    each = stages["whole sample (both, and ids to segments)"]
-    each += (
-        stages["resize, crop, flip, colours" if options.color else "resize, crop, flip"] + stages["normalise and pad"]
-    )
+        times = stage_times(config, options.batches)
+        rate = loader_rate(config, options.seconds) if options.seconds else None
+    counted = [values for stage, values in times.items() if options.color or stage != _COLORS]
+    each = np.sum(counted, axis=0)
+    per_core = quartiles(1e3 / each)
     record = {
-        "images": "drawn, in COCO's size" if options.root is None else "COCO",
+        "images": "drawn, in COCO's size" if options.root is None else Path(options.root).name,
         "crop": options.size,
         "color": options.color,
         "workers": options.workers,
@@ -179,15 +218,21 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         "load_average": os.getloadavg()[0],
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "pillow": PIL.__version__,
+        "stages_cpu_ms": {stage: quartiles(values) for stage, values in times.items()},
+        "image_cpu_ms": quartiles(each),
+        "images_per_cpu_second": per_core,
         "images_per_second": rate,
-        "stages_ms": stages,
-        "bound_images_per_second": 1e3 / each * max(1, options.workers),
     }
-    print(f"{rate:.1f} images/s with {options.workers} workers on {record['cores']} cores, crops of {options.size}")
-    print(f"images: {record['images']}; load of the machine: {record['load_average']:.1f}\n")
-    for name, milliseconds in stages.items():
-        print(f"{milliseconds:8.2f} ms  {name}")
-    print(f"{each:8.2f} ms  an image in all: at most {record['bound_images_per_second']:.1f} images/s")
+    print(f"images: {record['images']}; crops of {options.size}; load of the machine: {record['load_average']:.1f}\n")
+    print("processor time an image, in ms: median (quartiles)")
+    for stage, values in times.items():
+        left_out = "" if options.color or stage != _COLORS else " (not counted: COCO's recipes have none; --color)"
+        print(f"{_format(quartiles(values), 2)}  {stage}{left_out}")
+    print(f"{_format(quartiles(each), 2)}  an image in all")
+    print(f"{_format(per_core, 1)}  images per CPU-second of one core")
+    if rate is not None:
+        print(f"\n{rate:.1f} images/s by the clock, {options.workers} workers on {record['cores']} cores")
     if options.json:
         options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return record

@@ -38,6 +38,7 @@ class ModelConfig:
     decoder_memory: str = "backbone"  # backbone | pixel_decoder: whose map the transformer decoder attends to
     decoder_feature: int = -1  # which level of it (0 = stride 4 .. 3 = stride 32)
     deep_supervision: bool = True
+    box_head: bool = False  # predict a box for each query too, which criterion.matching=box needs
 
 
 @dataclass
@@ -51,7 +52,9 @@ class CriterionConfig:
     alpha: float = 0.25
     gamma: float = 2.0
     ignore_void: bool = False  # leave void and padding out of cost and loss instead of counting them as negatives
-    matching: str = "bipartite"  # bipartite | fixed: query k predicts class k (semantic targets, Q >= K)
+    matching: str = "bipartite"  # bipartite (by masks) | box (by boxes) | fixed: query k predicts class k (Q >= K)
+    box_weight: float = 5.0  # of the difference of boxes, in the total and in the cost of matching by boxes
+    giou_weight: float = 2.0  # of their generalised IoU, likewise
 
 
 @dataclass
@@ -151,6 +154,7 @@ class InferenceConfig:
     tta_max_size: int = 4000
     tta_flip: bool = True
     resize: str = "scores"  # semantic: scores (the original's semantic recipes) | logits
+    semantic: str = "sum"  # a pixel's class: sum (over all queries) | argmax (that of its best query)
     object_mask_threshold: float = 0.8
     overlap_threshold: float = 0.8
     top_k: int = 100

@@ -20,12 +20,14 @@ _CHOICES = {
     "model.architecture": ("maskformer", "per_pixel_baseline", "per_pixel_baseline_plus"),
     "model.pixel_decoder": ("fpn", "transformer_encoder"),
     "model.decoder_memory": ("backbone", "pixel_decoder"),
+    "criterion.matching": ("bipartite", "box", "fixed"),
     "data.task": ("semantic", "instance", "panoptic"),
     "data.on_error": ("raise", "skip"),
     "schedule.name": ("poly", "step", "cosine"),
     "train.precision": ("fp32", "bf16", "fp16"),
     "inference.tasks": ("semantic", "instance", "panoptic"),
     "inference.resize": ("scores", "logits"),
+    "inference.semantic": ("sum", "argmax"),
 }
 
 _AT_LEAST = {

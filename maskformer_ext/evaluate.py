@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ Score a checkpoint on its data set and write the scores as JSON.
                     coco_instance (JSON)
   output=FILE       where the JSON goes; by default evaluation.json in the output folder of the run
   device=NAME       cpu, cuda, cuda:1 ...; by default a GPU where there is one
+
+Several GPUs share the images: torchrun --nproc-per-node 4 -m maskformer_ext.evaluate checkpoint=RUN
 
 Every key of the configuration below data and inference can be changed too, for instance data.root=FOLDER,
 inference.tile=512 or inference.tasks=[panoptic]; python -m maskformer_ext.train --help lists them."""
@@ -65,12 +68,21 @@ def _evaluate(arguments: list[str]) -> int:
     if values["split"] not in ("train", "val"):
         raise UserError(f"split must be train or val, got {values['split']!r}")
     limit = _limit(values["limit"])
-    device = choose_device(values["device"])
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if launched and values["device"]:
+        raise UserError(f"device={values['device']} does not go with torchrun, which gives each process a device")
 
     from maskformer_ext.data.build import build_dataset
+    from maskformer_ext.engine.distributed import explain_lost_processes, start_processes, stop_processes
     from maskformer_ext.engine.state import load_checkpoint, resolve_checkpoint
     from maskformer_ext.evaluation.run import evaluate
 
+    rank, world, device = 0, 1, "cpu"
+    if launched:
+        accelerator = start_processes()
+        rank, world, device = accelerator.process_index, accelerator.num_processes, accelerator.device
+    else:
+        device = choose_device(values["device"])
     model, config, info = load_checkpoint(checkpoint, device)
     config = override_checkpoint(config, overrides)
     dataset = build_dataset(config.data, str(values["split"]))
@@ -86,8 +98,15 @@ def _evaluate(arguments: list[str]) -> int:
     if not output.parent.is_dir():
         raise UserError(f"output={output}: the folder {output.parent} does not exist")
     writer = _writer(values["submission"], values["format"], info)
-    options = {"limit": limit, "writer": writer}
-    metrics = with_progress("images", lambda progress: evaluate(model, dataset, config, progress=progress, **options))
+
+    def score(progress: Callable[[int, int], None] | None) -> dict[str, Any]:
+        return evaluate(model, dataset, config, rank=rank, world=world, limit=limit, progress=progress, writer=writer)
+
+    with explain_lost_processes(lambda: "start the same command again"):
+        metrics = score(None) if rank else with_progress("images", score)
+        stop_processes()
+    if rank:
+        return 0
     print_scores(metrics, info.classes)
     write_json(output, {"checkpoint": str(checkpoint), "split": values["split"], **metrics})
     if writer is not None:

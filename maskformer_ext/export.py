@@ -174,7 +174,7 @@ def check_export(model: nn.Module, path: Path, size: tuple[int, int], batch_size
         UserError: if they disagree.
     """
     from maskformer_ext.config import InferenceConfig
-    from maskformer_ext.prediction import Reducer, run_network
+    from maskformer_ext.inference.prediction import Reducer, run_network
 
     images = torch.randint(0, 256, (batch_size, 3, *size), dtype=torch.uint8)
     if path.suffix == ".onnx":

@@ -23,7 +23,7 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
         path: any format that Pillow reads.
 
     Returns:
-        (3, H, W) uint8 RGB.
+        (3, H, W) uint8 RGB; in memory the channels of a pixel lie together, as they were decoded.
 
     Raises:
         UserError: if the file does not exist or is no complete image.
@@ -32,7 +32,8 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
         raise UserError(f"{path}: no such image file")
     try:
         with Image.open(path) as image:
-            return pil_to_pixels(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            return pil_to_pixels(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read as an image ({_reason(Path(path), error)})") from None
 
@@ -46,7 +47,7 @@ def write_png(picture: Image.Image, path: Path) -> None:
 
 
 def pil_to_pixels(image: Image.Image) -> Tensor:
-    """Return a Pillow image as (3, H, W) uint8 RGB; 16-bit grey keeps its 8 upper bits.
+    """Return a Pillow image as (3, H, W) uint8 RGB, channels last in memory; 16-bit grey keeps its 8 upper bits.
 
     Raises:
         ValueError: if it holds floats, or 32-bit integers beyond 255: which range they use is not known.
@@ -55,7 +56,7 @@ def pil_to_pixels(image: Image.Image) -> Tensor:
         image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
     elif image.mode == "F" or (image.mode == "I" and np.ptp(np.append(np.asarray(image), (0, 255))) > 255):
         raise ValueError(f"an image must have 8 or 16 bits a channel, got the mode {image.mode}: convert it first")
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.array(image if image.mode == "RGB" else image.convert("RGB"))).permute(2, 0, 1)
 
 
 def to_pixels(image: Any) -> Tensor:

@@ -43,6 +43,7 @@ Segment images and videos and write, below the output folder,
   output=FOLDER       is made where it does not exist
   task=NAME           semantic, instance or panoptic; by default panoptic where the model knows things, else semantic
   names=true          write class names on the overlays
+  min_score=0.5       instances below this score are left out of overlays and ids; the JSON has all
   queries=true        also draw each query's mask (queries/NAME.png), and in queries.png what each query stands for: its
                       average mask and its classes over all images
   batch=1             how many images of equal size go through the network at once
@@ -63,6 +64,7 @@ _OWN = {
     "output": None,
     "task": None,
     "names": "true",
+    "min_score": "0.5",
     "queries": "false",
     "batch": "1",
     "resume": "false",
@@ -85,6 +87,7 @@ def _predict(arguments: list[str]) -> int:
     batch = str(values["batch"])
     if not batch.isdecimal() or int(batch) < 1:
         raise UserError(f"batch must be a number of images, at least 1, got {batch!r}")
+    min_score = _score(values["min_score"])
     files = find_files(source)
     device = choose_device(values["device"])
 
@@ -99,6 +102,7 @@ def _predict(arguments: list[str]) -> int:
         {
             "checkpoint": str(resolve_checkpoint(checkpoint).resolve()),
             "task": task,
+            "min_score": min_score,
             "inference": asdict(config.inference),
         },
         resume=resume,
@@ -108,7 +112,7 @@ def _predict(arguments: list[str]) -> int:
         from maskformer_ext.query_pictures import QuerySummary
 
         summary = QuerySummary(info)
-    run = _Run(model, info, config.inference, task, output, names, int(batch), resume, summary)
+    run = _Run(model, info, config.inference, task, output, names, min_score, int(batch), resume, summary)
     with_progress("files", lambda progress: run(files, progress))
     if summary is not None and summary.images:
         write_png(summary.draw(), output / "queries.png")
@@ -130,6 +134,7 @@ class _Run:
     task: str
     output: Path
     names: bool
+    min_score: float
     batch: int
     resume: bool
     summary: Any
@@ -183,6 +188,7 @@ class _Run:
                     task=self.task,
                     info=self.info,
                     names=self.names,
+                    min_score=self.min_score,
                     legend=not picture.is_frame,  # frames of a video keep one size
                 )
                 if self.summary is not None:
@@ -210,6 +216,16 @@ def _true_or_false(values: Mapping[str, str | None], key: str) -> bool:
     return values[key] == "true"
 
 
+def _score(text: str | None) -> float:
+    try:
+        score = float(str(text))
+    except ValueError:
+        score = -1.0
+    if not 0 <= score <= 1:
+        raise UserError(f"min_score must be a number from 0 to 1, got {text!r}")
+    return score
+
+
 def _note_settings(file: Path, settings: dict[str, Any], *, resume: bool) -> None:
     """Write down what the results of a folder were made with.
 
@@ -232,7 +248,7 @@ def choose_task(task: str | None, architecture: str, knows_things: bool, *, tta:
     Raises:
         UserError: if the task does not exist or the model cannot do it.
     """
-    from maskformer_ext.prediction import TASKS
+    from maskformer_ext.inference.prediction import TASKS
 
     if task is None:
         return "panoptic" if knows_things and architecture == "maskformer" and not tta else "semantic"

@@ -14,7 +14,7 @@ from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
 from maskformer_ext.images import write_png
 from maskformer_ext.inference import Instances, PanopticResult, SemanticResult
-from maskformer_ext.visualize import add_legend, draw_segments, segments_of
+from maskformer_ext.visualize import PICTURED_SCORE, add_legend, draw_segments, segments_of
 
 _OVERLAY_SIDE = 512
 _COUNTED = {"semantic": "classes", "panoptic": "segments", "instance": "instances"}
@@ -31,6 +31,7 @@ def write_prediction(
     info: DatasetInfo,
     names: bool = True,
     legend: bool = True,
+    min_score: float = PICTURED_SCORE,
 ) -> str:
     """Write ``overlays/NAME.png``, ``ids/NAME.png`` and, last, ``json/NAME.json`` of one image.
 
@@ -44,14 +45,18 @@ def write_prediction(
         info: names, colours and things of the classes.
         names: write class names on the overlay.
         legend: put the classes below the overlay.
+        min_score: overlay and ids show instances of at least this score; the description has all.
 
     Returns:
         In words what was found.
     """
-    owners, labels = segments_of(result)
+    owners, labels = segments_of(result, min_score=min_score)
     image = pixels.permute(1, 2, 0).numpy()
     overlay = draw_segments(image, owners, labels, info, names=names, short_side=_OVERLAY_SIDE)
-    write_png(add_legend(overlay, labels, info) if legend else overlay, output / "overlays" / f"{name}.png")
+    shown = labels
+    if isinstance(result, Instances):
+        shown = result[result.scores >= min_score].labels.tolist()
+    write_png(add_legend(overlay, shown, info) if legend else overlay, output / "overlays" / f"{name}.png")
     write_png(Image.fromarray(id_map(result, owners, info)), output / "ids" / f"{name}.png")
     segments = describe(result, owners, info)
     height, width = owners.shape
@@ -59,7 +64,9 @@ def write_prediction(
     file = description_file(output, name)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, described)
-    return f"{_COUNTED[task]}: {len(segments)}"
+    unlikely = len(labels) - len(shown)
+    more = f" ({unlikely} more below min_score={min_score:g})" if unlikely else ""
+    return f"{_COUNTED[task]}: {len(segments) - unlikely}{more}"
 
 
 def description_file(output: Path, name: str) -> Path:

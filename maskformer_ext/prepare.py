@@ -57,12 +57,15 @@ def _prepare(arguments: list[str]) -> int:
         raise UserError(f"unknown data set {positional[0]!r}: expected one of {', '.join(sorted(SOURCES))}")
     source, given = SOURCES[name], Path(positional[1]).expanduser()
     if not given.is_dir():
-        raise UserError(f"the folder {given} is missing: give the folder of {name}, from {source.download}")
+        raise UserError(f"the folder {given} is missing: give the folder of {name} (download: {source.download})")
     root = source_root(source, given)
     print(f"{source.title}: {root}")
     problems = missing_paths(source, root, splits)
     if problems:
-        print(f"  to be had from {source.download}")
+        print(f"  download: {source.download}")
+        above = next((folder for folder in root.parents[:2] if not missing_paths(source, folder, splits)), None)
+        if above is not None:
+            print(f"  {above} has all that is missing: give that folder")
     conversion = CONVERSIONS.get(name)
     for split in splits:
         if missing_paths(source, root, [split]):
@@ -88,7 +91,9 @@ def _check_split(source: Any, root: Path, split: str, files: int | None, workers
     indices = spread(len(dataset), files)
     problems += [p for _, p in _track(run_jobs(ReadSample(dataset), indices, workers), len(indices), split) if p]
     expected = source.images[split]
-    size = f"{len(dataset)} images" if len(dataset) == expected else f"{len(dataset)} of {expected} images"
+    size = (
+        f"{len(dataset)} images" if len(dataset) == expected else f"{len(dataset)} of the {expected} images distributed"
+    )
     print(f"  {split}: {size}, {len(indices)} read, {len(problems)} problem{'s' * (len(problems) != 1)}")
     return problems
 

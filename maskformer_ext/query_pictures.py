@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.images import resize_shortest_edge
-from maskformer_ext.prediction import require_queries, run_network
+from maskformer_ext.inference.prediction import require_queries, run_network
 from maskformer_ext.visualize import load_font, outline
 
 _TILE_SIDE = 176  # longer side of a tile in pixels

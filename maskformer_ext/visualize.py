@@ -13,13 +13,16 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.prediction import PanopticResult, SemanticResult
+from maskformer_ext.inference.prediction import PanopticResult, SemanticResult
 
 _GOLDEN_ANGLE = 0.61803398875
 _MAX_NAMES, _MAX_SAME_NAME = 60, 8
 _SATURATION = 0.25
 _ERROR = (235, 64, 52)
 _LEGEND_BACKGROUND, _LEGEND_TEXT = (24, 26, 31), (232, 234, 238)
+
+PICTURED_SCORE = 0.5
+"""Instances of a lower score are not drawn."""
 
 
 def segment_colors(labels: Sequence[int], info: DatasetInfo) -> np.ndarray:
@@ -63,11 +66,12 @@ def _instance_color(base: tuple[int, int, int], number: int, *, by_hue: bool) ->
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def segments_of(result: Any) -> tuple[np.ndarray, list[int]]:
+def segments_of(result: Any, *, min_score: float = PICTURED_SCORE) -> tuple[np.ndarray, list[int]]:
     """Return a result of `segment` as what the functions below draw.
 
     Args:
         result: ``SemanticResult``, ``PanopticResult`` or ``Instances`` (where these overlap, the better score shows).
+        min_score: instances below it own no pixel: average precision wants many guesses, pictures the likely ones.
 
     Returns:
         (H, W) int64 index of the segment that owns each pixel, -1 = void, and the class id of each segment.
@@ -82,7 +86,8 @@ def segments_of(result: Any) -> tuple[np.ndarray, list[int]]:
         labels = [info["category_id"] for info in result.segments_info]
         return table[result.segment_map.cpu().numpy()], labels
     owners = np.full(result.size, -1, dtype=np.int64)
-    for index in torch.argsort(result.scores, stable=True).tolist():
+    order = torch.argsort(result.scores, stable=True)
+    for index in order[result.scores[order] >= min_score].tolist():
         owners[result[index : index + 1].masks[0].cpu().numpy()] = index
     return owners, result.labels.tolist()
 

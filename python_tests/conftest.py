@@ -26,8 +26,13 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register what pytest-timeout would, so that its marker is known where it is not installed."""
+    """Register what pytest-timeout would, where it is not installed, and let several workers share the cores."""
     config.addinivalue_line("markers", "timeout(seconds): see pytest-timeout")
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers > 1:
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        torch.set_num_threads(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # of the processes that tests start
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

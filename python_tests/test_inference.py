@@ -18,8 +18,8 @@ from maskformer_ext.config import InferenceConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.images import read_image, resize_shortest_edge
 from maskformer_ext.inference import segment, segment_tasks
-from maskformer_ext.prediction import Reducer, run_network
-from maskformer_ext.tiling import make_tiles, owners
+from maskformer_ext.inference.prediction import QueryOutput, Reducer, run_network
+from maskformer_ext.inference.tiling import make_tiles, owners
 
 THINGS = (1, 2)
 
@@ -290,3 +290,47 @@ def test_unknown_tasks_and_options_are_refused() -> None:
         segment(PaintModel(3), image, task="depth")
     with pytest.raises(TypeError, match="tiles"):
         segment(PaintModel(3), image, tiles=3, config=InferenceConfig())
+
+
+@pytest.mark.parametrize("resize", ["scores", "logits"])
+def test_semantic_by_the_best_query_equals_the_formula_written_out(resize: str) -> None:
+    torch.manual_seed(3)
+    class_logits, mask_logits = 3 * torch.randn(9, 5), 4 * torch.randn(9, 12, 10)
+    class_logits[4, -1] = 20.0  # says "no object"
+    class_logits[5, 2] = torch.nan
+    class_logits[6, 1] = 200.0  # certain
+    reducer = Reducer(["semantic"], None, InferenceConfig(resize=resize, semantic="argmax"))
+    found = reducer.semantic(QueryOutput(class_logits, mask_logits, (48, 40), (45, 33)), (30, 22)).class_map
+
+    probability, label = class_logits.softmax(-1).max(-1)
+    absent = (label == 4) | class_logits.isnan().any(-1)
+    assert absent[4] and absent[5] and not absent[6]
+    masks = F.interpolate(mask_logits[None], (48, 40), mode="bilinear")[..., :45, :33]
+    if resize == "logits":
+        masks = F.interpolate(masks, (30, 22), mode="bilinear")
+    scores = torch.where(absent, 0.0, probability)[:, None, None] * masks[0].sigmoid()
+    if resize == "scores":
+        scores = F.interpolate(scores[None], (30, 22), mode="bilinear")[0]
+    top = scores.topk(2, dim=0).values
+    clear = top[0] - top[1] > 1e-5
+    assert clear.float().mean() > 0.9
+    assert torch.equal(found[clear], label[scores.argmax(0)][clear])
+    by_sum = Reducer(["semantic"], None, InferenceConfig(resize=resize)).semantic(
+        QueryOutput(class_logits, mask_logits, (48, 40), (45, 33)), (30, 22)
+    )
+    assert (by_sum.class_map != found).any()
+
+
+def test_semantic_by_the_best_query_without_any_object_still_names_a_class() -> None:
+    class_logits = torch.tensor([[0.0, 1.0, 9.0], [2.0, 0.0, 9.0]])
+    mask_logits = torch.tensor([1.0, -1.0]).view(2, 1, 1).expand(2, 4, 4)
+    output = QueryOutput(class_logits, mask_logits, (16, 16), (16, 16))
+    reducer = Reducer(["semantic"], None, InferenceConfig(semantic="argmax"))
+    assert reducer.semantic(output, (16, 16)).class_map.unique().tolist() == [1]
+
+
+def test_semantic_by_the_best_query_has_no_scores_to_average() -> None:
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    for options in ({"tile": 32}, {"tta": True, "tta_min_sizes": [32]}):
+        with pytest.raises(ValueError, match="semantic must be sum where class scores of tiles or views are averaged"):
+            segment(_tiny(), pixels, semantic="argmax", **options)

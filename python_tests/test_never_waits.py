@@ -13,6 +13,7 @@ from torch import Tensor
 
 from maskformer_ext.config import CriterionConfig, InferenceConfig, OptimizerConfig
 from maskformer_ext.engine.optimizer import clip_grad_norm
+from maskformer_ext.inference.prediction import Reducer, run_network
 from maskformer_ext.modeling import pair_logits
 from maskformer_ext.modeling.build import build_criterion, build_model
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
@@ -27,7 +28,6 @@ from maskformer_ext.ops import (
     semantic_scores,
 )
 from maskformer_ext.ops._constants import class_table, constant
-from maskformer_ext.prediction import Reducer, run_network
 
 pytestmark = pytest.mark.skipif(_library.REFERENCE, reason="the references of some ops run on the host")
 

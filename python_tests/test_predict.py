@@ -90,7 +90,11 @@ def test_predicted_files_hold_what_was_painted(tmp_path: Path) -> None:
     pixels = torch.from_numpy(paint(segments, labels)).permute(2, 0, 1)
     for task in ("panoptic", "instance", "semantic"):
         result = segment_image(PaintModel(3), pixels, task=task, thing_classes=INFO.thing_classes)
-        prediction_files.write_prediction(result, pixels, tmp_path, task, source="painted", task=task, info=INFO)
+        found = prediction_files.write_prediction(
+            result, pixels, tmp_path, task, source="painted", task=task, info=INFO
+        )
+        if task == "instance":
+            assert found.startswith("instances: 4 (") and found.endswith("more below min_score=0.5)")
     ids = np.asarray(Image.open(tmp_path / "ids" / "panoptic.png"))
     described = json.loads((tmp_path / "json" / "panoptic.json").read_text())["segments"]
     assert len(described) == 5
@@ -109,6 +113,8 @@ def test_predicted_files_hold_what_was_painted(tmp_path: Path) -> None:
         if segment["score"] > 0.5
     ]
     assert len(confident) == 4
+    drawn = np.unique(np.asarray(Image.open(tmp_path / "ids" / "instance.png")))
+    assert set(drawn.tolist()) - {0} == {segment["id"] for segment in confident}
     for segment in confident:
         mask = coco_masks.decode({**segment["rle"], "counts": segment["rle"]["counts"].encode()}).astype(bool)
         assert mask.sum() == segment["area"] == 49

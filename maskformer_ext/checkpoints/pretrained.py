@@ -164,7 +164,7 @@ def read_weights_of_any_layout(file: Path) -> Weights:
         raise type(error)(f"{file}: {str(error).removeprefix('checkpoint: ').removeprefix(f'{file}: ')}") from error
 
 
-def _classes(weights: Weights, recipe: Config | None, wanted: int) -> DatasetInfo | None:
+def _classes(weights: Weights, recipe: Config | None, wanted: int | None) -> DatasetInfo | None:
     """Return the names of the classes: those written here, else of the recipe's public data set, else transformers'."""
     from maskformer_ext.data.sources import known_classes
 

@@ -30,6 +30,7 @@ _ONLY = {
     "query_input": False,
     "masked_attention": False,
     "mask_position": False,
+    "box_head": False,
     "decoder_memory": "backbone",
 }
 

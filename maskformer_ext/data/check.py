@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ def missing_paths(source: Source, root: Path, splits: Sequence[str]) -> list[str
             continue
         sentence = f"{' or '.join(str(path) for path in paths)} is missing: expected the {what} there."
         archives = [path.with_name(f"{path.name}.zip") for path in paths]
+        archives += [root / name for name in re.findall(r"\w+\.zip", what) if root / name not in archives]
         problems += [sentence + "".join(f" Unpack {archive}." for archive in archives if archive.is_file())]
     return problems
 

@@ -14,7 +14,7 @@ from maskformer_ext.data.packed import PackedList
 from maskformer_ext.data.tables import Categories
 from maskformer_ext.data.targets import drop_empty
 from maskformer_ext.data.tasks import TaskView
-from maskformer_ext.data.types import Sample
+from maskformer_ext.data.types import Sample, TrueInstance, Truth
 from maskformer_ext.errors import UserError
 from maskformer_ext.images import read_image
 from maskformer_ext.ops.targets import VOID
@@ -23,7 +23,8 @@ from maskformer_ext.ops.targets import VOID
 class CocoInstance(Dataset):
     """Images with instances. Where masks overlap, the smaller one owns the pixel; crowd regions are void.
 
-    An instance that smaller ones cover wholly is dropped. Images without instances are kept.
+    An instance that smaller ones cover wholly is dropped. Images without instances are kept. Scores need the whole
+    masks and the crowd regions, which are the ``instances`` of the samples' ``truth``.
 
     Args:
         images: the folder of images.
@@ -71,28 +72,34 @@ class CocoInstance(Dataset):
                 f"{path} is {image.shape[-1]}x{image.shape[-2]} pixels, but {self.annotations} says "
                 f"{size[1]}x{size[0]}."
             )
-        masks, labels = [], []
-        for number, category, segmentation in instances:
+        masks, labels, whole = [], [], []
+        for number, category, segmentation, crowd, area in instances:
             if category not in self.class_of_category:
                 raise UserError(
                     f"{self.annotations}: annotation {number} of {file_name} has the category {category}, which is no "
                     f"category of {self.info.name}."
                 )
-            labels.append(self.class_of_category[category])
-            masks.append(self._mask(segmentation, size, number))
-        segment_map, kept = drop_empty(paint_smaller_on_top(masks, size), np.array(labels, np.int64))
-        segment_map, kept = self.view.segments(segment_map, kept)
-        return Sample(
-            image, torch.from_numpy(segment_map), torch.from_numpy(kept), Path(file_name).stem, (size[0], size[1])
-        )
+            label = self.class_of_category[category]
+            rle, mask = self._mask(segmentation, size, number)
+            area = int(mask.sum()) if area is None else area
+            whole.append(TrueInstance(int(self.view.new_class[label]), rle, area, bool(crowd)))
+            if not crowd:
+                labels.append(label)
+                masks.append(mask)
+        painted = drop_empty(paint_smaller_on_top(masks, size), np.array(labels, np.int64))
+        segment_map, kept = (torch.from_numpy(part) for part in self.view.segments(*painted))
+        truth = Truth(segment_map, kept, instances=tuple(whole))
+        return Sample(image, segment_map, kept, Path(file_name).stem, (size[0], size[1]), truth)
 
-    def _mask(self, segmentation: Any, size: list[int], number: Any) -> np.ndarray:
-        """Rasterise polygons or run lengths as COCO does: (H, W) uint8."""
+    def _mask(self, segmentation: Any, size: list[int], number: Any) -> tuple[dict[str, Any], np.ndarray]:
+        """Rasterise polygons or run lengths as COCO does: compressed run lengths, and (H, W) uint8."""
         from faster_coco_eval.core import mask as rle_tools
 
         height, width = size
         try:
             if isinstance(segmentation, list):
+                if min(map(len, segmentation), default=0) < 4:
+                    raise ValueError("a polygon must have x and y of three points or more")
                 rle = rle_tools.merge(rle_tools.frPyObjects(segmentation, height, width))
             elif isinstance(segmentation["counts"], list):
                 rle = rle_tools.frPyObjects(segmentation, height, width)
@@ -110,7 +117,7 @@ class CocoInstance(Dataset):
                 f"{self.annotations}: the run lengths of annotation {number} are of {mask.shape[1]}x{mask.shape[0]} "
                 f"pixels, but the image has {width}x{height}."
             )
-        return mask
+        return rle, mask
 
 
 def paint_smaller_on_top(masks: list[np.ndarray], size: list[int]) -> np.ndarray:
@@ -123,7 +130,7 @@ def paint_smaller_on_top(masks: list[np.ndarray], size: list[int]) -> np.ndarray
 
 
 def _records(content: dict[str, Any], path: Path) -> tuple[list[Any], list[str]]:
-    """Return (image file, [height, width], [[id, category, segmentation], ...]) of each image, and the problems."""
+    """Return (image file, [height, width], [[id, category, segmentation, crowd, area], ...]) an image, and problems."""
     images, problems = images_by_id(content, path), []
     instances: dict[Any, list[Any]] = {number: [] for number in images}
     for annotation in content["annotations"]:
@@ -131,8 +138,9 @@ def _records(content: dict[str, Any], path: Path) -> tuple[list[Any], list[str]]
         image, number, category, segmentation = (field(annotation, key, "annotation", path) for key in keys)
         if image not in images:
             problems.append(f'{path}: annotation {number} is of image {image}, which is not among "images".')
-        elif not annotation.get("iscrowd", 0):
-            instances[image].append([number, category, segmentation])
+        else:
+            crowd, area = int(annotation.get("iscrowd", 0)), annotation.get("area")
+            instances[image].append([number, category, segmentation, crowd, area])
     records = [
         (image["file_name"], [image["height"], image["width"]], instances[number]) for number, image in images.items()
     ]

@@ -13,10 +13,12 @@ from maskformer_ext.data.coco_json import field, images_by_id, read_annotations
 from maskformer_ext.data.packed import PackedList
 from maskformer_ext.data.pairs import check_same_size, read_color_ids
 from maskformer_ext.data.tables import Categories
+from maskformer_ext.data.targets import keep_segments
 from maskformer_ext.data.tasks import TaskView
-from maskformer_ext.data.types import Sample
+from maskformer_ext.data.types import Sample, Truth
 from maskformer_ext.errors import UserError
 from maskformer_ext.images import read_image
+from maskformer_ext.ops.targets import VOID
 
 _IDS = 1 << 24
 _VOID_ENTRY, _FIRST_ENTRY = 1, 2  # of the lookup table; 0 is an id that the JSON file does not know
@@ -24,6 +26,8 @@ _VOID_ENTRY, _FIRST_ENTRY = 1, 2  # of the lookup table; 0 is an id that the JSO
 
 class CocoPanoptic(Dataset):
     """Images with panoptic segments. The id 0 is void, and so are crowd regions unless the task is semantic.
+
+    Scores need the crowd regions, which are segments of the samples' ``truth``.
 
     Args:
         images: the folder of images.
@@ -77,13 +81,44 @@ class CocoPanoptic(Dataset):
             raise UserError(
                 f"{path} is {ids.shape[1]}x{ids.shape[0]} pixels, but {self.annotations} says {size[1]}x{size[0]}."
             )
-        segment_map, labels = self.view.segments(*self._decode(ids, segments, path))
+        segment_map, labels, truth = self.segments(ids, segments, path)
         return Sample(
-            image, torch.from_numpy(segment_map), torch.from_numpy(labels), Path(file_name).stem, (size[0], size[1])
+            image,
+            torch.from_numpy(segment_map),
+            torch.from_numpy(labels),
+            Path(file_name).stem,
+            (size[0], size[1]),
+            truth,
         )
 
+    def segments(
+        self, ids: np.ndarray, records: list[list[int]], path: Path
+    ) -> tuple[np.ndarray, np.ndarray, Truth | None]:
+        """Return the segments of an image as the task sees them.
+
+        Args:
+            ids: (H, W) integers of the PNG.
+            records: id, category and whether it is a crowd of each segment.
+            path: what errors call the PNG.
+
+        Returns:
+            segment_map (H, W) int32 and labels (T,) int64 to train with, and what scores count where that is more.
+        """
+        every, labels = self._decode(ids, records, path)
+        crowd = np.array([bool(record[2]) for record in records], bool)
+        if self.view.task == "semantic" or not crowd.any():  # the class of a crowd is known, its instances are not
+            return *self.view.segments(every, labels), None
+        truth = self._truth(every, labels, crowd)
+        return *self.view.segments(*keep_segments(every, labels, ~crowd)), truth
+
+    def _truth(self, segment_map: np.ndarray, labels: np.ndarray, crowd: np.ndarray) -> Truth:
+        """Return the segments that the task asks for together with the crowd regions."""
+        crowd = crowd[self.view.new_class[labels] != VOID]
+        segment_map, labels = self.view.segments(segment_map, labels)
+        return Truth(torch.from_numpy(segment_map), torch.from_numpy(labels), torch.from_numpy(crowd))
+
     def _decode(self, ids: np.ndarray, segments: list[list[int]], path: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Turn ids (H, W) into segment_map (H, W) int32 and labels (T,) int64."""
+        """Turn ids (H, W) into segment_map (H, W) int32 and labels (T,) int64, crowd regions included."""
         if self._entry_of_id is None:
             # Zeros cost no memory until a page is written, and segments touch few pages of the 2^24 entries.
             self._entry_of_id = np.zeros(_IDS, np.int16)
@@ -94,29 +129,25 @@ class CocoPanoptic(Dataset):
                     f"{self.annotations}: segment {number} of {path.name} has the category {category}, which is no "
                     f"category of {self.info.name}."
                 )
-        labels = [self.class_of_category[segment[1]] for segment in segments if not self._is_void(segment)]
+        labels = [self.class_of_category[segment[1]] for segment in segments]
         numbers = np.array([segment[0] for segment in segments], np.int64)
-        crowd = np.array([self._is_void(segment) for segment in segments], bool)
         table[0] = _VOID_ENTRY
-        table[numbers] = np.where(crowd, _VOID_ENTRY, _FIRST_ENTRY - 1 + np.cumsum(~crowd))
-        entries = table[ids].astype(np.int32)
+        table[numbers] = _FIRST_ENTRY + np.arange(len(numbers))
+        entries = np.take(table, ids)
         table[numbers] = 0
-        self._check(entries, ids, numbers, crowd, path)
-        return np.maximum(entries - _FIRST_ENTRY, -1), np.array(labels, np.int64)
+        self._check(entries, ids, numbers, path)
+        return np.maximum(entries - np.int16(_FIRST_ENTRY), VOID).astype(np.int32), np.array(labels, np.int64)
 
-    def _is_void(self, segment: list[int]) -> bool:
-        return bool(segment[2]) and self.view.task != "semantic"  # the class of a crowd is known, its instances are not
-
-    def _check(self, entries: np.ndarray, ids: np.ndarray, numbers: np.ndarray, crowd: np.ndarray, path: Path) -> None:
+    def _check(self, entries: np.ndarray, ids: np.ndarray, numbers: np.ndarray, path: Path) -> None:
         """Raise if the PNG holds an id that the JSON file does not list, or lacks one."""
-        areas = np.bincount(entries.ravel(), minlength=_FIRST_ENTRY + int((~crowd).sum()))
+        areas = np.bincount(entries.ravel(), minlength=_FIRST_ENTRY + len(numbers))
         if areas[0]:
             raise UserError(
                 f"{path} holds the segment id {ids[entries == 0][0]}, which {self.annotations} does not list for it: "
                 "the PNG disagrees with its JSON file."
             )
         if not areas[_FIRST_ENTRY:].all():
-            missing = numbers[~crowd][areas[_FIRST_ENTRY:] == 0][0]
+            missing = numbers[areas[_FIRST_ENTRY:] == 0][0]
             raise UserError(
                 f"{path} has no pixel of the segment id {missing}, which {self.annotations} lists for it: the PNG "
                 "disagrees with its JSON file."

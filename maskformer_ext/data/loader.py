@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import functional as v2
 
+from maskformer_ext.data.grid import PixelGrid
 from maskformer_ext.data.types import Batch, Sample, SampleDataset
 from maskformer_ext.errors import UserError
 from maskformer_ext.images import resize_shortest_edge
@@ -91,8 +90,10 @@ class EvaluationPass(Dataset):
             return Item(None, [str(error)])
         if self.min_size:
             image = resize_shortest_edge(sample.image, self.min_size, self.max_size)
-            segment_map = v2.resize_mask(sample.segment_map, list(image.shape[-2:]))
-            sample = replace(sample, image=image, segment_map=segment_map)
+            grid = PixelGrid((sample.segment_map.shape[0], sample.segment_map.shape[1]))
+            grid.resize((image.shape[-2], image.shape[-1]))
+            segment_map = grid.read(sample.segment_map.numpy())
+            sample = replace(sample, image=image, segment_map=torch.from_numpy(segment_map), truth=None)
         return Item(sample, [])
 
 
@@ -132,13 +133,15 @@ class Collate:
             return Failure(f"no readable image among {_MAX_SUBSTITUTES} in a row: {problems[0]}")
         sizes = [(sample.segment_map.shape[0], sample.segment_map.shape[1]) for sample in samples]
         height, width = self._padded_size(sizes)
-        images = torch.zeros(len(samples), 3, height, width)
+        images = torch.from_numpy(np.zeros((len(samples), 3, height, width), np.float32))  # touched once, as filled
         maps = torch.full((len(samples), height, width), VOID, dtype=torch.int32)
         labels = torch.zeros(len(samples), max([len(s.labels) for s in samples], default=0), dtype=torch.int64)
         for row, (sample, (h, w)) in enumerate(zip(samples, sizes, strict=True)):
             if self.crop_size:
-                images[row, :, : max(h, self.crop_size[0]), : max(w, self.crop_size[1])] = self._normalise(_PADDING)
-            images[row, :, :h, :w] = self._normalise(sample.image)
+                grey, bottom, right = (_PADDING - self.mean) / self.std, *self.crop_size
+                images[row, :, h:bottom, : max(w, right)] = grey
+                images[row, :, :h, w:right] = grey
+            images[row, :, :h, :w].copy_(sample.image).sub_(self.mean).div_(self.std)
             maps[row, :h, :w] = sample.segment_map
             labels[row, : len(sample.labels)] = sample.labels
         counts = torch.tensor([len(sample.labels) for sample in samples], dtype=torch.int64)
@@ -155,9 +158,6 @@ class Collate:
         corner = [*sizes, self.crop_size] if self.crop_size else sizes
         largest = [max((size[axis] for size in corner), default=1) for axis in (0, 1)]
         return [-(-side // self.divisor) * self.divisor for side in largest]
-
-    def _normalise(self, pixels: Tensor | int) -> Tensor:
-        return (pixels - self.mean) / self.std
 
 
 class IterationBatches:

@@ -38,7 +38,7 @@ class PairedImages(Dataset):
         if self.problems and not skip_errors:
             raise UserError(self.problems[0])
         if not self.pairs:
-            raise UserError(f"{where}: put images of the same names in both.")
+            raise UserError(f"{where}: {self.problems[0] if problems else 'put images of the same names in both.'}")
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -152,7 +152,7 @@ def read_color_ids(path: Path) -> np.ndarray:
         with Image.open(path) as image:
             if image.mode != "RGB":
                 raise UserError(f"{path} has the mode {image.mode}: its colours must be ids, so it must be RGB.")
-            pixels = np.asarray(image.convert("RGBA"))
+            size, pixels = image.size, image.tobytes("raw", "RGBX")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read as a label image ({error}).") from None
-    return pixels.view("<u4")[..., 0] & np.uint32(0xFFFFFF)
+    return np.frombuffer(pixels, "<u4").reshape(size[1], size[0]) & np.uint32(0xFFFFFF)

@@ -1,29 +1,30 @@
-"""Augmentation of training samples with torchvision's transforms v2: image and segment map, never one mask a segment.
+"""Augmentation of training samples: image and segment map, never one mask a segment.
 
 Every random number comes from the generator that is passed in, so that a sample depends on nothing but its seed. The
-values (brightness 32, contrast and saturation 0.5 to 1.5, hue 18 of OpenCV's 180) are those of the SSD detector's paper
-(Liu et al. 2016) as the MaskFormer recipes use them.
+image is resized as it lies in memory after decoding, channels last, for which torch's kernel is several times faster;
+what the crop keeps is then copied once into planes, which colours and batches need. The segment map is moved once, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
-from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as v2
 
 from maskformer_ext.config import AugmentationConfig
+from maskformer_ext.data.colors import jitter_colors
+from maskformer_ext.data.draws import integer
+from maskformer_ext.data.grid import PixelGrid
 from maskformer_ext.data.targets import drop_empty
 from maskformer_ext.data.types import Sample
 from maskformer_ext.errors import UserError
 from maskformer_ext.images import shortest_edge_size
 
 CROP_TRIES = 10
-_BRIGHTNESS = 32
-_FACTOR = (0.5, 1.5)
-_HUE = 18 / 180
 
 
 class Augment:
@@ -55,45 +56,49 @@ class Augment:
     def __call__(self, sample: Sample, generator: Generator) -> Sample:
         """Return an augmented copy of a sample."""
         config = self.config
-        image, segments = _wrap(sample.image, sample.segment_map)
-        if config.zoom_sizes and _integer(2, generator):
-            image, segments = _resize(image, segments, config.zoom_sizes, 0, generator)
+        image, segments, labels = sample.image, sample.segment_map.numpy(), sample.labels
+        grid = PixelGrid((image.shape[-2], image.shape[-1]))
+        if config.zoom_sizes and integer(2, generator):
+            image = _resize(image, grid, config.zoom_sizes, 0, generator)
             least, most = config.zoom_range
-            sides = [
-                min(side, least) + _integer(max(min(side, most) - least, 0) + 1, generator) for side in segments.shape
-            ]
-            box = choose_crop(segments, sample.labels, sides, 1.0, generator)
-            image, segments = (v2.crop(x, *box) for x in (image, segments))
+            sides = [min(side, least) + integer(max(min(side, most) - least, 0) + 1, generator) for side in grid.shape]
+            image = _crop(image, grid, choose_crop(grid, segments, labels, sides, 1.0, generator))
         if config.min_sizes:
-            image, segments = _resize(image, segments, config.min_sizes, config.max_size, generator)
+            image = _resize(image, grid, config.min_sizes, config.max_size, generator)
         if config.rotate90:
-            turns = _integer(4, generator)
-            image, segments = _wrap(*(torch.rot90(x, turns, (-2, -1)) for x in (image, segments)))
+            turns = integer(4, generator)
+            grid.rotate90(turns)
+            image = torch.rot90(image, turns, (-2, -1))
         if config.crop_size:
-            box = choose_crop(segments, sample.labels, config.crop_size, config.single_category_max_area, generator)
-            image, segments = (v2.crop(x, *box) for x in (image, segments))
+            limit = config.single_category_max_area
+            image = _crop(image, grid, choose_crop(grid, segments, labels, config.crop_size, limit, generator))
+        image = image.contiguous()
         if config.color:
-            image = tv_tensors.Image(jitter_colors(image, generator))
-        for enabled, flip in (
-            (config.horizontal_flip, v2.horizontal_flip),
-            (config.vertical_flip, v2.vertical_flip),
-        ):
-            if enabled and _integer(2, generator):
-                image, segments = flip(image), flip(segments)
-        segment_map, labels = segments.as_subclass(Tensor), sample.labels
+            image = jitter_colors(image, generator)
+        for enabled, axis in ((config.horizontal_flip, 1), (config.vertical_flip, 0)):
+            if enabled and integer(2, generator):
+                grid.flip(axis)
+                image = image.flip(axis - 2)
+        segments = grid.read(segments)
         if self.drop_empty_segments:
-            kept = drop_empty(segment_map.numpy(), labels.numpy())
-            segment_map, labels = torch.from_numpy(kept[0]), torch.from_numpy(kept[1])
-        return replace(sample, image=image.as_subclass(Tensor), segment_map=segment_map, labels=labels)
+            segments, kept = drop_empty(segments, labels.numpy())
+            labels = torch.from_numpy(kept)
+        return replace(sample, image=image, segment_map=torch.from_numpy(segments), labels=labels, truth=None)
 
 
 def choose_crop(
-    segment_map: Tensor, labels: Tensor, crop_size: list[int], single_category_max_area: float, generator: Generator
+    grid: PixelGrid,
+    segment_map: np.ndarray,
+    labels: Tensor,
+    crop_size: Sequence[int],
+    single_category_max_area: float,
+    generator: Generator,
 ) -> tuple[int, int, int, int]:
     """Choose a random crop, avoiding those that one class fills.
 
     Args:
-        segment_map: (H, W) integer.
+        grid: the picture to crop.
+        segment_map: (H, W) integer, what the grid reads.
         labels: (T,) int64 class of each segment.
         crop_size: height and width; the crop is smaller where the image is.
         single_category_max_area: a crop is drawn anew, up to 10 times in all, while one class covers at least
@@ -103,69 +108,29 @@ def choose_crop(
     Returns:
         top, left, height, width in pixels.
     """
-    rows, columns = segment_map.shape
+    rows, columns = grid.shape
     height, width = min(crop_size[0], rows), min(crop_size[1], columns)
-    classes = torch.cat([labels + 1, labels.new_zeros(1)])  # of each segment, from 1; index -1 reads 0, void
+    classes = np.append(labels.numpy() + 1, 0)  # of each segment, from 1; index -1 reads 0, void
     for _ in range(CROP_TRIES):
-        top, left = _integer(rows - height + 1, generator), _integer(columns - width + 1, generator)
+        box = integer(rows - height + 1, generator), integer(columns - width + 1, generator), height, width
         if single_category_max_area >= 1.0:
             break
-        inside = classes[segment_map[top : top + height, left : left + width].long()]
-        counts = torch.bincount(inside.flatten(), minlength=2)[1:]
-        if int(counts.max()) < int(counts.sum()) * single_category_max_area:
+        counts = np.bincount(classes[grid.read(segment_map, box)].ravel(), minlength=2)[1:]
+        if counts.max() < counts.sum() * single_category_max_area:
             break
-    return top, left, height, width
+    return box
 
 
-def jitter_colors(image: Tensor, generator: Generator) -> Tensor:
-    """Change brightness, contrast, saturation and hue, each with probability one half.
-
-    Brightness is a number added, contrast a factor; contrast comes before or after the others at random. Saturation
-    blends with the grey image and hue turns the colour circle, as torchvision does.
-
-    Args:
-        image: (3, H, W) uint8.
-        generator: the source of randomness.
-
-    Returns:
-        (3, H, W) uint8.
-    """
-    pixels = image.as_subclass(Tensor)
-    if _integer(2, generator):
-        delta = round(_uniform(-_BRIGHTNESS, _BRIGHTNESS, generator))
-        pixels = (pixels.to(torch.int16) + delta).clamp_(0, 255).to(torch.uint8)
-    contrast_first = bool(_integer(2, generator))
-    if contrast_first and _integer(2, generator):
-        pixels = v2.adjust_brightness(pixels, _uniform(*_FACTOR, generator))  # a factor on every channel
-    if _integer(2, generator):
-        pixels = v2.adjust_saturation(pixels, _uniform(*_FACTOR, generator))
-    if _integer(2, generator):
-        pixels = v2.adjust_hue(pixels, _uniform(-_HUE, _HUE, generator))
-    if not contrast_first and _integer(2, generator):
-        pixels = v2.adjust_brightness(pixels, _uniform(*_FACTOR, generator))
-    return pixels
+def _crop(image: Tensor, grid: PixelGrid, box: tuple[int, int, int, int]) -> Tensor:
+    grid.crop(*box)
+    top, left, height, width = box
+    return image[:, top : top + height, left : left + width]
 
 
-def _wrap(image: Tensor, segments: Tensor) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
-    """Mark tensors so that torchvision resizes images smoothly and segment maps to the nearest."""
-    return tv_tensors.Image(image), tv_tensors.Mask(segments)
-
-
-def _resize(
-    image: tv_tensors.Image, segments: tv_tensors.Mask, sizes: list[int], max_size: int, generator: Generator
-) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+def _resize(image: Tensor, grid: PixelGrid, sizes: Sequence[int], max_size: int, generator: Generator) -> Tensor:
     """Bring the shortest side to one of ``sizes``, the longest to ``max_size`` at most (0 = any)."""
-    height, width = segments.shape
-    min_size = sizes[_integer(len(sizes), generator)]
-    size = shortest_edge_size(height, width, min_size, max_size)
-    if size == (height, width):
-        return image, segments
-    return v2.resize(image, list(size), antialias=True), v2.resize(segments, list(size))
-
-
-def _integer(count: int, generator: Generator) -> int:
-    return int(torch.randint(count, (), generator=generator))
-
-
-def _uniform(low: float, high: float, generator: Generator) -> float:
-    return low + (high - low) * float(torch.rand((), dtype=torch.float64, generator=generator))
+    size = shortest_edge_size(*grid.shape, sizes[integer(len(sizes), generator)], max_size)
+    if size == grid.shape:
+        return image
+    grid.resize(size)
+    return v2.resize(image, list(size), antialias=True)

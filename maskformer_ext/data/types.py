@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -34,16 +34,57 @@ class DatasetInfo:
         return len(self.classes)
 
 
+@dataclass(frozen=True)
+class TrueInstance:
+    """An instance as its file gives it; its mask may overlap others.
+
+    Attributes:
+        label: class id.
+        rle: COCO run lengths of the mask.
+        area: in pixels, as the file says.
+        crowd: whether it is a region of many instances that are not told apart.
+    """
+
+    label: int
+    rle: dict[str, Any]
+    area: float
+    crowd: bool = False
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What predictions of an image are scored against, where that is more than the segments that training uses.
+
+    Attributes:
+        segment_map: (H, W) int32 as `Sample`'s, but crowd regions are segments too.
+        labels: (T,) int64 class ids.
+        crowd: (T,) bool, the segments that are crowd regions; None: there are none.
+        instances: the instances as the file gives them; None: those of ``segment_map``.
+    """
+
+    segment_map: Tensor
+    labels: Tensor
+    crowd: Tensor | None = None
+    instances: tuple[TrueInstance, ...] | None = None
+
+    def label_map(self, ignore_label: int = 255) -> Tensor:
+        """Return the semantic ground truth: (H, W) int64 class ids, ``ignore_label`` where the pixel is void."""
+        table = self.labels.new_full((len(self.labels) + 1,), ignore_label)
+        table[:-1] = self.labels
+        return table[self.segment_map.long()]  # index -1 reads the last entry
+
+
 @dataclass
 class Sample:
     """One image and its segments.
 
     Attributes:
-        image: (3, H, W) uint8 RGB.
+        image: (3, H, W) uint8 RGB; in memory the channels of a pixel may lie together.
         segment_map: (H, W) int32, the index into ``labels`` of the segment that owns the pixel, -1 = void.
         labels: (T,) int64 class ids.
         name: what error messages and written predictions call the image.
         size: height and width of the original image in pixels, before any augmentation.
+        truth: what predictions are scored against, where the segments do not say all; not kept by augmentation.
     """
 
     image: Tensor
@@ -51,12 +92,15 @@ class Sample:
     labels: Tensor
     name: str
     size: tuple[int, int]
+    truth: Truth | None = None
+
+    def scored(self) -> Truth:
+        """Return what predictions are scored against."""
+        return self.truth or Truth(self.segment_map, self.labels)
 
     def label_map(self, ignore_label: int = 255) -> Tensor:
-        """Return the semantic ground truth: (H, W) int64 class ids, ``ignore_label`` where the pixel is void."""
-        table = self.labels.new_full((len(self.labels) + 1,), ignore_label)
-        table[:-1] = self.labels
-        return table[self.segment_map.long()]  # index -1 reads the last entry
+        """Return the classes of the segments: (H, W) int64 class ids, ``ignore_label`` where the pixel is void."""
+        return Truth(self.segment_map, self.labels).label_map(ignore_label)
 
 
 class SampleDataset(Protocol):

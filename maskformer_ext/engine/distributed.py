@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,30 @@ def start_processes() -> Accelerator:
             DistributedDataParallelKwargs(gradient_as_bucket_view=True),
         ],
     )
+
+
+@contextlib.contextmanager
+def explain_lost_processes(go_on: Callable[[], str]) -> Iterator[None]:
+    """Turn the error of a collective whose partner is gone into one sentence.
+
+    Args:
+        go_on: called after such an error; says how the work can go on.
+
+    Raises:
+        UserError: if another process was killed, failed, or did not answer in time.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, torch.distributed.DistError) or "/gloo/" in str(error)):
+            raise
+        number, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+        # gloo begins with a file of its source and ends with advice to its own developers
+        reason = re.sub(r"^\[\S*\] ", "", str(error).splitlines()[0]).partition(". ")[0]
+        raise UserError(
+            f"process {number} of {world} lost another one, which was killed, failed or is out of reach ({reason}): "
+            f"torchrun names the first that ended; {go_on()}"
+        ) from error
 
 
 def stop_processes() -> None:

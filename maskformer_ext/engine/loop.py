@@ -17,7 +17,14 @@ from maskformer_ext.config_io import save_config
 from maskformer_ext.data.build import build_loader
 from maskformer_ext.data.types import Batch
 from maskformer_ext.engine.allocator import keep_freed_memory
-from maskformer_ext.engine.distributed import StopVote, mean_over_processes, start_processes, step_seed, stop_processes
+from maskformer_ext.engine.distributed import (
+    StopVote,
+    explain_lost_processes,
+    mean_over_processes,
+    start_processes,
+    step_seed,
+    stop_processes,
+)
 from maskformer_ext.engine.monitor import BufferGuard, StepMonitor
 from maskformer_ext.engine.optimizer import clip_grad_norm
 from maskformer_ext.engine.progress import Clock, History, Progress, memory_gib
@@ -25,6 +32,7 @@ from maskformer_ext.engine.results import evaluate_run, write_results
 from maskformer_ext.engine.schedule import learning_rate_factor, set_learning_rate
 from maskformer_ext.engine.setup import Setup, build_setup
 from maskformer_ext.engine.signals import StopSignals, TrainingInterrupted
+from maskformer_ext.engine.state import find_checkpoint
 from maskformer_ext.errors import UserError
 
 _SMALLEST_LOSS_SCALE = 2.0**-10
@@ -40,12 +48,12 @@ def train(config: Config) -> dict[str, Any]:
         What ``metrics.json`` holds: the scores of the final evaluation, "untrained", "training".
 
     Raises:
-        UserError: for anything that the user can put right.
+        UserError: for anything that the user can put right, and where another process of the job has ended.
         TrainingInterrupted: after Ctrl-C or SIGTERM, once a checkpoint has been written.
     """
     keep_freed_memory()
     accelerator = start_processes()
-    with StopSignals() as signals:
+    with StopSignals() as signals, explain_lost_processes(lambda: _how_to_go_on(config, accelerator.is_main_process)):
         metrics = run(build_setup(config, accelerator), signals)
     stop_processes()
     return metrics
@@ -203,6 +211,14 @@ def _check_loss_scale(setup: Setup, iteration: int) -> None:
         raise UserError(
             f"step {iteration}: the gradients overflow in fp16 at any scale of the loss: use train.precision=bf16"
         )
+
+
+def _how_to_go_on(config: Config, main: bool) -> str:
+    """Say how to take up the run; only the main process knows the checkpoints for sure."""
+    checkpoint = find_checkpoint(config.output_dir) if main else None
+    if main and checkpoint is None:
+        return "no checkpoint has been written yet: start the same command again"
+    return f"go on from {checkpoint or 'the last checkpoint'} with the same command and resume=auto"
 
 
 def _describe_invalid(number: float) -> str:

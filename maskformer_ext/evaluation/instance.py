@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from maskformer_ext.data.types import TrueInstance
 from maskformer_ext.evaluation.counting import to_numpy
 
 _SIZES: dict[str, list[float]] = {
@@ -38,7 +39,16 @@ class InstanceEvaluator:
         self.predictions: list[dict[str, Any]] = []
 
     def update(
-        self, image_id: int, scores, labels, masks: Sequence[dict[str, Any]], segment_map, true_labels, crowd=None
+        self,
+        image_id: int,
+        scores,
+        labels,
+        masks: Sequence[dict[str, Any]],
+        segment_map,
+        true_labels,
+        crowd=None,
+        *,
+        instances: Sequence[TrueInstance] | None = None,
     ) -> None:
         """Add one image.
 
@@ -51,6 +61,7 @@ class InstanceEvaluator:
             true_labels: (T,) class id of each true segment; those of other classes than ``thing_classes`` are left out.
             crowd: (T,) bool, the segments that are a crowd of their class: nothing has to find them, and predictions on
                 them do not count. None: there are no crowds.
+            instances: the true instances where their masks overlap; they count instead of those of ``segment_map``.
 
         Raises:
             ValueError: if the masks are not as many as the scores, or differ from ``segment_map`` in size.
@@ -69,16 +80,12 @@ class InstanceEvaluator:
                     f"InstanceEvaluator: masks must have the size of segment_map, {size}, got {mask['size']}"
                 )
         self.images.append({"id": image_id, "height": size[0], "width": size[1]})
-        crowd = np.zeros(len(true_labels), dtype=bool) if crowd is None else to_numpy(crowd).astype(bool)
-        if len(crowd) != len(true_labels):
-            raise ValueError(f"InstanceEvaluator: crowd must be (T,) = ({len(true_labels)},), got ({len(crowd)},)")
-        areas = np.bincount(truth[truth >= 0].reshape(-1), minlength=len(true_labels))
-        runs = runs_of_segments(truth, len(true_labels))
-        for index, label in enumerate(true_labels.tolist()):
-            if label in self.thing_classes and areas[index]:
-                entry = {"image_id": image_id, "category_id": label, "iscrowd": int(crowd[index])}
-                rle = {"size": size, "counts": runs[index]}
-                self.truths.append({**entry, "area": int(areas[index]), "rle": rle})
+        if instances is None:
+            instances = instances_of_segments(truth, true_labels, crowd)
+        for true in instances:
+            if true.label in self.thing_classes:
+                entry = {"image_id": image_id, "category_id": true.label, "iscrowd": int(true.crowd)}
+                self.truths.append({**entry, "area": true.area, "rle": true.rle})
         for score, label, mask in zip(scores.tolist(), labels.tolist(), masks, strict=True):
             self.predictions.append({"image_id": image_id, "category_id": label, "score": score, "rle": mask})
 
@@ -162,10 +169,37 @@ def _annotation(number: int, truth: dict[str, Any]) -> dict[str, Any]:
     """Return a true instance as COCO's files describe it."""
     from faster_coco_eval.core import mask as rle_tools
 
-    rle = rle_tools.frPyObjects(truth["rle"], *truth["rle"]["size"])
+    rle = truth["rle"]
+    if isinstance(rle["counts"], list):
+        rle = rle_tools.frPyObjects(rle, *rle["size"])
     bbox = [float(side) for side in rle_tools.toBbox(rle)]
     entry = {key: truth[key] for key in ("image_id", "category_id", "area", "iscrowd")}
     return {"id": number, "segmentation": rle, "bbox": bbox, **entry}
+
+
+def instances_of_segments(segment_map: np.ndarray, labels: np.ndarray, crowd=None) -> list[TrueInstance]:
+    """Return the segments of a map that have a pixel, as instances.
+
+    Args:
+        segment_map: (H, W) integer indices into ``labels``, -1 = void.
+        labels: (T,) class ids.
+        crowd: (T,) bool, the segments that are crowd regions; None: there are none.
+
+    Raises:
+        ValueError: if ``crowd`` is not as long as ``labels``.
+    """
+    crowd = np.zeros(len(labels), dtype=bool) if crowd is None else to_numpy(crowd).astype(bool)
+    if len(crowd) != len(labels):
+        raise ValueError(f"InstanceEvaluator: crowd must be (T,) = ({len(labels)},), got ({len(crowd)},)")
+    size = [int(side) for side in segment_map.shape]
+    areas = np.bincount(segment_map[segment_map >= 0].reshape(-1), minlength=len(labels)).tolist()
+    runs = runs_of_segments(segment_map, len(labels))
+    rows = zip(labels.tolist(), runs, areas, crowd.tolist(), strict=True)
+    return [
+        TrueInstance(label, {"size": size, "counts": counts}, area, is_crowd)
+        for label, counts, area, is_crowd in rows
+        if area
+    ]
 
 
 def runs_of_segments(segment_map: np.ndarray, num_segments: int) -> list[list[int]]:

@@ -176,20 +176,22 @@ class Scorers:
             batch_size=max(1, _BATCH_PIXELS // (side[0] * side[1])),
         )
         for (index, sample), result in zip(samples, results, strict=True):
-            truth = (sample.segment_map, sample.labels)
+            truth = sample.scored()
+            segments = (truth.segment_map, truth.labels, truth.crowd)
             if self.writer is not None:
                 self.writer.write(index, sample.name, result[self.writer.task])
             if "semantic" in result:
-                known = sample.label_map(self.info.ignore_label)
+                known = truth.label_map(self.info.ignore_label)
                 for name in ("semantic", "regions"):
                     self.parts[name].update(result["semantic"].class_map, known)
             if "panoptic" in result:
                 panoptic = result["panoptic"]
-                self.parts["panoptic"].update(panoptic.segment_map, panoptic.segments_info, *truth)
-                self.parts["baseline"].update(*truth)
+                self.parts["panoptic"].update(panoptic.segment_map, panoptic.segments_info, *segments)
+                self.parts["baseline"].update(*segments)
             if "instance" in result:
                 found = result["instance"]
-                self.parts["instance"].update(index, found.scores, found.labels, found.rle(), *truth)
+                arguments = (index, found.scores, found.labels, found.rle(), *segments)
+                self.parts["instance"].update(*arguments, instances=truth.instances)
 
     def reduce(self, rank: int, world: int) -> None:
         """Add up the counts of all processes in each of them."""

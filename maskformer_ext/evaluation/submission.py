@@ -10,17 +10,15 @@ import numpy as np
 from PIL import Image
 
 from maskformer_ext.command import make_folder, write_json
+from maskformer_ext.data.tables import load_categories
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
 from maskformer_ext.images import EXTENSIONS, write_png
 
 FORMATS = ("ade20k", "cityscapes", "coco_panoptic", "coco_instance")
 
-_CITYSCAPES_LABEL_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)  # of trainId 0..18
-_COCO_THINGS = tuple(sorted(set(range(1, 91)) - {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}))
-_COCO_STUFF = (92, 93, 95, 100, 107, 109, 112, 118, 119, 122, 125, 128, 130, 133, 138, 141, 144, 145, 147, 148, 149)
-_COCO_STUFF += (151, 154, 155, 156, 159, 161, 166, 168, 171, 175, 176, 177, 178, 180, 181, *range(184, 201))
-COCO_CATEGORY_IDS = {80: _COCO_THINGS, 133: _COCO_THINGS + _COCO_STUFF}
+_COCO = load_categories("coco_panoptic")
+COCO_CATEGORY_IDS = {80: tuple(_COCO.ids[thing] for thing in _COCO.table.things), 133: _COCO.ids}
 """COCO's category ids in the order of its classes, by how many classes there are: 80 things, or with 53 of stuff."""
 
 
@@ -164,9 +162,10 @@ def create_writer(format: str, folder: Path, info: DatasetInfo) -> SubmissionWri
             raise UserError(f"format=ade20k holds at most 255 classes, got {count}")
         return SemanticWriter(folder, range(1, count + 1))
     if format == "cityscapes":
-        if count != len(_CITYSCAPES_LABEL_IDS):
-            raise UserError(f"format=cityscapes takes its {len(_CITYSCAPES_LABEL_IDS)} classes, got {count}")
-        return SemanticWriter(folder, _CITYSCAPES_LABEL_IDS, strip="_leftImg8bit", suffix="_pred_labelIds")
+        label_ids = load_categories("cityscapes").ids
+        if count != len(label_ids):
+            raise UserError(f"format=cityscapes takes its {len(label_ids)} classes, got {count}")
+        return SemanticWriter(folder, label_ids, strip="_leftImg8bit", suffix="_pred_labelIds")
     category_ids = COCO_CATEGORY_IDS.get(count, tuple(range(1, count + 1)))
     return (CocoPanopticWriter if format == "coco_panoptic" else CocoInstanceWriter)(folder, category_ids)
 

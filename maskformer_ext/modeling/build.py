@@ -68,6 +68,8 @@ def build_criterion(model: PixelLevelModule, config: CriterionConfig) -> MaskFor
             f"criterion.matching=fixed needs a query for each of the {model.num_classes} classes, "
             f"got model.num_queries={model.config.num_queries}"
         )
+    if config.matching == "box" and not model.config.box_head:
+        raise UserError("criterion.matching=box needs predicted boxes: set model.box_head=true")
     return MaskFormerCriterion(model.num_classes, **vars(config))
 
 

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskformer_ext.errors import UserError
-from maskformer_ext.modeling.matcher import FixedMatcher, HungarianMatcher
-from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput
+from maskformer_ext.modeling.boxes import box_distance, segment_boxes
+from maskformer_ext.modeling.matcher import BoxMatcher, FixedMatcher, HungarianMatcher
+from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput, rows_of_pairs
 from maskformer_ext.ops import _values
 from maskformer_ext.ops.matched_mask_loss import matched_mask_loss
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
@@ -36,6 +37,8 @@ class MaskFormerCriterion(nn.Module):
         gamma: float = 2.0,
         ignore_void: bool = False,
         matching: str = "bipartite",
+        box_weight: float = 5.0,
+        giou_weight: float = 2.0,
     ) -> None:
         """Create the criterion.
 
@@ -48,7 +51,10 @@ class MaskFormerCriterion(nn.Module):
             alpha: of the focal loss; negative for none.
             gamma: of the focal loss.
             ignore_void: leave void pixels out of cost and loss instead of counting them as negatives.
-            matching: "bipartite", or "fixed", where query k learns the segments of class k.
+            matching: "bipartite", by masks; "box", by predicted boxes, which then have losses too; or "fixed", where
+                query k learns the segments of class k.
+            box_weight: with "box", the factor of the difference of boxes in total and cost.
+            giou_weight: with "box", the factor of their generalised IoU.
 
         Raises:
             UserError: ``matching`` is unknown.
@@ -58,10 +64,13 @@ class MaskFormerCriterion(nn.Module):
         self.weights = {"loss_ce": class_weight, "loss_mask": mask_weight, "loss_dice": dice_weight}
         self.no_object_weight = no_object_weight
         self.alpha, self.gamma, self.ignore_void = alpha, gamma, ignore_void
-        if matching not in ("bipartite", "fixed"):
-            raise UserError(f"criterion.matching must be bipartite or fixed, got {matching!r}")
+        if matching not in ("bipartite", "box", "fixed"):
+            raise UserError(f"criterion.matching must be bipartite, box or fixed, got {matching!r}")
         self.matcher: nn.Module = FixedMatcher()
-        if matching == "bipartite":
+        if matching == "box":
+            self.weights |= {"loss_box": box_weight, "loss_giou": giou_weight}
+            self.matcher = BoxMatcher(class_weight=class_weight, box_weight=box_weight, giou_weight=giou_weight)
+        elif matching == "bipartite":
             self.matcher = HungarianMatcher(
                 class_weight=class_weight,
                 mask_weight=mask_weight,
@@ -86,9 +95,10 @@ class MaskFormerCriterion(nn.Module):
                 number of segments in this batch, at least 1.
 
         Returns:
-            The weighted total; the unweighted ``loss_ce``, ``loss_mask``, ``loss_dice`` of the last layer and, with the
-            suffix ``_0`` and so on, of the earlier ones; the counts ``nonfinite_queries`` and ``invalid_targets``
-            (segments, pixels and numbers of segments out of range, which count as void on a GPU).
+            The weighted total; the unweighted ``loss_ce``, ``loss_mask``, ``loss_dice`` (with matching by boxes also
+            ``loss_box`` and ``loss_giou``) of the last layer and, with the suffix ``_0`` and so on, of the earlier
+            ones; the counts ``nonfinite_queries`` and ``invalid_targets`` (segments, pixels and numbers of segments out
+            of range, which count as void on a GPU).
 
         Raises:
             ValueError: a target is out of range, on the CPU or with `MASKFORMER_EXT_CHECKS=1`.
@@ -113,6 +123,9 @@ class MaskFormerCriterion(nn.Module):
             "loss_mask": focal.sum(1) / num_masks,
             "loss_dice": dice.sum(1) / num_masks,
         }
+        if "loss_box" in self.weights:
+            difference, disjoint = self._box_losses(out, targets, row, column, pair_query, matched)
+            per_layer |= {"loss_box": difference.sum(1) / num_masks, "loss_giou": disjoint.sum(1) / num_masks}
         total = torch.stack([self.weights[name] * loss for name, loss in per_layer.items()]).sum()
         return total, _name_layers(per_layer), self._stats(out, targets, (image >= 0) & ~known)
 
@@ -158,6 +171,23 @@ class MaskFormerCriterion(nn.Module):
             ignore_void=self.ignore_void,
         )
         return focal.view(-1, layers).T, dice.view(-1, layers).T
+
+    def _box_losses(
+        self,
+        out: MaskFormerOutput | DenseOutput,
+        targets: SegmentTargets | MaskTargets,
+        image: Tensor,
+        segment: Tensor,
+        pair_query: Tensor,
+        matched: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the difference and 1 - generalised IoU of each layer and pair, (L, P); 0 where there is no box."""
+        boxes = out.query_boxes()
+        wanted = segment_boxes(targets)[image, segment]
+        found = boxes.flatten(0, 2)[rows_of_pairs(boxes, image, pair_query)]
+        counts = matched & (wanted[:, 2:] > 0).all(-1)
+        difference, disjoint = box_distance(found, wanted)
+        return torch.where(counts, difference, 0.0), torch.where(counts, disjoint, 0.0)
 
     @torch.no_grad()
     def _stats(

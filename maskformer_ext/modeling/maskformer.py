@@ -36,6 +36,7 @@ class MaskFormer(PixelLevelModule):
         self.transformer_decoder = self.build_transformer_decoder(config.num_queries)
         self.class_head = nn.Linear(config.hidden_dim, self.num_classes + 1)
         self.mask_head = MLP(config.hidden_dim, config.hidden_dim, config.mask_dim, MASK_EMBED_LAYERS)
+        self.box_head = MLP(config.hidden_dim, config.hidden_dim, 4, MASK_EMBED_LAYERS) if config.box_head else None
 
     def forward(self, images: Tensor) -> MaskFormerOutput:
         """Predict segments.
@@ -51,7 +52,8 @@ class MaskFormer(PixelLevelModule):
         queries = self.transformer_decoder(memory, attended)
         if not self.config.deep_supervision:
             queries = queries[-1:]
-        return MaskFormerOutput(self.class_head(queries), self.mask_head(queries), mask_features)
+        boxes = None if self.box_head is None else self.box_head(queries).sigmoid()
+        return MaskFormerOutput(self.class_head(queries), self.mask_head(queries), mask_features, boxes)
 
     def _attended(self, mask_features: Tensor, memory: Tensor) -> Callable[[Tensor], Tensor]:
         """Let a query attend to the cells that the mask it predicts touches, or to all where that is empty.

@@ -23,11 +23,17 @@ class MaskFormerOutput:
         class_logits: (L, B, Q, K + 1); the last column is "no object".
         mask_embed: (L, B, Q, C).
         mask_features: (B, C, h, w).
+        boxes: (L, B, Q, 4) centre x, centre y, width, height in shares of the image, of a network that predicts them.
     """
 
     class_logits: Tensor
     mask_embed: Tensor
     mask_features: Tensor
+    boxes: Tensor | None = None
+
+    def query_boxes(self) -> Tensor:
+        """Return ``boxes``; an error where the network predicts none."""
+        return _require_boxes(self.boxes)
 
     def mask_logits(self, layer: int = -1) -> Tensor:
         """Form the mask logits of one layer, (B, Q, h, w)."""
@@ -48,7 +54,7 @@ class MaskFormerOutput:
         Returns:
             (P, L, h, w).
         """
-        rows = _rows_of_pairs(self.mask_embed, image, query)
+        rows = rows_of_pairs(self.mask_embed, image, query)
         return pair_logits(self.mask_embed.flatten(0, 2)[rows.T], self.mask_features, image, max_segments)
 
     def nonfinite_queries(self) -> Tensor:
@@ -66,10 +72,16 @@ class DenseOutput:
     Attributes:
         class_logits: (L, B, Q, K + 1); the last column is "no object".
         masks: (L, B, Q, h, w) mask logits.
+        boxes: as in ``MaskFormerOutput``.
     """
 
     class_logits: Tensor
     masks: Tensor
+    boxes: Tensor | None = None
+
+    def query_boxes(self) -> Tensor:
+        """Return ``boxes``; an error where the network predicts none."""
+        return _require_boxes(self.boxes)
 
     def mask_logits(self, layer: int = -1) -> Tensor:
         """Return the mask logits of one layer, (B, Q, h, w)."""
@@ -81,7 +93,7 @@ class DenseOutput:
 
     def pair_logits(self, image: Tensor, query: Tensor, max_segments: int) -> Tensor:
         """Gather the mask logits of the queries of pairs, (P, L, h, w); arguments as in ``MaskFormerOutput``."""
-        rows = _rows_of_pairs(self.masks, image, query).T
+        rows = rows_of_pairs(self.masks, image, query).T
         return self.masks.flatten(0, 2).index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
     def nonfinite_queries(self) -> Tensor:
@@ -90,7 +102,15 @@ class DenseOutput:
         return _nonfinite_classes(self.class_logits) | bad_mask
 
 
-def _rows_of_pairs(per_query: Tensor, image: Tensor, query: Tensor) -> Tensor:
+def _require_boxes(boxes: Tensor | None) -> Tensor:
+    if boxes is None:
+        raise ValueError(
+            "criterion.matching=box needs predicted boxes, got an output without them: model.box_head=true"
+        )
+    return boxes
+
+
+def rows_of_pairs(per_query: Tensor, image: Tensor, query: Tensor) -> Tensor:
     """Return the row of each pair in (L * B * Q, ...), (L, P); some row where there is no pair."""
     layers, batch, queries = per_query.shape[:3]
     layer = torch.arange(layers, device=image.device).unsqueeze(1)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
+from tiny import tiny_config
 from torch import Tensor, nn
 
 from maskformer_ext.checkpoints.backbone_weights import pair_in_order
@@ -17,6 +20,7 @@ from maskformer_ext.checkpoints.reading import read_state_dict
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.modeling.backbone import build_backbone
+from maskformer_ext.modeling.build import build_model
 
 
 def test_resnet_takes_torchvision_weights(tmp_path: Path) -> None:
@@ -48,6 +52,14 @@ def test_swin_takes_timm_weights(tmp_path: Path) -> None:
             y = layer(y)
             expected = F.layer_norm(y, y.shape[-1:]).permute(0, 3, 1, 2)
             torch.testing.assert_close(feature, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_timm_backbone_takes_that_of_a_whole_model(tmp_path: Path) -> None:
+    whole = build_model(tiny_config(num_classes=3), architecture="per_pixel_baseline")
+    save_file(whole.state_dict(), file := tmp_path / "model.safetensors")
+    backbone = build_backbone(replace(tiny_config(num_classes=3), backbone_weights=str(file)))
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, whole.backbone.state_dict()[key]), key
 
 
 def test_backbone_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:

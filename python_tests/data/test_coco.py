@@ -12,6 +12,7 @@ from public_layouts import PANOPTIC_IDS, SIZE, coco_panoptic, panoptic_ids, phot
 
 from maskformer_ext.config import Config, DataConfig
 from maskformer_ext.data import build_dataset, build_loader
+from maskformer_ext.data.transforms import Augment
 from maskformer_ext.errors import UserError
 
 
@@ -49,6 +50,20 @@ def test_crowds_are_void(panoptic, tmp_path):
     assert (dataset[0].segment_map[4:] == 1).all()
     panoptic.task = "semantic"  # whose pixels are of a known class
     assert build_dataset(panoptic, "train")[0].label_map()[1, 0] == 0
+
+
+@pytest.mark.parametrize(("task", "labels"), [("panoptic", [0, 0, 132]), ("instance", [0, 0])])
+def test_scores_know_the_crowds(panoptic, tmp_path, task, labels):
+    _edit(tmp_path, lambda content: content["annotations"][0]["segments_info"][1].update(iscrowd=1))
+    panoptic.task = task
+    first, second = build_dataset(panoptic, "train")
+    truth = first.scored()
+    assert truth.labels.tolist() == labels and truth.crowd.tolist() == [False, True, False][: len(labels)]
+    assert (truth.segment_map[1:3] == 1).all() and truth.label_map()[1, 0] == 0
+    assert second.truth is None and second.scored().segment_map is second.segment_map
+    panoptic.augmentation.crop_size, panoptic.augmentation.min_sizes = [4, 4], []
+    augmented = Augment(panoptic.augmentation, drop_empty_segments=False)(first, torch.Generator())
+    assert augmented.truth is None  # it would not fit any more
 
 
 def test_tasks_of_panoptic_segments(panoptic):
@@ -112,6 +127,14 @@ def test_instances_overlap_with_the_smaller_on_top(tmp_path):
     expected[0:5, 1:6], expected[1:3, 2:4], expected[:, 0] = 1, 0, 2
     assert np.array_equal(dataset[0].segment_map.numpy(), expected) and dataset[0].labels.tolist() == [79, 0, 2]
     assert dataset[1].labels.tolist() == [] and (dataset[1].segment_map == -1).all()  # no annotation: kept
+    whole = dataset[0].scored().instances
+    assert [(true.label, true.area, true.crowd) for true in whole] == [
+        (79, 4, False),
+        (0, 25, False),
+        (2, 6, False),
+        (0, 48, True),
+    ]
+    assert dataset[1].scored().instances == ()
 
 
 @pytest.mark.parametrize(
@@ -120,6 +143,11 @@ def test_instances_overlap_with_the_smaller_on_top(tmp_path):
         (_square(1, 0, 0, 2, category=12), SIZE, "annotation 1 of a.png has the category 12"),
         (_square(1, 0, 0, 2, category=200), SIZE, "has the category 200"),  # stuff is no instance
         (_square(1, 0, 0, 2), (6, 9), "a.png is 9x6 pixels, but"),
+        (
+            {**_square(1, 0, 0, 2), "segmentation": [[1, 2]]},
+            SIZE,
+            "a polygon must have x and y of three points or more",
+        ),
         ({**_square(1, 0, 0, 2), "segmentation": "none"}, SIZE, "annotation 1 is neither polygons nor run lengths"),
         ({**_square(1, 0, 0, 2), "segmentation": {"counts": [0, 9], "size": [3, 3]}}, SIZE, "are of 3x3 pixels"),
         ({"id": 1, "image_id": 0}, SIZE, 'annotation 1 has no "category_id"'),

@@ -81,11 +81,21 @@ def test_every_missing_path_is_named(tmp_path, capsys):
     (tmp_path / "annotations/panoptic_val2017.zip").touch()
     status, out, err = _run(capsys, "coco_panoptic", tmp_path)
     problems = err.splitlines()
-    assert status == 1 and len(problems) == 2 and "train: 2 of 118287 images, 2 read, 0 problems" in out
+    assert status == 1 and len(problems) == 2 and "2 of the 118287 images distributed, 2 read, 0 problems" in out
     assert f"{tmp_path}/val2017 is missing: expected the validation images (val2017.zip) there." in problems[0]
     assert f"Unpack {tmp_path}/annotations/panoptic_val2017.zip." in problems[1]
     assert "val: incomplete" in out and "ready" not in out
     assert _run(capsys, "coco_panoptic", tmp_path, "split=train")[0] == 0  # the other split is not asked for
+
+
+def test_a_folder_inside_and_archives_that_are_still_packed_are_pointed_at(tmp_path, capsys):
+    _make("cityscapes", tmp_path)
+    assert f"{tmp_path} has all that is missing: give that folder" in _run(capsys, "cityscapes", tmp_path / "gtFine")[1]
+    (tmp_path / "gtFine").rename(tmp_path / "other")
+    (tmp_path / "gtFine_trainvaltest.zip").touch()
+    status, out, err = _run(capsys, "cityscapes", tmp_path)
+    assert status == 1 and "give that folder" not in out
+    assert err.count(f"Unpack {tmp_path}/gtFine_trainvaltest.zip.") == 2
 
 
 def test_wrong_files_are_named(tmp_path, capsys):
@@ -95,6 +105,7 @@ def test_wrong_files_are_named(tmp_path, capsys):
     (next((tmp_path / "gtFine/val").rglob("*labelIds.png"))).unlink()
     status, _, err = _run(capsys, "cityscapes", tmp_path, f"report={tmp_path}/report.txt")
     assert status == 1 and f"{label} holds the value 99" in err and "holds no leftImg8bit.png with a label" in err
+    assert "_leftImg8bit.png has no label: expected" in err
     assert (tmp_path / "report.txt").read_text().count("\n") == err.count("problem: ") == 2
     assert _run(capsys, "cityscapes", tmp_path, "split=train", "files=0")[0] == 0  # not read, so not seen
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional as v2
 
 from maskformer_ext.config import AugmentationConfig
-from maskformer_ext.data.transforms import CROP_TRIES, Augment, choose_crop, jitter_colors
+from maskformer_ext.data.colors import jitter_colors, turn_hue
+from maskformer_ext.data.grid import PixelGrid
+from maskformer_ext.data.transforms import CROP_TRIES, Augment, choose_crop
 from maskformer_ext.data.types import Sample
 from maskformer_ext.errors import UserError
 
@@ -101,10 +106,12 @@ def test_crops_avoid_a_dominant_class():
     segment_map[:, 50:] = 2  # segments 0 and 1 are of one class
     segment_map[::2, :50] = 1
     labels = torch.tensor([7, 7, 2])
+    grid = PixelGrid((100, 100))
     area, filled = 0.75, {0.75: 0, 1.0: 0}
     for seed in range(200):
         for limit in filled:
-            top, left, h, w = choose_crop(segment_map, labels, [40, 40], limit, torch.Generator().manual_seed(seed))
+            generator = torch.Generator().manual_seed(seed)
+            top, left, h, w = choose_crop(grid, segment_map.numpy(), labels, [40, 40], limit, generator)
             assert 0 <= top <= 60 and 0 <= left <= 60 and (h, w) == (40, 40)
             share = (segment_map[top : top + h, left : left + w] == 2).float().mean().item()
             filled[limit] += max(share, 1 - share) >= area
@@ -113,9 +120,9 @@ def test_crops_avoid_a_dominant_class():
 
 
 def test_a_crop_is_found_where_no_place_satisfies_the_rule():
-    segment_map = torch.full((30, 30), -1, dtype=torch.int32)
+    segment_map = np.full((30, 30), -1, np.int32)
     generator = torch.Generator().manual_seed(0)
-    box = choose_crop(segment_map, torch.zeros(0, dtype=torch.int64), [10, 10], 0.5, generator)
+    box = choose_crop(PixelGrid((30, 30)), segment_map, torch.zeros(0, dtype=torch.int64), [10, 10], 0.5, generator)
     assert box[2:] == (10, 10)
     spent = torch.Generator().manual_seed(0)
     for _ in range(2 * CROP_TRIES):
@@ -132,6 +139,58 @@ def test_colours_change_within_their_range():
     color = torch.tensor([200, 60, 20], dtype=torch.uint8).view(3, 1, 1)
     spread = {tuple(jitter_colors(color, torch.Generator().manual_seed(seed)).flatten().tolist()) for seed in range(50)}
     assert len(spread) > 40
+
+
+@pytest.mark.parametrize("turn", [-1 / 6, -0.1, -0.031, 0.0, 0.017, 0.1, 1 / 6])
+def test_hue_turns_as_in_hsv(turn):
+    image = torch.randint(0, 256, (3, 60, 80), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    image[:, :20] //= 16  # dark and nearly grey, where the hue is ill-defined
+    image[:, 20:30] = image[:1, 20:30]
+    difference = (turn_hue(image, turn).int() - v2.adjust_hue(image, turn).int()).abs()
+    assert difference.max() <= 1 and difference.float().mean() < 0.2
+    assert turn or not difference.any()
+
+
+def test_larger_turns_of_hue_are_refused():
+    with pytest.raises(ValueError, match=r"within -1/6 and 1/6, got 0\.2"):
+        turn_hue(torch.zeros(3, 2, 2, dtype=torch.uint8), 0.2)
+
+
+@pytest.mark.parametrize("size", [(7, 9), (30, 20), (61, 45), (23, 37)])
+def test_labels_are_resized_as_pillow_does(size):
+    source = np.random.default_rng(0).integers(0, 99, (23, 37)).astype(np.int32)
+    grid = PixelGrid((23, 37))
+    grid.resize(size)
+    expected = Image.fromarray(source).resize(size[::-1], Image.Resampling.NEAREST)
+    assert np.array_equal(grid.read(source), np.asarray(expected))
+
+
+def test_a_grid_does_at_once_what_arrays_do_in_steps():
+    source = np.arange(2 * 12 * 17).reshape(2, 12, 17)
+    for turns in range(4):
+        grid, steps = PixelGrid((12, 17)), source
+        grid.crop(1, 2, 10, 14)
+        steps = steps[:, 1:11, 2:16]
+        grid.rotate90(turns)
+        steps = np.rot90(steps, turns, (1, 2))
+        for axis in (0, 1):
+            grid.flip(axis)
+            steps = np.flip(steps, axis + 1)
+        grid.rotate90(1)
+        steps = np.rot90(steps, 1, (1, 2))
+        assert grid.shape == steps.shape[1:] and np.array_equal(grid.read(source), steps)
+        assert np.array_equal(grid.read(source, (2, 3, 4, 5)), steps[:, 2:6, 3:8])
+
+
+def test_result_does_not_depend_on_how_an_image_lies_in_memory():
+    sample = _sample()
+    sample.image = torch.randint(0, 256, (3, 60, 90), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    channels_last = _sample()
+    channels_last.image = sample.image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    config = _config(min_sizes=[45, 77], crop_size=[40, 40], color=True, rotate90=True, vertical_flip=True)
+    for seed in range(8):
+        results = [_augment(each, config, seed).image for each in (sample, channels_last)]
+        assert results[0].is_contiguous() and torch.equal(*results)
 
 
 def test_result_is_a_function_of_the_generator():
@@ -161,6 +220,12 @@ def test_half_of_the_images_are_zoomed_before_they_are_resized():
     assert all(40 <= side <= 70 for shape in zoomed for side in shape)
     resized = _config(zoom_sizes=[80], zoom_range=[40, 70], min_sizes=[50])
     assert {min(_augment(_sample(), resized, seed).segment_map.shape) for seed in range(20)} == {50}
+
+
+def test_a_zoom_smaller_than_its_crop_keeps_the_whole_side():
+    config = _config(zoom_sizes=[30], zoom_range=[40, 70])  # 60x90 becomes 30x45
+    shapes = {tuple(_augment(_sample(), config, seed).segment_map.shape) for seed in range(60)}
+    assert shapes == {(60, 90), *((30, width) for width in range(40, 46))}
 
 
 @pytest.mark.parametrize(

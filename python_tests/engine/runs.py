@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -50,25 +50,34 @@ def synthetic_loader(config: Config, split: str, **options: Any) -> GeneratedLoa
     With equal numbers, the normalisers of all losses are equal too, so that splitting a batch over processes or
     accumulation steps changes nothing but rounding.
     """
-    return GeneratedLoader(_synthetic_batches(config, **options))
+    return GeneratedLoader(_synthetic_batches(config, lambda index: 3, **options))
 
 
-def _synthetic_batches(config: Config, *, rank: int, world: int, start: int) -> Generator[Batch, None, None]:
+def uneven_loader(config: Config, split: str, **options: Any) -> GeneratedLoader:
+    """Load batches of four images, of which the first two have one segment each and the others six."""
+    return GeneratedLoader(_synthetic_batches(config, lambda index: 1 if index % 4 < 2 else 6, **options))
+
+
+def _synthetic_batches(
+    config: Config, segments: Callable[[int], int], *, rank: int, world: int, start: int
+) -> Generator[Batch, None, None]:
     parts = world * config.train.accumulation_steps
     size = config.train.batch_size // parts
     for iteration in range(start, config.train.max_iters):
         for step in range(config.train.accumulation_steps):
             first = iteration * config.train.batch_size + (step * world + rank) * size
-            yield _synthetic_batch(range(first, first + size))
+            yield _synthetic_batch(range(first, first + size), segments)
 
 
-def _synthetic_batch(indices: range) -> Batch:
+def _synthetic_batch(indices: range, segments: Callable[[int], int]) -> Batch:
     images, maps, labels = [], [], []
     for index in indices:
         generator = torch.Generator().manual_seed(index)
         images.append(torch.randn(3, 64, 64, generator=generator))
-        maps.append(torch.randint(-1, 3, (8, 8), generator=generator).repeat_interleave(8, 0).repeat_interleave(8, 1))
-        labels.append(torch.randperm(10, generator=generator)[:3])
-    targets = SegmentTargets(torch.stack(maps).int(), torch.stack(labels), torch.full((len(images),), 3))
+        patches = torch.randint(-1, segments(index), (8, 8), generator=generator)
+        maps.append(patches.repeat_interleave(8, 0).repeat_interleave(8, 1))
+        labels.append(torch.randperm(10, generator=generator)[:6])
+    counts = torch.tensor([segments(index) for index in indices])
+    targets = SegmentTargets(torch.stack(maps).int(), torch.stack(labels), counts)
     sizes = [(64, 64)] * len(images)
     return Batch(torch.stack(images), targets.with_pairs(), sizes, sizes, [f"image{index}" for index in indices])

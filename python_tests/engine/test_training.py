@@ -10,8 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -267,37 +265,3 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
     assert f"config={tmp_path}/config.yaml resume=auto" in errors and "Traceback" not in errors
     train(small_config(tmp_path, "resume=auto", f"train.max_iters={done + 1}"))
     assert max(read_losses(tmp_path)) == done + 1
-
-
-@pytest.mark.slow
-def test_two_processes_equal_one_with_the_same_batch(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "build_loader", synthetic_loader)
-    options = ["train.batch_size=4", "train.checkpoint_period=2", *_STILL]
-    train(small_config(tmp_path / "one", *options))
-    script = Path(__file__).with_name("train_in_processes.py")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    arguments = small_arguments(tmp_path / "two", *options)
-    subprocess.run([*launch, *arguments], check=True, timeout=300, capture_output=True)
-    for key in ("loss", "loss_ce", "loss_mask_0", "grad_norm"):
-        assert read_losses(tmp_path / "two", key) == pytest.approx(read_losses(tmp_path / "one", key), rel=1e-4)
-    one, two = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
-    assert two["mIoU"] == pytest.approx(one["mIoU"], abs=1e-3)
-    assert two["training"]["processes"] == 2
-
-    part = tmp_path / "part"  # the second process has no checkpoint of its own: the first hands its state over
-    shutil.copytree(tmp_path / "two" / "checkpoints" / "iter_0000002", part / "checkpoints" / "iter_0000002")
-    arguments = small_arguments(part, "resume=auto", *options)
-    subprocess.run([*launch, *arguments], check=True, timeout=300, capture_output=True)
-    resumed, whole = read_losses(part), read_losses(tmp_path / "two")
-    assert resumed == {iteration: whole[iteration] for iteration in (3, 4)}
-
-
-@pytest.mark.slow
-def test_a_killed_process_ends_the_job(tmp_path):
-    script = Path(__file__).with_name("train_in_processes.py")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    arguments = small_arguments(tmp_path, "train.max_iters=100000", "kill_rank_1_at=3")
-    started = time.monotonic()
-    result = subprocess.run([*launch, *arguments], timeout=300, capture_output=True, text=True, check=False)
-    assert result.returncode != 0 and time.monotonic() - started < 200
-    assert "SIGKILL" in result.stderr

@@ -1,4 +1,4 @@
-"""What ``torchrun`` starts in the tests: the training command on synthetic batches."""
+"""What ``torchrun`` starts in the tests: the training command on synthetic batches, uneven over the processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from runs import GeneratedLoader, synthetic_loader
+from runs import GeneratedLoader, uneven_loader
 
 from maskformer_ext import train as command
 from maskformer_ext.engine import loop
@@ -15,7 +15,7 @@ _kill_at = [int(argument.split("=")[1]) for argument in sys.argv if argument.sta
 
 
 def _batches(config, split, **options):
-    for iteration, batch in enumerate(synthetic_loader(config, split, **options), start=1):
+    for iteration, batch in enumerate(uneven_loader(config, split, **options), start=1):
         if iteration in _kill_at and options["rank"] == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         yield batch

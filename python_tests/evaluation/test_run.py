@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ import torch
 from paint import PaintModel, paint, scene
 
 from maskformer_ext.config import Config
-from maskformer_ext.data.types import DatasetInfo, Sample
+from maskformer_ext.data.types import DatasetInfo, Sample, Truth
 from maskformer_ext.errors import UserError
 from maskformer_ext.evaluation.run import Scorers, evaluate, tasks_of
 
@@ -107,6 +107,24 @@ def test_damaged_images_stop_the_evaluation_or_are_left_out(caplog: pytest.LogCa
     assert caplog.messages == ["skipped: image 1 is damaged"]
     with pytest.raises(UserError, match="none of the 5 images"):
         evaluate(PaintModel(3), Painted(damaged=tuple(range(5))), _config(on_error="skip"))
+
+
+def test_crowds_are_scored_as_crowds() -> None:
+    """The model finds nothing but ground on the crowd: it misses pixels of a class, but no thing."""
+
+    class Crowded(Painted):
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            last = len(sample.labels) - 1
+            truth = Truth(sample.segment_map, sample.labels, torch.arange(last + 1) == last)
+            segment_map = torch.where(sample.segment_map == last, -1, sample.segment_map)
+            return replace(sample, segment_map=segment_map, labels=sample.labels[:-1], truth=truth)
+
+    metrics = evaluate(PaintModel(3, limit=5), Crowded(), _config())  # of five things the last is not seen
+    assert metrics["PQ_things"] == metrics["AP"] == 1.0
+    assert metrics["mIoU"] < 1.0
+    perfect = evaluate(PaintModel(3), Crowded(), _config())  # who takes a crowd for a thing loses nothing by it
+    assert perfect["PQ_things"] == perfect["AP"] == perfect["mIoU"] == 1.0
 
 
 @pytest.mark.parametrize("world", [2, 3, 7])  # of 5 images: uneven parts, and processes without an image

@@ -177,7 +177,7 @@ def test_nonfinite_queries_are_counted_and_the_others_still_matched() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_outputs_give_float32_losses(dtype: torch.dtype) -> None:
     out, targets = _random_batch()
-    half = MaskFormerOutput(*(tensor.to(dtype) for tensor in vars(out).values()))
+    half = MaskFormerOutput(*(tensor.to(dtype) for tensor in (out.class_logits, out.mask_embed, out.mask_features)))
     total, losses, _ = MaskFormerCriterion(4)(half, targets)
     total.backward()
     assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
@@ -217,7 +217,7 @@ def test_fixed_matching_trains_query_k_for_class_k():
 
 
 def test_unknown_matching_and_too_few_queries_are_refused():
-    with pytest.raises(UserError, match=r"criterion\.matching must be bipartite or fixed, got 'greedy'"):
+    with pytest.raises(UserError, match=r"criterion\.matching must be bipartite, box or fixed, got 'greedy'"):
         MaskFormerCriterion(4, matching="greedy")
     model = build_model(tiny_config(num_classes=9))
     with pytest.raises(UserError, match=r"fixed needs a query for each of the 9 classes, got model\.num_queries=8"):

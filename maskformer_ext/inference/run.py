@@ -11,12 +11,9 @@ from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.images import resize_shortest_edge, to_pixels
-from maskformer_ext.ops.instance_inference import Instances
-from maskformer_ext.prediction import TASKS, PanopticResult, Reducer, SemanticResult, run_network
-from maskformer_ext.tiled import segment_tiles
-from maskformer_ext.views import segment_views
-
-__all__ = ["TASKS", "Instances", "PanopticResult", "SemanticResult", "segment", "segment_tasks"]
+from maskformer_ext.inference.prediction import TASKS, Reducer, run_network
+from maskformer_ext.inference.tiled import segment_tiles
+from maskformer_ext.inference.views import segment_views
 
 
 def segment(

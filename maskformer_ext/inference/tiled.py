@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskformer_ext.inference.prediction import PanopticResult, QueryOutput, Reducer, SemanticResult, run_network
+from maskformer_ext.inference.score_band import ScoreBand
+from maskformer_ext.inference.stitching import Piece, cut_piece, stitch_instances, stitch_panoptic
+from maskformer_ext.inference.tiling import Tile, make_tiles
 from maskformer_ext.ops.instance_inference import Instances
-from maskformer_ext.prediction import PanopticResult, QueryOutput, Reducer, SemanticResult, run_network
-from maskformer_ext.stitching import Piece, cut_piece, stitch_instances, stitch_panoptic
-from maskformer_ext.tiling import Tile, edge_distance, make_tiles
 
 
 def segment_tiles(
@@ -36,14 +36,14 @@ def segment_tiles(
     """
     height, width = pixels.shape[-2:]
     tiles = make_tiles(height, width, reduce.settings.tile)
-    scores = ScoreSum((height, width))
+    classes = ScoreBand((height, width), size, lambda rows: rows.argmax(0))
     panoptic: list[PanopticResult] = []
     pieces: list[list[Piece]] = []
     things: tuple[int, ...] = ()
     for tile, output in _run_tiles(model, pixels, tiles, batch_size):
         extent = output.crop
         if "semantic" in reduce.tasks:
-            scores.add(reduce.scores(output, extent), tile)
+            classes.add(reduce.scores(output, extent), tile)
         if "panoptic" in reduce.tasks:
             panoptic.append(reduce.panoptic(output, extent))
             things = reduce.things(output)
@@ -52,7 +52,7 @@ def segment_tiles(
     results: dict[str, Any] = {}
     for task in reduce.tasks:
         if task == "semantic":
-            results[task] = SemanticResult(scores.mean(size).argmax(0))
+            results[task] = SemanticResult(classes.result())
         elif task == "panoptic":
             results[task] = _join_panoptic(panoptic, tiles, (height, width), size, things)
         else:
@@ -63,10 +63,10 @@ def segment_tiles(
 def tile_scores(model: nn.Module, pixels: Tensor, size: tuple[int, int], reduce: Reducer, batch_size: int) -> Tensor:
     """Return the class scores (K, H, W) of an image, averaged over tiles; arguments as `segment_tiles`'s."""
     height, width = pixels.shape[-2:]
-    scores = ScoreSum((height, width))
+    scores = ScoreBand((height, width), size, lambda rows: rows)
     for tile, output in _run_tiles(model, pixels, make_tiles(height, width, reduce.settings.tile), batch_size):
         scores.add(reduce.scores(output, output.crop), tile)
-    return scores.mean(size)
+    return scores.result()
 
 
 def _run_tiles(
@@ -76,35 +76,6 @@ def _run_tiles(
         chosen = tiles[start : start + batch_size]
         outputs = run_network(model, torch.stack([pixels[:, tile.rows, tile.columns] for tile in chosen]))
         yield from zip(chosen, outputs, strict=True)
-
-
-class ScoreSum:
-    """Average the class scores of tiles; a pixel weighs more the farther it is from its tile's cuts.
-
-    Args:
-        extent: height and width of the image that the tiles cover.
-    """
-
-    def __init__(self, extent: tuple[int, int]) -> None:
-        self.extent = extent
-        self._scores: Tensor = torch.zeros(())
-        self._weights: Tensor = torch.zeros(())
-
-    def add(self, scores: Tensor, tile: Tile) -> None:
-        """Add the scores (K, h, w) of a tile."""
-        if self._scores.dim() == 0:
-            self._scores = scores.new_zeros((scores.shape[0], *self.extent))
-            self._weights = scores.new_zeros(self.extent)
-        weight = torch.from_numpy(edge_distance(tile, *self.extent)).to(scores.device)
-        self._scores[:, tile.rows, tile.columns] += scores * weight
-        self._weights[tile.rows, tile.columns] += weight
-
-    def mean(self, size: tuple[int, int]) -> Tensor:
-        """Return the average, (K, H, W) at a size."""
-        scores = self._scores / self._weights
-        if self.extent == tuple(size):
-            return scores
-        return F.interpolate(scores[None], size, mode="bilinear", align_corners=False)[0]
 
 
 def _join_panoptic(

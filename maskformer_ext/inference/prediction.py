@@ -75,7 +75,7 @@ def run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
     config: Any = model.config
     mean = constant(tuple(config.pixel_mean), torch.float32, device).view(3, 1, 1)
     std = constant(tuple(config.pixel_std), torch.float32, device).view(3, 1, 1)
-    images = (pixels.to(device).float() - mean) / std
+    images = (pixels.to(device).contiguous().float() - mean) / std
     crop = (int(images.shape[-2]), int(images.shape[-1]))
     multiple = max(1, int(config.size_divisibility))
     bottom, right = -crop[0] % multiple, -crop[1] % multiple
@@ -115,15 +115,17 @@ class Reducer:
         """Return the most probable class of every pixel."""
         if output.class_logits is None:
             return SemanticResult(_per_pixel_logits(output, size).argmax(0))
+        best_query = self.settings.semantic == "argmax"
+        class_logits, label = _classes_of_queries(output.class_logits) if best_query else (output.class_logits, None)
         class_map = semantic_inference(
-            output.class_logits,
+            class_logits,
             output.mask_logits,
             size,
             input_size=output.input_size,
             crop=output.crop,
             resize=self.settings.resize,
         )
-        return SemanticResult(class_map)
+        return SemanticResult(class_map if label is None else label[class_map])
 
     def scores(
         self,
@@ -142,7 +144,14 @@ class Reducer:
             flip: the output is of the mirrored image; mirror the scores back.
             out: (K, H, W) float32 that the scores are added to; None: a new tensor.
             weight: factor of the scores.
+
+        Raises:
+            ValueError: ``semantic`` is "argmax", which chooses a query and has no scores that could be averaged.
         """
+        if self.settings.semantic == "argmax":
+            raise ValueError(
+                "segment: semantic must be sum where class scores of tiles or views are averaged, got 'argmax'"
+            )
         if output.class_logits is None:
             logits = _per_pixel_logits(output, size)
             logits = logits.flip(-1) if flip else logits
@@ -196,6 +205,28 @@ def require_queries(output: QueryOutput) -> Tensor:
     if output.class_logits is None:
         raise ValueError('segment: task must be "semantic" for a per-pixel baseline, which has no queries')
     return output.class_logits
+
+
+def _classes_of_queries(class_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Make every query a class of its own, so that the best class of a pixel is its best query.
+
+    A query counts with the probability of its most probable class, and not at all where that is "no object" (unless it
+    is so for all).
+
+    Args:
+        class_logits: (Q, K + 1).
+
+    Returns:
+        Class logits (Q, Q + 1), whose softmax holds that probability on the diagonal, and the class (Q,) of each query.
+
+    Source: MaskFormer (arXiv 2107.06278), section 3.4, "general inference".
+    """
+    probability = class_logits.float().softmax(-1)
+    best, label = probability[:, :-1].max(-1)
+    is_object = ~(best < probability[:, -1])  # true for NaN: such a query stays one and is left out later
+    best = torch.where(is_object | ~is_object.any(), best, 0.0)
+    own_class = best.new_full((len(best), len(best)), -torch.inf).diagonal_scatter(best.log())
+    return torch.cat([own_class, torch.log1p(-best).unsqueeze(1)], dim=1), label
 
 
 def _per_pixel_logits(output: QueryOutput, size: tuple[int, int]) -> Tensor:

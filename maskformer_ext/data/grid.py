@@ -1,0 +1,66 @@
+"""Resizes, crops, turns and flips of a segment map as two index arrays: its pixels are moved once, at the end."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class PixelGrid:
+    """Which rows and columns of an array make the present picture.
+
+    Resizing takes the nearest pixel by its centre, as Pillow does, so that labels stay whole and lie where the image,
+    resized with the same centres, has them.
+
+    Args:
+        shape: height and width in pixels.
+
+    Attributes:
+        rows: index into the source of each row.
+        columns: index into the source of each column.
+        transposed: whether rows and columns of the source are swapped first.
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.rows, self.columns = (np.arange(side) for side in shape)
+        self.transposed = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the present picture in pixels."""
+        return len(self.rows), len(self.columns)
+
+    def resize(self, size: tuple[int, int]) -> None:
+        """Bring the picture to a height and width."""
+        self.rows, self.columns = (
+            axis[(2 * np.arange(new) + 1) * len(axis) // (2 * new)]
+            for axis, new in zip((self.rows, self.columns), size, strict=True)
+        )
+
+    def crop(self, top: int, left: int, height: int, width: int) -> None:
+        """Keep a rectangle."""
+        self.rows, self.columns = self.rows[top : top + height], self.columns[left : left + width]
+
+    def flip(self, axis: int) -> None:
+        """Mirror the picture: axis 0 swaps top and bottom, 1 left and right."""
+        if axis == 0:
+            self.rows = self.rows[::-1]
+        else:
+            self.columns = self.columns[::-1]
+
+    def rotate90(self, turns: int) -> None:
+        """Turn the picture counterclockwise by quarters, as ``torch.rot90`` over (-2, -1) does."""
+        for _ in range(turns % 4):
+            self.rows, self.columns = self.columns[::-1], self.rows
+            self.transposed = not self.transposed
+
+    def read(self, source: np.ndarray, box: tuple[int, int, int, int] | None = None) -> np.ndarray:
+        """Return the picture, (..., h, w), of an array (..., H, W).
+
+        Args:
+            source: of the height and width that the grid began with.
+            box: top, left, height and width of the part that is wanted; None: all.
+        """
+        top, left, height, width = box or (0, 0, *self.shape)
+        rows, columns = self.rows[top : top + height], self.columns[left : left + width]
+        turned = source.swapaxes(-2, -1) if self.transposed else source
+        return np.take(np.take(turned, columns, axis=-1), rows, axis=-2)
