@@ -147,7 +147,7 @@ def read_weights_of_any_layout(file: Path) -> Weights:
         tensors = read_state_dict(file)
     try:
         if {"config", "dataset"} <= header.keys():
-            config = config_from_dict(json.loads(header["config"]), str(file))
+            config = _config_from_json(header["config"], file)
             return Weights(file, tensors, config, info_from_json(header["dataset"]), native=True, complete=True)
         if not any(name.startswith(_TRANSFORMERS) for name in tensors):
             tensors = with_pixel_decoder(tensors)
@@ -157,11 +157,21 @@ def read_weights_of_any_layout(file: Path) -> Weights:
         config, info = read_transformers_config(file.parent, infer_model_config(tensors))
         complete = _HEADER + "config" in header
         if complete:  # written here: it says more than transformers' files
-            config = config_from_dict(json.loads(header[_HEADER + "config"]), str(file))
+            config = _config_from_json(header[_HEADER + "config"], file)
             info = info_from_json(header[_HEADER + "dataset"])
         return Weights(file, tensors, config, info, native=False, complete=complete)
     except UserError as error:
         raise type(error)(f"{file}: {str(error).removeprefix('checkpoint: ').removeprefix(f'{file}: ')}") from error
+
+
+def _config_from_json(text: str, file: Path) -> Config:
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{file}: the configuration in its header is damaged: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{file}: the configuration in its header is damaged: it is a {type(values).__name__}")
+    return config_from_dict(values, str(file))
 
 
 def _classes(weights: Weights, recipe: Config | None, wanted: int | None) -> DatasetInfo | None:

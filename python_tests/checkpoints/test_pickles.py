@@ -121,6 +121,9 @@ def test_weights_split_over_files_are_joined(tmp_path: Path) -> None:
     index = tmp_path / "pytorch_model.bin.index.json"
     index.write_text('{"weight_map": {"a": "part-1.bin", "b": "part-2.bin"}}')
     assert list(read_state_dict(index)) == ["a", "b"]
+    index.write_text('{"weight_map": {"a": "part-1.bin", "b": 2}}')
+    with pytest.raises(UserError, match=r"index\.json is not an index of split weights: 2 is no name"):
+        read_state_dict(index)
     index.write_text('{"weight_map": {"a": "part-1.bin", "c": "part-2.bin"}}')
     with pytest.raises(UserError, match=r"names c, which part-2\.bin does not hold"):
         read_state_dict(index)

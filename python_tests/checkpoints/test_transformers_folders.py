@@ -153,6 +153,17 @@ def test_other_configurations_and_damaged_ones_are_refused(their_folder: Path, t
     (tmp_path / "config.json").write_text('{"model_type": "mask2former"}')
     with pytest.raises(UserError, match=r"config\.json: model_type must be maskformer, got 'mask2former'"):
         MaskFormer.from_pretrained(tmp_path)
+    for key, value in (("decoder_config", 7), ("backbone_config", "swin")):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": "maskformer", key: value}))
+        with pytest.raises(UserError, match=rf"config\.json: {key} must be a JSON object, got"):
+            MaskFormer.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "maskformer", "decoder_config": {"dropout": "much"}}')
+    with pytest.raises(UserError, match=r"config\.json: .*model\.dropout"):
+        MaskFormer.from_pretrained(tmp_path)
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": 0.5}')
+    with pytest.raises(UserError, match=r"preprocessor_config\.json: image_mean must be three numbers, got 0\.5"):
+        MaskFormer.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config\.json is not valid JSON"):
         MaskFormer.from_pretrained(tmp_path)
