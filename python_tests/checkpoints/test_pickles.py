@@ -92,6 +92,12 @@ def test_anything_else_is_refused_by_name(tmp_path: Path, named: str, protocol: 
     assert "ran" not in capsys.readouterr().out
 
 
+def test_tensors_in_a_pickle_are_told_where_they_belong(tmp_path: Path) -> None:
+    (tmp_path / "swin.pkl").write_bytes(pickle.dumps({"model": {"a": torch.zeros(1)}}))
+    with pytest.raises(UserError, match=r"swin\.pkl holds torch\..* save torch's tensors with torch\.save, as \.pth"):
+        read_state_dict(tmp_path / "swin.pkl")
+
+
 def test_a_file_cannot_change_the_reader(tmp_path: Path) -> None:
     for name in (b"numpy\nndarray", b"_codecs\nencode", b"numpy\ndtype"):
         # an object's "slots", set by the opcode that restores its state
