@@ -24,6 +24,7 @@ from maskformer_ext.checkpoints.original import load_original, original_name, wi
 from maskformer_ext.checkpoints.reading import read_safetensors, read_state_dict
 from maskformer_ext.checkpoints.sizes import infer_model_config
 from maskformer_ext.checkpoints.transformers_config import (
+    CONFIG_FILE,
     check_writable,
     named_classes,
     read_transformers_config,
@@ -188,7 +189,9 @@ def _with_recipe(weights: Weights, config: str | Config | None) -> Config:
     if config is None:
         return weights.config
     recipe = load_config(config) if isinstance(config, str) else config
-    for key in _SHAPED:
+    beside = weights.info is not None and (weights.file.parent / CONFIG_FILE).is_file()
+    told = ("num_heads",) if weights.complete or beside else ()  # weights fit any number, but work with theirs only
+    for key in (*_SHAPED, *told):
         expected, given = getattr(weights.config.model, key), getattr(recipe.model, key)
         if given != expected:
             raise UserError(

@@ -147,6 +147,15 @@ def test_a_recipe_fills_in_what_shapes_do_not_tell(resnet, tmp_path: Path) -> No
         MaskFormer.from_pretrained(file, config=recipe)
 
 
+def test_a_recipe_must_have_the_heads_that_the_weights_were_trained_with(resnet, tmp_path: Path) -> None:
+    recipe = replace(Config(), model=replace(SMALL, num_heads=2))
+    assert MaskFormer.from_pretrained(
+        write_original(resnet, tmp_path / "weights.pkl"), config=recipe
+    )  # knows no number
+    with pytest.raises(UserError, match=r"model\.num_heads=8, but the configuration says 2"):
+        MaskFormer.from_pretrained(resnet.save_pretrained(tmp_path / "native", info=INFO), config=recipe)
+
+
 def test_a_recipe_names_the_classes_of_its_data(resnet, tmp_path: Path) -> None:
     recipe = replace(Config(), model=replace(SMALL, num_classes=None))
     recipe.data.name, recipe.data.task = "coco-panoptic", "panoptic"
