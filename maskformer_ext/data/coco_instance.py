@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from torch.utils.data import Dataset
 from maskformer_ext.data.coco_json import field, images_by_id, read_annotations
 from maskformer_ext.data.packed import PackedList
 from maskformer_ext.data.tables import Categories
-from maskformer_ext.data.targets import drop_empty
 from maskformer_ext.data.tasks import TaskView
 from maskformer_ext.data.types import Sample
 from maskformer_ext.errors import UserError
@@ -21,9 +21,9 @@ from maskformer_ext.ops.targets import VOID
 
 
 class CocoInstance(Dataset):
-    """Images with instances. Where masks overlap, the smaller one owns the pixel; crowd regions are void.
+    """Images with instances; crowd regions are void. Images without instances are kept.
 
-    An instance that smaller ones cover wholly is dropped. Images without instances are kept.
+    Where masks overlap, the sample has all of them, and in its segment map the smaller one owns the pixel.
 
     Args:
         images: the folder of images.
@@ -80,11 +80,18 @@ class CocoInstance(Dataset):
                 )
             labels.append(self.class_of_category[category])
             masks.append(self._mask(segmentation, size, number))
-        segment_map, kept = drop_empty(paint_smaller_on_top(masks, size), np.array(labels, np.int64))
-        segment_map, kept = self.view.segments(segment_map, kept)
-        return Sample(
-            image, torch.from_numpy(segment_map), torch.from_numpy(kept), Path(file_name).stem, (size[0], size[1])
+        stack = np.array(masks, bool).reshape(-1, *size)
+        drawn = stack.any((1, 2))  # a polygon may be too thin for a pixel
+        stack = stack[drawn]
+        sample = Sample(
+            image=image,
+            segment_map=torch.from_numpy(paint_smaller_on_top(stack)),
+            labels=torch.from_numpy(self.view.new_class[np.array(labels, np.int64)[drawn]]),
+            name=Path(file_name).stem,
+            size=(size[0], size[1]),
         )
+        overlap = stack.sum() > np.count_nonzero(sample.segment_map != VOID)
+        return replace(sample, masks=torch.from_numpy(stack)) if overlap else sample
 
     def _mask(self, segmentation: Any, size: list[int], number: Any) -> np.ndarray:
         """Rasterise polygons or run lengths as COCO does: (H, W) uint8."""
@@ -115,12 +122,11 @@ class CocoInstance(Dataset):
         return mask
 
 
-def paint_smaller_on_top(masks: list[np.ndarray], size: list[int]) -> np.ndarray:
-    """Return the segment map (H, W) int32 of masks (H, W) that may overlap: the smallest owns a pixel, VOID none."""
-    segment_map = np.full(size, VOID, np.int32)
-    areas = [int(mask.sum()) for mask in masks]
-    for index in sorted(range(len(masks)), key=lambda i: -areas[i]):
-        segment_map[masks[index] > 0] = index
+def paint_smaller_on_top(masks: np.ndarray) -> np.ndarray:
+    """Return the segment map (H, W) int32 of masks (T, H, W) bool: the smallest owns a pixel, VOID none."""
+    segment_map = np.full(masks.shape[1:], VOID, np.int32)
+    for index in np.argsort(-masks.sum((1, 2)), kind="stable").tolist():
+        segment_map[masks[index]] = index
     return segment_map
 
 

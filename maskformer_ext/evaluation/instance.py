@@ -38,7 +38,15 @@ class InstanceEvaluator:
         self.predictions: list[dict[str, Any]] = []
 
     def update(
-        self, image_id: int, scores, labels, masks: Sequence[dict[str, Any]], segment_map, true_labels, crowd=None
+        self,
+        image_id: int,
+        scores,
+        labels,
+        masks: Sequence[dict[str, Any]],
+        segment_map,
+        true_labels,
+        crowd=None,
+        true_masks=None,
     ) -> None:
         """Add one image.
 
@@ -51,9 +59,11 @@ class InstanceEvaluator:
             true_labels: (T,) class id of each true segment; those of other classes than ``thing_classes`` are left out.
             crowd: (T,) bool, the segments that are a crowd of their class: nothing has to find them, and predictions on
                 them do not count. None: there are no crowds.
+            true_masks: (T, H, W) bool, all of each true segment, where they overlap. None: as ``segment_map`` says.
 
         Raises:
-            ValueError: if the masks are not as many as the scores, or differ from ``segment_map`` in size.
+            ValueError: if the masks are not as many as the scores, or differ from ``segment_map`` in size; if
+                ``true_masks`` are not (T, H, W).
         """
         truth, true_labels = to_numpy(segment_map), to_numpy(true_labels)
         scores, labels = to_numpy(scores), to_numpy(labels)
@@ -72,8 +82,17 @@ class InstanceEvaluator:
         crowd = np.zeros(len(true_labels), dtype=bool) if crowd is None else to_numpy(crowd).astype(bool)
         if len(crowd) != len(true_labels):
             raise ValueError(f"InstanceEvaluator: crowd must be (T,) = ({len(true_labels)},), got ({len(crowd)},)")
-        areas = np.bincount(truth[truth >= 0].reshape(-1), minlength=len(true_labels))
-        runs = runs_of_segments(truth, len(true_labels))
+        if true_masks is None:
+            areas = np.bincount(truth[truth >= 0].reshape(-1), minlength=len(true_labels))
+            runs = runs_of_segments(truth, len(true_labels))
+        else:
+            whole = to_numpy(true_masks).astype(bool)
+            if whole.shape != (len(true_labels), *size):
+                raise ValueError(
+                    f"InstanceEvaluator: true_masks must be (T, H, W) = {(len(true_labels), *size)}, got {whole.shape}"
+                )
+            areas = whole.sum((1, 2))
+            runs = [runs_of_segments(np.where(mask, 0, -1), 1)[0] for mask in whole]
         for index, label in enumerate(true_labels.tolist()):
             if label in self.thing_classes and areas[index]:
                 entry = {"image_id": image_id, "category_id": label, "iscrowd": int(crowd[index])}

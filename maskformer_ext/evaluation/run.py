@@ -186,7 +186,9 @@ class Scorers:
                 self.parts["baseline"].update(*truth)
             if "instance" in result:
                 found = result["instance"]
-                self.parts["instance"].update(index, found.scores, found.labels, found.rle(), *truth)
+                self.parts["instance"].update(
+                    index, found.scores, found.labels, found.rle(), *truth, true_masks=sample.masks
+                )
 
     def reduce(self, rank: int, world: int) -> None:
         """Add up the counts of all processes in each of them."""

@@ -95,6 +95,21 @@ def test_perfect_masks_score_one_and_classes_that_do_not_occur_nan() -> None:
     assert [math.isnan(value) for value in scores["per_class"]["AP"]] == [True, True, False]
 
 
+def test_instances_that_overlap_are_whole_in_the_truth() -> None:
+    small, large = np.zeros((2, 60, 60), dtype=bool)
+    small[20:40, 20:40], large[10:50, 10:50] = True, True
+    top = np.where(small, 0, np.where(large, 1, -1))
+    scores = {}
+    for name, whole in (("flat", None), ("whole", np.array([small, large]))):
+        evaluator = InstanceEvaluator(2)
+        found = [_encode(small), _encode(large)]
+        evaluator.update(0, np.ones(2), np.arange(2), found, top, np.arange(2), true_masks=whole)
+        scores[name] = evaluator.compute()["AP"]
+    assert scores["whole"] == 1.0 and scores["flat"] < 0.9
+    with pytest.raises(ValueError, match=r"true_masks must be \(T, H, W\) = \(2, 60, 60\), got \(1, 60, 60\)"):
+        evaluator.update(1, np.ones(2), np.arange(2), found, top, np.arange(2), true_masks=whole[:1])
+
+
 def test_no_predictions_score_zero_and_no_truth_nan() -> None:
     evaluator = InstanceEvaluator(2)
     assert math.isnan(evaluator.compute()["AP"])
