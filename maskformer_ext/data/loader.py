@@ -135,8 +135,10 @@ class Collate:
         sizes = [(sample.segment_map.shape[0], sample.segment_map.shape[1]) for sample in samples]
         height, width = self._padded_size(sizes)
         images = torch.from_numpy(np.zeros((len(samples), 3, height, width), np.float32))  # touched once, as filled
-        maps = torch.full((len(samples), height, width), VOID, dtype=torch.int32)
-        labels = torch.zeros(len(samples), max([len(s.labels) for s in samples], default=0), dtype=torch.int64)
+        most = max([len(sample.labels) for sample in samples], default=0)
+        narrow = torch.int16 if most <= torch.iinfo(torch.int16).max else torch.int32  # half of what has to be moved
+        maps = torch.full((len(samples), height, width), VOID, dtype=narrow)
+        labels = torch.zeros(len(samples), most, dtype=torch.int64)
         for row, (sample, (h, w)) in enumerate(zip(samples, sizes, strict=True)):
             if self.crop_size:
                 grey, bottom, right = (_PADDING - self.mean) / self.std, *self.crop_size
