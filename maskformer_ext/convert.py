@@ -12,10 +12,11 @@ from maskformer_ext.errors import UserError
 
 _HELP = """usage: python -m maskformer_ext.convert INPUT OUTPUT [--to native|hf] [key=value ...]
 
-Read the weights of a whole model in any layout, check every name and shape, and write them to a new folder.
+Read weights in any layout, check every name and shape, and write them to a new folder.
 
   INPUT               a .pkl or .pth of the original MaskFormer; a folder, file or hub id of transformers' MaskFormer,
-                      such as facebook/maskformer-swin-tiny-ade; the output folder of a run, or one of its checkpoints
+                      such as facebook/maskformer-swin-tiny-ade; the output folder of a run, or one of its checkpoints;
+                      or a backbone alone under the names of torchvision, timm, detectron2 or the Swin authors
   OUTPUT              the folder to make; it is complete or not there
   --to native         (default) model.safetensors, config.yaml and dataset.json, for evaluate, predict and
                       MaskFormer.from_pretrained
@@ -23,10 +24,13 @@ Read the weights of a whole model in any layout, check every name and shape, and
                       MaskFormerForInstanceSegmentation.from_pretrained as well
 
   config=NAME         the recipe that weights of the original were trained with, for what shapes do not tell
-                      (thresholds, resizing, padding); by default it is read off the shapes, the rest are defaults
+                      (thresholds, resizing, padding, the classes of its public data set); by default the sizes are
+                      read off the shapes, and the rest are defaults
   classes=FILE        a classes file (docs/data.md): names, colours, which classes are things
   num_classes=K       for other classes than those of the weights; needs reset_head=true
   reset_head=true     start with a new classifier, random from seed 0
+  backbone=NAME       take the backbone only, and write model.safetensors and config.yaml for model.backbone_weights;
+                      a ResNet or Swin without a head needs no NAME, other names are timm's
   overwrite=true      replace OUTPUT if it holds an earlier conversion and nothing else
 
 A .pkl is read without running anything in it: what is neither an array nor a plain container is refused by name."""
@@ -37,6 +41,7 @@ _OWN = {
     "classes": None,
     "num_classes": None,
     "reset_head": "false",
+    "backbone": None,
     "overwrite": "false",
 }
 
@@ -56,17 +61,23 @@ def _convert(arguments: list[str]) -> int:
     import torch
 
     from maskformer_ext.checkpoints.pretrained import LAYOUTS, load_pretrained
+    from maskformer_ext.checkpoints.sizes import NoHead
 
     if layout not in LAYOUTS:
         raise UserError(f"--to must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     info = _read_classes(values["classes"])
     torch.manual_seed(0)
-    model = load_pretrained(
-        source,
-        config=values["config"],
-        num_classes=_positive(values, "num_classes") or (info.num_classes if info else None),
-        reset_head=_flag(values, "reset_head"),
-    )
+    if values["backbone"]:
+        return _convert_backbone(source, output, values)
+    try:
+        model = load_pretrained(
+            source,
+            config=values["config"],
+            num_classes=_positive(values, "num_classes") or (info.num_classes if info else None),
+            reset_head=_flag(values, "reset_head"),
+        )
+    except NoHead:
+        return _convert_backbone(source, output, values)
     folder = model.save_pretrained(output, layout=layout, info=info, overwrite=_flag(values, "overwrite"))
     parameters = sum(value.numel() for value in model.parameters())
     print(
@@ -74,6 +85,21 @@ def _convert(arguments: list[str]) -> int:
         f"{parameters / 1e6:.1f} million parameters"
     )
     print(folder)
+    return 0
+
+
+def _convert_backbone(source: str, output: str, values: dict[str, str | None]) -> int:
+    from maskformer_ext.checkpoints.backbone_folders import convert_backbone
+
+    for key in ("to", "config", "classes", "num_classes", "reset_head"):
+        if values[key] != _OWN[key]:
+            raise UserError(
+                f"{key}={values[key]} does not go with the weights of a backbone alone, which {source} holds"
+            )
+    name, count = convert_backbone(source, output, name=values["backbone"], overwrite=_flag(values, "overwrite"))
+    print(f"{name}, {count / 1e6:.1f} million numbers; use them with")
+    print(f"  model.backbone={name} model.backbone_weights={output}")
+    print(output)
     return 0
 
 

@@ -86,10 +86,13 @@ def _evaluate(arguments: list[str]) -> int:
     model, config, info = load_checkpoint(checkpoint, device)
     config = override_checkpoint(config, overrides)
     dataset = build_dataset(config.data, str(values["split"]))
+    if not info.name and info.num_classes == dataset.info.num_classes:
+        info = dataset.info  # the weights say how many classes there are, not what they are called
     if dataset.info.classes != info.classes:
         raise UserError(
             f"the checkpoint knows the classes of {info.name} ({', '.join(info.classes[:5])}...), but the data set "
-            f"{dataset.info.name} has others ({', '.join(dataset.info.classes[:5])}...)"
+            f"{dataset.info.name} has others ({', '.join(dataset.info.classes[:5])}...): set data.name, or where they "
+            "are the same under other names, name them with maskformer_ext.convert config=RECIPE or classes=FILE"
         )
     output = Path(values["output"] or default_output(resolve_checkpoint(checkpoint)))
     if not output.parent.is_dir():
@@ -162,7 +165,7 @@ def print_scores(metrics: dict[str, Any], classes: Sequence[str]) -> None:
         cells = (per_class[name].get(column) for column in columns)
         table.add_row(name, *("\u2013" if cell is None else f"{cell:.3f}" for cell in cells))
     console.print(table)
-    skipped = f", {metrics['skipped']} damaged ones left out" if "skipped" in metrics else ""
+    skipped = f", {metrics['skipped']} left out (data.on_error=skip)" if "skipped" in metrics else ""
     console.print(f"{metrics['images']} images in {metrics['seconds']:.1f} s{skipped}")
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from maskformer_ext.errors import UserError
 
+_SIXTEEN_BIT = ("PNG", "PPM")  # formats of at most 16 bits a channel, which Pillow may give as 32
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
 
@@ -35,7 +36,7 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
             ImageOps.exif_transpose(image, in_place=True)
             return pil_to_pixels(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as an image ({_reason(Path(path), error)})") from None
+        raise UserError(f"{path}: cannot be read as an image ({why_unreadable(Path(path), error)})") from None
 
 
 def write_png(picture: Image.Image, path: Path) -> None:
@@ -52,7 +53,7 @@ def pil_to_pixels(image: Image.Image) -> Tensor:
     Raises:
         ValueError: if it holds floats, or 32-bit integers beyond 255: which range they use is not known.
     """
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BIT):
         image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
     elif image.mode == "F" or (image.mode == "I" and np.ptp(np.append(np.asarray(image), (0, 255))) > 255):
         raise ValueError(f"an image must have 8 or 16 bits a channel, got the mode {image.mode}: convert it first")
@@ -73,8 +74,8 @@ def to_pixels(image: Any) -> Tensor:
     if isinstance(image, str | os.PathLike):
         return read_image(image)
     if isinstance(image, Image.Image):
-        return pil_to_pixels(image)
-    if isinstance(image, np.ndarray):
+        pixels = pil_to_pixels(image)
+    elif isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
             raise ValueError(f"image must be (H, W, 3) or (H, W) uint8 as an array, got {image.shape} {image.dtype}")
         channels = np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
@@ -119,7 +120,7 @@ def resize_shortest_edge(pixels: Tensor, min_size: int, max_size: int) -> Tensor
     return torch.from_numpy(resized).permute(2, 0, 1).contiguous().to(pixels.device)
 
 
-def _reason(path: Path, error: BaseException) -> str:
+def why_unreadable(path: Path, error: BaseException) -> str:
     """Say in one line why a file is no image; Pillow only says that it is none where there are no pixels."""
     start = path.read_bytes()[:24]
     if not start:

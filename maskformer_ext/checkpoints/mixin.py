@@ -42,7 +42,8 @@ class Pretrained:
                 layout, a ``.safetensors``, ``.bin``, ``.pth`` or ``.pkl`` file, or a hub id, such as
                 "facebook/maskformer-swin-tiny-ade".
             config: the recipe that weights of the original were trained with (a name or a YAML file), for what shapes
-                do not tell: thresholds, resizing, padding; None: their defaults, or what lies beside the weights.
+                do not tell: thresholds, resizing, padding, classes; None: their defaults, or what lies beside the
+                weights.
             num_classes: K of the model; None: that of the weights.
             reset_head: start with a new classifier where the weights know other classes.
 

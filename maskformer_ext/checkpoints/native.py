@@ -52,15 +52,22 @@ def read_weights(file: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def info_from_json(text: str) -> DatasetInfo:
-    """Return the classes that a header or ``dataset.json`` describes."""
-    values = json.loads(text)
-    return DatasetInfo(
-        name=values["name"],
-        classes=tuple(values["classes"]),
-        colors=tuple(tuple(color) for color in values["colors"]),
-        thing_classes=tuple(values["thing_classes"]),
-        ignore_label=values["ignore_label"],
-    )
+    """Return the classes that a header or ``dataset.json`` describes.
+
+    Raises:
+        UserError: if the text is damaged.
+    """
+    try:
+        values = json.loads(text)
+        return DatasetInfo(
+            name=values["name"],
+            classes=tuple(values["classes"]),
+            colors=tuple(tuple(color) for color in values["colors"]),
+            thing_classes=tuple(values["thing_classes"]),
+            ignore_label=values["ignore_label"],
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"the description of the classes is damaged: {type(error).__name__}: {error}") from error
 
 
 def assign_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str | Path) -> None:
@@ -76,7 +83,8 @@ def assign_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str 
         if weights[key].shape != value.shape:
             raise UserError(
                 f"checkpoint {source} is of another architecture or number of classes: {key!r} is "
-                f"{tuple(weights[key].shape)} there, but {tuple(value.shape)} in this model"
+                f"{tuple(weights[key].shape)} there, but {tuple(value.shape)} in this model; where only the classes "
+                f"differ, init_from={source} with reset_head=true starts with a new classifier"
             )
     for key in weights:
         if key not in own:

@@ -37,9 +37,10 @@ def read_pickle(path: str | Path) -> Any:
         with path.open("rb") as file:
             return _plain(_Unpickler(file, encoding="latin1").load())  # what Python 2 wrote holds bytes as text
     except _Refused as error:
+        hint = ": save torch's tensors with torch.save, as .pth" if str(error).startswith("torch.") else ""
         raise UserError(
             f"weights file {path} holds {error}, which is neither a NumPy array nor a plain container; it was not "
-            "loaded"
+            f"loaded{hint}"
         ) from None
     except FileNotFoundError:
         raise UserError(f"weights file {path} does not exist") from None

@@ -30,7 +30,7 @@ from maskformer_ext.checkpoints.transformers_config import (
     write_transformers_config,
 )
 from maskformer_ext.checkpoints.transformers_names import to_original_names, to_transformers_names
-from maskformer_ext.config import Config, ModelConfig, to_dict
+from maskformer_ext.config import Config, to_dict
 from maskformer_ext.config_io import config_from_dict, load_config
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
@@ -60,6 +60,8 @@ class Weights:
         tensors: by name; this package's names if ``native``, else the original's.
         config: the configuration that belongs to them.
         info: the classes; None: their names are unknown.
+        native: whether the names of the tensors are this package's.
+        complete: whether this package wrote them, with all of the configuration and the classes.
     """
 
     file: Path
@@ -67,6 +69,7 @@ class Weights:
     config: Config
     info: DatasetInfo | None
     native: bool
+    complete: bool
 
 
 def load_pretrained(
@@ -95,7 +98,7 @@ def load_pretrained(
     else:
         load_original(model, tensors, source=str(weights.file))
     model.recipe = recipe
-    model.dataset_info = weights.info if wanted == found else None
+    model.dataset_info = _classes(weights, recipe if config is not None else None, wanted)
     return model.eval()
 
 
@@ -144,23 +147,40 @@ def read_weights_of_any_layout(file: Path) -> Weights:
         tensors = read_state_dict(file)
     try:
         if {"config", "dataset"} <= header.keys():
-            config = config_from_dict(json.loads(header["config"]), str(file))
-            return Weights(file, tensors, config, info_from_json(header["dataset"]), native=True)
+            config = _config_from_json(header["config"], file)
+            return Weights(file, tensors, config, info_from_json(header["dataset"]), native=True, complete=True)
         if not any(name.startswith(_TRANSFORMERS) for name in tensors):
             tensors = with_pixel_decoder(tensors)
-            return Weights(file, tensors, _unnamed(infer_model_config(tensors), file), None, native=False)
+            config = Config(name=file.stem, model=infer_model_config(tensors))
+            return Weights(file, tensors, config, None, native=False, complete=False)
         tensors = to_original_names(tensors)
         config, info = read_transformers_config(file.parent, infer_model_config(tensors))
-        if _HEADER + "config" in header:  # written here: it says more than transformers' files
-            config = config_from_dict(json.loads(header[_HEADER + "config"]), str(file))
+        complete = _HEADER + "config" in header
+        if complete:  # written here: it says more than transformers' files
+            config = _config_from_json(header[_HEADER + "config"], file)
             info = info_from_json(header[_HEADER + "dataset"])
-        return Weights(file, tensors, config, info, native=False)
+        return Weights(file, tensors, config, info, native=False, complete=complete)
     except UserError as error:
-        raise UserError(f"{file}: {str(error).removeprefix('checkpoint: ').removeprefix(f'{file}: ')}") from error
+        raise type(error)(f"{file}: {str(error).removeprefix('checkpoint: ').removeprefix(f'{file}: ')}") from error
 
 
-def _unnamed(model: ModelConfig, file: Path) -> Config:
-    return Config(name=file.stem, model=model)
+def _config_from_json(text: str, file: Path) -> Config:
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{file}: the configuration in its header is damaged: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{file}: the configuration in its header is damaged: it is a {type(values).__name__}")
+    return config_from_dict(values, str(file))
+
+
+def _classes(weights: Weights, recipe: Config | None, wanted: int | None) -> DatasetInfo | None:
+    """Return the names of the classes: those written here, else of the recipe's public data set, else transformers'."""
+    from maskformer_ext.data.sources import known_classes
+
+    of_recipe = known_classes(recipe.data.name, recipe.data.task) if recipe is not None else None
+    candidates = [weights.info, of_recipe] if weights.complete else [of_recipe, weights.info]
+    return next((info for info in candidates if info is not None and info.num_classes == wanted), None)
 
 
 def _with_recipe(weights: Weights, config: str | Config | None) -> Config:

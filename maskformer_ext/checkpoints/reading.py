@@ -88,6 +88,8 @@ def _read_parts(index: Path) -> dict[str, Tensor]:
     """Read the files that an index names; they lie beside it."""
     try:
         places = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        if wrong := [file for file in places.values() if not isinstance(file, str)]:
+            raise TypeError(f"{wrong[0]!r:.40} is no name of a file")
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"weights file {index} is not an index of split weights: {error}") from error
     weights: dict[str, Tensor] = {}

@@ -10,8 +10,9 @@ from torch import Tensor
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
 
-_PIXEL_DECODER = "sem_seg_head.pixel_decoder."
-_PREDICTOR = "sem_seg_head.predictor."
+_HEAD = "sem_seg_head."
+_PIXEL_DECODER = _HEAD + "pixel_decoder."
+_PREDICTOR = _HEAD + "predictor."
 # channels at stride 4, blocks of the third stage, side of the windows
 _SWINS = {
     (96, 6, 7): "swin_tiny",
@@ -21,6 +22,10 @@ _SWINS = {
 }
 # blocks of the third stage, whether the stem is deep
 _RESNETS = {(6, False): "resnet50", (23, False): "resnet101", (23, True): "resnet101c"}
+
+
+class NoHead(UserError):
+    """Weights of no MaskFormer, but maybe of a backbone."""
 
 
 def infer_model_config(weights: Mapping[str, Tensor]) -> ModelConfig:
@@ -33,9 +38,15 @@ def infer_model_config(weights: Mapping[str, Tensor]) -> ModelConfig:
         weights: tensors under the original's names (version with ``pixel_decoder.``).
 
     Raises:
+        NoHead: if they have no head at all.
         UserError: if they are no MaskFormer or per-pixel baseline on a backbone that is known here.
     """
-    config = ModelConfig(backbone=_backbone(weights))
+    if not any(name.startswith(_HEAD) for name in weights):
+        raise NoHead(
+            "checkpoint: there are no weights of a MaskFormer's head; those of a backbone alone go into "
+            "model.backbone_weights"
+        )
+    config = ModelConfig(backbone=infer_backbone(weights))
     encoder = any(name.startswith(_PIXEL_DECODER + "transformer.encoder.layers.") for name in weights)
     config.pixel_decoder = "transformer_encoder" if encoder else "fpn"
     config.encoder_layers = _count(weights, _PIXEL_DECODER + "transformer.encoder.layers.") or config.encoder_layers
@@ -56,7 +67,12 @@ def infer_model_config(weights: Mapping[str, Tensor]) -> ModelConfig:
     return config
 
 
-def _backbone(weights: Mapping[str, Tensor]) -> str:
+def infer_backbone(weights: Mapping[str, Tensor]) -> str:
+    """Return the name of the ResNet or Swin whose weights are among those given, ``backbone.`` before their names.
+
+    Raises:
+        UserError: if it is none of the original's.
+    """
     if "backbone.patch_embed.proj.weight" in weights:
         table = _shape(weights, "backbone.layers.0.blocks.0.attn.relative_position_bias_table")[0]
         window = (round(table**0.5) + 1) // 2

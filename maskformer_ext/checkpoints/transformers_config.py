@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from maskformer_ext.config import Config, ModelConfig
+from maskformer_ext.config import Config, ModelConfig, to_dict
+from maskformer_ext.config_io import config_from_dict
 from maskformer_ext.data.classes import palette
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
@@ -52,7 +53,7 @@ def read_transformers_config(folder: Path, model: ModelConfig) -> tuple[Config, 
     values = _read_json(folder / CONFIG_FILE)
     if values and values.get("model_type") != "maskformer":
         raise UserError(f"{folder / CONFIG_FILE}: model_type must be maskformer, got {values.get('model_type')!r}")
-    decoder, backbone = values.get("decoder_config") or {}, values.get("backbone_config") or {}
+    decoder, backbone = (_object(values, key, folder / CONFIG_FILE) for key in ("decoder_config", "backbone_config"))
     config = Config(name=folder.name, model=model)
     model.num_heads = decoder.get("decoder_attention_heads", model.num_heads)
     model.dropout = decoder.get("dropout", model.dropout)
@@ -64,7 +65,9 @@ def read_transformers_config(folder: Path, model: ModelConfig) -> tuple[Config, 
     criterion.no_object_weight = values.get("no_object_weight", criterion.no_object_weight)
     _read_processor(folder, config)
     assert model.num_classes is not None
-    names = {int(key): str(name) for key, name in (values.get("id2label") or {}).items()}
+    labels = _object(values, "id2label", folder / CONFIG_FILE)
+    names = {int(key): str(name) for key, name in labels.items() if str(key).isdecimal()}
+    config = config_from_dict(to_dict(config), str(folder / CONFIG_FILE))  # checks the types of all values
     return config, named_classes(folder.name, [names.get(i, f"class {i}") for i in range(model.num_classes)])
 
 
@@ -170,9 +173,12 @@ def _read_processor(folder: Path, config: Config) -> None:
     values = _read_json(folder / PROCESSOR_FILE)
     for key in ("mean", "std"):
         if f"image_{key}" in values:
-            pixels = [round(255 * value, 4) for value in values[f"image_{key}"]]
-            setattr(config.model, f"pixel_{key}", pixels)
-    config.model.size_divisibility = values.get("size_divisor", config.model.size_divisibility)
+            shares = values[f"image_{key}"]
+            if not (isinstance(shares, list) and len(shares) == 3 and all(isinstance(v, int | float) for v in shares)):
+                raise UserError(f"{folder / PROCESSOR_FILE}: image_{key} must be three numbers, got {shares!r:.40}")
+            setattr(config.model, f"pixel_{key}", [round(255 * value, 4) for value in shares])
+    for key in ("size_divisibility", "size_divisor"):  # the first is what processors of before 2023 wrote
+        config.model.size_divisibility = values.get(key, config.model.size_divisibility)
     size = values.get("size")
     if values.get("do_resize", True) and size is not None:
         longest = values.get("max_size", config.inference.max_size)
@@ -180,6 +186,14 @@ def _read_processor(folder: Path, config: Config) -> None:
         if shortest:
             config.inference.min_size = shortest
             config.inference.max_size = size.get("longest_edge", longest) if isinstance(size, dict) else longest
+
+
+def _object(values: dict[str, Any], key: str, file: Path) -> dict[str, Any]:
+    """Return what lies below a key, {} where there is nothing."""
+    value = values.get(key) or {}
+    if not isinstance(value, dict):
+        raise UserError(f"{file}: {key} must be a JSON object, got {value!r:.40}")
+    return value
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -60,12 +60,13 @@ def read_classes_file(path: Path) -> ClassTable:
     if not path.is_file():
         raise UserError(f"{path} is missing: name the classes there, as docs/data.md shows, or set data.classes_file.")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors of Windows put a mark before the first name
         content = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path} is not a valid classes file ({error}).") from error
     if isinstance(content, list):
-        content = {"classes": [name.strip() for name in content if isinstance(name, str) and name.strip()]}
+        names = [name.strip() if isinstance(name, str) else name for name in content]
+        content = {"classes": [name for name in names if name != ""]}
     if not isinstance(content, dict):
         raise UserError(f'{path} must hold a JSON object with "classes", got {type(content).__name__}.')
     unknown = sorted(set(content) - _KEYS)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from maskformer_ext.data.coco_json import field, images_by_id, read_annotations
+from maskformer_ext.data.coco_json import LIST_OR_OBJECT, NUMBER, REAL, field, images_by_id, read_annotations
 from maskformer_ext.data.packed import PackedList
 from maskformer_ext.data.tables import Categories
 from maskformer_ext.data.targets import drop_empty
@@ -18,6 +18,8 @@ from maskformer_ext.data.types import Sample, TrueInstance, Truth
 from maskformer_ext.errors import UserError
 from maskformer_ext.images import read_image
 from maskformer_ext.ops.targets import VOID
+
+_FAR = 10  # sides of the image; the rasteriser takes memory for every step of an outline
 
 
 class CocoInstance(Dataset):
@@ -112,7 +114,11 @@ class CocoInstance(Dataset):
             if isinstance(segmentation, list):
                 if min(map(len, segmentation), default=0) < 4:
                     raise ValueError("a polygon must have x and y of three points or more")
+                if not max(np.abs(polygon).max() for polygon in segmentation) < _FAR * max(size):  # NaN is no less
+                    raise ValueError("a polygon must lie in the image or near it")
                 rle = rle_tools.merge(rle_tools.frPyObjects(segmentation, height, width))
+            elif list(segmentation["size"]) != size:
+                raise ValueError(f"their size is {segmentation['size']!s:.40}, but the image's is {size}")
             elif isinstance(segmentation["counts"], list):
                 rle = rle_tools.frPyObjects(segmentation, height, width)
             else:
@@ -121,14 +127,9 @@ class CocoInstance(Dataset):
         except (TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
             reason = str(error).strip() or type(error).__name__
             raise UserError(
-                f"{self.annotations}: the segmentation of annotation {number} is neither polygons nor run lengths "
-                f"({reason})."
+                f"{self.annotations}: the segmentation of annotation {number} is neither polygons nor run lengths of "
+                f"its image ({reason})."
             ) from None
-        if list(mask.shape) != size:
-            raise UserError(
-                f"{self.annotations}: the run lengths of annotation {number} are of {mask.shape[1]}x{mask.shape[0]} "
-                f"pixels, but the image has {width}x{height}."
-            )
         return rle, mask
 
 
@@ -145,12 +146,16 @@ def _records(content: dict[str, Any], path: Path) -> tuple[list[Any], list[str]]
     images, problems = images_by_id(content, path), []
     instances: dict[Any, list[Any]] = {number: [] for number in images}
     for annotation in content["annotations"]:
-        keys = ("image_id", "id", "category_id", "segmentation")
-        image, number, category, segmentation = (field(annotation, key, "annotation", path) for key in keys)
+        image, number, category = (
+            field(annotation, key, "annotation", path) for key in ("image_id", "id", "category_id")
+        )
+        segmentation = field(annotation, "segmentation", "annotation", path, LIST_OR_OBJECT)
         if image not in images:
             problems.append(f'{path}: annotation {number} is of image {image}, which is not among "images".')
         else:
-            crowd, area = int(annotation.get("iscrowd", 0)), annotation.get("area")
+            crowd = field(annotation, "iscrowd", "annotation", path, NUMBER, default=0)
+            known = annotation.get("area") is not None  # else the mask tells it
+            area = field(annotation, "area", "annotation", path, REAL) if known else None
             instances[image].append([number, category, segmentation, crowd, area])
     records = [
         (image["file_name"], [image["height"], image["width"]], instances[number]) for number, image in images.items()

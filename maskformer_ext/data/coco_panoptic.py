@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from maskformer_ext.data.coco_json import field, images_by_id, read_annotations
+from maskformer_ext.data.coco_json import LIST, NUMBER, TEXT, field, images_by_id, read_annotations
 from maskformer_ext.data.packed import PackedList
 from maskformer_ext.data.pairs import check_same_size, read_color_ids
 from maskformer_ext.data.tables import Categories
@@ -161,14 +161,18 @@ def _records(content: dict[str, Any], path: Path) -> tuple[list[Any], list[str]]
     for annotation in content["annotations"]:
         number, png = (
             field(annotation, "image_id", "annotation", path),
-            field(annotation, "file_name", "annotation", path),
+            field(annotation, "file_name", "annotation", path, TEXT),
         )
         if number not in images:
             problems.append(f'{path}: the annotation {png} is of image {number}, which is not among "images".')
             continue
         segments = [
-            [field(s, "id", "segment", path), field(s, "category_id", "segment", path), int(s.get("iscrowd", 0))]
-            for s in field(annotation, "segments_info", "annotation", path)
+            [
+                field(segment, "id", "segment", path, NUMBER),
+                field(segment, "category_id", "segment", path, NUMBER),
+                field(segment, "iscrowd", "segment", path, NUMBER, default=0),
+            ]
+            for segment in field(annotation, "segments_info", "annotation", path, LIST)
         ]
         numbers = [segment[0] for segment in segments]
         if len(set(numbers)) < len(numbers) or any(not 0 < n < _IDS for n in numbers):

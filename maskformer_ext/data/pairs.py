@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from maskformer_ext.data.types import DatasetInfo, Sample
 from maskformer_ext.errors import UserError
-from maskformer_ext.images import EXTENSIONS, read_image
+from maskformer_ext.images import EXTENSIONS, read_image, why_unreadable
 
 LABEL_EXTENSIONS = (".png", ".tif", ".tiff", ".bmp", ".pgm")
 Pair = tuple[str, Path, Path]
@@ -131,7 +131,7 @@ def read_label(path: Path) -> np.ndarray:
                 )
             label = np.array(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as a label image ({error}).") from None
+        raise UserError(f"{path}: cannot be read as a label image ({why_unreadable(path, error)}).") from None
     if label.min() < 0 or label.max() > np.iinfo(np.uint16).max:
         raise UserError(f"{path} holds labels from {label.min()} to {label.max()}: they must be within 0 and 65535.")
     return label.astype(np.uint16)
@@ -154,5 +154,5 @@ def read_color_ids(path: Path) -> np.ndarray:
                 raise UserError(f"{path} has the mode {image.mode}: its colours must be ids, so it must be RGB.")
             size, pixels = image.size, image.tobytes("raw", "RGBX")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as a label image ({error}).") from None
+        raise UserError(f"{path}: cannot be read as a label image ({why_unreadable(path, error)}).") from None
     return np.frombuffer(pixels, "<u4").reshape(size[1], size[0]) & np.uint32(0xFFFFFF)

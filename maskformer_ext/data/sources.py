@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from maskformer_ext.data.ade20k import ade20k, ade20k_panoptic
+from maskformer_ext.data.ade20k_full import IGNORE_LABEL as ADE20K_FULL_VOID
 from maskformer_ext.data.ade20k_full import Ade20kFull
 from maskformer_ext.data.cityscapes import cityscapes
 from maskformer_ext.data.coco_instance import CocoInstance
 from maskformer_ext.data.coco_panoptic import CocoPanoptic
 from maskformer_ext.data.coco_stuff import CocoStuff
+from maskformer_ext.data.mapillary import VOID_LABEL as MAPILLARY_VOID
 from maskformer_ext.data.mapillary import mapillary_vistas
 from maskformer_ext.data.tables import load_categories
-from maskformer_ext.data.types import SampleDataset
+from maskformer_ext.data.tasks import TaskView
+from maskformer_ext.data.types import DatasetInfo, SampleDataset
 
 Build = Callable[[Path, str, str, bool], SampleDataset]
 
@@ -26,22 +29,26 @@ class Source:
     Attributes:
         title: its name in print.
         folder: what the folder of the data set is usually called.
+        table: its classes in `maskformer_ext.data.tables`.
         tasks: the values of ``data.task`` that it serves; the first is the usual one.
         build: from root, split, task and ``skip_errors`` to the data set.
         images: how many images each split has as distributed.
         needs: paths below the root, and what they are; alternatives are separated by " or ".
         aliases: other names that commands and configurations accept, as are hyphens.
         download: where it is to be had.
+        ignore_label: void in its semantic label maps.
     """
 
     title: str
     folder: str
+    table: str
     tasks: tuple[str, ...]
     build: Build
     images: dict[str, int]
     needs: dict[str, str]
     download: str
     aliases: tuple[str, ...] = field(default=())
+    ignore_label: int = 255
 
 
 def coco_panoptic(root: Path, split: str, task: str, skip_errors: bool) -> CocoPanoptic:
@@ -68,6 +75,7 @@ SOURCES: dict[str, Source] = {
     "ade20k": Source(
         title="ADE20K, 150 classes",
         folder="ADEChallengeData2016",
+        table="ade20k",
         tasks=("semantic",),
         build=lambda root, split, task, skip: ade20k(root, split, skip_errors=skip),
         images={"train": 20210, "val": 2000},
@@ -83,6 +91,7 @@ SOURCES: dict[str, Source] = {
     "ade20k_panoptic": Source(
         title="ADE20K panoptic, 150 classes",
         folder="ADEChallengeData2016",
+        table="ade20k",
         tasks=("panoptic", "instance", "semantic"),
         build=lambda root, split, task, skip: ade20k_panoptic(root, split, task=task, skip_errors=skip),
         images={"train": 20210, "val": 2000},
@@ -100,6 +109,7 @@ SOURCES: dict[str, Source] = {
     "ade20k_full": Source(
         title="ADE20K with its full vocabulary, 847 classes",
         folder="ADE20K_2021_17_01",
+        table="ade20k_full",
         tasks=("semantic",),
         build=lambda root, split, task, skip: Ade20kFull(root, split, skip_errors=skip),
         images={"train": 25574, "val": 2000},
@@ -109,10 +119,12 @@ SOURCES: dict[str, Source] = {
         },
         download="ADE20K_2021_17_01.zip from groups.csail.mit.edu/vision/datasets/ADE20K",
         aliases=("ade20k_full_847",),
+        ignore_label=ADE20K_FULL_VOID,
     ),
     "cityscapes": Source(
         title="Cityscapes, 19 classes",
         folder="cityscapes",
+        table="cityscapes",
         tasks=("semantic",),
         build=lambda root, split, task, skip: cityscapes(root, split, skip_errors=skip),
         images={"train": 2975, "val": 500},
@@ -128,6 +140,7 @@ SOURCES: dict[str, Source] = {
     "coco_stuff_10k": Source(
         title="COCO-Stuff-10K, 171 classes",
         folder="coco_stuff_10k",
+        table="coco_stuff_10k",
         tasks=("semantic",),
         build=lambda root, split, task, skip: CocoStuff(root, split, skip_errors=skip),
         images={"train": 9000, "val": 1000},
@@ -143,6 +156,7 @@ SOURCES: dict[str, Source] = {
     "mapillary_vistas": Source(
         title="Mapillary Vistas, 65 classes",
         folder="mapillary_vistas",
+        table="mapillary_vistas",
         tasks=("semantic",),
         build=lambda root, split, task, skip: mapillary_vistas(root, split, skip_errors=skip),
         images={"train": 18000, "val": 2000},
@@ -154,10 +168,12 @@ SOURCES: dict[str, Source] = {
         },
         download="www.mapillary.com/dataset/vistas",
         aliases=("mapillary_vistas_65",),
+        ignore_label=MAPILLARY_VOID,
     ),
     "coco_panoptic": Source(
         title="COCO panoptic 2017, 133 classes",
         folder="coco",
+        table="coco_panoptic",
         tasks=("panoptic", "instance", "semantic"),
         build=coco_panoptic,
         images={"train": 118287, "val": 5000},
@@ -175,6 +191,7 @@ SOURCES: dict[str, Source] = {
     "coco_instance": Source(
         title="COCO instances 2017, 80 classes",
         folder="coco",
+        table="coco_panoptic",
         tasks=("instance",),
         build=coco_instance,
         images={"train": 118287, "val": 5000},
@@ -205,3 +222,12 @@ def source_root(source: Source, root: Path) -> Path:
         if inside.is_dir():
             return inside
     return root
+
+
+def known_classes(name: str, task: str) -> DatasetInfo | None:
+    """Return the classes of a public data set as a task sees them, without its files; None for other data sets."""
+    name = canonical_name(name)
+    source = SOURCES.get(name)
+    if source is None or task not in source.tasks:
+        return None
+    return TaskView(name, load_categories(source.table).table, task, ignore_label=source.ignore_label).info

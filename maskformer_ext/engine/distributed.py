@@ -126,6 +126,15 @@ def mean_over_processes(values: dict[str, float], device: torch.device) -> dict[
     return dict(zip(values, (sums / torch.distributed.get_world_size()).tolist(), strict=True))
 
 
+def union_over_processes(sentences: list[str]) -> set[str]:
+    """Collect the different sentences of all processes."""
+    if not torch.distributed.is_initialized():
+        return set(sentences)
+    gathered: list[list[str]] = [[]] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(gathered, sentences)
+    return {sentence for part in gathered for sentence in part}
+
+
 def step_seed(seed: int, iteration: int, micro_step: int, rank: int) -> int:
     """Mix the position in the run into one 63-bit seed.
 

@@ -24,6 +24,7 @@ from maskformer_ext.engine.distributed import (
     start_processes,
     step_seed,
     stop_processes,
+    union_over_processes,
 )
 from maskformer_ext.engine.monitor import BufferGuard, StepMonitor
 from maskformer_ext.engine.optimizer import clip_grad_norm
@@ -131,7 +132,7 @@ def run(setup: Setup, signals: StopSignals) -> dict[str, Any]:
             "seconds": clock.seconds,
             "images_per_second": clock.images_per_second,
             "bad_steps": monitor.bad_steps,
-            "skipped_images": len(loader.skipped),
+            "skipped_images": len(union_over_processes(loader.skipped)),
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores",
             "processes": world,
         }

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from maskformer_ext.config import Config
+from maskformer_ext.data.skipping import read_sample
 from maskformer_ext.data.types import DatasetInfo, Sample
 from maskformer_ext.evaluation.run import tasks_of
 from maskformer_ext.inference import segment_tasks
@@ -43,7 +44,9 @@ def picture_section(model: nn.Module, dataset, config: Config, count: int) -> st
         columns.append("Semantic errors" if len(tasks) > 1 else "Errors")
     head = "".join(f"<div>{escape(column)}</div>" for column in columns)
     picked = np.unique(np.linspace(0, len(dataset) - 1, min(count, len(dataset))).round().astype(int))
-    strips = "".join(_strip(model, dataset[int(index)], info, config, tasks) for index in picked)
+    skip = config.data.on_error == "skip"
+    samples = (read_sample(dataset, int(index), skip_errors=skip, report=False) for index in picked)
+    strips = "".join(_strip(model, sample, info, config, tasks) for sample in samples if sample is not None)
     return (
         f'<h2>Predictions on validation images</h2><div class="legend">{_legend(info)}</div>'
         f'<div class="strip head">{head}</div>{strips}'

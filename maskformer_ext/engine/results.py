@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from maskformer_ext.command import write_json
+from maskformer_ext.data.skipping import read_sample
+from maskformer_ext.data.types import Sample
 from maskformer_ext.engine.progress import History, Progress
 from maskformer_ext.engine.report import RESULTS_FILE, write_report
 from maskformer_ext.engine.setup import Setup
@@ -49,11 +51,15 @@ def evaluate_run(
         progress=watch,
     )
     scores = "  ".join(f"{key} {metrics[key]:.3f}" for key in _HEADLINES if key in metrics)
-    progress.note(f"evaluation after {iteration} iterations: {scores}  ({metrics['seconds']:.0f} s)")
+    skipped = f", {metrics['skipped']} left out" if "skipped" in metrics else ""
+    progress.note(f"evaluation after {iteration} iterations: {scores}  ({metrics['seconds']:.0f} s{skipped})")
     history.add(iteration, "eval", metrics)
     if setup.accelerator.is_main_process:
         for index in range(min(_PICTURES, len(setup.val_set))):
-            history.add_picture(iteration, f"prediction/{index}", _picture(setup, index))
+            skip = setup.config.data.on_error == "skip"
+            sample = read_sample(setup.val_set, index, skip_errors=skip, report=False)  # the evaluation has said so
+            if sample is not None:
+                history.add_picture(iteration, f"prediction/{index}", _picture(setup, sample))
     return metrics
 
 
@@ -87,9 +93,9 @@ def write_results(
     return metrics
 
 
-def _picture(setup: Setup, index: int) -> np.ndarray:
+def _picture(setup: Setup, sample: Sample) -> np.ndarray:
     """Put image, truth and prediction side by side, (H, 3 W, 3) uint8."""
-    sample, info = setup.val_set[index], setup.info
+    info = setup.info
     offered = tasks_of(setup.config, info)
     task = next(task for task in ("panoptic", "instance", "semantic") if task in offered)
     result = segment(

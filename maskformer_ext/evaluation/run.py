@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from maskformer_ext.config import Config
+from maskformer_ext.data.skipping import read_sample, report_skipped
 from maskformer_ext.data.types import DatasetInfo, Sample
 from maskformer_ext.errors import UserError
 from maskformer_ext.evaluation.instance import InstanceEvaluator
@@ -56,8 +57,8 @@ def evaluate(
         and ``_stuff``, ``PQ_<class>`` where there are at most 20 classes, and ``baseline_all_<stuff class>``, the PQ of
         calling every image one segment of that class, for the class where this scores best. Instance: ``AP``, ``AP50``,
         ``AP75``, ``AP_small``, ``AP_medium``, ``AP_large``, ``AR``. ``per_class`` is a dict from class name to its
-        scores, None where the class does not occur; ``images``, ``seconds`` and ``skipped`` (damaged images, with
-        ``data.on_error=skip``) say how much was done.
+        scores, None where the class does not occur; ``images``, ``seconds`` and ``skipped`` (files left out with
+        ``data.on_error=skip``, each of which is logged) say how much was done.
 
     Raises:
         UserError: if the data set is empty or has other classes than the model, or a task does not suit them.
@@ -73,16 +74,18 @@ def evaluate(
     if device is not None:
         model.to(device)
     scorers = Scorers(tasks_of(config, info), info, config, writer)
+    left_out = list(getattr(dataset, "problems", ()))  # by the data set itself, such as images without a label
+    if rank == 0:
+        report_skipped(left_out)
     started = time.perf_counter()
     indices = range(rank, total, world)
     waiting: list[tuple[int, Sample]] = []
     for done, index in enumerate(indices, start=1):
-        try:
-            waiting.append((index, dataset[index]))
-        except UserError:
-            if config.data.on_error != "skip":
-                raise
+        sample = read_sample(dataset, index, skip_errors=config.data.on_error == "skip")
+        if sample is None:
             scorers.skipped += 1
+        else:
+            waiting.append((index, sample))
         pixels = sum(sample.image.shape[-2] * sample.image.shape[-1] for _, sample in waiting)
         if waiting and (pixels >= _BATCH_PIXELS or done == len(indices)):
             scorers.update(model, waiting)
@@ -94,8 +97,8 @@ def evaluate(
     metrics = scorers.compute()
     if scorers.skipped == total:
         raise UserError(f"evaluate: none of the {total} images of {info.name} can be read")
-    if scorers.skipped:
-        metrics["skipped"] = scorers.skipped
+    if skipped := scorers.skipped + len(left_out):
+        metrics["skipped"] = skipped
     if writer is not None and rank == 0:
         writer.finish()
     seconds = round(time.perf_counter() - started, 3)

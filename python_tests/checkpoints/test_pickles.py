@@ -92,6 +92,12 @@ def test_anything_else_is_refused_by_name(tmp_path: Path, named: str, protocol: 
     assert "ran" not in capsys.readouterr().out
 
 
+def test_tensors_in_a_pickle_are_told_where_they_belong(tmp_path: Path) -> None:
+    (tmp_path / "swin.pkl").write_bytes(pickle.dumps({"model": {"a": torch.zeros(1)}}))
+    with pytest.raises(UserError, match=r"swin\.pkl holds torch\..* save torch's tensors with torch\.save, as \.pth"):
+        read_state_dict(tmp_path / "swin.pkl")
+
+
 def test_a_file_cannot_change_the_reader(tmp_path: Path) -> None:
     for name in (b"numpy\nndarray", b"_codecs\nencode", b"numpy\ndtype"):
         # an object's "slots", set by the opcode that restores its state
@@ -121,6 +127,9 @@ def test_weights_split_over_files_are_joined(tmp_path: Path) -> None:
     index = tmp_path / "pytorch_model.bin.index.json"
     index.write_text('{"weight_map": {"a": "part-1.bin", "b": "part-2.bin"}}')
     assert list(read_state_dict(index)) == ["a", "b"]
+    index.write_text('{"weight_map": {"a": "part-1.bin", "b": 2}}')
+    with pytest.raises(UserError, match=r"index\.json is not an index of split weights: 2 is no name"):
+        read_state_dict(index)
     index.write_text('{"weight_map": {"a": "part-1.bin", "c": "part-2.bin"}}')
     with pytest.raises(UserError, match=r"names c, which part-2\.bin does not hold"):
         read_state_dict(index)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from maskformer_ext import MaskFormer, PerPixelBaseline, build_model
 from maskformer_ext.checkpoints import original_name
+from maskformer_ext.checkpoints.native import write_safetensors
 from maskformer_ext.checkpoints.reading import read_safetensors
 from maskformer_ext.config import Config, ModelConfig
 from maskformer_ext.convert import main
@@ -146,6 +147,17 @@ def test_a_recipe_fills_in_what_shapes_do_not_tell(resnet, tmp_path: Path) -> No
         MaskFormer.from_pretrained(file, config=recipe)
 
 
+def test_a_recipe_names_the_classes_of_its_data(resnet, tmp_path: Path) -> None:
+    recipe = replace(Config(), model=replace(SMALL, num_classes=None))
+    recipe.data.name, recipe.data.task = "coco-panoptic", "panoptic"
+    model = MaskFormer.from_pretrained(resnet.save_pretrained(tmp_path / "native", info=INFO), config=recipe)
+    assert model.dataset_info == INFO  # what was written here says more
+    file = write_original(resnet, tmp_path / "weights.pkl")
+    assert MaskFormer.from_pretrained(file, config=recipe).dataset_info is None  # of 3 classes, not 133
+    model = MaskFormer.from_pretrained(file, config=recipe, num_classes=133, reset_head=True)
+    assert model.dataset_info.classes[:2] == ("person", "bicycle") and len(model.dataset_info.thing_classes) == 80
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -164,6 +176,21 @@ def test_weights_that_do_not_fit_are_named(resnet, tmp_path: Path, spoil, messag
     torch.save(weights, tmp_path / "weights.pth")
     with pytest.raises(UserError, match=message):
         MaskFormer.from_pretrained(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"config": "{", "dataset": "{}"}, "the configuration in its header is damaged"),
+        ({"config": "[]", "dataset": "{}"}, "the configuration in its header is damaged: it is a list"),
+        ({"config": '{"model": {"num_queries": "many"}}', "dataset": "{}"}, r"model\.num_queries"),
+        ({"config": "{}", "dataset": '{"name": "x"}'}, "the description of the classes is damaged: KeyError"),
+    ],
+)
+def test_a_damaged_header_is_named(tmp_path: Path, header: dict[str, str], message: str) -> None:
+    write_safetensors(tmp_path / "model.safetensors", {"a": torch.zeros(1)}, header)
+    with pytest.raises(UserError, match=rf"model\.safetensors: .*{message}"):
+        MaskFormer.from_pretrained(tmp_path)
 
 
 def test_a_hub_id_is_downloaded(resnet, tmp_path: Path, monkeypatch) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from maskformer_ext.checkpoints import original_name
+from maskformer_ext.checkpoints.original import with_pixel_decoder
 from maskformer_ext.checkpoints.sizes import infer_model_config
 from maskformer_ext.checkpoints.transformers_names import to_original_names, to_transformers_names
 from maskformer_ext.errors import UserError
@@ -32,6 +33,8 @@ def stored(recipe: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize("recipe", INDEX)
 def test_shapes_tell_the_network(recipe: str) -> None:
     weights = stored(recipe)
+    first_version = {name.replace("sem_seg_head.pixel_decoder.", "sem_seg_head."): w for name, w in weights.items()}
+    assert with_pixel_decoder(first_version) == weights
     config = infer_model_config(weights)
     with torch.device("meta"):
         model = build_model(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import torch
 from torch import nn
 
 from maskformer_ext import MaskFormer, build_model
+from maskformer_ext.checkpoints import original_name
 from maskformer_ext.checkpoints.reading import read_state_dict
+from maskformer_ext.checkpoints.transformers_config import read_transformers_config, write_transformers_config
+from maskformer_ext.checkpoints.transformers_names import to_original_names
 from maskformer_ext.config import Config, ModelConfig
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
@@ -20,6 +24,7 @@ transformers = pytest.importorskip("transformers")
 
 INFO = DatasetInfo("three", ("sky", "car", "tree"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)), thing_classes=(1,))
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
+DERIVED = re.compile(r"relative_position_index$|criterion\.")
 UNUSED = "model.pixel_level_module.encoder.model.layernorm"  # of a pooled feature
 
 
@@ -97,6 +102,18 @@ def test_their_folder_predicts_the_same_here_and_after_the_round_trip(their_fold
     assert dict(processor.size) == {"shortest_edge": 640, "longest_edge": 2560}
 
 
+def test_processors_of_old_versions_are_read(tmp_path: Path) -> None:
+    old = {
+        "feature_extractor_type": "MaskFormerFeatureExtractor",
+        "size": 640,
+        "max_size": 2560,
+        "size_divisibility": 64,
+    }
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(old))
+    config, _ = read_transformers_config(tmp_path, ModelConfig(num_classes=3))
+    assert (config.inference.min_size, config.inference.max_size, config.model.size_divisibility) == (640, 2560, 64)
+
+
 @pytest.mark.parametrize("backbone", ["swin_tiny", "resnet50"])
 def test_our_folder_predicts_the_same_there(backbone: str, tmp_path: Path) -> None:
     model = build_model(
@@ -109,6 +126,18 @@ def test_our_folder_predicts_the_same_there(backbone: str, tmp_path: Path) -> No
     theirs = transformers.MaskFormerForInstanceSegmentation.from_pretrained(folder).eval()
     assert_same_outputs(model, theirs)
     assert theirs.config.id2label == {0: "sky", 1: "car", 2: "tree"}
+
+
+@pytest.mark.parametrize("backbone", ["swin_small", "swin_base", "swin_large", "resnet101"])
+def test_transformers_builds_every_other_backbone_with_the_same_shapes(backbone: str, tmp_path: Path) -> None:
+    with torch.device("meta"):
+        model = build_model(ModelConfig(backbone=backbone, num_classes=3))
+    write_transformers_config(tmp_path, Config(model=model.config), INFO)
+    with torch.device("meta"):
+        theirs = transformers.MaskFormerForInstanceSegmentation(transformers.MaskFormerConfig.from_pretrained(tmp_path))
+    ours = {original_name(name): value.shape for name, value in model.state_dict().items()}
+    found = {name: value.shape for name, value in to_original_names(theirs.state_dict()).items()}
+    assert {name: shape for name, shape in found.items() if not DERIVED.search(name)} == ours
 
 
 def test_split_and_bin_weights_and_a_file_alone_are_read(their_folder: Path, tmp_path: Path) -> None:
@@ -139,6 +168,17 @@ def test_other_configurations_and_damaged_ones_are_refused(their_folder: Path, t
     shutil.copy(their_folder / "model.safetensors", tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "mask2former"}')
     with pytest.raises(UserError, match=r"config\.json: model_type must be maskformer, got 'mask2former'"):
+        MaskFormer.from_pretrained(tmp_path)
+    for key, value in (("decoder_config", 7), ("backbone_config", "swin")):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": "maskformer", key: value}))
+        with pytest.raises(UserError, match=rf"config\.json: {key} must be a JSON object, got"):
+            MaskFormer.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "maskformer", "decoder_config": {"dropout": "much"}}')
+    with pytest.raises(UserError, match=r"config\.json: .*model\.dropout"):
+        MaskFormer.from_pretrained(tmp_path)
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": 0.5}')
+    with pytest.raises(UserError, match=r"preprocessor_config\.json: image_mean must be three numbers, got 0\.5"):
         MaskFormer.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config\.json is not valid JSON"):

@@ -62,6 +62,14 @@ def test_mistakes_are_named(tmp_path, content, sentence):
     assert sentence in str(error.value) and str(path) in str(error.value)
 
 
+def test_marks_of_windows_editors_are_no_names_and_numbers_are_no_text(tmp_path):
+    (tmp_path / "classes.txt").write_text("\ufeffroad\ncar\n", encoding="utf-8")
+    assert read_classes_file(tmp_path / "classes.txt").classes == ("road", "car")
+    (tmp_path / "classes.json").write_text('["road", 5, "car"]')
+    with pytest.raises(UserError, match=r'classes\.json: "classes" must be a list of names'):
+        read_classes_file(tmp_path / "classes.json")
+
+
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"classes\.json is missing"):
         read_classes_file(tmp_path / "classes.json")

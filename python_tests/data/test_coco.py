@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -185,8 +186,12 @@ def test_batches_of_instances_that_overlap(tmp_path, overlaps):
             SIZE,
             "a polygon must have x and y of three points or more",
         ),
-        ({**_square(1, 0, 0, 2), "segmentation": "none"}, SIZE, "annotation 1 is neither polygons nor run lengths"),
-        ({**_square(1, 0, 0, 2), "segmentation": {"counts": [0, 9], "size": [3, 3]}}, SIZE, "are of 3x3 pixels"),
+        ({**_square(1, 0, 0, 2), "segmentation": "none"}, SIZE, "must be a list or an object, got 'none'"),
+        ({**_square(1, 0, 0, 2), "segmentation": {}}, SIZE, "annotation 1 is neither polygons nor run lengths"),
+        ({**_square(1, 0, 0, 2), "segmentation": [[1, 1, 1e12, 1, 1, 5]]}, SIZE, "must lie in the image or near it"),
+        ({**_square(1, 0, 0, 2), "segmentation": [[1, 1, math.nan, 1, 1, 5]]}, SIZE, "must lie in the image or near"),
+        ({**_square(1, 0, 0, 2), "segmentation": {"counts": [0, 9], "size": [3, 3]}}, SIZE, "their size is [3, 3]"),
+        ({**_square(1, 0, 0, 2), "area": "large"}, SIZE, "must be a whole number or a number, got 'large'"),
         ({"id": 1, "image_id": 0}, SIZE, 'annotation 1 has no "category_id"'),
         (_square(1, 0, 0, 2, image_id=8), SIZE, "annotation 1 is of image 8"),
     ],
@@ -225,6 +230,11 @@ _PANOPTIC_MISTAKES = {
     "another size": (_set(("images", 0, "height"), 7), "000000000012.png is 8x6 pixels, but"),
     "no images": (lambda content: content.pop("images"), 'has no list "images"'),
     "no file name": (lambda content: content["images"][0].pop("file_name"), 'image 12 has no "file_name"'),
+    "text for a category": (_set((*_FIRST, "category_id"), "cat"), "of segment 7 must be a whole number, got 'cat'"),
+    "text for an id": (_set((*_FIRST, "id"), "seven"), "of segment seven must be a whole number, got 'seven'"),
+    "number for a file": (_set(("annotations", 0, "file_name"), 12), "must be text, got 12"),
+    "list for an image": (_set(("images", 0, "id"), [12]), "must be a whole number or text, got [12]"),
+    "no segments": (_set(("annotations", 0, "segments_info"), None), 'has no "segments_info"'),
     "same image twice": (_set(("images", 1, "id"), 12), "the image id 12 occurs twice"),
 }
 

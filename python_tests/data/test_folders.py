@@ -11,7 +11,9 @@ from PIL import Image
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data import build_dataset
+from maskformer_ext.data.pairs import read_color_ids, read_label
 from maskformer_ext.errors import UserError
+from maskformer_ext.images import read_image, to_pixels
 
 _SIZE = (12, 16)  # height, width
 
@@ -107,6 +109,38 @@ def test_images_of_every_mode_become_rgb(semantic, mode):
     assert pixels.shape == (3, *_SIZE) and pixels.dtype == torch.uint8
     if mode in ("L", "LA", "P", "RGBA", "I;16"):
         assert np.array_equal(pixels[1].numpy(), grey)
+
+
+def test_images_of_other_colour_spaces_and_depths_become_rgb(tmp_path):
+    colors = np.array([[[255, 0, 0], [0, 128, 0]], [[10, 20, 200], [255, 255, 255]]], np.uint8)
+    for mode, tolerance in (("CMYK", 0), ("YCbCr", 2)):
+        Image.fromarray(colors).convert(mode).save(tmp_path / "image.tif")
+        pixels = read_image(tmp_path / "image.tif").permute(1, 2, 0).numpy()
+        assert np.abs(pixels.astype(int) - colors).max() <= tolerance
+    grey = (np.arange(6).reshape(2, 3) * 9_000).astype(">u2")
+    for magic, samples in ((b"P5", grey), (b"P6", np.repeat(grey[..., None], 3, axis=2))):
+        (tmp_path / "deep.ppm").write_bytes(magic + b" 3 2 65535 " + samples.tobytes())
+        assert np.abs(read_image(tmp_path / "deep.ppm").numpy().astype(int) - grey // 256).max() <= 1
+
+
+def test_images_are_turned_upright_before_they_meet_their_label(semantic):
+    path = build_dataset(semantic, "train").pairs[0][1]
+    upright = np.arange(_SIZE[0] * _SIZE[1], dtype=np.uint8).reshape(_SIZE)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter to the right
+    Image.fromarray(np.rot90(upright).copy()).save(path.with_suffix(".png"), exif=exif)
+    assert np.array_equal(build_dataset(semantic, "train")[0].image[0].numpy(), upright)
+
+
+@pytest.mark.parametrize("size", [(0, 0), (8, 0)])
+def test_files_without_pixels_say_so(tmp_path, size):
+    header = size[0].to_bytes(4, "big") + size[1].to_bytes(4, "big") + b"\x08\x02\0\0\0"
+    (tmp_path / "empty.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" + header + b"\0\0\0\0")
+    for read in (read_image, read_label, read_color_ids):
+        with pytest.raises(UserError, match=rf"empty\.png: cannot be read as .* \(it has {size[0]}x{size[1]} pixels\)"):
+            read(tmp_path / "empty.png")
+    with pytest.raises(ValueError, match="image must have pixels"):
+        to_pixels(Image.new("RGB", size))
 
 
 def test_palette_labels_are_read_by_index(semantic):

@@ -24,6 +24,7 @@ from public_layouts import (
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data import build_dataset
+from maskformer_ext.data.sources import SOURCES, known_classes
 from maskformer_ext.prepare import main
 
 _STUFF_PNG = "annotations_detectron2/train/COCO_train2014_000000000077.png"
@@ -61,6 +62,16 @@ def test_a_complete_folder_is_ready(tmp_path, capsys, name):
     assert status == 0 and err == ""
     assert out.splitlines()[-1] == f"ready: data.name={name.removesuffix('-150')} data.root={tmp_path}"
     assert "train: " in out and "val: " in out and "0 problems" in out
+
+
+@pytest.mark.parametrize(
+    "name", ["ade20k", "ade20k_panoptic", "ade20k_full", "cityscapes", "coco_panoptic", "coco_stuff_10k"]
+)
+def test_classes_are_known_without_files(tmp_path, name):
+    for task in SOURCES[name].tasks:
+        dataset = build_dataset(DataConfig(name=name, task=task, root=str(_make(name, tmp_path))), "train")
+        assert known_classes(name.replace("_", "-"), task) == dataset.info
+    assert known_classes(name, "detection") is None and known_classes("digits", "semantic") is None
 
 
 def test_every_missing_path_is_named(tmp_path, capsys):

@@ -98,12 +98,13 @@ def test_limit_scores_the_first_images_only() -> None:
     assert evaluate(PaintModel(3), Painted(), _config(), limit=2)["images"] == 2
 
 
-def test_damaged_images_stop_the_evaluation_or_are_left_out() -> None:
+def test_damaged_images_stop_the_evaluation_or_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
     data = Painted(damaged=(1,))
     with pytest.raises(UserError, match="image 1 is damaged"):
         evaluate(PaintModel(3), data, _config())
     metrics = evaluate(PaintModel(3), data, _config(on_error="skip"))
     assert (metrics["images"], metrics["skipped"], metrics["PQ"]) == (4, 1, 1.0)
+    assert caplog.messages == ["skipped: image 1 is damaged"]
     with pytest.raises(UserError, match="none of the 5 images"):
         evaluate(PaintModel(3), Painted(damaged=tuple(range(5))), _config(on_error="skip"))
 
