@@ -159,7 +159,8 @@ def stage_times(config: Config, batches: int) -> dict[str, list[float]]:
             timed(_COLORS, jitter_colors, augmented.image, torch.Generator().manual_seed(k))
             items.append(Item(augmented, []))
         result = timed("normalise and pad", collate, items)
-        timed("copy to the main process", result.images.share_memory_)
+        for tensor in (result.images, result.targets.segment_map):
+            timed("copy to the main process", tensor.share_memory_)
     return {stage: values[1:] for stage, values in times.items()}
 
 

@@ -63,7 +63,9 @@ def _prepare(arguments: list[str]) -> int:
     problems = missing_paths(source, root, splits)
     if problems:
         print(f"  download: {source.download}")
-        above = next((folder for folder in root.parents[:2] if not missing_paths(source, folder, splits)), None)
+        above = next(
+            (folder for folder in root.resolve().parents[:2] if not missing_paths(source, folder, splits)), None
+        )
         if above is not None:
             print(f"  {above} has all that is missing: give that folder")
     conversion = CONVERSIONS.get(name)
@@ -91,10 +93,8 @@ def _check_split(source: Any, root: Path, split: str, files: int | None, workers
     indices = spread(len(dataset), files)
     problems += [p for _, p in _track(run_jobs(ReadSample(dataset), indices, workers), len(indices), split) if p]
     expected = source.images[split]
-    size = (
-        f"{len(dataset)} images" if len(dataset) == expected else f"{len(dataset)} of the {expected} images distributed"
-    )
-    print(f"  {split}: {size}, {len(indices)} read, {len(problems)} problem{'s' * (len(problems) != 1)}")
+    of = "images" if len(dataset) == expected else f"of the {expected} images distributed"
+    print(f"  {split}: {len(dataset)} {of}, {len(indices)} read, {len(problems)} problem{'s' * (len(problems) != 1)}")
     return problems
 
 

@@ -15,7 +15,7 @@ from maskformer_ext.data.digits import DigitsDataset
 from maskformer_ext.data.folders import InstanceFolder, SemanticFolder
 from maskformer_ext.data.nuclei import nuclei
 from maskformer_ext.data.sources import SOURCES, canonical_name, source_root
-from maskformer_ext.data.types import SampleDataset
+from maskformer_ext.data.types import SampleDataset, WithoutOverlaps
 from maskformer_ext.errors import UserError
 
 if TYPE_CHECKING:
@@ -113,11 +113,20 @@ def build_loader(
         UserError: as `build_dataset`, and if batch or crop sizes do not fit. While iterating: if a file is damaged or
             does not fit and ``data.on_error`` is "raise".
     """
-    from maskformer_ext.data.loader import Collate, EvaluationPass, IterationBatches, Loader, TrainStream
+    from maskformer_ext.data.loader import (
+        Collate,
+        EvaluationPass,
+        IterationBatches,
+        Loader,
+        TrainStream,
+    )
     from maskformer_ext.data.transforms import Augment
 
     data, train = config.data, config.train
     dataset = build_dataset(data, split) if dataset is None else dataset
+    skipped = getattr(dataset, "problems", ())
+    if not data.overlaps:
+        dataset = WithoutOverlaps(dataset)
     skip = data.on_error == "skip"
     training = split == "train"
     collate = Collate(
@@ -149,7 +158,7 @@ def build_loader(
         items,
         batches,
         collate,
-        skipped=getattr(dataset, "problems", ()),
+        skipped=skipped,
         num_workers=data.num_workers,
         pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
         persistent=not training,

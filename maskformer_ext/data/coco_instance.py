@@ -23,10 +23,10 @@ _FAR = 10  # sides of the image; the rasteriser takes memory for every step of a
 
 
 class CocoInstance(Dataset):
-    """Images with instances. Where masks overlap, the smaller one owns the pixel; crowd regions are void.
+    """Images with instances; crowd regions are void. Images without instances are kept.
 
-    An instance that smaller ones cover wholly is dropped. Images without instances are kept. Scores need the whole
-    masks and the crowd regions, which are the ``instances`` of the samples' ``truth``.
+    Where masks overlap, the sample has all of them, and in its segment map the smaller one owns the pixel. Scores need
+    the crowd regions and the areas of the file, too, which are the ``instances`` of the samples' ``truth``.
 
     Args:
         images: the folder of images.
@@ -88,10 +88,22 @@ class CocoInstance(Dataset):
             if not crowd:
                 labels.append(label)
                 masks.append(mask)
-        painted = drop_empty(paint_smaller_on_top(masks, size), np.array(labels, np.int64))
-        segment_map, kept = (torch.from_numpy(part) for part in self.view.segments(*painted))
-        truth = Truth(segment_map, kept, instances=tuple(whole))
-        return Sample(image, segment_map, kept, Path(file_name).stem, (size[0], size[1]), truth)
+        stack = np.array(masks, bool).reshape(-1, *size)
+        drawn = stack.any((1, 2))  # a polygon may be too thin for a pixel
+        stack = stack[drawn]
+        segment_map = paint_smaller_on_top(stack)
+        kept = self.view.new_class[np.array(labels, np.int64)[drawn]]
+        overlap = stack.sum() > np.count_nonzero(segment_map != VOID)
+        top, top_labels = drop_empty(segment_map, kept)
+        return Sample(
+            image=image,
+            segment_map=torch.from_numpy(segment_map),
+            labels=torch.from_numpy(kept),
+            name=Path(file_name).stem,
+            size=(size[0], size[1]),
+            truth=Truth(torch.from_numpy(top), torch.from_numpy(top_labels), instances=tuple(whole)),
+            masks=torch.from_numpy(stack) if overlap else None,
+        )
 
     def _mask(self, segmentation: Any, size: list[int], number: Any) -> tuple[dict[str, Any], np.ndarray]:
         """Rasterise polygons or run lengths as COCO does: compressed run lengths, and (H, W) uint8."""
@@ -121,12 +133,11 @@ class CocoInstance(Dataset):
         return rle, mask
 
 
-def paint_smaller_on_top(masks: list[np.ndarray], size: list[int]) -> np.ndarray:
-    """Return the segment map (H, W) int32 of masks (H, W) that may overlap: the smallest owns a pixel, VOID none."""
-    segment_map = np.full(size, VOID, np.int32)
-    areas = [int(mask.sum()) for mask in masks]
-    for index in sorted(range(len(masks)), key=lambda i: -areas[i]):
-        segment_map[masks[index] > 0] = index
+def paint_smaller_on_top(masks: np.ndarray) -> np.ndarray:
+    """Return the segment map (H, W) int32 of masks (T, H, W) bool: the smallest owns a pixel, VOID none."""
+    segment_map = np.full(masks.shape[1:], VOID, np.int32)
+    for index in np.argsort(-masks.sum((1, 2)), kind="stable").tolist():
+        segment_map[masks[index]] = index
     return segment_map
 
 

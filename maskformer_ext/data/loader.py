@@ -15,7 +15,7 @@ from maskformer_ext.data.grid import PixelGrid
 from maskformer_ext.data.types import Batch, Sample, SampleDataset
 from maskformer_ext.errors import UserError
 from maskformer_ext.images import resize_shortest_edge
-from maskformer_ext.ops.targets import VOID, SegmentTargets
+from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +93,8 @@ class EvaluationPass(Dataset):
             grid = PixelGrid((sample.segment_map.shape[0], sample.segment_map.shape[1]))
             grid.resize((image.shape[-2], image.shape[-1]))
             segment_map = grid.read(sample.segment_map.numpy())
-            sample = replace(sample, image=image, segment_map=torch.from_numpy(segment_map), truth=None)
+            masks = None if sample.masks is None else torch.from_numpy(grid.read(sample.masks.numpy()))
+            sample = replace(sample, image=image, segment_map=torch.from_numpy(segment_map), masks=masks, truth=None)
         return Item(sample, [])
 
 
@@ -134,8 +135,10 @@ class Collate:
         sizes = [(sample.segment_map.shape[0], sample.segment_map.shape[1]) for sample in samples]
         height, width = self._padded_size(sizes)
         images = torch.from_numpy(np.zeros((len(samples), 3, height, width), np.float32))  # touched once, as filled
-        maps = torch.full((len(samples), height, width), VOID, dtype=torch.int32)
-        labels = torch.zeros(len(samples), max([len(s.labels) for s in samples], default=0), dtype=torch.int64)
+        most = max([len(sample.labels) for sample in samples], default=0)
+        narrow = torch.int16 if most <= torch.iinfo(torch.int16).max else torch.int32  # half of what has to be moved
+        maps = torch.full((len(samples), height, width), VOID, dtype=narrow)
+        labels = torch.zeros(len(samples), most, dtype=torch.int64)
         for row, (sample, (h, w)) in enumerate(zip(samples, sizes, strict=True)):
             if self.crop_size:
                 grey, bottom, right = (_PADDING - self.mean) / self.std, *self.crop_size
@@ -145,9 +148,12 @@ class Collate:
             maps[row, :h, :w] = sample.segment_map
             labels[row, : len(sample.labels)] = sample.labels
         counts = torch.tensor([len(sample.labels) for sample in samples], dtype=torch.int64)
+        flat = SegmentTargets(maps, labels, counts)
+        overlap = any(sample.masks is not None for sample in samples)
+        targets = overlapping_targets(samples, flat) if overlap else flat
         return Batch(
             images=images,
-            targets=SegmentTargets(maps, labels, counts).with_pairs(),
+            targets=targets.with_pairs(),
             sizes=sizes,
             original_sizes=[sample.size for sample in samples],
             names=[sample.name for sample in samples],
@@ -158,6 +164,16 @@ class Collate:
         corner = [*sizes, self.crop_size] if self.crop_size else sizes
         largest = [max((size[axis] for size in corner), default=1) for axis in (0, 1)]
         return [-(-side // self.divisor) * self.divisor for side in largest]
+
+
+def overlapping_targets(samples: Sequence[Sample], flat: SegmentTargets) -> MaskTargets:
+    """Return what ``flat`` says of samples whose segments do not overlap, and the masks of the others."""
+    masks = flat.to_masks()
+    for own, sample in zip(masks.masks, samples, strict=True):
+        if sample.masks is not None:
+            count, height, width = sample.masks.shape
+            own[:count, :height, :width] = sample.masks
+    return masks
 
 
 class IterationBatches:

@@ -69,8 +69,12 @@ def drop_empty(segment_map: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray,
     Returns:
         segment_map (H, W) int32 and labels (present,) int64.
     """
-    present = np.bincount(segment_map.ravel() + 1, minlength=len(labels) + 1)[1:] > 0  # VOID + 1 = 0
-    return keep_segments(segment_map, labels, present)
+    return keep_segments(segment_map, labels, present_segments(segment_map, len(labels)))
+
+
+def present_segments(segment_map: np.ndarray, count: int) -> np.ndarray:
+    """Tell which of ``count`` segments own a pixel: (count,) bool."""
+    return np.bincount(segment_map.ravel() + 1, minlength=count + 1)[1:] > 0  # VOID + 1 = 0
 
 
 def keep_segments(segment_map: np.ndarray, labels: np.ndarray, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

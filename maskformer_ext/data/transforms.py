@@ -1,4 +1,4 @@
-"""Augmentation of training samples: image and segment map, never one mask a segment.
+"""Augmentation of training samples: image and segment map; one mask a segment only where segments overlap.
 
 Every random number comes from the generator that is passed in, so that a sample depends on nothing but its seed. The
 image is resized as it lies in memory after decoding, channels last, for which torch's kernel is several times faster;
@@ -19,7 +19,7 @@ from maskformer_ext.config import AugmentationConfig
 from maskformer_ext.data.colors import jitter_colors
 from maskformer_ext.data.draws import integer
 from maskformer_ext.data.grid import PixelGrid
-from maskformer_ext.data.targets import drop_empty
+from maskformer_ext.data.targets import keep_segments, present_segments
 from maskformer_ext.data.types import Sample
 from maskformer_ext.errors import UserError
 from maskformer_ext.images import shortest_edge_size
@@ -80,10 +80,19 @@ class Augment:
                 grid.flip(axis)
                 image = image.flip(axis - 2)
         segments = grid.read(segments)
+        masks = None if sample.masks is None else grid.read(sample.masks.numpy())
         if self.drop_empty_segments:
-            segments, kept = drop_empty(segments, labels.numpy())
-            labels = torch.from_numpy(kept)
-        return replace(sample, image=image, segment_map=torch.from_numpy(segments), labels=labels, truth=None)
+            present = present_segments(segments, len(labels)) if masks is None else np.asarray(masks.any(axis=(1, 2)))
+            segments, kept = keep_segments(segments, labels.numpy(), present)
+            labels, masks = torch.from_numpy(kept), None if masks is None else masks[present]
+        return replace(
+            sample,
+            image=image,
+            segment_map=torch.from_numpy(segments),
+            labels=labels,
+            truth=None,
+            masks=None if masks is None else torch.from_numpy(masks),
+        )
 
 
 def choose_crop(

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from maskformer_ext.ops.targets import SegmentTargets
+from maskformer_ext.data.targets import drop_empty
+from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class Sample:
         name: what error messages and written predictions call the image.
         size: height and width of the original image in pixels, before any augmentation.
         truth: what predictions are scored against, where the segments do not say all; not kept by augmentation.
+        masks: (T, H, W) bool, where segments overlap: all of each; ``segment_map`` then says which lies on top. None
+            where it says everything.
     """
 
     image: Tensor
@@ -93,10 +98,18 @@ class Sample:
     name: str
     size: tuple[int, int]
     truth: Truth | None = None
+    masks: Tensor | None = None
 
     def scored(self) -> Truth:
         """Return what predictions are scored against."""
         return self.truth or Truth(self.segment_map, self.labels)
+
+    def without_overlaps(self) -> Sample:
+        """Return the sample as ``segment_map`` shows it; segments that others cover wholly are dropped."""
+        if self.masks is None:
+            return self
+        segment_map, labels = drop_empty(self.segment_map.numpy(), self.labels.numpy())
+        return replace(self, segment_map=torch.from_numpy(segment_map), labels=torch.from_numpy(labels), masks=None)
 
     def label_map(self, ignore_label: int = 255) -> Tensor:
         """Return the classes of the segments: (H, W) int64 class ids, ``ignore_label`` where the pixel is void."""
@@ -113,13 +126,30 @@ class SampleDataset(Protocol):
     def __getitem__(self, index: int, /) -> Sample: ...
 
 
+class WithoutOverlaps(Dataset):
+    """The samples of a data set, each with a segment map alone.
+
+    Args:
+        dataset: what to read.
+    """
+
+    def __init__(self, dataset: SampleDataset) -> None:
+        self.dataset, self.info = dataset, dataset.info
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.dataset[index].without_overlaps()
+
+
 @dataclass
 class Batch:
     """Network input and targets of several images.
 
     Attributes:
         images: (B, 3, H, W) float32, normalised, padded at the right and bottom.
-        targets: segments on the (H, W) grid; padding is void.
+        targets: segments on the (H, W) grid; padding is void. ``MaskTargets`` where segments of an image overlap.
         sizes: height and width of each image inside the padded input, in pixels.
         original_sizes: height and width of each image as stored, in pixels.
         names: one name an image.
@@ -127,7 +157,7 @@ class Batch:
     """
 
     images: Tensor
-    targets: SegmentTargets
+    targets: SegmentTargets | MaskTargets
     sizes: list[tuple[int, int]]
     original_sizes: list[tuple[int, int]]
     names: list[str]

@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from public_layouts import PANOPTIC_IDS, SIZE, coco_panoptic, panoptic_ids, photograph
 
-from maskformer_ext.config import Config, DataConfig
+from maskformer_ext.config import AugmentationConfig, Config, DataConfig, TrainConfig
 from maskformer_ext.data import build_dataset, build_loader
 from maskformer_ext.data.transforms import Augment
 from maskformer_ext.errors import UserError
+from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 
 @pytest.fixture
@@ -127,6 +128,9 @@ def test_instances_overlap_with_the_smaller_on_top(tmp_path):
     expected = np.full(SIZE, -1)
     expected[0:5, 1:6], expected[1:3, 2:4], expected[:, 0] = 1, 0, 2
     assert np.array_equal(dataset[0].segment_map.numpy(), expected) and dataset[0].labels.tolist() == [79, 0, 2]
+    masks = dataset[0].masks
+    assert masks.dtype == torch.bool and masks.sum((1, 2)).tolist() == [4, 25, 6] and masks[1, 0:5, 1:6].all()
+    assert dataset[1].masks is None
     assert dataset[1].labels.tolist() == [] and (dataset[1].segment_map == -1).all()  # no annotation: kept
     whole = dataset[0].scored().instances
     assert [(true.label, true.area, true.crowd) for true in whole] == [
@@ -136,6 +140,39 @@ def test_instances_overlap_with_the_smaller_on_top(tmp_path):
         (0, 48, True),
     ]
     assert dataset[1].scored().instances == ()
+
+
+def test_an_instance_that_others_cover_is_there_while_overlaps_are_kept(tmp_path):
+    covering = [_square(1, 1, 1, 2), _square(2, 1, 1, 2, category=1), _square(3, 4, 1, 2, category=3)]
+    sample = _instances(tmp_path, covering)[0]
+    assert sample.labels.tolist() == [79, 0, 2] and sample.masks.sum((1, 2)).tolist() == [4, 4, 4]
+    flat = sample.without_overlaps()
+    assert flat.labels.tolist() == [0, 2] and flat.masks is None
+    assert torch.equal(flat.segment_map == 0, sample.masks[1])
+
+
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_batches_of_instances_that_overlap(tmp_path, overlaps):
+    _instances(tmp_path, [_square(1, 2, 1, 2), _square(2, 1, 0, 5, category=1)])
+    augmentation = AugmentationConfig(min_sizes=[12], crop_size=[12, 10], color=False)
+    data = DataConfig(
+        name="coco_instance",
+        root=str(tmp_path),
+        task="instance",
+        num_workers=0,
+        overlaps=overlaps,
+        augmentation=augmentation,
+    )
+    config = Config(data=data, train=TrainConfig(max_iters=3, batch_size=2))
+    for batch in build_loader(config, "train"):
+        with_instances = batch.names.index("a")
+        masks = batch.targets if overlaps else batch.targets.to_masks()
+        assert isinstance(batch.targets, MaskTargets if overlaps else SegmentTargets)
+        assert masks.size == tuple(batch.images.shape[-2:]) and masks.num_segments.tolist().count(2) == 1
+        small, large = masks.masks[with_instances]
+        assert bool((small & large).any()) == (overlaps and bool(small.any()))
+        assert torch.equal(masks.void[with_instances], ~(small | large)) and masks.void[1 - with_instances].all()
+        assert torch.equal(masks.pairs()[1][:2], torch.tensor([0, 1]))
 
 
 @pytest.mark.parametrize(
@@ -294,4 +331,8 @@ def test_real_instances_agree_with_pycocotools(data_dir, split):
         assert np.array_equal(sample.segment_map.numpy() >= 0, covered)
         expected = {truth.cats[annotation["category_id"]]["name"] for annotation in annotations}
         assert {dataset.info.classes[label] for label in sample.labels.tolist()} == expected
-        assert len(sample.labels) <= len(annotations)
+        own = [truth.annToMask(annotation) > 0 for annotation in annotations]
+        if sample.masks is not None:
+            assert np.array_equal(sample.masks.numpy(), np.array([mask for mask in own if mask.any()]))
+        else:
+            assert np.sum(own, axis=0).max(initial=0) <= 1

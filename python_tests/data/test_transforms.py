@@ -101,6 +101,17 @@ def test_segments_that_a_crop_removes(drop):
         assert result.labels.tolist() == ([3] if drop else [3, 1, 4, 1, 5])
 
 
+@pytest.mark.parametrize("drop", [False, True])
+def test_masks_of_overlapping_segments_move_with_the_map(drop):
+    sample = _sample()
+    sample.masks = sample.segment_map == torch.arange(5)[:, None, None]
+    changes = {"min_sizes": [50, 80], "crop_size": [20, 30], "rotate90": True, "horizontal_flip": True}
+    for seed in range(6):
+        result = _augment(sample, _config(**changes), seed, drop)
+        expected = result.segment_map == torch.arange(len(result.labels))[:, None, None]
+        assert torch.equal(result.masks, expected) and (not drop or expected.any(2).any(1).all())
+
+
 def test_crops_avoid_a_dominant_class():
     segment_map = torch.zeros(100, 100, dtype=torch.int32)
     segment_map[:, 50:] = 2  # segments 0 and 1 are of one class
