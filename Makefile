@@ -5,8 +5,6 @@ STAMPS := $(VENV)/stamps
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$p; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
-MYPY_FILES := maskformer_ext/__init__.py maskformer_ext/config.py maskformer_ext/errors.py maskformer_ext/ops \
-  maskformer_ext/integrations
 CLANG_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh') $(wildcard python_tests/cuda_shim/*.cpp python_tests/cuda_shim/include/*.h tools/*.cu)
 
 .DEFAULT_GOAL := help
@@ -32,7 +30,7 @@ lint: $(STAMPS)/dev ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CLANG_FILES)
-	$(BIN)/mypy $(MYPY_FILES)
+	$(BIN)/mypy maskformer_ext
 
 format: $(STAMPS)/dev ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .

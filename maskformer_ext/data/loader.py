@@ -256,7 +256,7 @@ class Loader:
     def __len__(self) -> int:
         return 0 if self._loader is None else len(self._loader)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch, None, None]:
         failure = yield from self._batches()
         if failure is not None:  # raised out here, so that no frame of the traceback keeps the workers alive
             self.close()

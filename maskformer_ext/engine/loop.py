@@ -141,7 +141,7 @@ def run(setup: Setup, signals: StopSignals) -> dict[str, Any]:
 
 
 def add_gradients(
-    setup: Setup, batches: Generator[Batch], iteration: int, vote: StopVote, clock: Clock
+    setup: Setup, batches: Generator[Batch, None, None], iteration: int, vote: StopVote, clock: Clock
 ) -> tuple[list[str], dict[str, Tensor]]:
     """Run the network forward and backward over the micro-batches of one optimiser step.
 
@@ -188,7 +188,7 @@ def optimizer_step(setup: Setup, parameters: list[nn.Parameter]) -> Tensor:
     return norm
 
 
-def _next_batch(setup: Setup, batches: Generator[Batch], clock: Clock) -> Batch:
+def _next_batch(setup: Setup, batches: Generator[Batch, None, None], clock: Clock) -> Batch:
     """Wait for a batch and start its way to the device."""
     started = time.monotonic()
     try:
