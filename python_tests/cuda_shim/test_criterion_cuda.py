@@ -44,7 +44,8 @@ def as_on_a_gpu(shim, monkeypatch) -> None:
 
 def losses(targets) -> tuple[list[Tensor], int]:
     """Return every loss and the gradients of the total, and the number of invalid targets."""
-    inputs = [tensor.requires_grad_() for tensor in vars(predictions()).values()]
+    made = predictions()
+    inputs = [part.requires_grad_() for part in (made.class_logits, made.mask_embed, made.mask_features)]
     total, parts, stats = MaskFormerCriterion(CLASSES)(MaskFormerOutput(*inputs), targets)
     return [*parts.values(), *torch.autograd.grad(total, inputs)], int(stats["invalid_targets"])
 
