@@ -39,7 +39,7 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "PerPixelBaseline+": Variant(("model.architecture=per_pixel_baseline_plus",)),
     },
     "attention": {
-        "masked (the recipe's)": Variant(),
+        "masked": Variant(("model.masked_attention=true",)),
         "plain (the paper's)": Variant(("model.masked_attention=false",)),
     },
     "matching": {

@@ -113,13 +113,7 @@ def build_loader(
         UserError: as `build_dataset`, and if batch or crop sizes do not fit. While iterating: if a file is damaged or
             does not fit and ``data.on_error`` is "raise".
     """
-    from maskformer_ext.data.loader import (
-        Collate,
-        EvaluationPass,
-        IterationBatches,
-        Loader,
-        TrainStream,
-    )
+    from maskformer_ext.data.loader import Collate, EvaluationPass, IterationBatches, Loader, TrainStream
     from maskformer_ext.data.transforms import Augment
 
     data, train = config.data, config.train

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from maskformer_ext.errors import UserError
 from maskformer_ext.modeling.boxes import box_distance, segment_boxes
 from maskformer_ext.modeling.matcher import BoxMatcher, FixedMatcher, HungarianMatcher
-from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput, rows_of_pairs
+from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput, query_boxes, rows_of_pairs
 from maskformer_ext.ops import _values
 from maskformer_ext.ops.matched_mask_loss import matched_mask_loss
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
@@ -182,7 +182,7 @@ class MaskFormerCriterion(nn.Module):
         matched: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Return the difference and 1 - generalised IoU of each layer and pair, (L, P); 0 where there is no box."""
-        boxes = out.query_boxes()
+        boxes = query_boxes(out)
         wanted = segment_boxes(targets)[image, segment]
         found = boxes.flatten(0, 2)[rows_of_pairs(boxes, image, pair_query)]
         counts = matched & (wanted[:, 2:] > 0).all(-1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from maskformer_ext.modeling.boxes import box_distance, segment_boxes
-from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput
+from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput, query_boxes
 from maskformer_ext.ops.linear_sum_assignment import linear_sum_assignment
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
@@ -72,7 +72,7 @@ class BoxMatcher(nn.Module):
         layers, batch, queries, columns = out.class_logits.shape
         label = targets.labels.clamp(0, columns - 2)[:, None].expand(layers, batch, queries, -1)
         class_cost = -out.class_logits.float().softmax(-1).gather(-1, label)
-        difference, disjoint = box_distance(out.query_boxes().unsqueeze(-2), segment_boxes(targets)[:, None])
+        difference, disjoint = box_distance(query_boxes(out).unsqueeze(-2), segment_boxes(targets)[:, None])
         cost = self.class_weight * class_cost + self.box_weight * difference + self.giou_weight * disjoint
         return linear_sum_assignment(cost, targets.num_segments)
 

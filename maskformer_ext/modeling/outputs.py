@@ -31,10 +31,6 @@ class MaskFormerOutput:
     mask_features: Tensor
     boxes: Tensor | None = None
 
-    def query_boxes(self) -> Tensor:
-        """Return ``boxes``; an error where the network predicts none."""
-        return _require_boxes(self.boxes)
-
     def mask_logits(self, layer: int = -1) -> Tensor:
         """Form the mask logits of one layer, (B, Q, h, w)."""
         return mask_dot(self.mask_embed[layer], self.mask_features)
@@ -79,10 +75,6 @@ class DenseOutput:
     masks: Tensor
     boxes: Tensor | None = None
 
-    def query_boxes(self) -> Tensor:
-        """Return ``boxes``; an error where the network predicts none."""
-        return _require_boxes(self.boxes)
-
     def mask_logits(self, layer: int = -1) -> Tensor:
         """Return the mask logits of one layer, (B, Q, h, w)."""
         return self.masks[layer]
@@ -102,12 +94,17 @@ class DenseOutput:
         return _nonfinite_classes(self.class_logits) | bad_mask
 
 
-def _require_boxes(boxes: Tensor | None) -> Tensor:
-    if boxes is None:
+def query_boxes(out: MaskFormerOutput | DenseOutput) -> Tensor:
+    """Return the boxes of an output.
+
+    Raises:
+        ValueError: if the network predicts none.
+    """
+    if out.boxes is None:
         raise ValueError(
             "criterion.matching=box needs predicted boxes, got an output without them: model.box_head=true"
         )
-    return boxes
+    return out.boxes
 
 
 def rows_of_pairs(per_query: Tensor, image: Tensor, query: Tensor) -> Tensor:
