@@ -5,6 +5,7 @@ STAMPS := $(VENV)/stamps
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$p; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+free_gb = $$(df -Pk $(1) | awk 'NR == 2 { printf "%.1f", $$4 / 1048576 }')
 CLANG_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh') $(wildcard python_tests/cuda_shim/*.cpp python_tests/cuda_shim/include/*.h tools/*.cu)
 
 .DEFAULT_GOAL := help
@@ -71,7 +72,9 @@ $(STAMPS)/tools: setup.py
 	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); } || { \
 	  echo "$(PYTHON) cannot create a virtual environment: install its venv module (Debian: apt install python3-venv)"; exit 1; }
 	@echo "Installing torch and the build tools (several GB, a few minutes)"
-	@$(PIP) install "setuptools>=77" wheel "cmake>=3.26" ninja "pybind11>=2.13" "torch>=2.11" numpy
+	@$(PIP) install "setuptools>=77" wheel "cmake>=3.26" ninja "pybind11>=2.13" "torch>=2.11" numpy || { \
+	  echo "The installation failed (see above). On Linux torch and its CUDA libraries take 6.5 GB in $(VENV), and pip 3 GB in $${TMPDIR:-/tmp}" \
+	    "while it unpacks them; free are $(call free_gb,.) GB and $(call free_gb,$${TMPDIR:-/tmp}) GB."; exit 1; }
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/train: pyproject.toml $(STAMPS)/tools
