@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from maskformer_ext.config import InferenceConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.images import write_png
 from maskformer_ext.sources import Picture, find_files, read_pictures
+from maskformer_ext.videos import frame_rate, is_film, write_film
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +33,7 @@ _HELP = """usage: python -m maskformer_ext.predict checkpoint=RUN input=FILE|FOL
 Segment images and videos and write, below the output folder,
 
   overlays/NAME.png   colours and outlines over the image, names and a legend (small images are enlarged)
+  overlays/NAME.mp4   the overlays of a video's frames as a film, without sound
   ids/NAME.png        semantic: the class id of each pixel (8 bits, 16 where there are more than 256 classes);
                       panoptic, instance: the segment id of each pixel, 16 bits, 0 = none
   json/NAME.json      for each segment id, category, score, area in pixels, box (x0, y0, x1, y1, half-open);
@@ -46,6 +48,7 @@ Segment images and videos and write, below the output folder,
   min_score=0.5       instances below this score are left out of overlays and ids; the JSON has all
   queries=true        also draw each query's mask (queries/NAME.png), and in queries.png what each query stands for: its
                       average mask and its classes over all images
+  film=true           join the overlays of a video's frames into a film
   batch=1             how many images of equal size go through the network at once
   resume=true         leave out what an interrupted run with the same checkpoint, task and options has done
   device=NAME         cpu, cuda, cuda:1 ...; by default a GPU where there is one
@@ -66,6 +69,7 @@ _OWN = {
     "names": "true",
     "min_score": "0.5",
     "queries": "false",
+    "film": "true",
     "batch": "1",
     "resume": "false",
     "device": None,
@@ -83,7 +87,7 @@ def _predict(arguments: list[str]) -> int:
     checkpoint = required(values, "checkpoint", "the output folder of a run or a checkpoint")
     source = required(values, "input", "an image, a video, a folder or a glob")
     output = Path(required(values, "output", "the folder for the results")).expanduser()
-    names, resume, queries = (_true_or_false(values, key) for key in ("names", "resume", "queries"))
+    names, resume, queries, film = (_true_or_false(values, key) for key in ("names", "resume", "queries", "film"))
     batch = str(values["batch"])
     if not batch.isdecimal() or int(batch) < 1:
         raise UserError(f"batch must be a number of images, at least 1, got {batch!r}")
@@ -114,6 +118,8 @@ def _predict(arguments: list[str]) -> int:
         summary = QuerySummary(info)
     run = _Run(model, info, config.inference, task, output, names, min_score, int(batch), resume, summary)
     with_progress("files", lambda progress: run(files, progress))
+    if film:
+        run.write_films(files)
     if summary is not None and summary.images:
         write_png(summary.draw(), output / "queries.png")
     print(output)
@@ -141,6 +147,8 @@ class _Run:
     total: int = 0
     failed: int = 0
     skipped: int = 0
+    frames: dict[str, int] = field(default_factory=dict)  # of each video: how many
+    new_frames: set[str] = field(default_factory=set)  # the names of videos of which some were segmented in this run
 
     def __call__(self, files: list[tuple[Path, str]], progress: Callable[[int, int], None]) -> None:
         from maskformer_ext.prediction_files import description_file
@@ -151,6 +159,9 @@ class _Run:
         waiting: list[Picture] = []
         for picture in read_pictures(files, is_done):
             self.total += 1
+            if picture.is_frame:
+                video = _video(picture)
+                self.frames[video] = self.frames.get(video, 0) + 1
             if picture.error is not None:
                 self._fail(picture.error)
             elif picture.pixels is None:
@@ -193,9 +204,25 @@ class _Run:
                 )
                 if self.summary is not None:
                     self._draw_queries(picture.pixels, picture.name)
+                if picture.is_frame:
+                    self.new_frames.add(_video(picture))
                 print(f"{picture.number}/{files}  {picture.source}: {found}")
             except (UserError, OSError) as error:
                 self._fail(f"{picture.source}: {error}")
+
+    def write_films(self, files: list[tuple[Path, str]]) -> None:
+        """Join the overlays of each video into ``overlays/NAME.mp4``, where there are new ones or no film yet."""
+        for path, name in files:
+            overlays, film = self.output / "overlays" / name, self.output / "overlays" / f"{name}.mp4"
+            numbers = range(self.frames.get(name, 0) if is_film(path) else 0)
+            frames = [file for number in numbers if (file := overlays / f"{number:06d}.png").is_file()]
+            if not frames or (film.is_file() and name not in self.new_frames):
+                continue
+            try:
+                write_film(frames, film, frame_rate(path))
+                print(film)
+            except UserError as error:
+                self._fail(str(error))
 
     def _draw_queries(self, pixels: Tensor, name: str) -> None:
         from maskformer_ext.query_pictures import draw_queries, query_masks
@@ -208,6 +235,10 @@ class _Run:
     def _fail(self, message: str) -> None:
         self.failed += 1
         print(f"error: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _video(frame: Picture) -> str:
+    return frame.name.rpartition("/")[0]
 
 
 def _true_or_false(values: Mapping[str, str | None], key: str) -> bool:

@@ -7,16 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image, ImageSequence
 from torch import Tensor
 
 from maskformer_ext.errors import UserError
-from maskformer_ext.images import EXTENSIONS, pil_to_pixels, read_image
-
-VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
-_MAYBE_ANIMATED = (".gif", ".webp", ".apng", ".png")
+from maskformer_ext.images import EXTENSIONS, read_image
+from maskformer_ext.videos import VIDEO_EXTENSIONS, is_video, read_frames
 
 
 @dataclass(frozen=True)
@@ -102,54 +97,6 @@ def read_pictures(files: list[tuple[Path, str]], is_done: Callable[[str], bool])
             except UserError as error:
                 picture = Picture(str(path), name, number, error=str(error))
             yield picture
-
-
-def is_video(path: Path) -> bool:
-    """Tell whether a file holds several pictures: by its ending, and GIF, WebP and PNG by what is in them."""
-    if path.suffix.lower() in VIDEO_EXTENSIONS:
-        return True
-    if path.suffix.lower() not in _MAYBE_ANIMATED:
-        return False
-    try:
-        with Image.open(path) as image:
-            return getattr(image, "n_frames", 1) > 1
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return False  # read_image says what is wrong
-
-
-def read_frames(path: Path) -> Iterator[Tensor]:
-    """Decode a video frame by frame: animated images by Pillow, all others by PyAV.
-
-    Args:
-        path: of the file.
-
-    Yields:
-        (3, H, W) uint8 RGB.
-
-    Raises:
-        UserError: if the file cannot be decoded, or PyAV is needed and not installed.
-    """
-    if path.suffix.lower() not in VIDEO_EXTENSIONS:
-        try:
-            with Image.open(path) as image:
-                for frame in ImageSequence.Iterator(image):
-                    yield pil_to_pixels(frame)
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise UserError(f"{path}: cannot be read to its end ({error})") from None
-        return
-    try:
-        import av
-    except ImportError:
-        raise UserError(f"{path}: reading videos needs PyAV: pip install 'maskformer-ext[video]'") from None
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise UserError(f"{path}: holds no video")
-            for frame in container.decode(video=0):
-                pixels = np.ascontiguousarray(frame.to_ndarray(format="rgb24").transpose(2, 0, 1))
-                yield torch.from_numpy(pixels)
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a video ({error})") from None
 
 
 def _is_readable(path: Path) -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
+from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,9 +18,9 @@ from maskformer_ext.config import Config
 from maskformer_ext.data.build import build_dataset
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine.state import save_checkpoint
-from maskformer_ext.errors import UserError
 from maskformer_ext.inference import segment as segment_image
-from maskformer_ext.sources import find_files, read_frames, read_pictures
+from maskformer_ext.sources import find_files, read_pictures
+from maskformer_ext.videos import frame_rate, read_frames, write_film
 
 INFO = DatasetInfo("painted", ("ground", "box", "tile"), ((90, 90, 90), (250, 0, 0), (0, 0, 250)), thing_classes=(1, 2))
 
@@ -177,48 +176,33 @@ def test_predict_takes_a_video(run: Path, clip: Path, tmp_path: Path) -> None:
     assert len({Image.open(path).size for path in overlays}) == 1
 
 
-class _Frame:
-    def __init__(self, value: int) -> None:
-        self.value = value
+def test_a_video_becomes_a_film_of_its_overlays(run: Path, tmp_path: Path, capsys) -> None:
+    pytest.importorskip("av")
+    films = tmp_path / "films"
+    films.mkdir()
+    frames = [tmp_path / f"{n}.png" for n in range(5)]
+    for n, file in enumerate(frames):
+        Image.new("RGB", (48, 32), (50 * n,) * 3).save(file)
+    write_film(frames, films / "street.mp4", Fraction(10))
+    output = tmp_path / "out"
+    arguments = [f"checkpoint={run}", f"input={films}", f"output={output}", "batch=2", "task=semantic"]
+    assert predict.main(arguments) == 0
+    film = output / "overlays" / "street.mp4"
+    assert str(film) in capsys.readouterr().out
+    overlays = sorted((output / "overlays" / "street").iterdir())
+    assert [path.name for path in overlays] == [f"{n:06d}.png" for n in range(5)]
+    shown = list(read_frames(film))
+    assert len(shown) == 5 and frame_rate(film) == 10
+    for frame, overlay in zip(shown, overlays, strict=True):
+        drawn = np.asarray(Image.open(overlay).convert("RGB")).astype(int)
+        assert np.abs(frame.permute(1, 2, 0).numpy()[: drawn.shape[0], : drawn.shape[1]] - drawn).mean() < 8
 
-    def to_ndarray(self, format: str) -> np.ndarray:
-        assert format == "rgb24"
-        return np.full((4, 6, 3), self.value, np.uint8)
-
-
-class _Container:
-    """What PyAV's ``open`` returns; the stream breaks off after two frames."""
-
-    def __init__(self, videos: int) -> None:
-        self.streams = SimpleNamespace(video=[None] * videos)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def decode(self, video: int):
-        yield _Frame(7)
-        yield _Frame(8)
-        raise OSError("the stream breaks off")
-
-
-def test_videos_are_decoded_by_pyav(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    module = SimpleNamespace(open=lambda path: _Container(0 if "sound" in path else 1), FFmpegError=OSError)
-    monkeypatch.setitem(sys.modules, "av", module)
-    pictures = list(read_pictures([(tmp_path / "a.mp4", "a")], lambda name: False))
-    assert [picture.pixels[0, 0, 0] for picture in pictures[:2]] == [7, 8]
-    assert pictures[0].pixels.shape == (3, 4, 6)
-    assert pictures[2].error == f"{tmp_path / 'a.mp4'}: cannot be read as a video (the stream breaks off)"
-    with pytest.raises(UserError, match="holds no video"):
-        next(read_frames(tmp_path / "sound.mp4"))
-
-
-def test_a_video_without_a_reader_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(UserError, match=r"reading videos needs PyAV: pip install 'maskformer-ext\[video\]'"):
-        next(read_frames(tmp_path / "a.mp4"))
+    before = film.stat().st_mtime_ns
+    assert predict.main([*arguments, "resume=true"]) == 0
+    assert film.stat().st_mtime_ns == before  # nothing was new
+    film.unlink()
+    assert predict.main([*arguments, "resume=true", "film=false"]) == 0 and not film.exists()
+    assert predict.main([*arguments, "resume=true"]) == 0 and film.is_file()
 
 
 def test_images_of_the_same_name_do_not_overwrite_each_other(photos: Path) -> None:
