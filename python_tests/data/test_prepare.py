@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from public_layouts import (
-    H5PY,
-    StandInFile,
     ade20k,
     ade20k_full,
     cityscapes,
@@ -28,12 +24,6 @@ from maskformer_ext.data.sources import SOURCES, known_classes
 from maskformer_ext.prepare import main
 
 _STUFF_PNG = "annotations_detectron2/train/COCO_train2014_000000000077.png"
-
-
-@pytest.fixture(autouse=True)
-def _matlab_files(monkeypatch):
-    if not H5PY:
-        monkeypatch.setitem(sys.modules, "h5py", SimpleNamespace(File=StandInFile))
 
 
 def _make(name, root):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from public_layouts import (
-    H5PY,
     SIZE,
-    StandInFile,
     ade20k_full,
     cityscapes,
     coco_stuff,
@@ -72,10 +69,8 @@ def test_mapillary_palette(tmp_path, labels):
 
 
 @pytest.fixture
-def stuff(tmp_path, monkeypatch):
+def stuff(tmp_path):
     """One image in each list."""
-    if not H5PY:
-        monkeypatch.setitem(sys.modules, "h5py", SimpleNamespace(File=StandInFile))
     return coco_stuff(tmp_path)
 
 
