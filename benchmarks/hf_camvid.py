@@ -82,15 +82,14 @@ class TransformersMaskFormer(nn.Module):
                 if parameter.dim() > 1:
                     nn.init.xavier_uniform_(parameter)
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: Batch, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
         """Return transformers' own training loss, with one float mask a segment as it takes them."""
         targets = batch.targets
         counts = targets.num_segments.tolist()
         masks = [scenes.masks_of(owners, n).float() for owners, n in zip(targets.segment_map, counts, strict=True)]
         labels = [row[:n] for row, n in zip(targets.labels, counts, strict=True)]
-        return self.model(
-            batch.images, mask_labels=masks, class_labels=labels, output_hidden_states=self.config.deep_supervision
-        ).loss
+        images, deep = batch.normalized(layout), self.config.deep_supervision
+        return self.model(images, mask_labels=masks, class_labels=labels, output_hidden_states=deep).loss
 
     def forward(self, images: Tensor) -> MaskFormerOutput:
         """Return the prediction of the last layer; the mask logits come ready-made, behind an identity of queries."""
@@ -117,7 +116,7 @@ def train(model: TransformersMaskFormer, config: Config, seconds: float) -> tupl
         set_learning_rate(optimizer, learning_rate_factor(int(length * elapsed / seconds), length, config.schedule))
         optimizer.zero_grad(set_to_none=True)
         batch = next(batches)
-        loss = model.loss(replace(batch, images=batch.images.contiguous(memory_format=layout)))
+        loss = model.loss(batch, layout)
         loss.backward()
         clip_grad_norm(trained, config.optimizer.clip_norm)
         optimizer.step()

@@ -47,14 +47,20 @@ _SEGMENTS = 11  # an image, on average
 _WARM_UP = 4  # batches
 _BATCH = 8
 _COLORS = "colours"
+_NORMALISE = "normalise"
+_NOT_COUNTED = {
+    _COLORS: "COCO's recipes have none; --color",
+    _NORMALISE: "where the network runs, not in the workers",
+}
 STAGES = (
     "JPEG to pixels",
     "PNG to ids",
     "ids to segments",
     "resize, crop, flip",
     _COLORS,
-    "normalise and pad",
+    "pad into a batch",
     "copy to the main process",
+    _NORMALISE,
 )
 
 
@@ -158,9 +164,10 @@ def stage_times(config: Config, batches: int) -> dict[str, list[float]]:
             augmented = timed("resize, crop, flip", augment, sample, torch.Generator().manual_seed(k))
             timed(_COLORS, jitter_colors, augmented.image, torch.Generator().manual_seed(k))
             items.append(Item(augmented, []))
-        result = timed("normalise and pad", collate, items)
-        for tensor in (result.images, result.targets.segment_map):
+        result = timed("pad into a batch", collate, items)
+        for tensor in (result.pixels, result.targets.segment_map):
             timed("copy to the main process", tensor.share_memory_)
+        timed(_NORMALISE, result.normalized)
     return {stage: values[1:] for stage, values in times.items()}
 
 
@@ -207,7 +214,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         config = loading_config(root, size=options.size, workers=options.workers, color=options.color)
         times = stage_times(config, options.batches)
         rate = loader_rate(config, options.seconds) if options.seconds else None
-    counted = [values for stage, values in times.items() if options.color or stage != _COLORS]
+    left_out = {stage: why for stage, why in _NOT_COUNTED.items() if not (stage == _COLORS and options.color)}
+    counted = [values for stage, values in times.items() if stage not in left_out]
     each = np.sum(counted, axis=0)
     per_core = quartiles(1e3 / each)
     record = {
@@ -228,8 +236,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     print(f"images: {record['images']}; crops of {options.size}; load of the machine: {record['load_average']:.1f}\n")
     print("processor time an image, in ms: median (quartiles)")
     for stage, values in times.items():
-        left_out = "" if options.color or stage != _COLORS else " (not counted: COCO's recipes have none; --color)"
-        print(f"{_format(quartiles(values), 2)}  {stage}{left_out}")
+        why = f" (not counted: {left_out[stage]})" if stage in left_out else ""
+        print(f"{_format(quartiles(values), 2)}  {stage}{why}")
     print(f"{_format(quartiles(each), 2)}  an image in all")
     print(f"{_format(per_core, 1)}  images per CPU-second of one core")
     if rate is not None:

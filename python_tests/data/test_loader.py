@@ -166,6 +166,9 @@ def test_crops_are_padded_with_grey_then_with_zero():
     assert (batch.images[0, 0, :10, :20] == 50).all()
     assert (batch.images[0, 0, :12, 20:24] == 14).all() and (batch.images[0, 0, 10:12, :24] == 14).all()
     assert (batch.images[0, :, 12:] == 0).all() and (batch.images[0, :, :, 24:] == 0).all()
+    assert batch.pixels.dtype == torch.uint8 and (batch.pixels[0, :, :12, 20:24] == 128).all()
+    laid_out = batch.normalized(torch.channels_last)
+    assert laid_out.is_contiguous(memory_format=torch.channels_last) and torch.equal(laid_out, batch.images)
     assert (batch.targets.segment_map[0, :10, :20] == 0).all() and (batch.targets.segment_map[0] == 0).sum() == 200
 
 

@@ -73,11 +73,12 @@ def _synthetic_batch(indices: range, segments: Callable[[int], int]) -> Batch:
     images, maps, labels = [], [], []
     for index in indices:
         generator = torch.Generator().manual_seed(index)
-        images.append(torch.randn(3, 64, 64, generator=generator))
+        images.append(torch.randint(0, 256, (3, 64, 64), generator=generator, dtype=torch.uint8))
         patches = torch.randint(-1, segments(index), (8, 8), generator=generator)
         maps.append(patches.repeat_interleave(8, 0).repeat_interleave(8, 1))
         labels.append(torch.randperm(10, generator=generator)[:6])
     counts = torch.tensor([segments(index) for index in indices])
     targets = SegmentTargets(torch.stack(maps).int(), torch.stack(labels), counts)
     sizes = [(64, 64)] * len(images)
-    return Batch(torch.stack(images), targets.with_pairs(), sizes, sizes, [f"image{index}" for index in indices])
+    names, mean, std = [f"image{index}" for index in indices], (127.5,) * 3, (74.0,) * 3
+    return Batch(torch.stack(images), targets.with_pairs(), sizes, sizes, sizes, names, mean, std)
