@@ -27,8 +27,8 @@ Score a checkpoint on its data set and write the scores as JSON.
   split=val         val or train
   limit=N           the first N images only; all by default
   submission=FOLDER also write the results as a benchmark takes them, in the format that format= names:
-  format=NAME       ade20k (PNGs, class + 1), cityscapes (PNGs of label ids), coco_panoptic (JSON and PNGs) or
-                    coco_instance (JSON)
+  format=NAME       ade20k (PNGs, class + 1), cityscapes or mapillary_vistas (PNGs of label ids), coco_panoptic or
+                    ade20k_panoptic (JSON and PNGs), coco_instance (JSON)
   output=FILE       where the JSON goes; by default evaluation.json in the output folder of the run
   device=NAME       cpu, cuda, cuda:1 ...; by default a GPU where there is one
 

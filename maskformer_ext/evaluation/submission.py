@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
 from maskformer_ext.images import EXTENSIONS, write_png
 
-FORMATS = ("ade20k", "cityscapes", "coco_panoptic", "coco_instance")
+FORMATS = ("ade20k", "ade20k_panoptic", "cityscapes", "coco_panoptic", "coco_instance", "mapillary_vistas")
 
 _COCO = load_categories("coco_panoptic")
 COCO_CATEGORY_IDS = {80: tuple(_COCO.ids[thing] for thing in _COCO.table.things), 133: _COCO.ids}
@@ -23,7 +23,7 @@ COCO_CATEGORY_IDS = {80: tuple(_COCO.ids[thing] for thing in _COCO.table.things)
 
 
 class SemanticWriter:
-    """Write class maps as PNGs of one byte a pixel: what ADE20K and Cityscapes take.
+    """Write class maps as PNGs of one byte a pixel: what ADE20K, Cityscapes and Mapillary Vistas take.
 
     Args:
         folder: where the PNGs go.
@@ -61,12 +61,18 @@ class CocoPanopticWriter:
     Args:
         folder: gets ``panoptic_results.json`` and the folder ``panoptic_results``.
         category_ids: (K,) of the classes.
+        image_id: makes the id of an image from its index and name; None: its name as a number, or its index from 1.
     """
 
     task = "panoptic"
 
-    def __init__(self, folder: Path, category_ids: Sequence[int]) -> None:
-        self.folder, self.category_ids = folder, category_ids
+    def __init__(
+        self,
+        folder: Path,
+        category_ids: Sequence[int],
+        image_id: Callable[[int, str], int | str] | None = None,
+    ) -> None:
+        self.folder, self.category_ids, self.image_id = folder, category_ids, image_id or _image_id
         self.entries: list[dict[str, Any]] = []
 
     def write(self, index: int, name: str, result: Any) -> None:
@@ -79,7 +85,7 @@ class CocoPanopticWriter:
             {"id": int(segment["id"]), "category_id": self.category_ids[segment["category_id"]]}
             for segment in result.segments_info
         ]
-        self.entries.append({"image_id": _image_id(index, name), "file_name": file, "segments_info": segments})
+        self.entries.append({"image_id": self.image_id(index, name), "file_name": file, "segments_info": segments})
 
     def state(self) -> list[dict[str, Any]]:
         """Return the entries of this process."""
@@ -161,11 +167,15 @@ def create_writer(format: str, folder: Path, info: DatasetInfo) -> SubmissionWri
         if count > 255:
             raise UserError(f"format=ade20k holds at most 255 classes, got {count}")
         return SemanticWriter(folder, range(1, count + 1))
-    if format == "cityscapes":
-        label_ids = load_categories("cityscapes").ids
-        if count != len(label_ids):
-            raise UserError(f"format=cityscapes takes its {len(label_ids)} classes, got {count}")
-        return SemanticWriter(folder, label_ids, strip="_leftImg8bit", suffix="_pred_labelIds")
+    if format in ("ade20k_panoptic", "cityscapes", "mapillary_vistas"):
+        ids = load_categories(format.removesuffix("_panoptic")).ids
+        if count != len(ids):
+            raise UserError(f"format={format} takes its {len(ids)} classes, got {count}")
+        if format == "ade20k_panoptic":  # as `prepare` writes ade20k_panoptic_val.json
+            return CocoPanopticWriter(folder, range(count), lambda _, name: _stem(name))
+        if format == "mapillary_vistas":
+            return SemanticWriter(folder, ids)
+        return SemanticWriter(folder, ids, strip="_leftImg8bit", suffix="_pred_labelIds")
     category_ids = COCO_CATEGORY_IDS.get(count, tuple(range(1, count + 1)))
     return (CocoPanopticWriter if format == "coco_panoptic" else CocoInstanceWriter)(folder, category_ids)
 
@@ -182,5 +192,5 @@ def _image_id(index: int, name: str) -> int:
     return int(stem) if stem.isdecimal() else index + 1
 
 
-def _id_of(entry: dict[str, Any]) -> int:
+def _id_of(entry: dict[str, Any]) -> Any:
     return entry["image_id"]

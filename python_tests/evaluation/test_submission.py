@@ -14,6 +14,7 @@ from paint import PaintModel, paint, scene
 from PIL import Image
 
 from maskformer_ext.config import Config
+from maskformer_ext.data.conversions import WritePanoptic
 from maskformer_ext.data.types import DatasetInfo, Sample
 from maskformer_ext.errors import UserError
 from maskformer_ext.evaluation.run import evaluate
@@ -74,6 +75,30 @@ def test_cityscapes_takes_label_ids(tmp_path: Path) -> None:
     for index in range(3):
         found = _png(tmp_path / f"frankfurt_00000{index}_000294_pred_labelIds.png")
         np.testing.assert_array_equal(found, np.array([7, 8, 11])[data[index].label_map().numpy()])
+
+
+def test_mapillary_takes_its_labels(tmp_path: Path) -> None:
+    data = Painted(65, ("aB-1_c", "d.jpg", "e"))
+    _evaluate("mapillary_vistas", tmp_path, data)
+    for index, stem in enumerate(("aB-1_c", "d", "e")):
+        np.testing.assert_array_equal(_png(tmp_path / f"{stem}.png"), data[index].label_map().numpy())
+
+
+def test_ade20k_panoptic_results_match_the_truth_that_prepare_writes(tmp_path: Path) -> None:
+    data = Painted(150, tuple(f"ADE_val_0000000{index}" for index in range(3)))
+    _evaluate("ade20k_panoptic", tmp_path, data)
+    (tmp_path / "truth").mkdir()
+    prepare_image = WritePanoptic(data, tmp_path / "truth")
+    found = json.loads((tmp_path / "panoptic_results.json").read_text())["annotations"]
+    for index, entry in enumerate(found):
+        image, truth = prepare_image(index)
+        assert entry["image_id"] == image["id"] and entry["file_name"] == truth["file_name"]
+        maps = []
+        for folder, segments in (("panoptic_results", entry), ("truth", truth)):
+            ids = _png(tmp_path / folder / entry["file_name"]).astype(int) @ [1, 256, 65536]
+            category = {segment["id"]: segment["category_id"] for segment in segments["segments_info"]}
+            maps.append(np.vectorize(category.__getitem__)(ids))
+        np.testing.assert_array_equal(*maps)
 
 
 def test_coco_panoptic_json_and_pngs_describe_the_same_segments(tmp_path: Path) -> None:
@@ -150,7 +175,7 @@ def test_entries_of_several_processes_are_joined_in_order(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("format", "count", "message"),
     [
-        ("kitti", 3, "format must be one of ade20k, cityscapes, coco_panoptic, coco_instance, got 'kitti'"),
+        ("kitti", 3, "format must be one of ade20k, ade20k_panoptic, cityscapes, .*, got 'kitti'"),
         ("cityscapes", 3, "takes its 19 classes, got 3"),
         ("ade20k", 847, "at most 255 classes, got 847"),
     ],
