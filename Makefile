@@ -31,7 +31,7 @@ lint: $(STAMPS)/dev ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CLANG_FILES)
-	$(BIN)/mypy maskformer_ext
+	$(BIN)/mypy maskformer_ext benchmarks tools
 
 format: $(STAMPS)/dev ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from transformers.models.maskformer.modeling_maskformer import MaskFormerHungarianMatcher, MaskFormerLoss
@@ -65,7 +67,7 @@ def build(
         return gradients(ours_criterion(MaskFormerOutput(*inputs), targets)[0])
 
     def peer():
-        total = 0.0
+        total: Any = 0.0
         with peers_autocast(embed):
             their_classes, their_embed, their_features = peers_inputs(*inputs)
             dense = torch.einsum("lbqc,bchw->lbqhw", their_embed, their_features)

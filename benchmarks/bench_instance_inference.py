@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def build(
                 return float("inf")
         return worst
 
-    options = {"target_sizes": [target_size], "return_coco_annotation": True}
+    options: dict[str, Any] = {"target_sizes": [target_size], "return_coco_annotation": True}
     theirs, accelerated = MaskFormerImageProcessor(), MaskFormerImageProcessor()
     accelerate(None, accelerated)
     in_mode = mode == "transformers"

@@ -61,7 +61,7 @@ def build(
                     costs.append(cost + 20.0 * pair_wise_sigmoid_focal_loss(flat, small))
         return torch.stack(costs).view(layers, images, queries, segments)
 
-    pixels = given.segment_map if targets == "segment_map" else given.masks
+    pixels = given.segment_map if isinstance(given, SegmentTargets) else given.masks
     precision = "" if dtype == "float32" else f", {dtype}"
     sizes = (
         "" if layers == 1 else f"L {layers}, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -51,10 +52,10 @@ def build(
         return segment_map
 
     def ours():
-        options = {"thing_classes": range(_CLASSES), "object_mask_threshold": 0.8}
+        options: dict[str, Any] = {"thing_classes": range(_CLASSES), "object_mask_threshold": 0.8}
         return panoptic_inference(class_logits, mask_logits, target_size, **options)[0]
 
-    options = {"target_sizes": [target_size], "label_ids_to_fuse": set(), "threshold": 0.8}
+    options: dict[str, Any] = {"target_sizes": [target_size], "label_ids_to_fuse": set(), "threshold": 0.8}
     theirs, accelerated = MaskFormerImageProcessor(), MaskFormerImageProcessor()
     accelerate(None, accelerated)
     in_mode = mode == "transformers"

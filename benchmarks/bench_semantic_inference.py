@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -53,6 +54,7 @@ def trained_outputs(size: tuple[int, int], device: str) -> SimpleNamespace:
     pixels = pixels.repeat(1, *repeats)[None, :, : 4 * size[0], : 4 * size[1]]
     with torch.inference_mode():
         output = run_network(model.eval(), pixels)[0]
+    assert output.class_logits is not None and output.mask_logits is not None
     return SimpleNamespace(
         class_queries_logits=output.class_logits[None].clone(), masks_queries_logits=output.mask_logits[None].clone()
     )
@@ -96,7 +98,7 @@ def build(
     def transformers():
         return processor.post_process_semantic_segmentation(outputs, target_sizes=[target_size])[0]
 
-    options = {} if resize == "logits" else {"input_size": size, "resize": "scores"}
+    options: dict[str, Any] = {} if resize == "logits" else {"input_size": size, "resize": "scores"}
     peers = {"composition": composition} if resize == "logits" else {"transformers": transformers}
     available = torch.cuda.get_device_properties().total_memory if device == "cuda" else 8e9
     if mask_logits.element_size() * (queries + classes) * target_size[0] * target_size[1] > available:

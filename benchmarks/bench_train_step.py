@@ -53,12 +53,15 @@ def transformers_config(classes: int, queries: int, backbone_name: str = "swin_t
         num_heads=[3, 6, 12, 24],
         window_size=7,
         drop_path_rate=0.0,
-        out_features=_STAGES,
+        out_features=_STAGES,  # type: ignore[call-arg]  # of every backbone, and not in its signature
     )
-    backbone = {"swin_tiny": swin, "resnet50": ResNetConfig(out_features=_STAGES)}[backbone_name]
+    backbone = {"swin_tiny": swin, "resnet50": ResNetConfig(out_features=_STAGES)}[backbone_name]  # type: ignore[call-arg]
     decoder = DetrConfig(dropout=0.0, num_queries=queries)
     return MaskFormerConfig(
-        backbone_config=backbone, decoder_config=decoder, use_auxiliary_loss=True, num_labels=classes
+        backbone_config=backbone,
+        decoder_config=decoder,
+        use_auxiliary_loss=True,
+        num_labels=classes,  # type: ignore[call-arg]
     )
 
 
@@ -166,6 +169,7 @@ def build(
         "class_labels": list(labels.to(device)),
     }
     ours: _OurStep | _TransformersStep
+    peers: dict[str, Any]
     if model == "accelerated":
         ours = _TransformersStep(accelerate(same_weights(MaskFormerForInstanceSegmentation)), inputs, 0, kind)
         peers = {"transformers": _TransformersStep(installed, inputs, 0, kind)}

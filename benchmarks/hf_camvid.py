@@ -31,6 +31,7 @@ from maskformer_ext.engine.schedule import learning_rate_factor, set_learning_ra
 from maskformer_ext.evaluation.run import evaluate
 from maskformer_ext.modeling.backbone import freeze_batch_norm
 from maskformer_ext.modeling.maskformer import MaskFormerOutput
+from maskformer_ext.ops import SegmentTargets
 
 _ENDLESS = 1_000_000  # more steps than the time can hold
 
@@ -47,7 +48,7 @@ class TransformersMaskFormer(nn.Module):
     def __init__(self, config: ModelConfig, initialisation: str = "original") -> None:
         super().__init__()
         self.config, self.num_classes = config, config.num_classes
-        backbone = TimmBackboneConfig(backbone=config.backbone, features_only=True, out_indices=[1, 2, 3, 4])
+        backbone = TimmBackboneConfig(backbone=config.backbone, features_only=True, out_indices=[1, 2, 3, 4])  # type: ignore[call-arg]
         decoder = DetrConfig(
             d_model=config.hidden_dim,
             decoder_layers=config.decoder_layers,
@@ -64,7 +65,7 @@ class TransformersMaskFormer(nn.Module):
                 fpn_feature_size=config.pixel_decoder_dim,
                 mask_feature_size=config.mask_dim,
                 use_auxiliary_loss=config.deep_supervision,
-                num_labels=config.num_classes,
+                num_labels=config.num_classes,  # type: ignore[call-arg]
             )
         )
         # Under this name, and before the rest, so that the optimiser knows its parameters by it.
@@ -85,6 +86,7 @@ class TransformersMaskFormer(nn.Module):
     def loss(self, batch: Batch, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
         """Return transformers' own training loss, with one float mask a segment as it takes them."""
         targets = batch.targets
+        assert isinstance(targets, SegmentTargets)  # the recipe has no overlapping segments
         counts = targets.num_segments.tolist()
         masks = [scenes.masks_of(owners, n).float() for owners, n in zip(targets.segment_map, counts, strict=True)]
         labels = [row[:n] for row, n in zip(targets.labels, counts, strict=True)]

@@ -39,8 +39,8 @@ def compute() -> dict[str, np.ndarray]:
         for name, loss in losses.items():
             x = logits[0].to(dtype).clone().requires_grad_()
             parts = loss(x)
-            sum(part.float().sum() for part in parts).backward()
-            for i, part in enumerate((*parts, x.grad)):
+            (gradient,) = torch.autograd.grad([part.float().sum() for part in parts], x)
+            for i, part in enumerate((*parts, gradient)):
                 found[f"{name}/{dtype}/{i}"] = part.detach().float().numpy()
         cost = ops.matching_cost(class_logits.to(dtype), stacked.to(dtype), targets)
         found[f"matching_cost/{dtype}"] = cost.numpy()
@@ -103,4 +103,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "--compare":
         print(compare(sys.argv[2], sys.argv[3]))
     else:
-        np.savez(sys.argv[1], **compute())
+        np.savez(sys.argv[1], allow_pickle=False, **compute())

@@ -39,7 +39,7 @@ def install(folder: Path, torch_version: str, wheel: Path) -> Path:
     """Make an environment with one torch and the wheel; return its Python."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-cache-dir"]
+    pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-cache-dir"]
     run(*pip, f"torch=={torch_version}", *TEST_PACKAGES)
     run(*pip, "--no-deps", wheel)
     return python
