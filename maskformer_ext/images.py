@@ -91,6 +91,21 @@ def to_pixels(image: Any) -> Tensor:
     return pixels
 
 
+def normalize(
+    pixels: Tensor, mean: Tensor, std: Tensor, memory_format: torch.memory_format = torch.contiguous_format
+) -> Tensor:
+    """Return pixels as a network wants them: the mean of each channel subtracted, divided by its standard deviation.
+
+    Args:
+        pixels: (B, 3, H, W) uint8.
+        mean: (3,) float32 in grey levels, on the same device.
+        std: (3,) likewise.
+        memory_format: of the result, (B, 3, H, W) float32.
+    """
+    images = pixels.to(torch.float32, memory_format=memory_format, copy=True)
+    return images.sub_(mean.view(3, 1, 1)).div_(std.view(3, 1, 1))
+
+
 def shortest_edge_size(height: int, width: int, min_size: int, max_size: int) -> tuple[int, int]:
     """Return the height and width, in pixels, that `resize_shortest_edge` gives an image."""
     scale = min_size / min(height, width) if min_size else 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +11,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from maskformer_ext.data.grid import PixelGrid
+from maskformer_ext.data.skipping import report_skipped
 from maskformer_ext.data.types import Batch, Sample, SampleDataset
 from maskformer_ext.errors import UserError
 from maskformer_ext.images import resize_shortest_edge
 from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets
-
-_log = logging.getLogger(__name__)
 
 _PADDING = 128  # grey level of what lies between an image and the crop size
 _MAX_SUBSTITUTES = 100
@@ -279,7 +277,7 @@ class Loader:
     def _report(self, problems: Sequence[str]) -> None:
         for problem in problems:
             if problem not in self.skipped:
-                _log.warning("skipped: %s", problem)
+                report_skipped([problem])
                 self.skipped.append(problem)
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from maskformer_ext.data.targets import drop_empty
+from maskformer_ext.images import normalize
 from maskformer_ext.ops._constants import constant
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
@@ -182,10 +183,8 @@ class Batch:
 
     def normalized(self, memory_format: torch.memory_format = torch.contiguous_format) -> Tensor:
         """Return ``images`` anew, laid out in memory as a network wants them."""
-        device = self.pixels.device
-        mean, std = (constant(self.mean, torch.float32, device), constant(self.std, torch.float32, device))
-        images = self.pixels.to(torch.float32, memory_format=memory_format, copy=True)
-        images.sub_(mean.view(3, 1, 1)).div_(std.view(3, 1, 1))
+        mean, std = (constant(values, torch.float32, self.pixels.device) for values in (self.mean, self.std))
+        images = normalize(self.pixels, mean, std, memory_format)
         for image, (height, width) in zip(images, self.filled, strict=True):
             if (height, width) != tuple(image.shape[1:]):
                 image[:, height:] = 0

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
+from maskformer_ext.images import normalize
 from maskformer_ext.modeling.per_pixel import PerPixelOutput
 from maskformer_ext.ops._constants import constant
 from maskformer_ext.ops.instance_inference import Instances, instance_inference
@@ -73,9 +74,8 @@ def run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
     """
     device = next(model.parameters()).device
     config: Any = model.config
-    mean = constant(tuple(config.pixel_mean), torch.float32, device).view(3, 1, 1)
-    std = constant(tuple(config.pixel_std), torch.float32, device).view(3, 1, 1)
-    images = (pixels.to(device).contiguous().float() - mean) / std
+    mean, std = (constant(tuple(values), torch.float32, device) for values in (config.pixel_mean, config.pixel_std))
+    images = normalize(pixels.to(device), mean, std)
     crop = (int(images.shape[-2]), int(images.shape[-1]))
     multiple = max(1, int(config.size_divisibility))
     bottom, right = -crop[0] % multiple, -crop[1] % multiple
