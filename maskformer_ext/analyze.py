@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maskformer_ext.command import choose_device, run_command, split_arguments, write_json
+from maskformer_ext.command import choose_device, run_command, split_arguments
 from maskformer_ext.config_io import load_config
 from maskformer_ext.errors import UserError
+from maskformer_ext.files import write_json
 
 _HELP = """usage: python -m maskformer_ext.analyze [RECIPE ...] [key=value ...]
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from maskformer_ext.config import Config
-from maskformer_ext.errors import UserError
+from maskformer_ext.errors import UserError, printable
 
 
 def run_command(command: Callable[[list[str]], int], help_text: str, arguments: Sequence[str] | None) -> int:
@@ -29,7 +26,7 @@ def run_command(command: Callable[[list[str]], int], help_text: str, arguments: 
     try:
         return command(given)
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
@@ -122,22 +119,3 @@ def with_progress(what: str, work: Callable[[Callable[[int, int], None]], Any]) 
     with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as bar:
         task = bar.add_task(what, total=None)
         return work(lambda done, total: bar.update(task, completed=done, total=total))
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it.
-
-    Raises:
-        UserError: if that cannot be done.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the folder {folder} cannot be made: {error.strerror or error}") from None
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Write JSON under a temporary name, then rename it, so that no half-written file is ever seen."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)

@@ -12,6 +12,7 @@ from typing import Any
 
 from maskformer_ext.config import Config, to_dict
 from maskformer_ext.errors import UserError
+from maskformer_ext.files import write_text
 
 CONFIG_DIR = Path(__file__).parent / "configs"
 """Where the packaged recipes lie; the name of a recipe is its path below this folder without ``.yaml``."""
@@ -116,7 +117,7 @@ def save_config(config: Config, path: str | Path) -> None:
     """Write a complete configuration as YAML, to be read again by ``load_config``."""
     from omegaconf import OmegaConf
 
-    Path(path).write_text(OmegaConf.to_yaml(OmegaConf.create(to_dict(config))), encoding="utf-8")
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(to_dict(config))))
 
 
 def find_config(name: str | Path) -> Path:

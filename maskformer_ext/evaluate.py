@@ -15,9 +15,9 @@ from maskformer_ext.command import (
     run_command,
     split_arguments,
     with_progress,
-    write_json,
 )
 from maskformer_ext.errors import UserError
+from maskformer_ext.files import write_json
 
 _HELP = """usage: python -m maskformer_ext.evaluate checkpoint=RUN [key=value ...]
 

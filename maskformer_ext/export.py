@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from maskformer_ext.command import required, run_command, split_arguments
 from maskformer_ext.errors import UserError
+from maskformer_ext.files import writing
 
 _HELP = """usage: python -m maskformer_ext.export checkpoint=RUN output=FILE.onnx|FILE.pt2 size=H,W [key=value ...]
 
@@ -109,18 +109,15 @@ def export_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
             __import__(package)
         except ImportError:
             raise UserError(f"ONNX needs the package {package}: pip install 'maskformer-ext[onnx]'") from None
-    temporary = path.with_name(f".{path.name}.tmp")
     names: dict[str, Any] = {"input_names": ["images"], "output_names": ["result"]}
-    # One file: weights beside it would be looked for under the temporary name.
-    torch.onnx.export(program, (), str(temporary), dynamo=True, external_data=False, verbose=False, **names)
-    os.replace(temporary, path)
+    with writing(path) as temporary:  # one file: weights beside it would be looked for under the temporary name
+        torch.onnx.export(program, (), str(temporary), dynamo=True, external_data=False, verbose=False, **names)
 
 
 def save_program(program: torch.export.ExportedProgram, path: Path) -> None:
     """Write a program for ``torch.export.load``; it appears whole or not at all."""
-    temporary = path.with_name(f".{path.stem}.tmp.pt2")  # torch insists on the ending
-    torch.export.save(program, temporary)
-    os.replace(temporary, path)
+    with writing(path) as temporary:
+        torch.export.save(program, temporary)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from maskformer_ext.errors import UserError
+from maskformer_ext.decoding import open_image, upright
+from maskformer_ext.files import writing
 
 _SIXTEEN_BIT = ("PNG", "PPM")  # formats of at most 16 bits a channel, which Pillow may give as 32
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
 
 def read_image(path: str | os.PathLike[str]) -> Tensor:
@@ -29,22 +29,14 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     Raises:
         UserError: if the file does not exist or is no complete image.
     """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such image file")
-    try:
-        with Image.open(path) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            return pil_to_pixels(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as an image ({why_unreadable(Path(path), error)})") from None
+    with open_image(path) as image:
+        return pil_to_pixels(upright(image))
 
 
 def write_png(picture: Image.Image, path: Path) -> None:
-    """Write a PNG under a temporary name, then rename it; the folders above it are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    picture.save(temporary, format="PNG", compress_level=4)
-    os.replace(temporary, path)
+    """Write a PNG that appears under its name when it is whole; the folders above it are made."""
+    with writing(path) as temporary:
+        picture.save(temporary, format="PNG", compress_level=4)
 
 
 def pil_to_pixels(image: Image.Image) -> Tensor:
@@ -133,14 +125,3 @@ def resize_shortest_edge(pixels: Tensor, min_size: int, max_size: int) -> Tensor
     image = Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
     resized = np.array(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
     return torch.from_numpy(resized).permute(2, 0, 1).contiguous().to(pixels.device)
-
-
-def why_unreadable(path: Path, error: BaseException) -> str:
-    """Say in one line why a file is no image; Pillow only says that it is none where there are no pixels."""
-    start = path.read_bytes()[:24]
-    if not start:
-        return "the file is empty"
-    width, height = (int.from_bytes(start[offset : offset + 4], "big") for offset in (16, 20))
-    if start.startswith(b"\x89PNG") and not (width and height):
-        return f"it has {width}x{height} pixels"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

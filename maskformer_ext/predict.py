@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from maskformer_ext.command import (
     choose_device,
-    make_folder,
     override_checkpoint,
     required,
     run_command,
     split_arguments,
     with_progress,
-    write_json,
 )
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.errors import UserError
+from maskformer_ext.files import make_folder, write_json
 from maskformer_ext.images import write_png
 from maskformer_ext.sources import Picture, find_files, read_pictures
 from maskformer_ext.videos import frame_rate, is_film, write_film

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from maskformer_ext.command import write_json
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
+from maskformer_ext.files import write_json
 from maskformer_ext.images import write_png
 from maskformer_ext.inference import Instances, PanopticResult, SemanticResult
 from maskformer_ext.visualize import PICTURED_SCORE, add_legend, draw_segments, segments_of

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from maskformer_ext.decoding import EXTENSIONS
 from maskformer_ext.errors import UserError
-from maskformer_ext.images import EXTENSIONS, read_image
+from maskformer_ext.images import read_image
 from maskformer_ext.videos import VIDEO_EXTENSIONS, is_video, read_frames
 
 

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 from maskformer_ext.checkpoints.backbone_weights import read_backbone_weights, rename_backbone
-from maskformer_ext.checkpoints.folders import new_folder
 from maskformer_ext.checkpoints.native import CONFIG_FILE, MODEL_FILE, write_safetensors
 from maskformer_ext.checkpoints.sizes import infer_backbone
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
+from maskformer_ext.files import new_folder
 
 _CONFIG = """# The backbone alone, for a recipe's "base", or on its command line.
 model:

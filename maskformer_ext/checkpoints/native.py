@@ -15,6 +15,7 @@ from maskformer_ext.config import Config, to_dict
 from maskformer_ext.config_io import save_config
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
+from maskformer_ext.files import write_text
 
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.yaml"
@@ -28,7 +29,7 @@ def write_model_files(folder: Path, model: nn.Module, config: Config, info: Data
         folder / MODEL_FILE, model.state_dict(), {"config": json.dumps(to_dict(config)), "dataset": dataset}
     )
     save_config(config, folder / CONFIG_FILE)
-    (folder / DATASET_FILE).write_text(dataset, encoding="utf-8")
+    write_text(folder / DATASET_FILE, dataset)
 
 
 def write_safetensors(file: Path, weights: Mapping[str, Tensor], header: Mapping[str, str]) -> None:

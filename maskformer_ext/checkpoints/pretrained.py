@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from maskformer_ext.checkpoints.finding import find_weights
-from maskformer_ext.checkpoints.folders import new_folder
 from maskformer_ext.checkpoints.native import (
     MODEL_FILE,
     assign_weights,
@@ -35,6 +34,7 @@ from maskformer_ext.config import Config, to_dict
 from maskformer_ext.config_io import config_from_dict, load_config
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
+from maskformer_ext.files import new_folder
 
 if TYPE_CHECKING:
     from maskformer_ext.modeling.pixel_level import PixelLevelModule

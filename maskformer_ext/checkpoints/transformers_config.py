@@ -11,6 +11,7 @@ from maskformer_ext.config_io import config_from_dict
 from maskformer_ext.data.classes import palette
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
+from maskformer_ext.files import write_json
 
 CONFIG_FILE = "config.json"
 PROCESSOR_FILE = "preprocessor_config.json"
@@ -122,7 +123,7 @@ def write_transformers_config(folder: Path, config: Config, info: DatasetInfo) -
         "do_reduce_labels": False,
     }
     for name, content in ((CONFIG_FILE, values), (PROCESSOR_FILE, processor)):
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / name, content)
 
 
 def check_writable(model: ModelConfig) -> None:

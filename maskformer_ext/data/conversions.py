@@ -6,7 +6,6 @@ that was interrupted goes on. Folders have the ending ``.partial`` until they ar
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskformer_ext.command import write_json
 from maskformer_ext.data import ade20k, ade20k_full, cityscapes, coco_stuff
 from maskformer_ext.data.pairs import PairedImages
 from maskformer_ext.data.types import Sample, SampleDataset
+from maskformer_ext.files import write_json, writing
 
 _JPEG_QUALITY = 95
 
@@ -69,11 +68,9 @@ def working_folder(path: Path) -> Path:
 
 
 def save_image(pixels: np.ndarray, path: Path, **options: Any) -> None:
-    """Write an image under a temporary name, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    Image.fromarray(pixels).save(temporary, **options)
-    os.replace(temporary, path)
+    """Write an image; it appears under its name when it is whole."""
+    with writing(path) as temporary:
+        Image.fromarray(pixels).save(temporary, **options)
 
 
 class WriteLabels:

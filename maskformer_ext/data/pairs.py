@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 
 from maskformer_ext.data.types import DatasetInfo, Sample
+from maskformer_ext.decoding import EXTENSIONS, open_image, upright
 from maskformer_ext.errors import UserError
-from maskformer_ext.images import EXTENSIONS, read_image, why_unreadable
+from maskformer_ext.images import read_image
 
 LABEL_EXTENSIONS = (".png", ".tif", ".tiff", ".bmp", ".pgm")
 Pair = tuple[str, Path, Path]
@@ -121,17 +121,13 @@ def read_label(path: Path) -> np.ndarray:
     Raises:
         UserError: if the file is damaged or has several channels.
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode in ("L", "P", "1"):
-                return np.array(image, np.uint8)
-            if not image.mode.startswith("I"):
-                raise UserError(
-                    f"{path} has the mode {image.mode}: a label image must have one channel of 8 or 16 bit."
-                )
-            label = np.array(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as a label image ({why_unreadable(path, error)}).") from None
+    with open_image(path, "a label image") as opened:
+        image = upright(opened)
+        if image.mode in ("L", "P", "1"):
+            return np.array(image, np.uint8)
+        if not image.mode.startswith("I"):
+            raise UserError(f"{path} has the mode {image.mode}: a label image must have one channel of 8 or 16 bit.")
+        label = np.array(image)
     if label.min() < 0 or label.max() > np.iinfo(np.uint16).max:
         raise UserError(f"{path} holds labels from {label.min()} to {label.max()}: they must be within 0 and 65535.")
     return label.astype(np.uint16)
@@ -146,13 +142,9 @@ def read_color_ids(path: Path) -> np.ndarray:
     Raises:
         UserError: if the file does not exist, is damaged or has not three channels of 8 bit.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such label image.")
-    try:
-        with Image.open(path) as image:
-            if image.mode != "RGB":
-                raise UserError(f"{path} has the mode {image.mode}: its colours must be ids, so it must be RGB.")
-            size, pixels = image.size, image.tobytes("raw", "RGBX")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as a label image ({why_unreadable(path, error)}).") from None
+    with open_image(path, "a label image") as opened:
+        if opened.mode != "RGB":
+            raise UserError(f"{path} has the mode {opened.mode}: its colours must be ids, so it must be RGB.")
+        image = upright(opened)
+        size, pixels = image.size, image.tobytes("raw", "RGBX")
     return np.frombuffer(pixels, "<u4").reshape(size[1], size[0]) & np.uint32(0xFFFFFF)

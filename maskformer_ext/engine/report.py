@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from maskformer_ext.engine.charts import Series, line_chart
 from maskformer_ext.engine.progress import format_seconds, read_history
 from maskformer_ext.engine.report_pictures import picture_section
 from maskformer_ext.engine.report_style import STYLE
+from maskformer_ext.files import write_text
 
 RESULTS_FILE = "results.html"
 _HEADLINES = ("mIoU", "pACC", "PQ", "SQ", "RQ", "AP", "AP50")
@@ -81,9 +81,7 @@ def write_report(
         f"<body><main>{''.join(sections)}{_footer()}</main></body></html>\n"
     )
     path = folder / RESULTS_FILE
-    temporary = path.with_suffix(".html.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, page)
     return path
 
 

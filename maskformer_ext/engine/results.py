@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from maskformer_ext.command import write_json
 from maskformer_ext.data.skipping import read_sample
 from maskformer_ext.data.types import Sample
 from maskformer_ext.engine.progress import History, Progress
@@ -14,6 +13,7 @@ from maskformer_ext.engine.report import RESULTS_FILE, write_report
 from maskformer_ext.engine.setup import Setup
 from maskformer_ext.engine.signals import StopSignals, TrainingInterrupted
 from maskformer_ext.evaluation.run import evaluate, tasks_of
+from maskformer_ext.files import write_json
 from maskformer_ext.inference import segment
 from maskformer_ext.visualize import draw_segments, segments_of
 

@@ -26,11 +26,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from maskformer_ext.checkpoints.folders import sync
 from maskformer_ext.checkpoints.native import MODEL_FILE, assign_weights, read_weights, write_model_files
 from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
+from maskformer_ext.files import sync
 
 _TRAINING_FILE = "training_state.pt"
 _MANIFEST_FILE = "manifest.json"

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskformer_ext.command import make_folder, write_json
 from maskformer_ext.data.sources import SOURCES
 from maskformer_ext.data.tables import load_categories
 from maskformer_ext.data.types import DatasetInfo
+from maskformer_ext.decoding import EXTENSIONS
 from maskformer_ext.errors import UserError
-from maskformer_ext.images import EXTENSIONS, write_png
+from maskformer_ext.files import make_folder, write_json
+from maskformer_ext.images import write_png
 
 FORMATS = ("ade20k", "ade20k_panoptic", "cityscapes", "coco_panoptic", "coco_instance", "mapillary_vistas")
 
