@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,7 +63,7 @@ def open_image(path: str | os.PathLike[str], what: str = "an image") -> Iterator
         raise UserError(f"{path}: no such {what.removeprefix('an ').removeprefix('a ')} file")
     try:
         _learn_heif(path)
-        with warnings.catch_warnings(), _without_pillows_limit():
+        with warnings.catch_warnings(), _without_pillows_limit:
             warnings.simplefilter("ignore")  # about tags that nobody needs; damage to pixels raises
             with Image.open(path) as image:
                 _check_size(path, image.size)
@@ -121,15 +122,26 @@ def _check_size(path: Path, size: tuple[int, int]) -> None:
         )
 
 
-@contextmanager
-def _without_pillows_limit() -> Iterator[None]:
-    """Lift Pillow's own limit, whose error names no way out; `_check_size` has the same one."""
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
+class _WithoutPillowsLimit:
+    """Lift Pillow's own limit, whose error names no way out, while any thread decodes; `_check_size` has the same."""
+
+    def __init__(self) -> None:
+        self._lock, self._users, self._before = threading.Lock(), 0, Image.MAX_IMAGE_PIXELS
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                Image.MAX_IMAGE_PIXELS = self._before
+
+
+_without_pillows_limit = _WithoutPillowsLimit()
 
 
 def _learn_heif(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -115,3 +116,14 @@ def test_heic_without_its_package_names_the_package(tmp_path: Path) -> None:
             read_image(tmp_path / "a.HEIC")
     else:
         pytest.skip("pillow-heif is installed")
+
+
+def test_threads_leave_pillows_own_limit_as_it_was(tmp_path: Path) -> None:
+    path, before = tmp_path / "a.png", Image.MAX_IMAGE_PIXELS
+    Image.new("RGB", (8, 8)).save(path)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: read_image(path), range(200)))
+    assert before == Image.MAX_IMAGE_PIXELS
+    with open_image(path), open_image(path):
+        assert Image.MAX_IMAGE_PIXELS is None
+    assert before == Image.MAX_IMAGE_PIXELS
