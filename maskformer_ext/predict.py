@@ -22,6 +22,7 @@ from maskformer_ext.errors import UserError
 from maskformer_ext.files import make_folder, write_json
 from maskformer_ext.images import write_png
 from maskformer_ext.sources import Picture, find_files, read_pictures
+from maskformer_ext.tasks import TASKS, default_task, possible_tasks
 from maskformer_ext.videos import frame_rate, is_film, write_film
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ Segment images and videos and write, below the output folder,
                       also weights of the original or of transformers' MaskFormer, or a hub id (docs/checkpoints.md)
   input=PATH          an image, a video, a folder (with the folders in it) or a quoted glob such as 'photos/*.jpg'
   output=FOLDER       is made where it does not exist
-  task=NAME           semantic, instance or panoptic; by default panoptic where the model knows things, else semantic
+  task=NAME           semantic, instance or panoptic; by default what the model was trained for (data.task of its run)
   names=true          write class names on the overlays
   min_score=0.5       instances below this score are left out of overlays and ids; the JSON has all
   queries=true        also draw each query's mask (queries/NAME.png), and in queries.png what each query stands for: its
@@ -98,7 +99,13 @@ def _predict(arguments: list[str]) -> int:
 
     model, config, info = load_checkpoint(checkpoint, device)
     config = override_checkpoint(config, overrides)
-    task = choose_task(values["task"], config.model.architecture, bool(info.thing_classes), tta=config.inference.tta)
+    task = choose_task(
+        values["task"],
+        config.model.architecture,
+        bool(info.thing_classes),
+        tta=config.inference.tta,
+        trained=config.data.task,
+    )
     make_folder(output)
     _note_settings(
         output / _SETTINGS_FILE,
@@ -272,22 +279,38 @@ def _note_settings(file: Path, settings: dict[str, Any], *, resume: bool) -> Non
     write_json(file, settings)
 
 
-def choose_task(task: str | None, architecture: str, knows_things: bool, *, tta: bool = False) -> str:
-    """Return the task to do: the named one, or what the model is for.
+def choose_task(
+    task: str | None, architecture: str, knows_things: bool, *, tta: bool = False, trained: str = "semantic"
+) -> str:
+    """Return the task to do: the named one, or what the model was trained for.
+
+    A named task that the training never taught is done, with a warning.
+
+    Args:
+        task: as the user gave it; None: by default.
+        architecture: ``model.architecture``.
+        knows_things: whether some of the classes are things.
+        tta: whether test-time augmentation is on.
+        trained: ``data.task`` of the training run.
 
     Raises:
         UserError: if the task does not exist or the model cannot do it.
     """
-    from maskformer_ext.inference.prediction import TASKS
-
+    possible = possible_tasks(trained, architecture, knows_things, tta=tta)
     if task is None:
-        return "panoptic" if knows_things and architecture == "maskformer" and not tta else "semantic"
+        return default_task(trained, architecture, knows_things, tta=tta)
     if task not in TASKS:
         raise UserError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
     if task != "semantic" and architecture != "maskformer":
         raise UserError(f"task={task}: a {architecture} model can do semantic only")
     if task != "semantic" and tta:
         raise UserError(f"task={task}: test-time augmentation (inference.tta) is for semantic only")
+    if task not in possible and trained == "instance":
+        print(
+            f"warning: task={task}: this model was trained with data.task=instance and never learnt what lies between "
+            "the instances; task=instance is what it can do",
+            file=sys.stderr,
+        )
     return task
 
 

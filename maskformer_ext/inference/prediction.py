@@ -18,8 +18,6 @@ from maskformer_ext.ops.instance_inference import Instances, instance_inference
 from maskformer_ext.ops.panoptic_inference import panoptic_inference
 from maskformer_ext.ops.semantic_inference import semantic_inference, semantic_scores
 
-TASKS = ("semantic", "instance", "panoptic")
-
 
 @dataclass(frozen=True)
 class SemanticResult:
