@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskformer_ext.command import run_command, split_arguments
+from maskformer_ext.early import check_weights
 from maskformer_ext.errors import UserError
 
 _HELP = """usage: python -m maskformer_ext.convert INPUT OUTPUT [--to native|hf] [key=value ...]
@@ -57,6 +58,7 @@ def _convert(arguments: list[str]) -> int:
     if others:
         raise UserError(f"{others[0].partition('=')[0]} cannot be set here: the keys are {', '.join(_OWN)}")
     layout = values["to"] or ""
+    check_weights("INPUT", source)
 
     import torch
 

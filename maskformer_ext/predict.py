@@ -17,10 +17,10 @@ from maskformer_ext.command import (
     split_arguments,
     with_progress,
 )
-from maskformer_ext.config import InferenceConfig
+from maskformer_ext.config import Config, InferenceConfig
+from maskformer_ext.early import check_weights
 from maskformer_ext.errors import UserError
 from maskformer_ext.files import make_folder, write_json
-from maskformer_ext.images import write_png
 from maskformer_ext.sources import Picture, find_files, read_pictures
 from maskformer_ext.tasks import TASKS, default_task, possible_tasks
 from maskformer_ext.videos import frame_rate, is_film, write_film
@@ -93,6 +93,8 @@ def _predict(arguments: list[str]) -> int:
         raise UserError(f"batch must be a number of images, at least 1, got {batch!r}")
     min_score = _score(values["min_score"])
     files = find_files(source)
+    check_weights("checkpoint", checkpoint)
+    override_checkpoint(Config(), overrides)  # for its errors, before torch is imported
     device = choose_device(values["device"])
 
     from maskformer_ext.engine.state import load_checkpoint, resolve_checkpoint
@@ -127,6 +129,8 @@ def _predict(arguments: list[str]) -> int:
     if film:
         run.write_films(files)
     if summary is not None and summary.images:
+        from maskformer_ext.images import write_png
+
         write_png(summary.draw(), output / "queries.png")
     print(output)
     if run.skipped:
@@ -231,6 +235,7 @@ class _Run:
                 self._fail(str(error))
 
     def _draw_queries(self, pixels: Tensor, name: str) -> None:
+        from maskformer_ext.images import write_png
         from maskformer_ext.query_pictures import draw_queries, query_masks
 
         classes, masks = query_masks(self.model, pixels, self.settings)

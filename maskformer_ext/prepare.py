@@ -48,8 +48,7 @@ def _prepare(arguments: list[str]) -> int:
     files = None if values["files"] == "all" else _count(values, "files")
     workers = _count(values, "workers")
 
-    from maskformer_ext.data.check import missing_paths
-    from maskformer_ext.data.conversions import CONVERSIONS
+    from maskformer_ext.data.locations import missing_paths
     from maskformer_ext.data.sources import SOURCES, canonical_name, source_root
 
     name = canonical_name(positional[0])
@@ -59,6 +58,10 @@ def _prepare(arguments: list[str]) -> int:
     if not given.is_dir():
         raise UserError(f"the folder {given} is missing: give the folder of {name} (download: {source.download})")
     root = source_root(source, given)
+
+    from maskformer_ext.data.conversions import CONVERSIONS  # brings torch
+
+    conversion = CONVERSIONS.get(name)
     print(f"{source.title}: {root}")
     problems = missing_paths(source, root, splits)
     if problems:
@@ -68,7 +71,6 @@ def _prepare(arguments: list[str]) -> int:
         )
         if above is not None:
             print(f"  {above} has all that is missing: give that folder")
-    conversion = CONVERSIONS.get(name)
     for split in splits:
         if missing_paths(source, root, [split]):
             print(f"  {split}: incomplete, not checked further")

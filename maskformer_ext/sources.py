@@ -6,13 +6,14 @@ import glob
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from maskformer_ext.decoding import EXTENSIONS
 from maskformer_ext.errors import UserError
-from maskformer_ext.images import read_image
 from maskformer_ext.videos import VIDEO_EXTENSIONS, is_video, read_frames
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ def read_pictures(files: list[tuple[Path, str]], is_done: Callable[[str], bool])
         files: paths and names, as `find_files` gives them. Frame 7 of a video is called ``NAME/000007``.
         is_done: tells by its name whether a picture need not be read.
     """
+    from maskformer_ext.images import read_image  # brings torch, which listing files does not need
+
     for number, (path, name) in enumerate(files, start=1):
         if is_video(path):
             frame = 0
