@@ -24,6 +24,13 @@ _CHOICES = {
     "criterion.matching": ("bipartite", "box", "fixed"),
     "data.task": ("semantic", "instance", "panoptic"),
     "data.on_error": ("raise", "skip"),
+    "data.check": ("error", "warn", "off"),
+    "data.fit": (
+        "data.augmentation.min_sizes",
+        "data.augmentation.crop_size",
+        "inference.min_size",
+        "model.num_queries",
+    ),
     "schedule.name": ("poly", "step", "cosine"),
     "train.precision": ("fp32", "bf16", "fp16"),
     "inference.tasks": ("semantic", "instance", "panoptic"),
@@ -180,6 +187,7 @@ def _read(path: Path, chain: tuple[Path, ...] = ()) -> Any:
         found = next((file for file in beside if file.is_file() and file.resolve() != path), None)
         merged = OmegaConf.merge(merged, _read(found or find_config(base), (*chain, path)))
     _set_values(OmegaConf.structured(Config), values, f"{path}: ")  # only for its errors, which name this file
+    _keep_given(merged, values)
     return OmegaConf.merge(merged, values)
 
 
@@ -190,7 +198,19 @@ def _override(config: Any, overrides: Iterable[str] | Mapping[str, Any]) -> Conf
         values = OmegaConf.create()
         OmegaConf.update(values, key, value, force_add=True)
         config = _set_values(config, values, "")
+        _keep_given(config, values)
     return _finish(config)
+
+
+def _keep_given(config: Any, values: Any) -> None:
+    """Take the keys that somebody gives out of ``data.fit``: what is given is not chosen."""
+    from omegaconf import OmegaConf
+
+    fit = OmegaConf.select(config, "data.fit", default=None)
+    if fit:
+        given = {key for key, _ in _leaves(typing.cast("dict[str, Any]", OmegaConf.to_container(values)), set())}
+        if "data.fit" not in given:
+            OmegaConf.update(config, "data.fit", [key for key in fit if key not in given], merge=False)
 
 
 def _override_items(overrides: Iterable[str] | Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

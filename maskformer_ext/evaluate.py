@@ -151,6 +151,8 @@ def print_scores(metrics: dict[str, Any], classes: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from maskformer_ext.evaluation.coverage import describe_coverage
+
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     for names in _SUMMARY:
         parts = [f"{name} [bold]{metrics[name]:.4f}[/bold]" for name in names if name in metrics]
@@ -169,6 +171,8 @@ def print_scores(metrics: dict[str, Any], classes: Sequence[str]) -> None:
         cells = (per_class[name].get(column) for column in columns)
         table.add_row(name, *("\u2013" if cell is None else f"{cell:.3f}" for cell in cells))
     console.print(table)
+    if covered := describe_coverage(metrics, classes):
+        console.print(covered)
     skipped = f", {metrics['skipped']} left out (data.on_error=skip)" if "skipped" in metrics else ""
     console.print(f"{metrics['images']} images in {metrics['seconds']:.1f} s{skipped}")
 

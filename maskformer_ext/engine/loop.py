@@ -78,7 +78,8 @@ def run(setup: Setup, signals: StopSignals) -> dict[str, Any]:
         guard = BufferGuard(setup.model)
         trained = [parameter for parameter in setup.model.parameters() if parameter.requires_grad]
         rank, iteration, stop = setup.accelerator.process_index, setup.iteration, StopVote.NONE
-        loader = build_loader(config, "train", rank=rank, world=world, start=iteration)
+        opened = {} if setup.train_set is None else {"dataset": setup.train_set}  # some take minutes to open
+        loader = build_loader(config, "train", rank=rank, world=world, start=iteration, **opened)
         batches = iter(loader)
         clock = Clock(setup.seconds)
         vote = StopVote(world, lambda: _wish(signals, clock, options.max_minutes))

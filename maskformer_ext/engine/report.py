@@ -21,6 +21,7 @@ from maskformer_ext.engine.charts import Series, line_chart
 from maskformer_ext.engine.progress import format_seconds, read_history
 from maskformer_ext.engine.report_pictures import picture_section
 from maskformer_ext.engine.report_style import STYLE
+from maskformer_ext.evaluation.coverage import describe_coverage
 from maskformer_ext.files import write_text
 
 RESULTS_FILE = "results.html"
@@ -119,6 +120,8 @@ def _scores(metrics: Mapping[str, Any], info: DatasetInfo) -> str:
         for key, value in metrics.items()
         if key.startswith("baseline_all_") and value >= _TELLING_BASELINE
     ]
+    if covered := describe_coverage(metrics, info.classes):
+        notes.append(f"{covered[0].upper()}{covered[1:]}.")
     note = f'<p class="note" style="margin-top:14px">{escape(" ".join(notes))}</p>' if notes else ""
     return f'<div class="scores">{"".join(cards)}</div>{note}'
 

@@ -16,6 +16,7 @@ from maskformer_ext.config import Config
 from maskformer_ext.data.build import build_dataset
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine.average import WeightAverage
+from maskformer_ext.engine.fitting import prepare
 from maskformer_ext.engine.optimizer import build_optimizer
 from maskformer_ext.engine.state import (
     MODEL_FILE,
@@ -44,6 +45,8 @@ class Setup:
     Attributes:
         config: with ``model.num_classes`` filled in.
         info: the classes of the data set.
+        train_set: the images to train on, where they were opened already.
+        notes: what was found in the data, one line each.
         val_set: the images that are evaluated.
         model: the network itself.
         parallel: the same, wrapped for several processes; this one is called in training.
@@ -68,6 +71,8 @@ class Setup:
     seconds: float = 0.0
     bad_steps: int = 0
     untrained: dict[str, Any] = field(default_factory=dict)
+    train_set: Any = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def device(self) -> torch.device:
@@ -99,6 +104,7 @@ class Setup:
         ]
         if self.iteration:
             lines.append(f"going on after iteration {self.iteration}")
+        lines += self.notes
         return "\n".join(lines)
 
     def save(self, iteration: int, seconds: float, bad_steps: int) -> None:
@@ -145,6 +151,8 @@ def build_setup(config: Config, accelerator: Accelerator) -> Setup:
         )
     val_set = build_dataset(config.data, "val")
     info = val_set.info
+    prepared = prepare(config, val_set, accelerator, checkpoint)
+    config = prepared.config
     if config.model.num_classes not in (None, info.num_classes):
         raise UserError(
             f"model.num_classes is {config.model.num_classes}, but the data set {info.name} has {info.num_classes} "
@@ -184,6 +192,8 @@ def build_setup(config: Config, accelerator: Accelerator) -> Setup:
         optimizer=optimizer,
         scaler=scaler,
         average=average,
+        train_set=prepared.train_set,
+        notes=prepared.notes,
     )
     _take_up(setup, state)
     if accelerator.is_main_process and not checkpoint:
