@@ -6,12 +6,11 @@ import math
 import random
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from maskformer_ext.data.pairs import PairedImages, read_label
-from maskformer_ext.data.types import DatasetInfo, SampleDataset
+from maskformer_ext.data.types import DatasetInfo, Sample, SampleDataset
 from maskformer_ext.decoding import open_image
 from maskformer_ext.errors import UserError, printable
 
@@ -74,27 +73,75 @@ class Survey:
         """How many images were looked at, in words."""
         return f"{self.looked} of {self.total} images looked at"
 
-    def add(self, segment_map: np.ndarray, labels: np.ndarray, ids: np.ndarray | None = None) -> None:
-        """Count the segments of an image.
-
-        Args:
-            segment_map: (H, W) int32, VOID = -1.
-            labels: (T,) int64 class ids.
-            ids: (H, W) the values of the label image, where there is one.
-        """
-        areas = np.bincount(segment_map.ravel() + 1, minlength=len(labels) + 1)
-        of_class = np.bincount(labels, weights=areas[1:], minlength=self.info.num_classes).astype(np.int64)
-        things = np.flatnonzero(np.isin(labels, self.info.thing_classes))
+    def add(self, count: Count) -> None:
+        """Add an image."""
         self.looked += 1
-        self.pixels += of_class
-        self.images += of_class > 0
-        self.void += int(areas[0])
-        self.all_void += int(areas[0] == segment_map.size)
-        self.instances.append(len(things))
-        if len(things) == 1 and ids is not None:
-            inside = segment_map == things[0]
-            self.lone_ids.append(int(ids[inside][0]))
-            self.in_parts += least_parts(inside) > 1
+        self.pixels += count.pixels
+        self.images += count.pixels > 0
+        self.void += count.void
+        self.all_void += int(not count.pixels.any())
+        self.instances.append(count.instances)
+        if count.lone_id is not None:
+            self.lone_ids.append(count.lone_id)
+            self.in_parts += int(count.in_parts)
+
+
+@dataclass(frozen=True)
+class Count:
+    """What the labels of one image hold.
+
+    Attributes:
+        pixels: (K,) pixels of each class.
+        void: pixels where nothing is known.
+        instances: of thing classes.
+        lone_id: the value of the only instance, where there is one only and a label image says so.
+        in_parts: whether that instance lies in several separate parts.
+    """
+
+    pixels: np.ndarray
+    void: int
+    instances: int
+    lone_id: int | None = None
+    in_parts: bool = False
+
+
+def count_labels(dataset: SampleDataset, index: int) -> Count:
+    """Count the labels of an image; where they have a file of their own, the image is not read.
+
+    Raises:
+        UserError: if its files cannot be read or do not fit.
+    """
+    if isinstance(dataset, PairedImages) and type(dataset).read is PairedImages.read:
+        path = dataset.pairs[index][2]
+        ids = read_label(path)
+        return count_segments(dataset.info, *dataset.segments(ids, path), ids)
+    return count_sample(dataset.info, dataset[index])
+
+
+def count_sample(info: DatasetInfo, sample: Sample) -> Count:
+    """Count the labels of a sample."""
+    sample = sample.without_overlaps()
+    return count_segments(info, sample.segment_map.numpy(), sample.labels.numpy())
+
+
+def count_segments(
+    info: DatasetInfo, segment_map: np.ndarray, labels: np.ndarray, ids: np.ndarray | None = None
+) -> Count:
+    """Count the segments of an image.
+
+    Args:
+        info: the classes.
+        segment_map: (H, W) int32, VOID = -1.
+        labels: (T,) int64 class ids.
+        ids: (H, W) the values of the label image, where there is one.
+    """
+    areas = np.bincount(segment_map.ravel() + 1, minlength=len(labels) + 1)
+    pixels = np.bincount(labels, weights=areas[1:], minlength=info.num_classes).astype(np.int64)
+    things = np.flatnonzero(np.isin(labels, info.thing_classes))
+    if len(things) != 1 or ids is None:
+        return Count(pixels, int(areas[0]), len(things))
+    inside = segment_map == things[0]
+    return Count(pixels, int(areas[0]), 1, int(ids[inside][0]), least_parts(inside) > 1)
 
 
 def look(
@@ -112,7 +159,8 @@ def look(
         split: its name.
         most: images; None: all.
         seconds: stop after this time, but never before the first few images.
-        patience: go on for so long, with any number of images, while no more than one class was seen; None: do not.
+        patience: go on for so long, with any number of images, while too few classes were seen: fewer than two, or none
+            of one; None: do not.
 
     Raises:
         UserError: never for an image that cannot be read, which is among the survey's problems.
@@ -123,11 +171,11 @@ def look(
         spent = time.monotonic() - started
         enough = (most is not None and done >= most) or spent > seconds
         if enough and done >= _LEAST:
-            one_class = np.count_nonzero(survey.pixels) < 2 and dataset.info.num_classes > 1
-            if patience is None or not one_class or spent > patience:
+            little = np.count_nonzero(survey.pixels) < min(2, dataset.info.num_classes)
+            if patience is None or not little or spent > patience:
                 break
         try:
-            survey.add(*_segments(dataset, index))
+            survey.add(count_labels(dataset, index))
         except UserError as error:
             survey.problems.append(str(error))
     return survey
@@ -164,15 +212,6 @@ def least_parts(mask: np.ndarray) -> int:
     quads = a + b + c + d
     diagonal = np.count_nonzero((quads == 2) & (a == d))
     return int((np.count_nonzero(quads == 1) - np.count_nonzero(quads == 3) - 2 * diagonal) // 4)
-
-
-def _segments(dataset: SampleDataset, index: int) -> tuple[Any, ...]:
-    if isinstance(dataset, PairedImages) and type(dataset).read is PairedImages.read:  # the image need not be decoded
-        path = dataset.pairs[index][2]
-        label = read_label(path)
-        return *dataset.segments(label, path), label
-    sample = dataset[index].without_overlaps()
-    return sample.segment_map.numpy(), sample.labels.numpy()
 
 
 def describe(survey: Survey) -> str:
