@@ -11,17 +11,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from maskformer_ext.decoding import open_image, upright
+from maskformer_ext.decoding import as_stored, open_image, upright
 from maskformer_ext.files import writing
 
 _SIXTEEN_BIT = ("PNG", "PPM")  # formats of at most 16 bits a channel, which Pillow may give as 32
 
 
-def read_image(path: str | os.PathLike[str]) -> Tensor:
+def read_image(path: str | os.PathLike[str], *, exif: bool = True) -> Tensor:
     """Read an image file upright, as its Exif orientation says.
 
     Args:
         path: any format that Pillow reads.
+        exif: False: as the pixels are stored, whatever the orientation says.
 
     Returns:
         (3, H, W) uint8 RGB; in memory the channels of a pixel lie together, as they were decoded.
@@ -30,7 +31,7 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
         UserError: if the file does not exist or is no complete image.
     """
     with open_image(path) as image:
-        return pil_to_pixels(upright(image))
+        return pil_to_pixels(upright(image) if exif else as_stored(image))
 
 
 def write_png(picture: Image.Image, path: Path) -> None:
