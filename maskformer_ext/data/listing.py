@@ -86,21 +86,25 @@ def list_files(folder: Path, extensions: Sequence[str], *, ending: str = "") -> 
     return listing
 
 
-def find_file(folder: Path, name: str) -> Path:
-    """Return the path of a file that an annotation names: the accents may be written in another form on the disk.
+def find_file(folder: Path, *names: str) -> Path:
+    """Return the path of a file that an annotation names: the disk may have its accents in another form.
 
     Args:
         folder: where it lies.
-        name: its path below the folder.
+        names: its path below the folder; where there are several, the first that is there counts.
+
+    Returns:
+        The path; of the first name, where no file is there.
 
     Raises:
-        UserError: if the name leads out of the folder.
+        UserError: if a name leads out of the folder.
     """
-    check_below(name, folder)
-    for form in (name, composed(name), unicodedata.normalize("NFD", name)):
-        if os.path.isfile(folder / form):  # which, unlike Path's method, is False for impossible names
-            return folder / form
-    return folder / name
+    for name in names:
+        check_below(name, folder)
+        for form in (name, composed(name), unicodedata.normalize("NFD", name)):
+            if os.path.isfile(folder / form):  # which, unlike Path's method, is False for impossible names
+                return folder / form
+    return folder / names[0]
 
 
 def check_below(name: str, folder: Path) -> None:

@@ -15,11 +15,12 @@ from maskformer_ext.data.coco_panoptic import CocoPanoptic
 from maskformer_ext.data.coco_stuff import CocoStuff
 from maskformer_ext.data.mapillary import VOID_LABEL as MAPILLARY_VOID
 from maskformer_ext.data.mapillary import mapillary_vistas
+from maskformer_ext.data.pairs import PairedImages
 from maskformer_ext.data.tables import load_categories
 from maskformer_ext.data.tasks import TaskView
-from maskformer_ext.data.types import DatasetInfo, SampleDataset
+from maskformer_ext.data.types import DatasetInfo
 
-Build = Callable[[Path, str, str, bool], SampleDataset]
+Build = Callable[[Path, str, str, bool], PairedImages | CocoInstance | CocoPanoptic]
 
 
 @dataclass(frozen=True)
