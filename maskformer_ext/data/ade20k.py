@@ -71,6 +71,7 @@ def ade20k_panoptic(root: Path, split: str, *, task: str = "panoptic", skip_erro
             task=task,
             name="ade20k_panoptic",
             skip_errors=skip_errors,
+            partner=root / f"ade20k_panoptic_{'val' if split == 'train' else 'train'}.json",
         )
     return AdePanoptic(
         root / "images" / folder, root / "annotations" / folder, instances, task=task, skip_errors=skip_errors

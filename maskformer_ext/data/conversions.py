@@ -157,7 +157,7 @@ def _write_panoptic_json(dataset: SampleDataset, root: Path, split: str, records
 
 def sample_name(dataset: Any, index: int) -> str:
     """Return the name of a sample without reading it."""
-    return dataset.pairs[index][0] if isinstance(dataset, PairedImages) else Path(dataset.records[index][0]).stem
+    return dataset.pairs[index][0] if isinstance(dataset, PairedImages) else dataset.records[index][-1]
 
 
 def _ade20k(root: Path, split: str) -> list[Path]:

@@ -52,8 +52,11 @@ class Source:
     ignore_label: int = 255
 
 
+_OTHER = {"train": "val", "val": "train"}
+
+
 def coco_panoptic(root: Path, split: str, task: str, skip_errors: bool) -> CocoPanoptic:
-    """Return a split of COCO panoptic 2017: 80 things, 53 stuff classes."""
+    """Return a split of COCO panoptic 2017, 80 things and 53 stuff classes, or of other files in its layout."""
     annotations = root / "annotations"
     return CocoPanoptic(
         root / f"{split}2017",
@@ -62,14 +65,20 @@ def coco_panoptic(root: Path, split: str, task: str, skip_errors: bool) -> CocoP
         load_categories("coco_panoptic"),
         task=task,
         skip_errors=skip_errors,
+        partner=annotations / f"panoptic_{_OTHER[split]}2017.json",
     )
 
 
 def coco_instance(root: Path, split: str, task: str, skip_errors: bool) -> CocoInstance:
-    """Return a split of COCO 2017's instances: the 80 things."""
-    annotations = root / "annotations" / f"instances_{split}2017.json"
-    categories = load_categories("coco_panoptic")
-    return CocoInstance(root / f"{split}2017", annotations, categories, skip_errors=skip_errors)
+    """Return a split of COCO 2017's instances, the 80 things, or of other files in its layout."""
+    annotations = root / "annotations"
+    return CocoInstance(
+        root / f"{split}2017",
+        annotations / f"instances_{split}2017.json",
+        load_categories("coco_panoptic"),
+        skip_errors=skip_errors,
+        partner=annotations / f"instances_{_OTHER[split]}2017.json",
+    )
 
 
 SOURCES: dict[str, Source] = {
