@@ -97,7 +97,7 @@ def _evaluate(arguments: list[str]) -> int:
     output = Path(values["output"] or default_output(resolve_checkpoint(checkpoint)))
     if not output.parent.is_dir():
         raise UserError(f"output={output}: the folder {output.parent} does not exist")
-    writer = _writer(values["submission"], values["format"], info)
+    writer = _writer(values["submission"], values["format"], dataset.info)  # which knows the ids of its files
 
     def score(progress: Callable[[int, int], None] | None) -> dict[str, Any]:
         return evaluate(model, dataset, config, rank=rank, world=world, limit=limit, progress=progress, writer=writer)

@@ -107,7 +107,7 @@ def find_file(folder: Path, *names: str) -> Path:
     return folder / names[0]
 
 
-def check_below(name: str, folder: Path) -> None:
+def check_below(name: str, folder: Path | str) -> None:
     """Raise a ``UserError`` if a path that an annotation gives is no path below a folder."""
     parts = name.replace("\\", "/").split("/")
     if not name.strip("./\\ ") or "\0" in name or os.path.isabs(name) or ".." in parts or ":" in parts[0][1:2]:
