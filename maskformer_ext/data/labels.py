@@ -67,6 +67,9 @@ def read_color_ids(path: Path, *, exif: bool = True) -> np.ndarray:
         if opened.mode != "RGB":
             raise UserError(f"{path} has the mode {opened.mode}: its colours must be ids, so it must be RGB.")
         depth = _depth(path, opened)
+        maximum = netpbm_maximum(path.read_bytes()) if opened.format == "PPM" else 255
+        if maximum != 255:
+            raise UserError(f"{path} has the maximum {maximum}: its colours must be ids, so it must have 255.")
         if depth != 8:
             raise UserError(f"{path} has {depth} bits a channel: its colours must be ids, so it must have 8.")
         image = upright(opened) if exif else as_stored(opened)
@@ -81,7 +84,7 @@ def _check_lossless(path: Path, image: Image.Image) -> None:
         kind = _LOSSY.get(_tag(image, _COMPRESSION, 1), kind)
     if kind not in _FORMATS:
         raise UserError(
-            f"{path} is a {kind} file, which does not keep the numbers of a label image: use PNG, TIFF, BMP or PGM."
+            f"{path} is stored as {kind}, which does not keep the numbers of a label image: use PNG, TIFF, BMP or PGM."
         )
 
 
@@ -107,8 +110,6 @@ def _depth(path: Path, image: Image.Image) -> int:
         return png_depth(path)
     if image.format == "TIFF":
         return max(image.tag_v2.get(_BITS) or (1,))  # type: ignore[attr-defined]
-    if image.format == "PPM":
-        return 8 if netpbm_maximum(path.read_bytes()) == 255 else 16
     return 8
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 _COMMENT = re.compile(rb"#[^\r\n]*")
 _GAP = rb"(?:\s|#[^\r\n]*[\r\n])+"  # between the numbers of a header
+_LONGEST = 10  # digits of a number in a PGM file
 _DEPTH_AT = 24  # in a PNG: after the signature, the chunk's length and name, width and height
 _BMP_HEADER, _OS2_HEADER = 14, 12  # bytes before the second header, and of its oldest form
 
@@ -46,6 +47,8 @@ def netpbm_numbers(content: bytes) -> np.ndarray | None:
         numbers = digits[:count] - np.uint8(ord("0"))
     elif kind == b"2":
         words = _COMMENT.sub(b"", content[start:]).split(None, count)[:count]
+        if not all(word.isdigit() and len(word) < _LONGEST for word in words):
+            raise ValueError("it holds something else than small numbers")
         numbers = np.array([int(word) for word in words], np.int64)
     elif kind == b"4":
         line = (width + 7) // 8
