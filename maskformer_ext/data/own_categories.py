@@ -66,7 +66,7 @@ def choose_categories(
     if not own:  # the file gives its ids no meaning, but its partner does
         own, path = other, other_path
     _check_partner(own, path, other, other_path)
-    most = own if len(own) >= len(other) else other
+    most = min(own, other, key=_rank)
     number_of = {category.name: category.number for category in [*other, *own]}
     if panoptic and (silent := next((c for c in most if c.thing is None), None)):
         raise UserError(f'{path}: the category {printable(silent.number)} ({silent.name}) has no "isthing".')
@@ -146,6 +146,11 @@ def _check_partner(own: Sequence[Category], path: Path, other: Sequence[Category
     for category in own:
         if category.thing is not None and thing.get(category.name, category.thing) not in (None, category.thing):
             raise UserError(f'"isthing" of the category {category.name!r} differs between {path} and {partner}.')
+
+
+def _rank(categories: Sequence[Category]) -> tuple[int, list[str]]:
+    """Return a key by which both splits choose the same of their two lists: the longer one comes first."""
+    return -len(categories), [f"{c.name} {c.thing} {c.color}" for c in categories]
 
 
 def _table(categories: Sequence[Category]) -> ClassTable:
