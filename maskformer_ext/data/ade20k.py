@@ -8,7 +8,14 @@ import numpy as np
 from torch import Tensor
 
 from maskformer_ext.data.coco_panoptic import CocoPanoptic
-from maskformer_ext.data.pairs import PairedImages, check_same_size, labels_by_name, pair_files, read_color_ids, read_label
+from maskformer_ext.data.pairs import (
+    PairedImages,
+    check_same_size,
+    labels_by_name,
+    pair_files,
+    read_color_ids,
+    read_label,
+)
 from maskformer_ext.data.semantic import LabelImages, classes_of_values, value_table
 from maskformer_ext.data.tables import Categories, load_categories
 from maskformer_ext.data.targets import segments_from_ids
@@ -46,7 +53,9 @@ def ade20k(root: Path, split: str, *, skip_errors: bool = False) -> LabelImages:
     )
 
 
-def ade20k_panoptic(root: Path, split: str, *, task: str = "panoptic", skip_errors: bool = False) -> AdePanoptic | CocoPanoptic:
+def ade20k_panoptic(
+    root: Path, split: str, *, task: str = "panoptic", skip_errors: bool = False
+) -> AdePanoptic | CocoPanoptic:
     """Return a split of ADE20K with 100 thing and 50 stuff classes.
 
     Read from ``annotations`` and ``annotations_instance``, or where the latter is missing from the files that other

@@ -58,7 +58,9 @@ def build_dataset(config: DataConfig, split: str) -> SampleDataset:
             of = f" for {name}" if key == "task" else ""
             raise UserError(f"data.{key} must be {' or '.join(allowed)}{of}, got {value!r}.")
     if config.max_pixels < 0:
-        raise UserError(f"data.max_pixels must be a number of pixels, or 0 for the usual limit, got {config.max_pixels}.")
+        raise UserError(
+            f"data.max_pixels must be a number of pixels, or 0 for the usual limit, got {config.max_pixels}."
+        )
     limit_pixels(config.max_pixels or None)
     if name == "digits":
         length = config.num_train if split == "train" else config.num_val

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from maskformer_ext.data.sources import Source
 from maskformer_ext.data.types import SampleDataset
-from maskformer_ext.errors import UserError
+from maskformer_ext.errors import UserError, printable
 
 _OTHER_SPLIT = {"train": ("val", "test"), "val": ("train",)}
 
@@ -65,7 +65,7 @@ class _Jobs(Dataset):
         try:
             return self.job(self.indices[position]), None
         except UserError as error:
-            return None, str(error)
+            return None, printable(error)
 
 
 def run_jobs(job: Callable[[int], Any], indices: Sequence[int], workers: int) -> Iterator[tuple[Any, str | None]]:

@@ -76,7 +76,9 @@ def read_classes_file(path: Path) -> ClassTable:
         raise UserError(f'{path} must hold a JSON object with "classes", got {type(content).__name__}.')
     unknown = sorted(set(content) - _KEYS)
     if unknown:
-        raise UserError(f"{path}: unknown key {printable(unknown[0])!r:.60}; valid keys are {', '.join(sorted(_KEYS))}.")
+        raise UserError(
+            f"{path}: unknown key {printable(unknown[0])!r:.60}; valid keys are {', '.join(sorted(_KEYS))}."
+        )
     return _parse(path, content)
 
 

@@ -146,9 +146,7 @@ def paint_smaller_on_top(masks: np.ndarray) -> np.ndarray:
     return segment_map
 
 
-def _records(
-    content: dict[str, Any], path: Path, folder: Path
-) -> tuple[list[Any], dict[str, int | str], list[str]]:
+def _records(content: dict[str, Any], path: Path, folder: Path) -> tuple[list[Any], dict[str, int | str], list[str]]:
     """Return a record of each image, its id by its name, and what does not fit.
 
     A record is (image file, [height, width], [[id, category, segmentation, crowd, area], ...], name).

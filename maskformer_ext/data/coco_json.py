@@ -57,7 +57,9 @@ def images_by_id(content: dict[str, Any], path: Path, folder: Path) -> dict[Any,
         if number in images:
             raise UserError(f"{path}: the image id {printable(number)} occurs twice.")
         if not (height > 0 and width > 0):
-            raise UserError(f"{path}: the image {printable(name)} must have a positive size, got {width}x{height} pixels.")
+            raise UserError(
+                f"{path}: the image {printable(name)} must have a positive size, got {width}x{height} pixels."
+            )
         check_below(name, folder)
         images[number] = image
     return images

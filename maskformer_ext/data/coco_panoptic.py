@@ -188,10 +188,14 @@ def _records(
         )
         check_below(png, segment_folder)
         if number not in images:
-            problems.append(f'{path}: the annotation {printable(png)} is of image {printable(number)}, which is not among "images".')
+            problems.append(
+                f'{path}: the annotation {printable(png)} is of image {printable(number)}, which is not among "images".'
+            )
             continue
         if number in annotated:
-            problems.append(f"{path}: the image {printable(number)} is annotated twice, the second time by {printable(png)}.")
+            problems.append(
+                f"{path}: the image {printable(number)} is annotated twice, the second time by {printable(png)}."
+            )
             continue
         segments = [
             [

@@ -107,5 +107,7 @@ def read_matlab_labels(path: Path) -> np.ndarray:
     except Exception as error:  # h5py raises nearly everything for a damaged file
         raise UserError(f"{path}: the variable S cannot be read ({why(error)}).") from None
     if label.ndim != 2 or not (label.min() >= 0 and label.max() <= 255) or (label % 1).any():
-        raise UserError(f"{path}: the variable S must be a map of whole numbers within 0 and 255, got shape {label.shape}.")
+        raise UserError(
+            f"{path}: the variable S must be a map of whole numbers within 0 and 255, got shape {label.shape}."
+        )
     return label.astype(np.uint8)

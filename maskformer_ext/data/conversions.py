@@ -120,7 +120,9 @@ class WriteFlat(WriteLabels):
         for index in range(len(dataset)):
             whole = sample_name(dataset, index)
             if (other := seen.setdefault(self.name(index), whole)) != whole:
-                raise UserError(f"the samples {printable(other)} and {printable(whole)} would be converted to one file.")
+                raise UserError(
+                    f"the samples {printable(other)} and {printable(whole)} would be converted to one file."
+                )
 
     def name(self, index: int) -> str:
         """Return the last part of a sample's name."""
@@ -156,7 +158,11 @@ class WritePanoptic:
             save_image(np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1).astype(np.uint8), path)
         height, width = sample.size
         image = {"id": sample.name, "file_name": self._image(index, sample.name), "height": height, "width": width}
-        return image, {"image_id": sample.name, "file_name": f"{sample.name}.png", "segments_info": segments_info(sample)}
+        return image, {
+            "image_id": sample.name,
+            "file_name": f"{sample.name}.png",
+            "segments_info": segments_info(sample),
+        }
 
     def _image(self, index: int, name: str) -> str:
         """Return the file of an image, below the folder of all."""

@@ -118,7 +118,8 @@ def _walk(listing: Listing) -> list[Path]:
     """Return all entries that are no folders, folders before links so that a folder keeps its own name."""
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
-    folders, links = [listing.folder], []
+    folders: list[Path] = [listing.folder]
+    links: list[Path] = []
     while folders or links:
         linked = not folders
         current = folders.pop() if folders else links.pop(0)

@@ -115,7 +115,7 @@ def _agrees(category: Category, known: Categories) -> bool:
     """Tell whether a category is a known one; names may be written a little differently."""
     if category.number not in known.ids:
         return False
-    index = known.ids.index(category.number)  # type: ignore[arg-type]
+    index = known.ids.index(category.number)
     if category.thing is not None and category.thing != (index in known.table.things):
         return False
     return not _synonyms(category.name).isdisjoint(_synonyms(known.table.classes[index]))

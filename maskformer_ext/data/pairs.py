@@ -13,7 +13,7 @@ from maskformer_ext.data.labels import LABEL_EXTENSIONS, read_color_ids, read_la
 from maskformer_ext.data.listing import Listing, composed, list_files
 from maskformer_ext.data.types import DatasetInfo, Sample
 from maskformer_ext.decoding import EXTENSIONS
-from maskformer_ext.errors import UserError
+from maskformer_ext.errors import UserError, printable
 from maskformer_ext.images import read_image
 
 __all__ = ["Pair", "PairedImages", "check_same_size", "labels_by_name", "pair_files", "read_color_ids", "read_label"]
@@ -38,7 +38,7 @@ class PairedImages(Dataset):
     exif: bool = True  # turn images and labels as their orientation says
 
     def __init__(self, pairs: list[Pair], problems: Sequence[str], *, skip_errors: bool, where: str) -> None:
-        self.pairs, self.problems = pairs, list(problems)
+        self.pairs, self.problems = pairs, [printable(problem) for problem in problems]
         if self.problems and not skip_errors:
             raise UserError(self.problems[0])
         if not self.pairs:
@@ -112,4 +112,3 @@ def pair_files(
 def labels_by_name(folder: Path, ending: str = "") -> Listing:
     """Return the label images below a folder; errors as `list_files`."""
     return list_files(folder, LABEL_EXTENSIONS, ending=ending)
-

@@ -1,4 +1,4 @@
-"""The numbers in netpbm and BMP files, which Pillow spreads over 0..255, inverts or misreads, and the depth of a PNG."""
+"""The numbers in netpbm and BMP files, which Pillow spreads over 0..255, inverts or misreads; the depth of a PNG."""
 
 from __future__ import annotations
 

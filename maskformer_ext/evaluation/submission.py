@@ -37,8 +37,7 @@ class _Claims:
         if owner != (index, name):
             raise UserError(
                 f"the results of {printable(owner[1])!r} (image {owner[0]}) and {printable(name)!r} (image {index}) "
-                f"would both have the {what} {printable(target)}: give the images other names, or the annotations other "
-                "ids."
+                f"would both have the {what} {printable(target)}: give the images other names or ids."
             )
 
     def merge(self, taken: dict[int | str, tuple[int, str]], what: str) -> None:
@@ -69,9 +68,9 @@ class SemanticWriter:
 
     def write(self, index: int, name: str, result: Any) -> None:
         """Write the ``SemanticResult`` of one image; raises a ``UserError`` if another one has the same file."""
-        stem = _file_stem(name)
-        stem = stem.name if self.flat else stem
-        file = f"{str(stem).removesuffix(self.strip)}{self.suffix}.png"
+        path = _file_stem(name)
+        stem = path.name if self.flat else str(path)
+        file = f"{stem.removesuffix(self.strip)}{self.suffix}.png"
         self._files.take(file, "file", index, name)
         write_png(Image.fromarray(self.values[result.class_map.cpu().numpy()]), self.folder / file)
 

@@ -64,7 +64,7 @@ def test_pbm(tmp_path, plain):
 )
 def test_damaged_netpbm_files_are_named(tmp_path, content):
     (tmp_path / "a.pgm").write_bytes(content)
-    with pytest.raises(UserError, match="a.pgm: cannot be read as a label image"):
+    with pytest.raises(UserError, match=r"a.pgm: cannot be read as a label image"):
         read_label(tmp_path / "a.pgm")
 
 
@@ -91,14 +91,14 @@ def test_tiff(tmp_path, bits, photometric):
     numbers = _numbers((1 << bits) - 1)
     path = tiff(tmp_path / "a.tif", numbers, bits, photometric=photometric)
     if bits in (12, 32) and photometric == 0:
-        with pytest.raises(UserError, match="a.tif: cannot be read as a label image"):
+        with pytest.raises(UserError, match=r"a.tif: cannot be read as a label image"):
             read_label(path)
     else:
         _check(path, numbers)
 
 
 def test_numbers_beyond_16_bits_are_refused(tmp_path):
-    with pytest.raises(UserError, match="a.tif holds labels from 3 to 70000: they must be within 0 and 65535"):
+    with pytest.raises(UserError, match=r"a.tif holds labels from 3 to 70000: they must be within 0 and 65535"):
         read_label(tiff(tmp_path / "a.tif", np.array([[3, 70000]]), 32))
 
 
@@ -122,7 +122,7 @@ def test_formats_that_change_numbers_are_refused(tmp_path, kind):
     Image.fromarray(_numbers(3).astype(np.uint8)).save(path, format={"jpg": "JPEG"}.get(kind, kind.upper()))
     with pytest.raises(UserError, match=r"a.png is stored as \w+, which does not keep the numbers"):
         read_label(path)
-    with pytest.raises(UserError, match="a.png is stored as"):
+    with pytest.raises(UserError, match=r"a.png is stored as"):
         read_color_ids(path)
 
 
@@ -139,10 +139,10 @@ def test_colours_that_lose_bits_are_no_ids(tmp_path):
     samples = np.random.default_rng(0).integers(0, 65536, (2, 9))  # three pixels of three channels
     path = png(tmp_path / "a.png", samples, 16, color=2)
     path.write_bytes(_with_width(path.read_bytes(), 3))
-    with pytest.raises(UserError, match="a.png has 16 bits a channel"):
+    with pytest.raises(UserError, match=r"a.png has 16 bits a channel"):
         read_color_ids(path)
     (tmp_path / "b.ppm").write_bytes(b"P6 1 1 7\n\1\2\3")
-    with pytest.raises(UserError, match="b.ppm has the maximum 7"):
+    with pytest.raises(UserError, match=r"b.ppm has the maximum 7"):
         read_color_ids(tmp_path / "b.ppm")
 
 

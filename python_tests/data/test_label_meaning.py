@@ -1,4 +1,4 @@
-"""What the numbers and colours of a folder's label images mean: labels from 1, CVAT's label map, orientation, limits."""
+"""What numbers and colours of a folder's label images mean: labels from 1, CVAT's label map, orientation, limits."""
 
 from __future__ import annotations
 
@@ -96,14 +96,16 @@ def test_label_images_in_the_colours_of_the_classes(tmp_path):
     assert dataset[0].label_map()[:, 0].tolist() == [0, 0, 1, 1, 2, 2]
     label[0, 0] = 1, 2, 3
     save(tmp_path / "train/labels/a.png", label)
-    with pytest.raises(UserError, match=r"a.png holds the colour \[1, 2, 3\], which the classes file gives to no class"):
+    with pytest.raises(
+        UserError, match=r"a.png holds the colour \[1, 2, 3\], which the classes file gives to no class"
+    ):
         dataset[0]
 
 
 @pytest.mark.parametrize("colors", [None, [[9, 9, 9]] * 3])
 def test_colours_that_tell_no_classes_apart_are_no_labels(tmp_path, colors):
     config = _folder(tmp_path, np.full((*SIZE, 3), 9, np.uint8), colors=colors)
-    with pytest.raises(UserError, match="a.png has the mode RGB"):
+    with pytest.raises(UserError, match=r"a.png has the mode RGB"):
         build_dataset(config, "train")[0]
 
 
@@ -188,12 +190,12 @@ def test_the_limit_of_pixels_is_a_key(tmp_path, monkeypatch):
     monkeypatch.delenv("MASKFORMER_EXT_MAX_PIXELS", raising=False)
     config = _folder(tmp_path, rows(0))
     config.max_pixels = 47
-    with pytest.raises(UserError, match="8x6 = 48 pixels, more than the limit of 47: .*data.max_pixels=48"):
+    with pytest.raises(UserError, match=r"8x6 = 48 pixels, more than the limit of 47: .*data.max_pixels=48"):
         build_dataset(config, "train")[0]
     config.max_pixels = 48
     assert build_dataset(config, "train")[0].size == SIZE
     config.max_pixels = -1
-    with pytest.raises(UserError, match="data.max_pixels must be a number of pixels"):
+    with pytest.raises(UserError, match=r"data.max_pixels must be a number of pixels"):
         build_dataset(config, "train")
     config.max_pixels = 0
     assert build_dataset(config, "train")[0].size == SIZE

@@ -1,4 +1,4 @@
-"""Which files below a folder are found: links, endings, accents, hidden files, and the line about what is passed over."""
+"""Which files below a folder are found: links, endings, accents, hidden files; and what is said of the others."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_names_that_are_no_text_are_read(tmp_path):
 
 
 def test_folders_that_are_missing_are_named(tmp_path):
-    with pytest.raises(UserError, match="the folder .*none is missing"):
+    with pytest.raises(UserError, match=r"the folder .*none is missing"):
         list_files(tmp_path / "none", (".png",))
 
 

@@ -104,7 +104,9 @@ def test_the_file_that_names_more_categories_decides(tmp_path, fewer):
     for split in ("train", "val"):
         _write(tmp_path, _SHIPS[1:] if split == fewer else _SHIPS, [_annotation(1, 2)], split=split)
     train, val = _build(tmp_path), _build(tmp_path, "val")
-    assert train.info == val.info and train.info.classes == ("ship", "buoy") and _found(train) == _found(val) == ["buoy"]
+    assert (
+        train.info == val.info and train.info.classes == ("ship", "buoy") and _found(train) == _found(val) == ["buoy"]
+    )
 
 
 def test_a_file_of_coco_beside_one_of_ships_has_its_classes(tmp_path):
@@ -214,7 +216,7 @@ def test_images_keep_their_folders_and_ids(tmp_path):
 def test_images_outside_the_folder_are_refused(tmp_path, name):
     path = _write(tmp_path, _SHIPS)
     path.write_text(path.read_text().replace('"harbour.png"', json.dumps(name)))
-    with pytest.raises(UserError, match="must be a path below .*train2017"):
+    with pytest.raises(UserError, match=r"must be a path below .*train2017"):
         _build(tmp_path)
 
 
@@ -230,7 +232,9 @@ def test_boxes_are_left_out_and_counted(tmp_path, caplog, segmentation):
     assert _found(_build(tmp_path)) == ["buoy"]
     assert f"{path}: left out 1 annotations without a mask (annotation 2 of harbour.png)" in caplog.messages[-1]
     path = _write(tmp_path, _SHIPS, [box, {**box, "id": 3}])
-    with pytest.raises(UserError, match="none of its 2 annotations has a mask, they are boxes: annotation 2 of harbour"):
+    with pytest.raises(
+        UserError, match="none of its 2 annotations has a mask, they are boxes: annotation 2 of harbour"
+    ):
         _build(tmp_path)
 
 
