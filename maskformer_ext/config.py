@@ -81,12 +81,14 @@ class DataConfig:
     name: str = "digits"  # digits | camvid | nuclei | semantic_folder | instance_folder | a public one (docs/data.md)
     root: str | None = None  # the folder of the data set; None: $MASKFORMER_EXT_DATA/<name>
     task: str = "semantic"  # which targets: semantic | instance | panoptic
-    classes_file: str | None = None  # names and colours for folder data sets; None: classes.json below root
+    classes_file: str | None = None  # of folder data sets; None: classes.json, classes.txt or labelmap.txt below root
     train_images: str = "train/images"  # folder data sets: paths below root
     train_labels: str = "train/labels"
     val_images: str = "val/images"
     val_labels: str = "val/labels"
-    ignore_label: int = 255
+    ignore_label: int = 255  # of semantic_folder: void in label images; 0: their classes count from 1
+    exif: bool = True  # turn images and labels upright as the files say; false for labels drawn on the raw image
+    max_pixels: int = 0  # the most pixels that an image file may have; 0 = Pillow's limit, 178956970
     num_train: int = 2000  # digits: how many different images are generated
     num_val: int = 200
     image_size: int = 128  # digits: side in pixels

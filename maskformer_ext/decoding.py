@@ -58,7 +58,7 @@ def open_image(path: str | os.PathLike[str], what: str = "an image") -> Iterator
         UserError: if the file is missing, no image, damaged or too large. Errors inside the block count as the file's.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # which is False for names that no file can have; Path's method raises
         raise UserError(f"{path}: no such {what.removeprefix('an ').removeprefix('a ')} file")
     try:
         _learn_heif(path)

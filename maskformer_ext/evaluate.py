@@ -101,7 +101,7 @@ def _evaluate(arguments: list[str]) -> int:
             "are the same under other names, name them with maskformer_ext.convert config=RECIPE or classes=FILE"
         )
     output = Path(values["output"] or default_output(resolve_checkpoint(checkpoint)))
-    writer = _writer(values["submission"], values["format"], info)
+    writer = _writer(values["submission"], values["format"], dataset.info)  # which knows the ids of its files
 
     def score(progress: Callable[[int, int], None] | None) -> dict[str, Any]:
         return evaluate(model, dataset, config, rank=rank, world=world, limit=limit, progress=progress, writer=writer)

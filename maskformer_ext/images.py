@@ -11,17 +11,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from maskformer_ext.decoding import open_image, upright
+from maskformer_ext.decoding import as_stored, open_image, upright
 from maskformer_ext.files import writing
 
+_BITS_PER_SAMPLE = 258  # a tag of TIFF
 _SIXTEEN_BIT = ("PNG", "PPM")  # formats of at most 16 bits a channel, which Pillow may give as 32
 
 
-def read_image(path: str | os.PathLike[str]) -> Tensor:
+def read_image(path: str | os.PathLike[str], *, exif: bool = True) -> Tensor:
     """Read an image file upright, as its Exif orientation says.
 
     Args:
         path: any format that Pillow reads.
+        exif: False: as the pixels are stored, whatever the orientation says.
 
     Returns:
         (3, H, W) uint8 RGB; in memory the channels of a pixel lie together, as they were decoded.
@@ -30,7 +32,11 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
         UserError: if the file does not exist or is no complete image.
     """
     with open_image(path) as image:
-        return pil_to_pixels(upright(image))
+        bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE)
+        turned = upright(image) if exif else as_stored(image)
+        if bits == (12,):  # of a TIFF, whose numbers come as they are
+            turned = Image.fromarray((np.asarray(turned) >> 4).astype(np.uint8))
+        return pil_to_pixels(turned)
 
 
 def write_png(picture: Image.Image, path: Path) -> None:

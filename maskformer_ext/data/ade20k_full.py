@@ -60,7 +60,7 @@ class Ade20kFull(LabelImages):
         """Read both, and shrink them unless they are converted."""
         if self.converted:
             return super().read(image, label)
-        pixels, colors = read_image(image), read_color_ids(label)
+        pixels, colors = read_image(image, exif=self.exif), read_color_ids(label, exif=self.exif)
         check_same_size(label, colors.shape, image, tuple(pixels.shape[-2:]))
         return shrink(pixels, ((colors & 255) // 10 * 256 + (colors >> 8 & 255)).astype(np.uint16))
 

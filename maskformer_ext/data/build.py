@@ -10,12 +10,16 @@ import torch
 from maskformer_ext.config import Config, DataConfig
 from maskformer_ext.data.camvid import camvid
 from maskformer_ext.data.classes import ClassTable, read_classes_file
+from maskformer_ext.data.coco_instance import CocoInstance
+from maskformer_ext.data.coco_panoptic import CocoPanoptic
 from maskformer_ext.data.digits import DigitsDataset
 from maskformer_ext.data.folders import InstanceFolder, SemanticFolder
 from maskformer_ext.data.locations import check_name, find_root, split_folders
 from maskformer_ext.data.nuclei import nuclei
+from maskformer_ext.data.pairs import PairedImages
 from maskformer_ext.data.sources import SOURCES, source_root
 from maskformer_ext.data.types import SampleDataset, WithoutOverlaps
+from maskformer_ext.decoding import limit_pixels
 
 if TYPE_CHECKING:
     from maskformer_ext.data.loader import Loader
@@ -36,6 +40,7 @@ def build_dataset(config: DataConfig, split: str) -> SampleDataset:
     if split not in SPLITS:
         raise ValueError(f"build_dataset: split must be train or val, got {split!r}")
     name = check_name(config)
+    limit_pixels(config.max_pixels or None)
     if name == "digits":
         length = config.num_train if split == "train" else config.num_val
         return DigitsDataset(
@@ -45,18 +50,9 @@ def build_dataset(config: DataConfig, split: str) -> SampleDataset:
             image_size=config.image_size,
             fine_classes=config.fine_classes,
         )
-    root, skip = find_root(config), config.on_error == "skip"
-    if name in SOURCES:
-        return SOURCES[name].build(source_root(SOURCES[name], root), split, config.task, skip)
-    if config.name == "camvid":
-        return camvid(root, split, skip_errors=skip)
-    if config.name == "nuclei":
-        return nuclei(root, split, task=config.task, skip_errors=skip)
-    images, labels = split_folders(config, split)
-    table = _class_table(config, root)
-    if config.name == "semantic_folder":
-        return SemanticFolder(root / images, root / labels, table, ignore_label=config.ignore_label, skip_errors=skip)
-    return InstanceFolder(root / images, root / labels, table, task=config.task, skip_errors=skip)
+    dataset = _from_files(config, name, split)
+    dataset.exif = config.exif
+    return dataset
 
 
 def build_loader(
@@ -140,8 +136,23 @@ def build_loader(
     )
 
 
+def _from_files(config: DataConfig, name: str, split: str) -> PairedImages | CocoInstance | CocoPanoptic:
+    root, skip = find_root(config), config.on_error == "skip"
+    if name in SOURCES:
+        return SOURCES[name].build(source_root(SOURCES[name], root), split, config.task, skip)
+    if name == "camvid":
+        return camvid(root, split, skip_errors=skip)
+    if name == "nuclei":
+        return nuclei(root, split, task=config.task, skip_errors=skip)
+    images, labels = split_folders(config, split)
+    table = _class_table(config, root)
+    if name == "semantic_folder":
+        return SemanticFolder(root / images, root / labels, table, ignore_label=config.ignore_label, skip_errors=skip)
+    return InstanceFolder(root / images, root / labels, table, task=config.task, skip_errors=skip)
+
+
 def _class_table(config: DataConfig, root: Path) -> ClassTable:
     if config.classes_file:
         return read_classes_file(root / Path(config.classes_file).expanduser())
-    named = [root / name for name in ("classes.json", "classes.txt") if (root / name).is_file()]
+    named = [root / name for name in ("classes.json", "classes.txt", "labelmap.txt") if (root / name).is_file()]
     return read_classes_file(named[0] if named else root / "classes.json")

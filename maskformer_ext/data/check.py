@@ -8,7 +8,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from maskformer_ext.data.types import SampleDataset
-from maskformer_ext.errors import UserError
+from maskformer_ext.errors import UserError, printable
 
 
 def spread(count: int, most: int | None) -> list[int]:
@@ -39,7 +39,7 @@ class _Jobs(Dataset):
         try:
             return self.job(self.indices[position]), None
         except UserError as error:
-            return None, str(error)
+            return None, printable(error)
 
 
 def run_jobs(job: Callable[[int], Any], indices: Sequence[int], workers: int) -> Iterator[tuple[Any, str | None]]:

@@ -10,8 +10,7 @@ from typing import Any
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data.build import build_dataset
 from maskformer_ext.data.check import run_jobs, spread
-from maskformer_ext.data.findings import judge
-from maskformer_ext.data.locations import FOLDER_SETS
+from maskformer_ext.data.findings import has_own_classes, judge
 from maskformer_ext.data.survey import Count, Survey, count_labels, describe, percent
 from maskformer_ext.data.types import SampleDataset
 from maskformer_ext.errors import UserError, printable
@@ -59,16 +58,15 @@ def check_folder(
         problems += getattr(dataset, "problems", ())
         surveys[split], wrong = _check_split(dataset, split, files, workers, track)
         problems += wrong
-    own = config.name in FOLDER_SETS
-    void = next((s.info.ignore_label for s in surveys.values()), None) if config.name == "semantic_folder" else None
-    found = judge(surveys.get("train"), surveys.get("val"), task=config.task, own=own, void_value=void)
+    own = any(has_own_classes(config, survey.info) for survey in surveys.values())
+    found = judge(surveys.get("train"), surveys.get("val"), task=config.task, own=own)
     return problems + found.faults, found.warnings
 
 
 def _check_split(
     dataset: SampleDataset, split: str, files: int | None, workers: int, track: Track
 ) -> tuple[Survey, list[str]]:
-    survey = Survey(dataset.info, split, len(dataset))
+    survey = Survey.of(dataset, split)
     indices = spread(len(dataset), files)
     sizes: list[tuple[int, int]] = []
     void, empty = [], []

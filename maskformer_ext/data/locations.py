@@ -71,6 +71,10 @@ def check_name(config: DataConfig) -> str:
         if value not in allowed:
             of = f" for {name}" if key == "task" else ""
             raise UserError(f"data.{key} must be {' or '.join(allowed)}{of}, got {value!r}.")
+    if config.max_pixels < 0:
+        raise UserError(
+            f"data.max_pixels must be a number of pixels, or 0 for the usual limit, got {config.max_pixels}."
+        )
     return name
 
 

@@ -13,7 +13,8 @@ from maskformer_ext.data.tables import VOID_VALUES, load_categories
 if TYPE_CHECKING:
     from maskformer_ext.data.coco_instance import CocoInstance
     from maskformer_ext.data.coco_panoptic import CocoPanoptic
-    from maskformer_ext.data.types import DatasetInfo, SampleDataset
+    from maskformer_ext.data.pairs import PairedImages
+    from maskformer_ext.data.types import DatasetInfo
 
 
 def _later(module: str, name: str) -> Any:
@@ -32,7 +33,7 @@ cityscapes = _later("cityscapes", "cityscapes")
 coco_stuff = _later("coco_stuff", "CocoStuff")
 mapillary_vistas = _later("mapillary", "mapillary_vistas")
 
-Build = Callable[[Path, str, str, bool], "SampleDataset"]
+Build = Callable[[Path, str, str, bool], "PairedImages | CocoInstance | CocoPanoptic"]
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,11 @@ class Source:
     ignore_label: int = 255
 
 
+_OTHER = {"train": "val", "val": "train"}
+
+
 def coco_panoptic(root: Path, split: str, task: str, skip_errors: bool) -> CocoPanoptic:
-    """Return a split of COCO panoptic 2017: 80 things, 53 stuff classes."""
+    """Return a split of COCO panoptic 2017, 80 things and 53 stuff classes, or of other files in its layout."""
     from maskformer_ext.data.coco_panoptic import CocoPanoptic
 
     annotations = root / "annotations"
@@ -76,16 +80,22 @@ def coco_panoptic(root: Path, split: str, task: str, skip_errors: bool) -> CocoP
         load_categories("coco_panoptic"),
         task=task,
         skip_errors=skip_errors,
+        partner=annotations / f"panoptic_{_OTHER[split]}2017.json",
     )
 
 
 def coco_instance(root: Path, split: str, task: str, skip_errors: bool) -> CocoInstance:
-    """Return a split of COCO 2017's instances: the 80 things."""
+    """Return a split of COCO 2017's instances, the 80 things, or of other files in its layout."""
     from maskformer_ext.data.coco_instance import CocoInstance
 
-    annotations = root / "annotations" / f"instances_{split}2017.json"
-    categories = load_categories("coco_panoptic")
-    return CocoInstance(root / f"{split}2017", annotations, categories, skip_errors=skip_errors)
+    annotations = root / "annotations"
+    return CocoInstance(
+        root / f"{split}2017",
+        annotations / f"instances_{split}2017.json",
+        load_categories("coco_panoptic"),
+        skip_errors=skip_errors,
+        partner=annotations / f"instances_{_OTHER[split]}2017.json",
+    )
 
 
 SOURCES: dict[str, Source] = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from maskformer_ext.data.pairs import PairedImages, read_label
+from maskformer_ext.data.pairs import PairedImages
 from maskformer_ext.data.types import DatasetInfo, Sample, SampleDataset
 from maskformer_ext.decoding import open_image
 from maskformer_ext.errors import UserError, printable
@@ -25,6 +25,8 @@ class Survey:
         info: the classes.
         split: "train" or "val".
         total: images of the split.
+        first: number of the first class in the label images.
+        void_value: of void in the label images; None where they hold no class numbers.
         looked: images whose labels were read.
         pixels: (K,) pixels of each class.
         images: (K,) images in which each class owns a pixel.
@@ -39,6 +41,8 @@ class Survey:
     info: DatasetInfo
     split: str
     total: int
+    first: int = 0
+    void_value: int | None = None
     looked: int = 0
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     images: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -48,6 +52,12 @@ class Survey:
     lone_ids: list[int] = field(default_factory=list)
     in_parts: int = 0
     problems: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, dataset: SampleDataset, split: str) -> Survey:
+        """Return the survey of a data set that has not been looked at."""
+        first, void = getattr(dataset, "first", 0), getattr(dataset, "void", None)
+        return cls(dataset.info, split, len(dataset), first, void)
 
     def __post_init__(self) -> None:
         self.pixels = np.zeros(self.info.num_classes, np.int64)
@@ -113,7 +123,7 @@ def count_labels(dataset: SampleDataset, index: int) -> Count:
     """
     if isinstance(dataset, PairedImages) and type(dataset).read is PairedImages.read:
         path = dataset.pairs[index][2]
-        ids = read_label(path)
+        ids = dataset.read_labels(path)
         return count_segments(dataset.info, *dataset.segments(ids, path), ids)
     return count_sample(dataset.info, dataset[index])
 
@@ -165,7 +175,7 @@ def look(
     Raises:
         UserError: never for an image that cannot be read, which is among the survey's problems.
     """
-    survey, started = Survey(dataset.info, split, len(dataset)), time.monotonic()
+    survey, started = Survey.of(dataset, split), time.monotonic()
     order = random.Random(0).sample(range(len(dataset)), len(dataset))
     for done, index in enumerate(order):
         spent = time.monotonic() - started
@@ -221,7 +231,8 @@ def describe(survey: Survey) -> str:
         shares = [f"{printable(info.classes[k])} {percent(survey.pixels[k] / total)}" for k in range(info.num_classes)]
     else:
         shares = [f"{info.num_classes - len(survey.absent)} of {info.num_classes} classes"]
-    rest = "void" if len(info.thing_classes) < info.num_classes else "outside instances"
+    void = "void" if survey.void_value is None else f"void ({survey.void_value})"
+    rest = void if len(info.thing_classes) < info.num_classes else "outside instances"
     shares.append(f"{rest} {percent(survey.void_share)}")
     most = max(survey.instances, default=0)
     counted = (

@@ -10,8 +10,7 @@ from typing import Any
 from maskformer_ext.config import Config
 from maskformer_ext.config_io import load_config
 from maskformer_ext.data.build import build_dataset
-from maskformer_ext.data.findings import crowding, judge
-from maskformer_ext.data.locations import FOLDER_SETS
+from maskformer_ext.data.findings import crowding, has_own_classes, judge
 from maskformer_ext.data.survey import Survey, describe, look, shapes
 from maskformer_ext.data.types import SampleDataset
 from maskformer_ext.errors import UserError
@@ -75,7 +74,7 @@ def prepare(config: Config, val_set: SampleDataset, accelerator: Any, checkpoint
 
 def _prepare(config: Config, val_set: SampleDataset) -> Preparation:
     train_set = build_dataset(config.data, "train")
-    check, own = config.data.check, config.data.name in FOLDER_SETS
+    check = config.data.check
     notes: list[str] = []
     train = None
     if check != "off" or QUERIES in config.data.fit:
@@ -86,8 +85,7 @@ def _prepare(config: Config, val_set: SampleDataset) -> Preparation:
         val = look(val_set, "val", seconds=_SECONDS)
         _raise_first(config, val)
         notes.append(describe(train))
-        void = train_set.info.ignore_label if config.data.name in ("semantic_folder", "camvid") else None
-        found = judge(train, val, task=config.data.task, own=own, void_value=void)
+        found = judge(train, val, task=config.data.task, own=has_own_classes(config.data, train_set.info))
         if found.faults and check == "error":
             raise UserError(f"{found.faults[0]}. data.check=warn trains nevertheless")
         if crowded := crowding(train, config.model.num_queries, _share(config, train_set)):
