@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -77,8 +77,7 @@ def opened_pickle(path: Path, what: str) -> Iterator[mmap.mmap]:
         raise UserError(f"weights file {path} cannot be read: {why(error)}") from None
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise UserError(
-            f"weights file {path} cannot be read; it may be truncated or no pickle: {type(error).__name__}: "
-            f"{why(error)}"
+            f"weights file {path} cannot be read; it may be truncated or no pickle: {why(error)}"
         ) from error
 
 
@@ -143,7 +142,7 @@ class SafeUnpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
         persistent: what references to data outside the pickle stand for; None: they are refused.
     """
 
-    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
 
     def __init__(self, file: Any, names: Mapping[str, Any], persistent: Callable[[Any], Any] | None = None) -> None:
         super().__init__(file, encoding="latin1")  # what Python 2 wrote holds bytes as text
