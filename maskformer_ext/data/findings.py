@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from maskformer_ext.config import DataConfig
+from maskformer_ext.data.locations import FOLDER_SETS
 from maskformer_ext.data.survey import Survey, percent
+from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import printable
 
 _MOST_VOID = 0.5  # more, beside classes that never occur, is no ordinary border or unlabelled rest
@@ -24,15 +27,22 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
 
 
-def judge(train: Survey | None, val: Survey | None, *, task: str, own: bool, void_value: int | None = None) -> Findings:
+def has_own_classes(config: DataConfig, info: DatasetInfo) -> bool:
+    """Tell whether the classes are the user's own, each of which should occur; in public tables many are rare."""
+    from maskformer_ext.data.sources import known_classes
+
+    known = known_classes(config.name, config.task)
+    return config.name in FOLDER_SETS or (known is not None and known.classes != info.classes)
+
+
+def judge(train: Survey | None, val: Survey | None, *, task: str, own: bool) -> Findings:
     """Compare what the labels hold with what the classes promise.
 
     Args:
         train: the training labels; None: they were not looked at.
         val: the validation labels, likewise.
         task: ``data.task``.
-        own: whether the classes are those of the user's own file, not a public data set's, most of which are rare.
-        void_value: of the label images, where they hold class ids.
+        own: what `has_own_classes` says.
     """
     found = Findings()
     for survey in (train, val):
@@ -40,7 +50,7 @@ def judge(train: Survey | None, val: Survey | None, *, task: str, own: bool, voi
             _judge_files(survey, found)
     if train is not None and train.looked:
         if task == "semantic":
-            _judge_semantic(train, found, own, void_value)
+            _judge_semantic(train, found, own)
         else:
             _judge_instances(train, found, own)
     if train is not None and val is not None and train.looked and val.looked:
@@ -58,12 +68,12 @@ def _judge_files(survey: Survey, found: Findings) -> None:
         )
 
 
-def _judge_semantic(train: Survey, found: Findings, own: bool, void_value: int | None) -> None:
+def _judge_semantic(train: Survey, found: Findings, own: bool) -> None:
     classes, absent = train.info.num_classes, train.absent
     occurring = classes - len(absent)
-    void = "void" if void_value is None else f"the value {void_value}, which is void,"
+    void = "void" if train.void_value is None else f"the value {train.void_value}, which is void,"
     covers = f"{void} covers {percent(train.void_share)} of their pixels"
-    mend = "masks of 0 and 255 must hold 0 and 1" if void_value == 255 else "does it mean a class"
+    mend = "masks of 0 and 255 must hold 0 and 1" if train.void_value == 255 else "does it mean a class"
     mend += "; data.ignore_label, or ignore_label in the classes file, says which value is void"
     if not occurring:
         found.faults.append(f"the training labels hold no class ({train.extent}): {covers}: {mend}")
@@ -151,12 +161,12 @@ def crowding(train: Survey, queries: int, share: float) -> str | None:
 
 
 def _name(survey: Survey, label: int) -> str:
-    return f'class {label} "{printable(survey.info.classes[label])}"'
+    return f'class {label + survey.first} "{printable(survey.info.classes[label])}"'
 
 
 def _names(survey: Survey, labels: list[int]) -> str:
     if len(labels) == 1:
         return _name(survey, labels[0])
     more = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
-    listed = ", ".join(f'{label} "{printable(survey.info.classes[label])}"' for label in labels[:_NAMED])
+    listed = ", ".join(f'{label + survey.first} "{printable(survey.info.classes[label])}"' for label in labels[:_NAMED])
     return f"{len(labels)} of {survey.info.num_classes} classes: {listed}{more}"
