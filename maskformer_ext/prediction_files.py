@@ -21,7 +21,7 @@ from maskformer_ext.visualize import PICTURED_SCORE, add_legend, draw_segments
 _OVERLAY_SIDE = 512  # to which the shorter side of small images is enlarged
 _COUNTED = {"semantic": "classes", "panoptic": "segments", "instance": "instances"}
 _WIDEST_MAP = np.iinfo(np.uint16).max
-_BITS_OF_BYTE = np.array([byte.bit_count() for byte in range(256)])
+_BITS_OF_BYTE = np.array([byte.bit_count() for byte in range(256)], dtype=np.uint8)
 
 
 def write_prediction(
@@ -137,7 +137,7 @@ def describe(result: Any, ids: np.ndarray, info: DatasetInfo) -> list[dict[str, 
 def _describe_instances(result: Instances, info: DatasetInfo) -> list[dict[str, Any]]:
     labels, scores, boxes = (values.tolist() for values in (result.labels, result.scores, result.boxes.long()))
     masks = result.packed_masks.cpu().numpy()
-    areas = [np.bincount(mask.reshape(-1), minlength=256) @ _BITS_OF_BYTE for mask in masks]
+    areas = [_BITS_OF_BYTE[mask].sum(dtype=np.int64) for mask in masks]
     return [
         {
             "id": index + 1,

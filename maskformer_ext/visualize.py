@@ -142,7 +142,7 @@ def _mixed(base: np.ndarray, owners: np.ndarray, edge: np.ndarray, table: np.nda
     strength = np.where(inside, np.float32(opacity), np.float32(0))[..., None]
     color = table[owners]
     pixels = base.astype(np.float32)
-    grey = pixels.mean(2, keepdims=True)
+    grey = ((pixels[..., 0] + pixels[..., 1] + pixels[..., 2]) / np.float32(3))[..., None]
     # Muted, so that the colours are those of the legend.
     muted = np.where((inside & (opacity > 0))[..., None], grey + _SATURATION * (pixels - grey), pixels)
     picture = muted * (1 - strength) + color * strength

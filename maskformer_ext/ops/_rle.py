@@ -30,10 +30,11 @@ def run_lengths(packed: np.ndarray, box: tuple[int, int, int, int], size: tuple[
     changes = np.zeros((inside.shape[0] + 1, inside.shape[1]), dtype=np.uint8)
     changes[:-1] = inside
     changes[1:] ^= inside
-    row, byte = np.nonzero(changes)  # few: most pixels equal the one above
-    if len(row) == 0:
+    changed = np.flatnonzero(changes != 0)  # few: most pixels equal the one above
+    if len(changed) == 0:
         return np.array([total], dtype=np.int64)
-    which, bit = np.nonzero(np.unpackbits(changes[row, byte][:, None], axis=1, bitorder="little"))
+    row, byte = np.divmod(changed, changes.shape[1])
+    which, bit = np.divmod(np.flatnonzero(np.unpackbits(changes[row, byte], bitorder="little").view(bool)), 8)
     edges = np.sort((8 * (first_byte + byte[which]) + bit) * height + y0 + row[which])
     starts, ends = edges[0::2], edges[1::2]
     apart = starts[1:] != ends[:-1]
