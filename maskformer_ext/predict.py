@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from maskformer_ext.command import (
     choose_device,
@@ -16,14 +15,8 @@ from maskformer_ext.command import (
     split_arguments,
     with_progress,
 )
-from maskformer_ext.config import InferenceConfig
-from maskformer_ext.errors import UserError, printable, why
+from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import make_folder
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from maskformer_ext.sources import Picture
 
 _HELP = """usage: python -m maskformer_ext.predict checkpoint=RUN input=FILE|FOLDER|GLOB output=FOLDER [key=value ...]
 
@@ -93,17 +86,20 @@ def _predict(arguments: list[str]) -> int:
     batch = _whole_number("batch", values["batch"], 1, "a number of images")
     overlay_size = _whole_number("overlay_size", values["overlay_size"], 0, "a number of pixels")
     min_score = _score(values["min_score"])
+    most = values["max_pixels"]
+    max_pixels = None if most is None else _whole_number("max_pixels", most, 1, "a number of pixels")
 
     from maskformer_ext.decoding import limit_pixels
     from maskformer_ext.listing import list_files
 
-    if values["max_pixels"] is not None:
-        limit_pixels(_whole_number("max_pixels", values["max_pixels"], 1, "a number of pixels"))
+    limit_pixels(max_pixels)
     listing = list_files(source, output)
     device = choose_device(values["device"])
 
     from maskformer_ext.engine.state import load_checkpoint, resolve_checkpoint
     from maskformer_ext.output_folder import note_settings
+    from maskformer_ext.prediction_run import PredictionRun
+    from maskformer_ext.query_pictures import QuerySummary
 
     model, config, info = load_checkpoint(checkpoint, device)
     config = override_checkpoint(config, overrides)
@@ -120,13 +116,20 @@ def _predict(arguments: list[str]) -> int:
     note_settings(output, settings, resume=resume)
     if note := listing.note():
         print(note)
-    summary = None
-    if queries:
-        from maskformer_ext.query_pictures import QuerySummary
-
-        summary = QuerySummary(info)
     files = listing.files
-    run = _Run(model, info, config.inference, task, output, names, min_score, overlay_size, batch, resume, summary)
+    run = PredictionRun(
+        model,
+        info,
+        config.inference,
+        task,
+        output,
+        names=names,
+        min_score=min_score,
+        overlay_size=overlay_size,
+        batch=batch,
+        resume=resume,
+        summary=QuerySummary(info) if queries else None,
+    )
     with_progress("files", lambda progress: run(files, progress))
     if film:
         run.write_films(files)
@@ -137,165 +140,6 @@ def _predict(arguments: list[str]) -> int:
     if run.failed:
         print(f"error: {run.failed} of {run.total} images failed", file=sys.stderr)
     return 1 if run.failed or run.lost else 0
-
-
-@dataclass
-class _Run:
-    """Segment pictures in batches and write what is found; a damaged one is named, the others are done."""
-
-    model: Any
-    info: Any
-    settings: InferenceConfig
-    task: str
-    output: Path
-    names: bool
-    min_score: float
-    overlay_size: int
-    batch: int
-    resume: bool
-    summary: Any
-    total: int = 0
-    failed: int = 0
-    lost: int = 0  # films and pictures of queries that could not be written
-    skipped: int = 0
-    frames: dict[str, int] = field(default_factory=dict)  # of each video: how many
-    new_frames: set[str] = field(default_factory=set)  # the names of videos of which some were segmented in this run
-
-    def __call__(self, files: list[tuple[Path, str]], progress: Callable[[int, int], None]) -> None:
-        from maskformer_ext.prediction_files import description_file
-        from maskformer_ext.sources import read_pictures
-
-        def is_done(name: str) -> bool:
-            return self.resume and description_file(self.output, name).is_file()
-
-        waiting: list[Picture] = []
-        for picture in read_pictures(files, is_done):
-            self.total += 1
-            if picture.is_frame:
-                video = _video(picture)
-                self.frames[video] = self.frames.get(video, 0) + 1
-            if picture.error is not None:
-                self._fail(picture.error)
-            elif picture.pixels is None:
-                self.skipped += 1
-            else:
-                waiting.append(picture)
-            if len(waiting) == self.batch:
-                self._segment(waiting, len(files))
-                waiting = []
-            progress(picture.number, len(files))
-        self._segment(waiting, len(files))
-
-    def _segment(self, pictures: list[Picture], files: int) -> None:
-        """Segment pictures together; where that fails each one alone, as the others may be fine."""
-        from maskformer_ext.inference import segment
-
-        things, images = self.info.thing_classes or None, [picture.pixels for picture in pictures]
-        try:
-            results = segment(
-                self.model, images, task=self.task, thing_classes=things, config=self.settings, batch_size=self.batch
-            )
-        except Exception as error:
-            if len(pictures) == 1:
-                self._fail(_sentence(pictures[0], error))
-                return
-            results = None
-        if results is None:  # outside of the handler, which would keep the memory of what failed
-            for picture in pictures:
-                self._segment([picture], files)
-            return
-        while pictures:
-            self._write(pictures.pop(0), results.pop(0), files)  # popped, so that one result is alive at a time
-
-    def _write(self, picture: Picture, result: Any, files: int) -> None:
-        from maskformer_ext.prediction_files import write_prediction
-
-        assert picture.pixels is not None
-        try:
-            found = write_prediction(
-                result,
-                picture.pixels,
-                self.output,
-                picture.name,
-                source=picture.source,
-                task=self.task,
-                info=self.info,
-                names=self.names,
-                min_score=self.min_score,
-                overlay_size=self.overlay_size,
-                legend=not picture.is_frame,  # frames of a video keep one size
-            )
-            if picture.is_frame:
-                self.new_frames.add(_video(picture))
-            if self.summary is not None:
-                self._draw_queries(picture.pixels, picture.name)
-            print(printable(f"{picture.number}/{files}  {picture.source}: {found}"))
-        except Exception as error:
-            self._fail(_sentence(picture, error))
-
-    def write_films(self, files: list[tuple[Path, str]]) -> None:
-        """Join the overlays of each video into ``overlays/NAME.mp4``, where there are new ones or no film yet."""
-        from maskformer_ext.videos import frame_rate, is_film, write_film
-
-        for path, name in files:
-            overlays, film = self.output / "overlays" / name, self.output / "overlays" / f"{name}.mp4"
-            numbers = range(self.frames.get(name, 0) if is_film(path) else 0)
-            frames = [file for number in numbers if (file := overlays / f"{number:06d}.png").is_file()]
-            if not frames or (film.is_file() and name not in self.new_frames):
-                continue
-            try:
-                write_film(frames, film, frame_rate(path))
-                print(printable(film))
-            except Exception as error:
-                self._lose(film, error)
-
-    def write_summary(self) -> None:
-        """Write ``queries.png`` where queries were drawn."""
-        from maskformer_ext.images import write_png
-
-        if self.summary is None or not self.summary.images:
-            return
-        file = self.output / "queries.png"
-        try:
-            write_png(self.summary.draw(), file)
-        except Exception as error:
-            self._lose(file, error)
-
-    def _draw_queries(self, pixels: Tensor, name: str) -> None:
-        from maskformer_ext.images import write_png
-        from maskformer_ext.query_pictures import draw_queries, query_masks
-
-        classes, masks = query_masks(self.model, pixels, self.settings)
-        self.summary.add(classes, masks)
-        drawn = draw_queries(pixels, classes, masks, self.info)
-        write_png(drawn, self.output / "queries" / f"{name}.png")
-
-    def _fail(self, message: str) -> None:
-        self.failed += 1
-        print(f"error: {printable(message)}", file=sys.stderr)
-
-    def _lose(self, file: Path, error: Exception) -> None:
-        self.lost += 1
-        text = str(error)
-        print(f"error: {printable(text if str(file) in text else f'{file}: {why(error)}')}", file=sys.stderr)
-
-
-def _sentence(picture: Picture, error: Exception) -> str:
-    """Say of which picture an error is, and what helps where memory is short."""
-    import torch
-
-    short = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    short = short or (isinstance(error, RuntimeError) and "you tried to allocate" in str(error))
-    if short:
-        return (
-            f"{picture.source}: there is not enough memory ({why(error)}): give batch=1, or a smaller "
-            "inference.max_size or inference.tile"
-        )
-    return f"{picture.source}: {error if isinstance(error, UserError) else why(error)}"
-
-
-def _video(frame: Picture) -> str:
-    return frame.name.rpartition("/")[0]
 
 
 def _true_or_false(values: Mapping[str, str | None], key: str) -> bool:
