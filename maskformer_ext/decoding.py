@@ -65,7 +65,7 @@ def open_image(path: str | os.PathLike[str], what: str = "an image") -> Iterator
         with warnings.catch_warnings(), _without_pillows_limit():
             warnings.simplefilter("ignore")  # about tags that nobody needs; damage to pixels raises
             with Image.open(path) as image:
-                _check_size(path, image.size)
+                check_size(path, image.size)
                 yield image
     except UserError:
         raise
@@ -111,7 +111,12 @@ def _orientation(image: Image.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def _check_size(path: Path, size: tuple[int, int]) -> None:
+def check_size(path: Path, size: tuple[int, int]) -> None:
+    """Check that a file's width and height are within the limit of `limit_pixels`.
+
+    Raises:
+        UserError: if not; it says how to read the file all the same.
+    """
     limit = int(os.environ.get(_LIMIT_VARIABLE, _DEFAULT_LIMIT))
     count = size[0] * size[1]
     if count > limit:
@@ -123,7 +128,7 @@ def _check_size(path: Path, size: tuple[int, int]) -> None:
 
 @contextmanager
 def _without_pillows_limit() -> Iterator[None]:
-    """Lift Pillow's own limit, whose error names no way out; `_check_size` has the same one."""
+    """Lift Pillow's own limit, whose error names no way out; `check_size` has the same one."""
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None
     try:

@@ -31,6 +31,7 @@ from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
 from maskformer_ext.files import sync
+from maskformer_ext.modeling.weights import nonfinite_weights
 
 _TRAINING_FILE = "training_state.pt"
 _MANIFEST_FILE = "manifest.json"
@@ -160,11 +161,14 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
         The model in evaluation mode, its configuration, and the classes that it knows.
 
     Raises:
-        UserError: if there is no checkpoint, it is damaged, or its weights belong to another architecture.
+        UserError: if there is no checkpoint, it is damaged, its weights belong to another architecture, or they are
+            infinite or NaN.
     """
     from maskformer_ext.checkpoints.pretrained import load_pretrained, numbered_classes
 
     model = load_pretrained(path)
+    if problem := nonfinite_weights(model):
+        raise UserError(f"{path}: the weights are not finite, so no result would mean anything: {problem}")
     assert model.recipe is not None  # set by load_pretrained
     return model.to(device).eval(), model.recipe, model.dataset_info or numbered_classes(model.num_classes)
 

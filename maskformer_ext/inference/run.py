@@ -14,6 +14,7 @@ from maskformer_ext.images import resize_shortest_edge, to_pixels
 from maskformer_ext.inference.prediction import Reducer, run_network
 from maskformer_ext.inference.tiled import segment_tiles
 from maskformer_ext.inference.views import segment_views
+from maskformer_ext.inference.weights import warn_about_weights
 from maskformer_ext.tasks import TASKS
 
 
@@ -49,7 +50,11 @@ def segment(
         ValueError: if ``task`` is unknown or the model cannot do it, or an image is of another form.
         TypeError: if an option is not a field of ``InferenceConfig``.
         UserError: if a path is not a readable image.
+
+    Warns:
+        UserWarning: once for a model whose weights are untrained or not finite.
     """
+    warn_about_weights(model)
     several = isinstance(image, list | tuple)
     images = image if several else [image]
     results = segment_tasks(
