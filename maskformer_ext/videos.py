@@ -6,17 +6,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import ImageSequence
-from torch import Tensor
 
 from maskformer_ext.decoding import check_size, open_image, upright
 from maskformer_ext.errors import UserError, why
 from maskformer_ext.files import writing
-from maskformer_ext.images import pil_to_pixels
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 _MAYBE_ANIMATED = (".gif", ".webp", ".apng", ".png")
@@ -54,6 +54,10 @@ def read_frames(path: Path) -> Iterator[Tensor]:
         UserError: if the file cannot be decoded, after the frames before the damage; or PyAV is needed and not
             installed. A Matroska or WebM file that was cut off just ends: it does not say how much it held.
     """
+    import torch  # listing files does not need it
+
+    from maskformer_ext.images import pil_to_pixels
+
     if not is_film(path):
         with open_image(path) as image:
             for frame in ImageSequence.Iterator(image):

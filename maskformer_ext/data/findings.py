@@ -79,7 +79,7 @@ def _judge_semantic(train: Survey, found: Findings, own: bool) -> None:
         found.faults.append(f"the training labels hold no class ({train.extent}): {covers}: {mend}")
     elif classes == 1:
         kind = f" ({covers}: {mend})" if train.void else ""
-        found.faults.append(
+        (found.faults if train.void else found.warnings).append(
             f"the classes file names {_name(train, 0)} alone, so every pixel would be called that{kind}: name the "
             "background, too"
         )
@@ -89,7 +89,7 @@ def _judge_semantic(train: Survey, found: Findings, own: bool) -> None:
         )
     elif occurring == 1:
         only = next(label for label in range(classes) if train.pixels[label])
-        found.faults.append(
+        found.warnings.append(
             f"every pixel of the training labels is {_name(train, only)} ({train.extent}), never "
             f"{_names(train, absent)}: there is nothing to tell apart"
         )

@@ -14,7 +14,7 @@ from maskformer_ext.data.types import DatasetInfo, Sample, SampleDataset
 from maskformer_ext.decoding import open_image
 from maskformer_ext.errors import UserError, printable
 
-_LEAST = 4  # images that are looked at whatever the time
+_LEAST = 12  # images that are looked at whatever the time
 
 
 @dataclass
