@@ -62,7 +62,8 @@ def _judge_files(survey: Survey, found: Findings) -> None:
     if survey.problems and not survey.looked:
         found.faults.append(f"no {survey.split} label can be read: {survey.problems[0]}")
         return
-    if survey.all_void and survey.all_void < survey.looked:
+    only_things = len(survey.info.thing_classes) == survey.info.num_classes  # all else is void then
+    if 0 < survey.all_void < survey.looked and not only_things:
         found.warnings.append(
             f"{survey.all_void} {survey.split} images are void everywhere ({survey.extent}) and teach nothing"
         )
