@@ -96,7 +96,7 @@ class DataConfig:
     drop_empty: bool = False  # drop segments that a crop removed
     overlaps: bool = False  # coco_instance: train on whole masks where instances overlap, not on what lies on top
     on_error: str = "raise"  # raise | skip (counted and reported)
-    check: str = "error"  # error | warn | off: a look before training at labels that cannot teach what the classes say
+    check: str = "error"  # error | warn | none: a look before training at labels that cannot teach what the classes say
     fit: list[str] = field(default_factory=list)  # keys that training sets from the data, unless they are given
     num_workers: int = 2
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)

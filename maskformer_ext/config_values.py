@@ -15,7 +15,7 @@ _CHOICES = {
     "criterion.matching": ("bipartite", "box", "fixed"),
     "data.task": ("semantic", "instance", "panoptic"),
     "data.on_error": ("raise", "skip"),
-    "data.check": ("error", "warn", "off"),
+    "data.check": ("error", "warn", "none"),
     "data.fit": (
         "data.augmentation.min_sizes",
         "data.augmentation.crop_size",

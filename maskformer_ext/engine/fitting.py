@@ -77,11 +77,11 @@ def _prepare(config: Config, val_set: SampleDataset) -> Preparation:
     check = config.data.check
     notes: list[str] = []
     train = None
-    if check != "off" or QUERIES in config.data.fit:
+    if check != "none" or QUERIES in config.data.fit:
         train = look(train_set, "train", seconds=_SECONDS, patience=_PATIENCE)
         _raise_first(config, train)
     config, chosen = fit(config, train_set, train)
-    if check != "off" and train is not None:
+    if check != "none" and train is not None:
         val = look(val_set, "val", seconds=_SECONDS)
         _raise_first(config, val)
         notes.append(describe(train))

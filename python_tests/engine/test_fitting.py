@@ -75,7 +75,7 @@ def test_a_warning_trains_and_the_scores_name_the_class(masks: Path, tmp_path: P
 
 
 def test_the_check_can_be_left_out(masks: Path, tmp_path: Path, capsys) -> None:
-    assert command.main(_arguments(masks, tmp_path / "run", "data.check=off")) == 0
+    assert command.main(_arguments(masks, tmp_path / "run", "data.check=none")) == 0
     assert "images looked at" not in capsys.readouterr().out
 
 
@@ -185,5 +185,5 @@ def test_the_folder_recipes_are_neutral() -> None:
 def test_a_key_that_cannot_be_chosen_is_refused() -> None:
     with pytest.raises(UserError, match=r"data\.fit must be one of data\.augmentation\.min_sizes, .* got 'optimizer"):
         load_config("semantic_folder", ["data.fit=[optimizer.lr]"])
-    with pytest.raises(UserError, match=r"data\.check must be one of error, warn, off, got 'on'"):
-        load_config("semantic_folder", ["data.check='on'"])
+    with pytest.raises(UserError, match=r"data\.check must be one of error, warn, none, got 'maybe'"):
+        load_config("semantic_folder", ["data.check=maybe"])
