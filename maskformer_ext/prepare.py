@@ -95,8 +95,12 @@ def _data_config(recipe: str | None, positional: list[str], overrides: list[str]
     from maskformer_ext.data.sources import canonical_name
 
     for override in overrides:
-        if not override.startswith("data."):
-            raise UserError(f"{override!r} is not a key of this command: the keys are {', '.join(_OWN)} and data.*")
+        twice = recipe is None and override.startswith(("data.root=", "data.name="))
+        if twice or not override.startswith("data."):
+            given = " where NAME and ROOT are given" if twice else ""
+            raise UserError(
+                f"{override!r} is not a key of this command{given}: the keys are {', '.join(_OWN)} and those below data"
+            )
     if recipe is not None:
         if positional:
             raise UserError(f"config= does not go with {' '.join(positional)}: give data.root=FOLDER")

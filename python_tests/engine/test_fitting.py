@@ -127,8 +127,8 @@ def _fitted(root: Path, *overrides: str, recipe: str = "semantic_folder") -> tup
         (("inference.min_size=0",), [45, 54, 64, 74, 83], [64, 64], 0, 20),
         (("model.num_queries=7",), [45, 54, 64, 74, 83], [64, 64], 64, 7),
         (("init_from=weights.pth",), [45, 54, 64, 74, 83], [64, 64], 64, 32),  # weights have a number of queries
-        (("data.fit=[]",), [358, 435, 512, 589, 666], [512, 512], 512, 32),
-        (("data.fit=[inference.min_size]",), [358, 435, 512, 589, 666], [512, 512], 512, 32),
+        (("data.fit=[]",), [269, 326, 384, 442, 499], [384, 384], 384, 32),
+        (("data.fit=[inference.min_size]",), [269, 326, 384, 442, 499], [384, 384], 384, 32),
     ],
 )
 def test_what_is_given_wins_and_the_rest_follows_it(good, overrides, min_sizes, crop, test_size, queries) -> None:
@@ -150,7 +150,7 @@ def test_a_yaml_file_gives_values_too(good: Path, tmp_path: Path) -> None:
 def test_large_images_are_brought_to_a_size_that_trains(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "data", "a\nb\n", lambda g, s, n: squares(1, shape=(1200, 900)), images=2)
     config, lines = _fitted(root)
-    assert (config.inference.min_size, config.data.augmentation.crop_size) == (512, [512, 512])
+    assert (config.inference.min_size, config.data.augmentation.crop_size) == (384, [384, 384])
     assert "the median shorter side of 2 images is 900" in lines[0]
 
 
