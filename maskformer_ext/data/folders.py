@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from maskformer_ext.data.classes import ClassTable
+from maskformer_ext.data.classes import ClassTable, void_id
 from maskformer_ext.data.labels import read_color_ids
 from maskformer_ext.data.pairs import PairedImages, pair_files
 from maskformer_ext.data.targets import merge_classes, segments_from_ids
@@ -59,8 +59,7 @@ class SemanticFolder(PairedImages):
             )
         if count > _LARGEST - self.first:
             raise UserError(f"{name}: a label image tells {_LARGEST} classes apart, but {count} are named.")
-        void_id = self.void if self.void else (255 if count <= 255 else _LARGEST)
-        self.info = DatasetInfo(name, table.classes, table.colors, (), void_id)
+        self.info = DatasetInfo(name, table.classes, table.colors, (), void_id(self.void, count))
         self.class_of_color = _class_of_color(table)
         super().__init__(*pair_files(images, labels), skip_errors=skip_errors, where=_where(images, labels))
 

@@ -230,7 +230,7 @@ def test_boxes_are_left_out_and_counted(tmp_path, caplog, segmentation):
         del box["segmentation"]
     path = _write(tmp_path, _SHIPS, [box, _annotation(4, 2)])
     assert _found(_build(tmp_path)) == ["buoy"]
-    assert f"{path}: left out 1 annotations without a mask (annotation 2 of harbour.png)" in caplog.messages[-1]
+    assert f"{path}: left out 1 annotation without a mask (2 of harbour.png)" in caplog.messages[-1]
     path = _write(tmp_path, _SHIPS, [box, {**box, "id": 3}])
     with pytest.raises(
         UserError, match="none of its 2 annotations has a mask, they are boxes: annotation 2 of harbour"
