@@ -81,7 +81,7 @@ class SemanticFolder(PairedImages):
             found = int(label[unknown].max())
             hint = ""
             if first == 0 and found == last + 1:
-                hint = f" If 0 means unlabelled and the classes are 1 to {found}, set data.ignore_label=0."
+                hint = " If 0 means unlabelled and the classes count from 1, set data.ignore_label=0."
             raise UserError(
                 f"{path} holds the label {found}, but the classes are {first} to {last} and void is {self.void}: "
                 f"correct the image, the classes file or data.ignore_label.{hint}"

@@ -87,7 +87,7 @@ def list_files(folder: Path, extensions: Sequence[str], *, ending: str = "") -> 
 
 
 def find_file(folder: Path, *names: str) -> Path:
-    """Return the path of a file that an annotation names: the disk may have its accents in another form.
+    """Return the path of a file that an annotation names, whose accents and separators the disk may have otherwise.
 
     Args:
         folder: where it lies.
@@ -101,7 +101,8 @@ def find_file(folder: Path, *names: str) -> Path:
     """
     for name in names:
         check_below(name, folder)
-        for form in (name, composed(name), unicodedata.normalize("NFD", name)):
+        forms = (name, composed(name), unicodedata.normalize("NFD", name), name.replace("\\", "/"))
+        for form in dict.fromkeys(forms):
             if os.path.isfile(folder / form):  # which, unlike Path's method, is False for impossible names
                 return folder / form
     return folder / names[0]

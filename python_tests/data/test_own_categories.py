@@ -212,6 +212,12 @@ def test_images_keep_their_folders_and_ids(tmp_path):
     assert dataset.info.file_ids.images == {"7": 7, "day/7": 8, "night/7": 9, "a.png": 10, "a.jpg": 11}
 
 
+def test_folders_of_windows_are_folders(tmp_path):
+    path = _write(tmp_path, _SHIPS, files=("day/a.png",))
+    path.write_text(path.read_text().replace("day/a.png", r"day\\a.png"))
+    assert _build(tmp_path)[0].name == "day/a"
+
+
 @pytest.mark.parametrize("name", ["/etc/passwd", "../train2017/harbour.png", ""])
 def test_images_outside_the_folder_are_refused(tmp_path, name):
     path = _write(tmp_path, _SHIPS)
