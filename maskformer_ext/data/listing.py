@@ -111,7 +111,8 @@ def find_file(folder: Path, *names: str) -> Path:
 def check_below(name: str, folder: Path | str) -> None:
     """Raise a ``UserError`` if a path that an annotation gives is no path below a folder."""
     parts = name.replace("\\", "/").split("/")
-    if not name.strip("./\\ ") or "\0" in name or os.path.isabs(name) or ".." in parts or ":" in parts[0][1:2]:
+    drive = len(parts) > 1 and parts[0][1:] == ":"
+    if not name.strip("./\\ ") or "\0" in name or parts[0] == "" or drive or ".." in parts:
         raise UserError(f"the file name {printable(name)!r} must be a path below {folder}, without '..'.")
 
 

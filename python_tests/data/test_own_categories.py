@@ -123,6 +123,13 @@ def test_splits_that_disagree_are_refused(tmp_path, split):
     assert all(word in str(error.value) for word in ("'buoy'", "'boat'", *map(str, paths)))
 
 
+def test_splits_that_disagree_about_things_are_refused(tmp_path):
+    _write(tmp_path, [{**_SHIPS[0], "isthing": 1}, _SHIPS[1]])
+    _write(tmp_path, [{**_SHIPS[0], "isthing": 0}, _SHIPS[1]], split="val")
+    with pytest.raises(UserError, match="\"isthing\" of the category 'ship' differs between"):
+        _build(tmp_path)
+
+
 def test_a_damaged_partner_is_no_matter_of_this_split(tmp_path):
     _write(tmp_path, _SHIPS, [_annotation(1, 1)])
     (tmp_path / "annotations/instances_val2017.json").write_text('{"categories": [')
