@@ -123,15 +123,15 @@ def _split(arguments: list[str]) -> tuple[str, str, list[str]]:
 
 
 def _read_classes(file: str | None):
-    from maskformer_ext.data.classes import read_classes_file
+    from maskformer_ext.data.classes import read_classes_file, void_id
     from maskformer_ext.data.types import DatasetInfo
 
     if not file:
         return None
     path = Path(file).expanduser()
     table = read_classes_file(path)
-    info = DatasetInfo(path.stem, table.classes, table.colors, table.things)
-    return info if table.ignore_label is None else DatasetInfo(**{**vars(info), "ignore_label": table.ignore_label})
+    void = 255 if table.ignore_label is None else void_id(table.ignore_label, len(table.classes))
+    return DatasetInfo(path.stem, table.classes, table.colors, table.things, void)
 
 
 def _flag(values: dict[str, str | None], key: str) -> bool:

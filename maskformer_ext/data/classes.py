@@ -42,6 +42,18 @@ class ClassTable:
     own_colors: bool = False
 
 
+def void_id(value: int, count: int) -> int:
+    """Return what stands for void in maps of class ids, given the void value of label images.
+
+    Class ids count from 0, so that 0, which means void in label images that count from 1, cannot stand for it.
+
+    Args:
+        value: of void in label images.
+        count: of classes.
+    """
+    return value if value else (255 if count <= 255 else _LARGEST)
+
+
 def palette(count: int) -> tuple[Color, ...]:
     """Return ``count`` RGB colours, neighbours far apart in hue."""
     colors = []

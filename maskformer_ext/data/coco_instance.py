@@ -191,4 +191,5 @@ def _report_boxes(boxes: list[str], total: int, path: Path) -> None:
     if len(boxes) == total:
         raise UserError(f"{path}: none of its {total} annotations has a mask, they are boxes: annotation {boxes[0]}.")
     names = f"{', '.join(boxes[:_SHOWN])}{', ...' if len(boxes) > _SHOWN else ''}"
-    _log.warning("%s", f"{printable(path)}: left out {len(boxes)} annotations without a mask (annotation {names})")
+    plural = "s" if len(boxes) > 1 else ""
+    _log.warning("%s", f"{printable(path)}: left out {len(boxes)} annotation{plural} without a mask ({names})")

@@ -71,7 +71,7 @@ def sample_names(files: Sequence[str]) -> list[str]:
     Args:
         files: of the images, below their folder.
     """
-    whole = [PurePosixPath(composed(file)) for file in files]
+    whole = [PurePosixPath(composed(file).replace("\\", "/")) for file in files]
     cut = [str(path.with_suffix("")) if path.suffix.lower() in EXTENSIONS else str(path) for path in whole]
     counts = Counter(cut)
     return [name if counts[name] == 1 else str(path) for name, path in zip(cut, whole, strict=True)]

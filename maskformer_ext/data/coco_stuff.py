@@ -42,8 +42,8 @@ class CocoStuff(LabelImages):
         found = {name: find_file(images, f"{name}.jpg", f"{name}.JPG", f"{name}.jpeg") for name in names}
         pairs = [(name, found[name], find_file(labels, f"{name}.mat", f"{name}.MAT")) for name in names]
         values = value_table(categories.ids, void=[1])
-        shifted = [find_file(converted, f"{name}.png", f"{name}.PNG") for name in names]
-        if all(os.path.isfile(path) for path in shifted):
+        shifted = [find_file(converted, f"{name}.png", f"{name}.PNG") for name in names if converted.is_dir()]
+        if shifted and all(os.path.isfile(path) for path in shifted):
             pairs = [(name, image, label) for (name, image, _), label in zip(pairs, shifted, strict=True)]
             values = value_table(range(len(categories.ids)), void=[255])
         missing = {name: path for name, *paths in pairs for path in paths if not os.path.isfile(path)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from maskformer_ext.data.classes import ClassTable
+from maskformer_ext.data.classes import ClassTable, void_id
 from maskformer_ext.data.labels import read_color_ids
 from maskformer_ext.data.pairs import PairedImages, pair_files
 from maskformer_ext.data.targets import merge_classes, segments_from_ids
@@ -57,8 +57,7 @@ class SemanticFolder(PairedImages):
             )
         if count > _LARGEST - self.first:
             raise UserError(f"{name}: a label image tells {_LARGEST} classes apart, but {count} are named.")
-        void_id = self.void if self.void else (255 if count <= 255 else _LARGEST)
-        self.info = DatasetInfo(name, table.classes, table.colors, (), void_id)
+        self.info = DatasetInfo(name, table.classes, table.colors, (), void_id(self.void, count))
         self.class_of_color = _class_of_color(table)
         super().__init__(*pair_files(images, labels), skip_errors=skip_errors, where=_where(images, labels))
 
@@ -80,7 +79,7 @@ class SemanticFolder(PairedImages):
             found = int(label[unknown].max())
             hint = ""
             if first == 0 and found == last + 1:
-                hint = f" If 0 means unlabelled and the classes are 1 to {found}, set data.ignore_label=0."
+                hint = " If 0 means unlabelled and the classes count from 1, set data.ignore_label=0."
             raise UserError(
                 f"{path} holds the label {found}, but the classes are {first} to {last} and void is {self.void}: "
                 f"correct the image, the classes file or data.ignore_label.{hint}"

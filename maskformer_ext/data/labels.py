@@ -15,9 +15,9 @@ LABEL_EXTENSIONS = (".png", ".tif", ".tiff", ".bmp", ".pgm", ".pbm", ".pnm", ".g
 """Endings of the files that are taken for label images, in small letters."""
 
 _FORMATS = ("PNG", "TIFF", "BMP", "PPM", "GIF")  # as Pillow calls those that keep numbers
-_BITS, _COMPRESSION, _PHOTOMETRIC = 258, 259, 262  # tags of TIFF
+_BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 259, 262, 339  # tags of TIFF
 _LOSSY = {6: "JPEG", 7: "JPEG", 34892: "JPEG", 50001: "WebP"}  # compressions of TIFF
-_WHITE_IS_ZERO = 0
+_WHITE_IS_ZERO, _SIGNED = 0, 2
 
 
 def read_label(path: Path, *, exif: bool = True) -> np.ndarray:
@@ -97,6 +97,8 @@ def _stored_numbers(path: Path, image: Image.Image, exif: bool) -> np.ndarray:
     label = np.array(upright(image) if exif else as_stored(image))
     if mode not in ("L", "1"):
         return label
+    if image.format == "TIFF" and depth == 8 and _tag(image, _SAMPLE_FORMAT, 1) == _SIGNED:
+        return label.view(np.int8).astype(np.int32)
     largest = 1 if mode == "1" else (1 << depth) - 1
     label = label.astype(np.uint8)
     if mode == "L" and depth < 8:

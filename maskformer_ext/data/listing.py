@@ -87,7 +87,7 @@ def list_files(folder: Path, extensions: Sequence[str], *, ending: str = "") -> 
 
 
 def find_file(folder: Path, *names: str) -> Path:
-    """Return the path of a file that an annotation names: the disk may have its accents in another form.
+    """Return the path of a file that an annotation names, whose accents and separators the disk may have otherwise.
 
     Args:
         folder: where it lies.
@@ -101,7 +101,8 @@ def find_file(folder: Path, *names: str) -> Path:
     """
     for name in names:
         check_below(name, folder)
-        for form in (name, composed(name), unicodedata.normalize("NFD", name)):
+        forms = (name, composed(name), unicodedata.normalize("NFD", name), name.replace("\\", "/"))
+        for form in dict.fromkeys(forms):
             if os.path.isfile(folder / form):  # which, unlike Path's method, is False for impossible names
                 return folder / form
     return folder / names[0]
@@ -110,7 +111,8 @@ def find_file(folder: Path, *names: str) -> Path:
 def check_below(name: str, folder: Path | str) -> None:
     """Raise a ``UserError`` if a path that an annotation gives is no path below a folder."""
     parts = name.replace("\\", "/").split("/")
-    if not name.strip("./\\ ") or "\0" in name or os.path.isabs(name) or ".." in parts or ":" in parts[0][1:2]:
+    drive = len(parts) > 1 and parts[0][1:] == ":"
+    if not name.strip("./\\ ") or "\0" in name or parts[0] == "" or drive or ".." in parts:
         raise UserError(f"the file name {printable(name)!r} must be a path below {folder}, without '..'.")
 
 

@@ -14,14 +14,20 @@ def packed(numbers, bits):
     return [np.packbits(row.ravel()).tobytes() for row in digits]
 
 
-def png(path, numbers, bits, *, palette=False, chunks=(), color=0):
+_ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+
+
+def png(path, numbers, bits, *, palette=False, chunks=(), color=0, interlaced=False):
     """Write a PNG of one channel; ``chunks`` are (name, bytes) before the pixels."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    rows = packed(numbers, bits) if bits <= 8 else [row.astype(">u2").tobytes() for row in numbers]
-    header = struct.pack(">IIBBBBB", numbers.shape[1], numbers.shape[0], bits, 3 if palette else color, 0, 0, 0)
+    passes = [numbers[top::down, left::right] for top, left, down, right in _ADAM7] if interlaced else [numbers]
+    rows = [row for part in passes if part.size for row in packed(part, bits)]
+    header = struct.pack(
+        ">IIBBBBB", numbers.shape[1], numbers.shape[0], bits, 3 if palette else color, 0, 0, int(interlaced)
+    )
     parts = [(b"IHDR", header), *chunks]
     parts += [(b"PLTE", bytes(range(7, 7 + 3 * (1 << min(bits, 6)))))] if palette else []
     parts += [(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))), (b"IEND", b"")]
@@ -57,12 +63,12 @@ def bmp(path, numbers, bits, *, shade, top_down=False):
     return path
 
 
-def tiff(path, numbers, bits, *, photometric=1, orientation=1):
+def tiff(path, numbers, bits, *, photometric=1, orientation=1, sample_format=1):
     """Write an uncompressed TIFF of one channel; photometric 0: white is zero, 3: a palette."""
     data = b"".join(packed(numbers, bits)) if bits not in (16, 32) else numbers.astype(f"<u{bits // 8}").tobytes()
     colors = [3] * 3 * (1 << bits) if photometric == 3 else []
     tags = {256: numbers.shape[1], 257: numbers.shape[0], 258: bits, 259: 1, 262: photometric, 277: 1}
-    tags |= {274: orientation, 278: numbers.shape[0], 279: len(data), 339: 1}
+    tags |= {274: orientation, 278: numbers.shape[0], 279: len(data), 339: sample_format}
     start = 8 + 2 + 12 * (len(tags) + 1 + bool(colors)) + 4
     tags |= {320: start} if colors else {}
     tags[273] = start + 2 * len(colors)

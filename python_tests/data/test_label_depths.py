@@ -29,6 +29,7 @@ def test_png(tmp_path, bits):
     numbers = _numbers((1 << bits) - 1)
     _check(png(tmp_path / "a.png", numbers, bits), numbers)
     _check(png(tmp_path / "b.png", numbers, bits, chunks=[(b"tRNS", b"\0\1")]), numbers)  # one number is transparent
+    _check(png(tmp_path / "d.png", numbers, bits, interlaced=True), numbers)
     if bits <= 8:
         _check(png(tmp_path / "c.png", numbers % 64, bits, palette=True), numbers % 64)
 
@@ -95,6 +96,14 @@ def test_tiff(tmp_path, bits, photometric):
             read_label(path)
     else:
         _check(path, numbers)
+
+
+@pytest.mark.parametrize(("bits", "largest"), [(8, 127), (16, 32767), (32, 65535)])
+def test_signed_numbers(tmp_path, bits, largest):
+    numbers = np.array([[0, 1, largest]])
+    _check(tiff(tmp_path / "a.tif", numbers, bits, sample_format=2), numbers)
+    with pytest.raises(UserError, match=r"a\.tif holds labels from -1 to 1: they must be within 0 and 65535"):
+        read_label(tiff(tmp_path / "a.tif", np.array([[0, 1, (1 << bits) - 1]]), bits, sample_format=2))
 
 
 def test_numbers_beyond_16_bits_are_refused(tmp_path):

@@ -53,7 +53,7 @@ def test_many_classes_from_one_keep_their_void_apart(tmp_path):
     ("values", "void", "sentence"),
     [
         ((0, 3), 255, "holds the label 3, but the classes are 0 to 2 and void is 255: correct the image"),
-        ((0, 3), 255, "If 0 means unlabelled and the classes are 1 to 3, set data.ignore_label=0."),
+        ((0, 3), 255, "If 0 means unlabelled and the classes count from 1, set data.ignore_label=0."),
         ((0, 4), 0, "holds the label 4, but the classes are 1 to 3 and void is 0"),
         ((1, 255), 0, "holds the label 255"),
         ((1,), 1, "data.ignore_label must be 0 (the classes are then 1 to 3) or beyond the 3 class ids"),

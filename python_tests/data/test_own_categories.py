@@ -123,6 +123,13 @@ def test_splits_that_disagree_are_refused(tmp_path, split):
     assert all(word in str(error.value) for word in ("'buoy'", "'boat'", *map(str, paths)))
 
 
+def test_splits_that_disagree_about_things_are_refused(tmp_path):
+    _write(tmp_path, [{**_SHIPS[0], "isthing": 1}, _SHIPS[1]])
+    _write(tmp_path, [{**_SHIPS[0], "isthing": 0}, _SHIPS[1]], split="val")
+    with pytest.raises(UserError, match="\"isthing\" of the category 'ship' differs between"):
+        _build(tmp_path)
+
+
 def test_a_damaged_partner_is_no_matter_of_this_split(tmp_path):
     _write(tmp_path, _SHIPS, [_annotation(1, 1)])
     (tmp_path / "annotations/instances_val2017.json").write_text('{"categories": [')
@@ -212,6 +219,12 @@ def test_images_keep_their_folders_and_ids(tmp_path):
     assert dataset.info.file_ids.images == {"7": 7, "day/7": 8, "night/7": 9, "a.png": 10, "a.jpg": 11}
 
 
+def test_folders_of_windows_are_folders(tmp_path):
+    path = _write(tmp_path, _SHIPS, files=("day/a.png",))
+    path.write_text(path.read_text().replace("day/a.png", r"day\\a.png"))
+    assert _build(tmp_path)[0].name == "day/a"
+
+
 @pytest.mark.parametrize("name", ["/etc/passwd", "../train2017/harbour.png", ""])
 def test_images_outside_the_folder_are_refused(tmp_path, name):
     path = _write(tmp_path, _SHIPS)
@@ -230,7 +243,7 @@ def test_boxes_are_left_out_and_counted(tmp_path, caplog, segmentation):
         del box["segmentation"]
     path = _write(tmp_path, _SHIPS, [box, _annotation(4, 2)])
     assert _found(_build(tmp_path)) == ["buoy"]
-    assert f"{path}: left out 1 annotations without a mask (annotation 2 of harbour.png)" in caplog.messages[-1]
+    assert f"{path}: left out 1 annotation without a mask (2 of harbour.png)" in caplog.messages[-1]
     path = _write(tmp_path, _SHIPS, [box, {**box, "id": 3}])
     with pytest.raises(
         UserError, match="none of its 2 annotations has a mask, they are boxes: annotation 2 of harbour"
