@@ -29,7 +29,7 @@ from maskformer_ext.checkpoints.reading import check_tensor
 from maskformer_ext.checkpoints.torch_files import read_torch
 from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.errors import UserError, printable, why
+from maskformer_ext.errors import UserError, visible, why
 from maskformer_ext.files import new_folder, read_json, write_json, write_text
 
 TRAINING_FILE = "training_state.pt"
@@ -97,7 +97,9 @@ def save_checkpoint(
         if replaced.exists() and not target.exists():
             os.replace(replaced, target)
         if isinstance(error, UserError):
-            raise UserError(f"checkpoint {target}: {error}; earlier checkpoints are untouched") from error
+            raise UserError(f"checkpoint {error}; earlier checkpoints are untouched") from error
+        if isinstance(error, OSError):
+            raise UserError(f"checkpoint {target} could not be written: {why(error)}") from error
         raise
     shutil.rmtree(replaced, ignore_errors=True)
     for old in [path for path in _by_age(root) if path != target][max(keep, 1) - 1 :]:
@@ -119,24 +121,29 @@ def find_checkpoint(output_dir: str | Path) -> Path | None:
 
 def damage(folder: Path) -> str | None:
     """Say what is wrong with a checkpoint folder, None if it is complete."""
-    file = folder / _MANIFEST_FILE
     try:
-        manifest = read_json(file, "a list of a checkpoint's files")
-        files = manifest.get("files") if isinstance(manifest, dict) else None
-        if not isinstance(files, dict) or MODEL_FILE not in files:
-            return f"{file} must list its files and {MODEL_FILE} among them"
-        for name, expected in files.items():
-            path = folder / name
-            if Path(name).name != name or not isinstance(expected, dict):
-                return f"{file} names {printable(name)!r:.80}, which is no file of a checkpoint"
-            if not path.is_file():
-                return f"{path} is missing"
-            if path.stat().st_size != expected.get("bytes") or _digest(path) != expected.get("sha256"):
-                return f"{path} is not what was written"
+        problem = _mismatch(folder)
     except UserError as error:
-        return str(error)
+        problem = str(error)
     except (OSError, ValueError) as error:
-        return f"{file} cannot be checked ({why(error)})"
+        problem = f"{folder / _MANIFEST_FILE} cannot be checked ({why(error)})"
+    return None if problem is None else visible(problem)
+
+
+def _mismatch(folder: Path) -> str | None:
+    file = folder / _MANIFEST_FILE
+    manifest = read_json(file, "a list of a checkpoint's files")
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or MODEL_FILE not in files:
+        return f"{file} must list its files and {MODEL_FILE} among them"
+    for name, expected in files.items():
+        path = folder / name
+        if Path(name).name != name or not isinstance(expected, dict):
+            return f"{file} names {name!r:.80}, which is no file of a checkpoint"
+        if not path.is_file():
+            return f"{path} is missing"
+        if path.stat().st_size != expected.get("bytes") or _digest(path) != expected.get("sha256"):
+            return f"{path} is not what was written"
     return None
 
 
