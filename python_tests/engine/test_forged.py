@@ -70,7 +70,9 @@ def test_a_forged_training_state_resumes_or_is_one_sentence(tmp_path: Path, part
     assert refused > 50
 
 
-@pytest.mark.parametrize("content", [[], 3, "text", None, {"iteration": -1}, {"iteration": 1.5}, {"seconds": torch.nan}])
+@pytest.mark.parametrize(
+    "content", [[], 3, "text", None, {"iteration": -1}, {"iteration": 1.5}, {"seconds": torch.nan}]
+)
 def test_another_structure_is_no_training_state(tmp_path: Path, content) -> None:
     torch.save(content, tmp_path / "training_state.pt")
     with pytest.raises(UserError, match=r"training_state\.pt is not a training state of this program: "):
@@ -149,7 +151,17 @@ def test_damaged_lines_of_a_history_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     good = {"iteration": 3, "kind": "train", "loss": 0.5}
     lines = [
-        *('{"iteration": 1, "lo', "", "[]", "3", "null", "{}", '{"iteration": "2"}', '{"iteration": NaN}', "[" * 100_000),
+        *(
+            '{"iteration": 1, "lo',
+            "",
+            "[]",
+            "3",
+            "null",
+            "{}",
+            '{"iteration": "2"}',
+            '{"iteration": NaN}',
+            "[" * 100_000,
+        ),
         '{"iteration": 2, "flag": true, "loss": "much", "lr": 1e400}',
         json.dumps(good),
     ]
