@@ -1,4 +1,4 @@
-"""Weights from strangers: nothing in a header is looked up, contacted, obeyed by a terminal, or built without bounds."""
+"""Weights from strangers: nothing in a header is looked up, contacted, shown raw, or built without bounds."""
 
 from __future__ import annotations
 

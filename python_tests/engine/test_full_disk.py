@@ -50,7 +50,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_checkpoint_on_a_full_disk(small_disk: Path) -> None:
     earlier = _save(small_disk, 1)
-    for size in (300, 450, 2000):  # the training state, or the weights already, do not fit
+    for size in (600, 2000):  # the training state, or the weights already, do not fit
         with pytest.raises(UserError, match=r"iter_0000002 could not be written: No space left on device; earlier"):
             _save(small_disk, 2, size)
         assert not _left_over(small_disk) and find_checkpoint(small_disk) == earlier and damage(earlier) is None
@@ -90,7 +90,7 @@ def test_errors_of_every_writer_are_one_sentence(tmp_path: Path, monkeypatch, wr
             try:
                 raise error
             except OSError:
-                raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
+                raise RuntimeError("[enforce fail] . unexpected pos 704 vs 598")  # noqa: B904
         if writer == "safetensors":
             from safetensors import SafetensorError
 
