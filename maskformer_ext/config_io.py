@@ -17,7 +17,7 @@ from typing import Any
 
 from maskformer_ext.config import Config, to_dict
 from maskformer_ext.config_values import check_values
-from maskformer_ext.errors import UserError, printable, why
+from maskformer_ext.errors import UserError, printable, visible, why
 from maskformer_ext.files import read_text, write_text
 
 CONFIG_DIR = Path(__file__).parent / "configs"
@@ -320,8 +320,8 @@ def _literally(value: Any) -> Any:
 
 
 def _visibly(value: Any) -> Any:
-    """Escape control characters, which no setting needs; spaces stay as they are."""
-    return _map_texts(value, lambda text: " ".join(printable(part) for part in text.split(" ")))
+    """Escape control characters, which no setting needs."""
+    return _map_texts(value, visible)
 
 
 def _map_texts(value: Any, change: Callable[[str], str], depth: int = 0) -> Any:

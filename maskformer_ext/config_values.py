@@ -32,6 +32,7 @@ _CHOICES = {
 # The least and the most that a number may be, one by one in lists. The upper ends keep a forged file from asking for
 # any amount of memory or time.
 _RANGES: dict[str, tuple[float, float]] = {
+    "seed": (-(2**63), 2**63 - 1),
     "model.pixel_mean": (-1e6, 1e6),
     "model.pixel_std": (1e-6, 1e6),
     "model.size_divisibility": (0, 4096),
@@ -75,6 +76,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "inference.tile": (0, 65_536),
 }
 
+_SMALLEST_TILE = 16  # every tile is a pass of the network
+
 _LENGTHS = {
     "model.pixel_mean": (3,),
     "model.pixel_std": (3,),
@@ -109,25 +112,27 @@ def check_values(config: Config, where: str = "") -> None:
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, int | float) and not isinstance(number, bool):
                 _check_number(f"{where}{key}", number, *_RANGES.get(key, (-math.inf, math.inf)))
+    if 0 < config.inference.tile < _SMALLEST_TILE:
+        raise UserError(f"{where}inference.tile must be 0 or at least {_SMALLEST_TILE}, got {config.inference.tile}")
     if not 0 <= config.train.ema_decay < 1:
         raise UserError(f"{where}train.ema_decay must be in [0, 1), got {config.train.ema_decay}")
 
 
 def _check_number(key: str, number: float, least: float, most: float) -> None:
-    if not number >= least and least > -math.inf:
+    if least > -math.inf and not number >= least:
         raise UserError(f"{key} must be at least {least:g}, got {number!r:.40}")
-    if not number <= most:
-        raise UserError(f"{key} must be at most {_plainly(most)}, got {number!r:.40}")
     if isinstance(number, float) and not math.isfinite(number):
         raise UserError(f"{key} must be a finite number, got {number}")
+    if number > most:
+        raise UserError(f"{key} must be at most {_plainly(most)}, got {number!r:.40}")
 
 
 def _plainly(number: float) -> str:
-    return f"{number:g}" if number != int(number) or number > 1e15 else str(int(number))
+    return str(int(number)) if number < 1e15 and number == int(number) else f"{number:g}"
 
 
 def _flat(values: dict, prefix: str = "") -> dict:
-    flat = {}
+    flat: dict = {}
     for name, value in values.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat

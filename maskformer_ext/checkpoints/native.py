@@ -17,7 +17,7 @@ from maskformer_ext.checkpoints.reading import read_safetensors
 from maskformer_ext.config import Config, to_dict
 from maskformer_ext.config_io import save_config
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.errors import UserError, printable, why
+from maskformer_ext.errors import UserError, visible, why
 from maskformer_ext.files import write_text
 
 MODEL_FILE = "model.safetensors"
@@ -99,8 +99,8 @@ def info_from_json(text: str, num_classes: int | None = None) -> DatasetInfo:
     if not _is_integer(ignore, -(2**31), 2**31 - 1):
         raise UserError(f"{problem}: ignore_label must be a 32-bit integer, got {ignore!r:.40}")
     return DatasetInfo(
-        name=_visible(name),
-        classes=tuple(map(_visible, names)),
+        name=visible(name),
+        classes=tuple(map(visible, names)),
         colors=tuple(tuple(color) for color in colors),
         thing_classes=tuple(things),
         ignore_label=ignore,
@@ -113,11 +113,6 @@ def _is_integer(value: object, least: int, most: int) -> bool:
 
 def _is_color(value: object) -> bool:
     return isinstance(value, list) and len(value) == 3 and all(_is_integer(part, 0, 255) for part in value)
-
-
-def _visible(name: str) -> str:
-    """Escape control characters; spaces stay as they are."""
-    return " ".join(printable(part) for part in name.split(" "))
 
 
 def assign_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str | Path) -> None:

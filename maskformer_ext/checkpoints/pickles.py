@@ -25,7 +25,7 @@ from maskformer_ext.errors import UserError, printable, why
 
 _KINDS = "biufc"  # booleans, integers, unsigned integers, floats, complex numbers
 _COPIES = 4  # of a file's bytes: old protocols write them as text, which is turned back first
-_ENTRIES_PER_BYTE = 16  # of what a file unfolds to: containers that occur twice are stored once
+_ENTRIES_PER_BYTE = 4  # of what a file unfolds to: containers that occur twice are stored once
 _LARGEST_KEY = 2**60  # beyond it, numbers can be chosen so that all of them get the same hash
 _LONGEST_KEY = 16
 
@@ -133,7 +133,10 @@ class StandIn:
         raise Refused("a change of a function")
 
 
-class SafeUnpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
+_Machine: Any = pickle._Unpickler  # the same in Python, whose parts can be replaced
+
+
+class SafeUnpickler(_Machine):
     """The plain Python unpickler, which reads no more than the file holds, without what can be made to run for ever.
 
     Args:
@@ -142,7 +145,7 @@ class SafeUnpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
         persistent: what references to data outside the pickle stand for; None: they are refused.
     """
 
-    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(_Machine.dispatch)
 
     def __init__(self, file: Any, names: Mapping[str, Any], persistent: Callable[[Any], Any] | None = None) -> None:
         super().__init__(file, encoding="latin1")  # what Python 2 wrote holds bytes as text

@@ -148,11 +148,10 @@ def _names(size: int, records: dict[str, int] | None) -> tuple[dict[str, Any], A
         return _Storage(itemsize, count)
 
     def tensor(numbers: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> _Record:
-        itemsize = numbers.itemsize
-        if len(rest) >= 3 and rest[2] in dtypes:  # of the newer types, whose numbers lie there as bytes
-            itemsize, count = dtypes[rest[2]], numbers.count * numbers.itemsize // dtypes[rest[2]]
-        else:
-            count = numbers.count
+        itemsize, count = numbers.itemsize, numbers.count
+        kind = rest[2] if len(rest) >= 3 and isinstance(rest[2], StandIn) else None
+        if kind in dtypes:  # of the newer types, whose numbers lie there as bytes
+            itemsize, count = dtypes[kind], itemsize * count // dtypes[kind]
         if len(shape) != len(strides) or min((offset, *shape, *strides)) < 0:
             raise Refused("a tensor of an impossible shape")
         if math.prod(shape):

@@ -9,7 +9,7 @@ from maskformer_ext.config import Config, ModelConfig, to_dict
 from maskformer_ext.config_io import config_from_dict
 from maskformer_ext.data.classes import palette
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.errors import UserError, printable
+from maskformer_ext.errors import UserError, visible
 from maskformer_ext.files import read_json, reading, write_json
 
 CONFIG_FILE = "config.json"
@@ -69,7 +69,7 @@ def read_transformers_config(folder: Path, model: ModelConfig) -> tuple[Config, 
     names = {str(key): name for key, name in labels.items() if isinstance(name, str)}
     config = config_from_dict(to_dict(config), str(folder / CONFIG_FILE))  # checks all values
     classes = [names.get(str(i), f"class {i}") for i in range(model.num_classes)]
-    return config, named_classes(folder.name, [" ".join(map(printable, name.split(" "))) for name in classes])
+    return config, named_classes(folder.name, [visible(name) for name in classes])
 
 
 def named_classes(name: str, classes: list[str]) -> DatasetInfo:

@@ -35,6 +35,7 @@ from maskformer_ext.engine.setup import Setup, build_setup
 from maskformer_ext.engine.signals import StopSignals, TrainingInterrupted
 from maskformer_ext.engine.state import find_checkpoint
 from maskformer_ext.errors import UserError
+from maskformer_ext.files import make_folder
 
 _SMALLEST_LOSS_SCALE = 2.0**-10
 
@@ -64,8 +65,8 @@ def run(setup: Setup, signals: StopSignals) -> dict[str, Any]:
     """Do the steps that are left of a run, and everything that is due between and after them."""
     config, options, device = setup.config, setup.config.train, setup.device
     main, world = setup.accelerator.is_main_process, setup.accelerator.num_processes
-    setup.output_dir.mkdir(parents=True, exist_ok=True)
     if main:
+        make_folder(setup.output_dir)
         save_config(config, setup.output_dir / "config.yaml")
     with (
         contextlib.closing(Progress(options.max_iters, enabled=main)) as progress,
