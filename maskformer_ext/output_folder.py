@@ -66,9 +66,7 @@ class EarlierResults:
         if file.parent not in self._inside:
             folder = file.parent.resolve()
             above = (folder, *folder.parents)
-            self._inside[file.parent] = any(
-                place.name in _FOLDERS and self._is_output(place.parent) for place in above
-            )
+            self._inside[file.parent] = any(place.name in _FOLDERS and self._is_output(place.parent) for place in above)
         return self._inside[file.parent]
 
     def _is_output(self, folder: Path) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.inference.prediction import PanopticResult, SemanticResult
+from maskformer_ext.inference.prediction import SemanticResult
 from maskformer_ext.ops.instance_inference import Instances
 from maskformer_ext.picture_size import resize_image, resize_map, shown_size
 from maskformer_ext.picture_text import load_font, shortened, text_size, write_names
