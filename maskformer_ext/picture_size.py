@@ -43,8 +43,11 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     rows, columns = (max(1, old // new // 2) for old, new in zip((height, width), size, strict=True))
     if rows * columns > 1:  # averages of whole blocks first, still at least twice as large as the result
         step = max(1, _STRIP_PIXELS // (width * rows)) * rows
-        strips = (Image.fromarray(np.ascontiguousarray(image[top : top + step])) for top in range(0, height, step))
-        image = np.concatenate([np.asarray(strip.reduce((columns, rows))) for strip in strips])
+        reduced = np.empty((-(-height // rows), -(-width // columns), 3), dtype=np.uint8)
+        for top in range(0, height, step):
+            strip = Image.fromarray(np.ascontiguousarray(image[top : top + step])).reduce((columns, rows))
+            reduced[top // rows :][: strip.height] = np.asarray(strip)
+        image = reduced
     shrinks = size[0] * size[1] < height * width
     method = Image.Resampling.BILINEAR if shrinks else Image.Resampling.BICUBIC
     return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((size[1], size[0]), method))

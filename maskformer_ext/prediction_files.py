@@ -42,7 +42,7 @@ def write_prediction(
 
     Args:
         result: what `segment` found in the image.
-        pixels: (3, H, W) uint8, the image.
+        pixels: (3, h, w) uint8, the image, of the result's size or of that of the overlay.
         output: the folder for the results.
         name: of the results, without ending; may hold folders.
         source: what the description calls the image.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +15,31 @@ from torch import Tensor, nn
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, printable, why
-from maskformer_ext.images import write_png
+from maskformer_ext.images import resize_shortest_edge, write_png
 from maskformer_ext.inference import Instances, PanopticResult, SemanticResult, segment
+from maskformer_ext.picture_size import resize_image, shown_size
 from maskformer_ext.prediction_files import description_file, write_prediction
 from maskformer_ext.query_pictures import QuerySummary, draw_queries, query_masks
 from maskformer_ext.sources import Picture, read_pictures
 from maskformer_ext.videos import frame_rate, is_film, write_film
+
+_LARGE = 1 << 25  # pixels of an image that is not kept while it is segmented
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is needed of a picture: as `Picture`'s, and its height and width.
+
+    ``pixels`` may be of the overlay's size; then ``network_input`` (3, h, w) uint8 is what the network sees.
+    """
+
+    source: str
+    name: str
+    number: int
+    is_frame: bool
+    size: tuple[int, int]
+    pixels: Tensor
+    network_input: Tensor | None = None
 
 
 @dataclass
@@ -69,9 +90,10 @@ class PredictionRun:
         def is_done(name: str) -> bool:
             return self.resume and description_file(self.output, name).is_file()
 
-        waiting: list[Picture] = []
+        waiting: list[_Seen] = []
         for picture in read_pictures(files, is_done):
             self.total += 1
+            number = picture.number
             if picture.is_frame:
                 video = _video(picture)
                 self.frames[video] = self.frames.get(video, 0) + 1
@@ -80,23 +102,34 @@ class PredictionRun:
             elif picture.pixels is None:
                 self.skipped += 1
             else:
-                waiting.append(picture)
+                waiting.append(self._seen(picture))
+            del picture  # a large image need not be kept
             if len(waiting) == self.batch:
                 self._segment(waiting, len(files))
                 waiting = []
-            progress(picture.number, len(files))
+            progress(number, len(files))
         self._segment(waiting, len(files))
 
-    def _segment(self, pictures: list[Picture], files: int) -> None:
+    def _seen(self, picture: Picture) -> _Seen:
+        """Return what is needed of a picture: of a large one the network's input and the ground of its overlay."""
+        assert picture.pixels is not None
+        height, width = picture.pixels.shape[-2:]
+        size = (int(height), int(width))
+        settings = self.settings
+        if height * width <= _LARGE or settings.tile or settings.tta or self.summary is not None:
+            return _Seen(picture.source, picture.name, picture.number, picture.is_frame, size, picture.pixels)
+        ground = resize_image(picture.pixels.permute(1, 2, 0).numpy(), shown_size(*size, long_side=self.overlay_size))
+        network_input = resize_shortest_edge(picture.pixels, settings.min_size, settings.max_size)
+        shown = torch.from_numpy(ground).permute(2, 0, 1)
+        return _Seen(picture.source, picture.name, picture.number, picture.is_frame, size, shown, network_input)
+
+    def _segment(self, pictures: list[_Seen], files: int) -> None:
         """Segment pictures together; where that fails each one alone, as the others may be fine."""
-        things, images = self.info.thing_classes or None, [picture.pixels for picture in pictures]
         try:
-            results = segment(
-                self.model, images, task=self.task, thing_classes=things, config=self.settings, batch_size=self.batch
-            )
+            results = self._results(pictures)
         except Exception as error:
             if len(pictures) == 1:
-                self._fail(_sentence(pictures[0], error))
+                self._fail(_sentence(pictures[0].source, error))
                 return
             results = None
         if results is None:  # outside of the handler, which would keep the memory of what failed
@@ -106,8 +139,22 @@ class PredictionRun:
         while pictures:
             self._write(pictures.pop(0), results.pop(0), files)  # popped, so that one result is alive at a time
 
-    def _write(self, picture: Picture, result: SemanticResult | PanopticResult | Instances, files: int) -> None:
-        assert picture.pixels is not None
+    def _results(self, pictures: list[_Seen]) -> list[SemanticResult | PanopticResult | Instances]:
+        results: list[SemanticResult | PanopticResult | Instances] = []
+        for is_ready, group in groupby(pictures, lambda picture: picture.network_input is not None):
+            chosen = list(group)
+            options: dict[str, Any] = {"task": self.task, "thing_classes": self.info.thing_classes or None}
+            if is_ready:  # one by one: each has a size of its own
+                settings = replace(self.settings, min_size=0, max_size=0)
+                for picture in chosen:
+                    found = segment(self.model, picture.network_input, size=picture.size, config=settings, **options)
+                    results.append(found)
+            else:
+                images = [picture.pixels for picture in chosen]
+                results += segment(self.model, images, config=self.settings, batch_size=self.batch, **options)
+        return results
+
+    def _write(self, picture: _Seen, result: SemanticResult | PanopticResult | Instances, files: int) -> None:
         try:
             found = write_prediction(
                 result,
@@ -128,7 +175,7 @@ class PredictionRun:
                 self._draw_queries(picture.pixels, picture.name)
             print(printable(f"{picture.number}/{files}  {picture.source}: {found}"))
         except Exception as error:
-            self._fail(_sentence(picture, error))
+            self._fail(_sentence(picture.source, error))
 
     def write_films(self, files: list[tuple[Path, str]]) -> None:
         """Join the overlays of each video into ``overlays/NAME.mp4``, where there are new ones or no film yet."""
@@ -170,17 +217,17 @@ class PredictionRun:
         print(f"error: {printable(text if str(file) in text else f'{file}: {why(error)}')}", file=sys.stderr)
 
 
-def _sentence(picture: Picture, error: Exception) -> str:
+def _sentence(source: str, error: Exception) -> str:
     """Say of which picture an error is, and what helps where memory is short."""
     short = isinstance(error, MemoryError | torch.OutOfMemoryError)
     short = short or (isinstance(error, RuntimeError) and "you tried to allocate" in str(error))
     if short:
         return (
-            f"{picture.source}: there is not enough memory ({why(error)}): give batch=1, or a smaller "
+            f"{source}: there is not enough memory ({why(error)}): give batch=1, or a smaller "
             "inference.max_size or inference.tile"
         )
-    return f"{picture.source}: {error if isinstance(error, UserError) else why(error)}"
+    return f"{source}: {error if isinstance(error, UserError) else why(error)}"
 
 
-def _video(frame: Picture) -> str:
+def _video(frame: Picture | _Seen) -> str:
     return frame.name.rpartition("/")[0]
