@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from folder_sets import squares, write_folder
 
+import maskformer_ext
 from maskformer_ext import train as command
 from maskformer_ext.checkpoints.pretrained import load_pretrained
 from maskformer_ext.config import Config
 from maskformer_ext.config_io import available_configs, load_config
 from maskformer_ext.data.build import build_dataset
 from maskformer_ext.data.survey import look
-from maskformer_ext.engine.fitting import fit
+from maskformer_ext.engine.fitting import fit, prepare
 from maskformer_ext.engine.loop import train
 from maskformer_ext.engine.state import find_checkpoint
 from maskformer_ext.errors import UserError
@@ -187,3 +192,36 @@ def test_a_key_that_cannot_be_chosen_is_refused() -> None:
         load_config("semantic_folder", ["data.fit=[optimizer.lr]"])
     with pytest.raises(UserError, match=r"data\.check must be one of error, warn, none, got 'maybe'"):
         load_config("semantic_folder", ["data.check=maybe"])
+
+
+def test_processes_train_with_the_values_that_the_first_one_chose(good: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    environment = os.environ | {"PYTHONPATH": str(Path(maskformer_ext.__file__).parents[1])}
+    done = subprocess.run(
+        [*launch, "maskformer_ext.train", *_arguments(good, run)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("chosen from the data") == 1 and done.stdout.count("images looked at") == 1
+    assert load_config(run).model.num_queries == 20
+
+
+def test_a_fault_ends_every_process(masks: Path, tmp_path: Path, monkeypatch) -> None:
+    sent: list[list] = []
+
+    def broadcast(values: list, from_process: int) -> list:
+        sent.append(values)
+        return sent[0]  # what the first process sent
+
+    monkeypatch.setattr("accelerate.utils.broadcast_object_list", broadcast)
+    config = _config(masks, tmp_path / "run")
+    val_set = build_dataset(config.data, "val")
+    for main in (True, False):
+        accelerator = SimpleNamespace(is_main_process=main, num_processes=2)
+        with pytest.raises(UserError, match="never hold class 1"):
+            prepare(config, val_set, accelerator, None)
+    assert sent[1][0] is None  # the second one did not look
