@@ -156,7 +156,7 @@ def stage_times(config: Config, batches: int) -> dict[str, list[float]]:
             times.setdefault(stage, []).append(0.0)
         items = []
         for k in range(batch * _BATCH, (batch + 1) * _BATCH):
-            file_name, png, size, segments = dataset.records[k % len(dataset)]
+            file_name, png, size, segments, _ = dataset.records[k % len(dataset)]
             image = timed("JPEG to pixels", read_image, dataset.images / file_name)
             ids = timed("PNG to ids", read_color_ids, dataset.folder / png)
             owners, labels, _ = timed("ids to segments", dataset.segments, ids, segments, dataset.folder / png)

@@ -18,7 +18,12 @@ __all__ = ["MaskFormer", "PerPixelBaseline", "build_model"]
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        try:
+            return getattr(importlib.import_module(_LAZY[name]), name)
+        except ImportError as error:
+            from maskformer_ext.extras import missing_package
+
+            raise (missing_package(error) or error) from None
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -11,6 +11,7 @@ from maskformer_ext.command import choose_device, run_command, split_arguments
 from maskformer_ext.config_io import load_config
 from maskformer_ext.errors import UserError
 from maskformer_ext.files import write_json
+from maskformer_ext.sizes import parse_size
 
 _HELP = """usage: python -m maskformer_ext.analyze [RECIPE ...] [key=value ...]
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _analyze(arguments: list[str]) -> int:
     recipes = [argument for argument in arguments if "=" not in argument]
     values, overrides = split_arguments([argument for argument in arguments if "=" in argument], _OWN)
-    repeats, size = _repeats(str(values["repeats"])), _size(values["size"])
+    repeats, size = _repeats(str(values["repeats"])), parse_size(values["size"]) if values["size"] else None
     device = choose_device(values["device"])
     output = Path(values["output"]) if values["output"] else None
     if output and not output.parent.is_dir():
@@ -111,15 +112,6 @@ def _repeats(text: str) -> int:
     if not text.isdecimal():
         raise UserError(f"repeats must be a number of images, 0 or more, got {text!r}")
     return int(text)
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    sides = text.split("x")
-    if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise UserError(f"size must be HEIGHTxWIDTH in pixels, for instance 512x512, got {text!r}")
-    return int(sides[0]), int(sides[1])
 
 
 if __name__ == "__main__":

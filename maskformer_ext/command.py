@@ -1,4 +1,4 @@
-"""What `evaluate` and `predict` share: reading ``key=value`` arguments, and turning errors into exit statuses."""
+"""What the commands share: reading ``key=value`` arguments, and turning errors into exit statuses."""
 
 from __future__ import annotations
 
@@ -8,25 +8,47 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from maskformer_ext.config import Config
-from maskformer_ext.errors import UserError, printable
+from maskformer_ext.errors import UserError, printable, why
+from maskformer_ext.extras import missing_package
+from maskformer_ext.output_streams import patient_output
 
 
-def run_command(command: Callable[[list[str]], int], help_text: str, arguments: Sequence[str] | None) -> int:
+def run_command(
+    command: Callable[[list[str]], int], help_text: str | Callable[[], str], arguments: Sequence[str] | None
+) -> int:
     """Run a command and return its exit status: 2 after a problem that the user can fix, told in one line.
+
+    A package that is not installed is such a problem; so the modules of commands import at their top what a plain
+    installation has, and everything else inside ``command``. Nothing is lost where nobody reads the output any more.
 
     Args:
         command: gets the arguments, returns a status.
-        help_text: printed for ``--help``, or where there are no arguments.
+        help_text: printed for ``--help``, or where there are no arguments; or a function that makes it.
         arguments: None: those of the process.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or any(argument in ("-h", "--help", "help") for argument in given):
-        print(help_text)
-        return 0 if given else 2
+    with patient_output() as output:
+        status = _status(command, help_text, given)
+        output.flush()
+        if output.problem is not None:
+            print(f"error: what the command prints could not be written: {why(output.problem)}", file=sys.stderr)
+        return status or int(output.problem is not None)
+
+
+def _status(command: Callable[[list[str]], int], help_text: str | Callable[[], str], given: list[str]) -> int:
     try:
+        if not given or any(argument in ("-h", "--help", "help") for argument in given):
+            print(help_text if isinstance(help_text, str) else help_text())
+            return 0 if given else 2
         return command(given)
     except UserError as error:
         print(f"error: {printable(error)}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        missing = missing_package(error)
+        if missing is None:
+            raise
+        print(f"error: {missing}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
@@ -102,7 +124,7 @@ def choose_device(name: str | None) -> str:
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device={name} is not available: {str(error).splitlines()[0]}") from None
+        raise UserError(f"device={name} is not available: {why(error)}") from None
     return name
 
 

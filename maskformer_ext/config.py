@@ -81,12 +81,14 @@ class DataConfig:
     name: str = "digits"  # digits | camvid | nuclei | semantic_folder | instance_folder | a public one (docs/data.md)
     root: str | None = None  # the folder of the data set; None: $MASKFORMER_EXT_DATA/<name>
     task: str = "semantic"  # which targets: semantic | instance | panoptic
-    classes_file: str | None = None  # names and colours for folder data sets; None: classes.json below root
+    classes_file: str | None = None  # of folder data sets; None: classes.json, classes.txt or labelmap.txt below root
     train_images: str = "train/images"  # folder data sets: paths below root
     train_labels: str = "train/labels"
     val_images: str = "val/images"
     val_labels: str = "val/labels"
-    ignore_label: int = 255
+    ignore_label: int = 255  # of semantic_folder: void in label images; 0: their classes count from 1
+    exif: bool = True  # turn images and labels upright as the files say; false for labels drawn on the raw image
+    max_pixels: int = 0  # the most pixels that an image file may have; 0 = Pillow's limit, 178956970
     num_train: int = 2000  # digits: how many different images are generated
     num_val: int = 200
     image_size: int = 128  # digits: side in pixels
@@ -94,6 +96,8 @@ class DataConfig:
     drop_empty: bool = False  # drop segments that a crop removed
     overlaps: bool = False  # coco_instance: train on whole masks where instances overlap, not on what lies on top
     on_error: str = "raise"  # raise | skip (counted and reported)
+    check: str = "error"  # error | warn | none: a look before training at labels that cannot teach what the classes say
+    fit: list[str] = field(default_factory=list)  # keys that training sets from the data, unless they are given
     num_workers: int = 2
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 

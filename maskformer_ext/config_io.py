@@ -1,66 +1,38 @@
-"""Find, compose, check and save configurations: YAML files below ``configs/`` or anywhere, and ``key=value``."""
+"""Find, compose, check and save configurations: YAML files below ``configs/`` or anywhere, and ``key=value``.
+
+What comes with weights (`config_from_dict`) is taken literally. A YAML file or an override may refer to other keys of
+the configuration, ``output_dir: output/${name}``; nothing may refer to the environment or anything else outside.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from maskformer_ext.config import Config, to_dict
-from maskformer_ext.errors import UserError
-from maskformer_ext.files import write_text
+from maskformer_ext.config_values import check_values
+from maskformer_ext.errors import UserError, printable, visible, why
+from maskformer_ext.files import read_text, write_text
 
 CONFIG_DIR = Path(__file__).parent / "configs"
 """Where the packaged recipes lie; the name of a recipe is its path below this folder without ``.yaml``."""
 
-_CHOICES = {
-    "model.architecture": ("maskformer", "per_pixel_baseline", "per_pixel_baseline_plus"),
-    "model.pixel_decoder": ("fpn", "transformer_encoder"),
-    "model.decoder_memory": ("backbone", "pixel_decoder"),
-    "criterion.matching": ("bipartite", "box", "fixed"),
-    "data.task": ("semantic", "instance", "panoptic"),
-    "data.on_error": ("raise", "skip"),
-    "schedule.name": ("poly", "step", "cosine"),
-    "train.precision": ("fp32", "bf16", "fp16"),
-    "inference.tasks": ("semantic", "instance", "panoptic"),
-    "inference.resize": ("scores", "logits"),
-    "inference.semantic": ("sum", "argmax"),
-}
+_LONGEST_LIST = 1000
+_LONGEST_YAML = 1_000_000  # values in a file, aliases written out
+# A reference that asks a resolver, ${oc.env:HOME}; what a backslash escapes is text.
+_ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\\$\{")
+_RESOLVER = re.compile(r"\$\{[^}]*:")
 
-_AT_LEAST = {
-    "model.num_queries": 1,
-    "model.size_divisibility": 0,
-    "model.decoder_layers": 1,
-    "model.encoder_layers": 0,
-    "data.num_workers": 0,
-    "data.num_train": 1,
-    "data.num_val": 1,
-    "optimizer.lr": 0,
-    "optimizer.clip_norm": 0,
-    "schedule.warmup_iters": 0,
-    "train.max_iters": 0,
-    "train.batch_size": 1,
-    "train.accumulation_steps": 1,
-    "train.eval_period": 0,
-    "train.checkpoint_period": 0,
-    "train.keep_checkpoints": 1,
-    "train.log_period": 1,
-    "train.max_bad_steps": 1,
-    "train.max_minutes": 0,
-    "inference.tile": 0,
-}
-
-_LENGTHS = {
-    "model.pixel_mean": (3,),
-    "model.pixel_std": (3,),
-    "optimizer.betas": (2,),
-    "data.augmentation.crop_size": (0, 2),
-    "data.augmentation.zoom_range": (2,),
-}
+_DEEPEST_CHAIN = 30  # of files that start from one another
+_DEEPEST_KEY = 8  # of sections in sections
+# What containers of the wrong structure raise below OmegaConf.
+_STRANGE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, MemoryError)
 
 
 def available_configs() -> list[str]:
@@ -87,37 +59,50 @@ def load_config(name: str | Path = "digits", overrides: Iterable[str] | Mapping[
     from omegaconf import OmegaConf
 
     path = find_config(name)
-    values = _read(path)
+    values = _read(path, (), {})
     if "name" not in values and path.is_relative_to(CONFIG_DIR):
         values.name = path.relative_to(CONFIG_DIR).with_suffix("").as_posix()
         values.setdefault("output_dir", f"output/{values.name}")
-    return _override(OmegaConf.merge(OmegaConf.structured(Config), values), overrides)
+    config = OmegaConf.merge(OmegaConf.structured(Config), values)
+    return _override(config, overrides) if overrides else _finish(config, f"{path}: ")
 
 
 def override_config(config: Config, overrides: Iterable[str] | Mapping[str, Any]) -> Config:
     """Return a configuration with some values replaced; arguments and errors as those of `load_config`."""
     from omegaconf import OmegaConf
 
-    return _override(OmegaConf.structured(config), overrides)
+    return _override(_set_values(OmegaConf.structured(Config), _literally(to_dict(config)), ""), overrides)
 
 
 def config_from_dict(values: Mapping[str, Any], source: str) -> Config:
     """Return the configuration that plain containers describe, as ``to_dict`` wrote them.
 
+    Texts are taken literally, whatever they hold; control characters in them are escaped.
+
     Args:
         values: nested containers; what is missing keeps its default.
         source: where they came from, for error messages.
+
+    Raises:
+        UserError: for a key or value that does not exist, has another type, or is out of range.
     """
     from omegaconf import OmegaConf
 
-    return _finish(_set_values(OmegaConf.structured(Config), OmegaConf.create(dict(values)), f"{source}: "))
+    return _finish(
+        _set_values(OmegaConf.structured(Config), _literally(_visibly(values)), f"{source}: "), f"{source}: "
+    )
+
+
+def config_yaml(config: Config) -> str:
+    """Return a complete configuration as YAML that `load_config` reads again."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(_literally(to_dict(config))))
 
 
 def save_config(config: Config, path: str | Path) -> None:
     """Write a complete configuration as YAML, to be read again by ``load_config``."""
-    from omegaconf import OmegaConf
-
-    write_text(path, OmegaConf.to_yaml(OmegaConf.create(to_dict(config))))
+    write_text(path, config_yaml(config))
 
 
 def find_config(name: str | Path) -> Path:
@@ -158,39 +143,122 @@ def iterate_fields(schema: Any = Config, prefix: str = "") -> Iterator[tuple[str
             yield key, annotation
 
 
-def _read(path: Path, chain: tuple[Path, ...] = ()) -> Any:
-    """Read one YAML file on top of its bases."""
-    import yaml
-    from omegaconf import DictConfig, OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+def _read(path: Path, chain: tuple[Path, ...], known: dict[Path, Any]) -> Any:
+    """Read one YAML file on top of its bases; ``known`` keeps what has been read, since bases may share theirs."""
+    from omegaconf import OmegaConf
 
     path = path.resolve()
     if path in chain:
         raise UserError(f"{path}: 'base' leads back to the file itself, through {' -> '.join(p.name for p in chain)}")
-    try:
-        values = OmegaConf.load(path)
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, DictConfig):
-        raise UserError(f"{path}: must hold 'key: value' pairs")
+    if len(chain) >= _DEEPEST_CHAIN:
+        raise UserError(f"{path}: 'base' leads through more than {_DEEPEST_CHAIN} files")
+    if path in known:
+        return known[path]
+    values = _parse(path)
     bases = values.pop("base", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise UserError(f"{path}: base must be the name of a configuration, or a list of such, got {bases!r:.60}")
     merged: Any = OmegaConf.create()
-    for base in [bases] if isinstance(bases, str) else bases:
+    for base in bases:
+        merged = OmegaConf.merge(merged, _read(_find_base(base, path), (*chain, path), known))
+    _set_values(OmegaConf.structured(Config), values, f"{path}: ")  # only for its errors, which name this file
+    _keep_given(merged, values)
+    known[path] = OmegaConf.merge(merged, OmegaConf.create(values))
+    return known[path]
+
+
+def _find_base(base: str, path: Path) -> Path:
+    try:
         beside = [path.parent / base, path.parent / f"{base}.yaml"]
         found = next((file for file in beside if file.is_file() and file.resolve() != path), None)
-        merged = OmegaConf.merge(merged, _read(found or find_config(base), (*chain, path)))
-    _set_values(OmegaConf.structured(Config), values, f"{path}: ")  # only for its errors, which name this file
-    return OmegaConf.merge(merged, values)
+        return found or find_config(base)
+    except UserError as error:
+        raise UserError(f"{path}: base: {error}") from None
+    except (ValueError, OSError, RuntimeError) as error:  # a name that no file can have
+        raise UserError(f"{path}: base: {base!r:.60} is no name of a file ({why(error)})") from None
+
+
+def _parse(path: Path) -> dict[Any, Any]:
+    """Return what a YAML file holds, as plain containers, with references between keys unresolved."""
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    text = read_text(path, "a configuration")
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if not isinstance(node, yaml.MappingNode | None):
+            raise UserError(f"{path}: must hold 'key: value' pairs")
+        _check_size(node, path)
+        plain = typing.cast("dict[Any, Any]", OmegaConf.to_container(OmegaConf.create(text)))
+    except (yaml.YAMLError, OmegaConfBaseException, *_STRANGE) as error:
+        raise UserError(f"{path}: is not valid YAML: {_reason(error)}") from error
+    _refuse_resolvers(plain, f"{path}: ")
+    if dotted := next((key for key in plain if "." in str(key)), None):
+        section, _, inside = str(dotted).partition(".")
+        raise UserError(
+            f"{path}: unknown key {dotted!r:.80}: write it in its section, {section:.40}: {{{inside:.40}: ...}}"
+        )
+    return plain
+
+
+def _check_size(node: Any, path: Path) -> None:
+    """Refuse a file whose aliases, written out, give more values than anybody means."""
+    sizes: dict[int, int] = {}
+
+    def size(node: Any) -> int:
+        if id(node) not in sizes:
+            children = node.value if isinstance(node.value, list) else ()
+            pairs = [child if isinstance(child, tuple) else (child,) for child in children]
+            sizes[id(node)] = 1  # where a node holds itself
+            sizes[id(node)] = 1 + sum(size(child) for pair in pairs for child in pair)
+        return sizes[id(node)]
+
+    if node is not None and size(node) > _LONGEST_YAML:
+        raise UserError(f"{path}: is not valid YAML: its aliases stand for more than {_LONGEST_YAML} values")
+
+
+def _refuse_resolvers(values: Any, where: str, key: str = "") -> None:
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            _refuse_resolvers(value, where, f"{key}.{name}" if key else str(name))
+    elif isinstance(values, list):
+        for value in values:
+            _refuse_resolvers(value, where, key)
+    elif isinstance(values, str) and _RESOLVER.search(_ESCAPED.sub("", values)):
+        raise UserError(
+            f"{where}{key}: {values!r:.60} refers to something outside the configuration, which is not looked up: "
+            'write the value, or let the shell put it in, key="$NAME"'
+        )
 
 
 def _override(config: Any, overrides: Iterable[str] | Mapping[str, Any]) -> Config:
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     for key, value in _override_items(overrides):
-        values = OmegaConf.create()
-        OmegaConf.update(values, key, value, force_add=True)
-        config = _set_values(config, values, "")
+        _refuse_resolvers(value, "", key)
+        try:
+            values = OmegaConf.create()
+            OmegaConf.update(values, key, value, force_add=True)
+            plain = typing.cast("dict[str, Any]", OmegaConf.to_container(values))
+        except (OmegaConfBaseException, *_STRANGE) as error:
+            raise UserError(f"{key!r:.60}={value!r:.60} cannot be set: {_reason(error)}") from error
+        config = _set_values(config, plain, "")
+        _keep_given(config, plain)
     return _finish(config)
+
+
+def _keep_given(config: Any, values: Mapping[Any, Any]) -> None:
+    """Take the keys that somebody gives out of ``data.fit``: what is given is not chosen."""
+    from omegaconf import OmegaConf
+
+    fit = OmegaConf.select(config, "data.fit", default=None)
+    if fit:
+        given = {key for key, _ in _leaves(values, set())}
+        if "data.fit" not in given:
+            OmegaConf.update(config, "data.fit", [key for key in fit if key not in given], merge=False)
 
 
 def _override_items(overrides: Iterable[str] | Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -211,37 +279,66 @@ def _override_items(overrides: Iterable[str] | Mapping[str, Any]) -> Iterator[tu
             continue
         try:
             yield key, OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))["value"]  # type: ignore[index, call-overload]
-        except (yaml.YAMLError, OmegaConfBaseException) as error:
-            raise UserError(f"{key}: {value!r} is not a valid value: {' '.join(str(error).split())}") from error
+        except (yaml.YAMLError, OmegaConfBaseException, *_STRANGE) as error:
+            raise UserError(f"{key}: {value!r:.60} is not a valid value: {_reason(error)}") from error
 
 
-def _set_values(config: Any, values: Any, where: str) -> Any:
+def _set_values(config: Any, values: Mapping[Any, Any], where: str) -> Any:
     """Set values in a structured configuration key by key, so that an error names one key."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     kinds = dict(iterate_fields())
     sections = {key.rsplit(".", 1)[0] for key in kinds if "." in key}
-    for key, value in _leaves(typing.cast("dict[str, Any]", OmegaConf.to_container(values)), sections):
+    for key, value in _leaves(values, sections):
         if key in sections:
             inside = next(name for name in kinds if name.startswith(f"{key}."))
             raise UserError(f"{where}{key!r} is a section: set a key in it, for instance {inside}")
         if key not in kinds:
-            raise UserError(f"{where}unknown key {key!r}{_suggest(key, kinds)}")
+            raise UserError(f"{where}unknown key {key!r:.80}{_suggest(key[:80], kinds)}")
+        if isinstance(value, list) and len(value) > _LONGEST_LIST:
+            raise UserError(f"{where}{key} must have at most {_LONGEST_LIST} values, got {len(value)}")
         try:
             OmegaConf.update(config, key, value, merge=False)
-        except OmegaConfBaseException as error:
-            raise UserError(f"{where}{key} must be {describe_type(kinds[key])}, got {value!r}") from error
+        except (OmegaConfBaseException, *_STRANGE) as error:
+            raise UserError(f"{where}{key} must be {describe_type(kinds[key])}, got {value!r:.60}") from error
     return config
 
 
 def _leaves(values: Mapping[Any, Any], sections: set[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
         key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and (key in sections or value):
+        if isinstance(value, Mapping) and (key in sections or (value and prefix.count(".") < _DEEPEST_KEY)):
             yield from _leaves(value, sections, f"{key}.")
         else:
             yield key, value
+
+
+def _literally(value: Any) -> Any:
+    """Escape what OmegaConf would take for a reference."""
+    return _map_texts(value, lambda text: re.sub(r"(\\*)\$\{", lambda match: f"{match[1] * 2}\\${{", text))
+
+
+def _visibly(value: Any) -> Any:
+    """Escape control characters, which no setting needs."""
+    return _map_texts(value, visible)
+
+
+def _map_texts(value: Any, change: Callable[[str], str], depth: int = 0) -> Any:
+    if isinstance(value, str):
+        return change(value)
+    if depth < _DEEPEST_KEY and isinstance(value, Mapping):
+        return {
+            _map_texts(key, change, depth + 1): _map_texts(entry, change, depth + 1) for key, entry in value.items()
+        }
+    if depth < _DEEPEST_KEY and isinstance(value, list | tuple):
+        return [_map_texts(entry, change, depth + 1) for entry in value]
+    return value
+
+
+def _reason(error: BaseException) -> str:
+    """Return all of a YAML error on one line: the place comes last."""
+    return why(error) if isinstance(error, _STRANGE) else printable(error)
 
 
 def _suggest(key: str, kinds: Mapping[str, Any]) -> str:
@@ -254,34 +351,15 @@ def _suggest(key: str, kinds: Mapping[str, Any]) -> str:
     return f": did you mean {nearest[0]!r} ({describe_type(kinds[nearest[0]])})?"
 
 
-def _finish(config: Any) -> Config:
+def _finish(config: Any, where: str = "") -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        OmegaConf.resolve(config)
         result = OmegaConf.to_object(config)
-    except OmegaConfBaseException as error:
-        raise UserError(f"configuration: {str(error).splitlines()[0]}") from error
+    except (OmegaConfBaseException, *_STRANGE) as error:
+        key = getattr(error, "full_key", None)
+        raise UserError(f"{where or 'configuration: '}{f'{key}: ' if key else ''}{why(error)}") from error
     assert isinstance(result, Config)
-    _check_values(result)
+    check_values(result, where)
     return result
-
-
-def _check_values(config: Config) -> None:
-    values = dict(_leaves(to_dict(config), set()))
-    for key, choices in _CHOICES.items():
-        for value in values[key] if isinstance(values[key], list) else [values[key]]:
-            if value not in choices:
-                near = difflib.get_close_matches(str(value), choices, n=1)
-                hint = f" (did you mean {near[0]}?)" if near else ""
-                raise UserError(f"{key} must be one of {', '.join(choices)}, got {value!r}{hint}")
-    for key, least in _AT_LEAST.items():
-        if not values[key] >= least:
-            raise UserError(f"{key} must be at least {least}, got {values[key]}")
-    for key, lengths in _LENGTHS.items():
-        if len(values[key]) not in lengths:
-            expected = " or ".join(map(str, lengths))
-            raise UserError(f"{key} must have {expected} values, got {values[key]}")
-    if not 0 <= config.train.ema_decay < 1:
-        raise UserError(f"train.ema_decay must be in [0, 1), got {config.train.ema_decay}")

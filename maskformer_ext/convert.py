@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskformer_ext.command import run_command, split_arguments
+from maskformer_ext.early import check_weights
 from maskformer_ext.errors import UserError
 
 _HELP = """usage: python -m maskformer_ext.convert INPUT OUTPUT [--to native|hf] [key=value ...]
@@ -57,6 +58,7 @@ def _convert(arguments: list[str]) -> int:
     if others:
         raise UserError(f"{others[0].partition('=')[0]} cannot be set here: the keys are {', '.join(_OWN)}")
     layout = values["to"] or ""
+    check_weights("INPUT", source)
 
     import torch
 
@@ -121,15 +123,15 @@ def _split(arguments: list[str]) -> tuple[str, str, list[str]]:
 
 
 def _read_classes(file: str | None):
-    from maskformer_ext.data.classes import read_classes_file
+    from maskformer_ext.data.classes import read_classes_file, void_id
     from maskformer_ext.data.types import DatasetInfo
 
     if not file:
         return None
     path = Path(file).expanduser()
     table = read_classes_file(path)
-    info = DatasetInfo(path.stem, table.classes, table.colors, table.things)
-    return info if table.ignore_label is None else DatasetInfo(**{**vars(info), "ignore_label": table.ignore_label})
+    void = 255 if table.ignore_label is None else void_id(table.ignore_label, len(table.classes))
+    return DatasetInfo(path.stem, table.classes, table.colors, table.things, void)
 
 
 def _flag(values: dict[str, str | None], key: str) -> bool:

@@ -59,14 +59,14 @@ def open_image(path: str | os.PathLike[str], what: str = "an image") -> Iterator
         UserError: if the file is missing, no image, damaged or too large. Errors inside the block count as the file's.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):  # which is False for names that no file can have; Path's method raises
         raise UserError(f"{path}: no such {what.removeprefix('an ').removeprefix('a ')} file")
     try:
         _learn_heif(path)
         with warnings.catch_warnings(), _without_pillows_limit:
             warnings.simplefilter("ignore")  # about tags that nobody needs; damage to pixels raises
             with Image.open(path) as image:
-                _check_size(path, image.size)
+                check_size(path, image.size)
                 yield image
     except UserError:
         raise
@@ -112,7 +112,12 @@ def _orientation(image: Image.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def _check_size(path: Path, size: tuple[int, int]) -> None:
+def check_size(path: Path, size: tuple[int, int]) -> None:
+    """Check that a file's width and height are within the limit of `limit_pixels`.
+
+    Raises:
+        UserError: if not; it says how to read the file all the same.
+    """
     limit = int(os.environ.get(_LIMIT_VARIABLE, _DEFAULT_LIMIT))
     count = size[0] * size[1]
     if count > limit:
@@ -123,7 +128,7 @@ def _check_size(path: Path, size: tuple[int, int]) -> None:
 
 
 class _WithoutPillowsLimit:
-    """Lift Pillow's own limit, whose error names no way out, while any thread decodes; `_check_size` has the same."""
+    """Lift Pillow's own limit, whose error names no way out, while any thread decodes; `check_size` has the same."""
 
     def __init__(self) -> None:
         self._lock, self._users, self._before = threading.Lock(), 0, Image.MAX_IMAGE_PIXELS

@@ -13,8 +13,12 @@ _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\
 class UserError(Exception):
     """Report a problem in data, configuration or a checkpoint in one sentence that says what to do.
 
-    Commands print the sentence alone, without a traceback, and exit with status 2.
+    Commands print the sentence alone, without a traceback, and exit with status 2. Whatever the sentence quotes, a
+    terminal can show it.
     """
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 def printable(text: object) -> str:
@@ -30,6 +34,11 @@ def printable(text: object) -> str:
     if line.isascii() and line.isprintable():
         return line
     return "".join(_escaped(char) for char in line)
+
+
+def visible(text: str) -> str:
+    """Return a text as `printable` does, but with all of its spaces, which belong to names of files and classes."""
+    return " ".join(printable(part) for part in text.split(" "))
 
 
 def why(error: BaseException) -> str:

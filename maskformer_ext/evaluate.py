@@ -16,6 +16,8 @@ from maskformer_ext.command import (
     split_arguments,
     with_progress,
 )
+from maskformer_ext.config import Config
+from maskformer_ext.early import check_data_root, check_weights
 from maskformer_ext.errors import UserError
 from maskformer_ext.files import write_json
 
@@ -71,6 +73,10 @@ def _evaluate(arguments: list[str]) -> int:
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if launched and values["device"]:
         raise UserError(f"device={values['device']} does not go with torchrun, which gives each process a device")
+    check_weights("checkpoint", checkpoint)
+    check_data_root(override_checkpoint(Config(), overrides).data)
+    if values["output"] and not Path(values["output"]).parent.is_dir():
+        raise UserError(f"output={values['output']}: the folder {Path(values['output']).parent} does not exist")
 
     from maskformer_ext.data.build import build_dataset
     from maskformer_ext.engine.distributed import explain_lost_processes, start_processes, stop_processes
@@ -95,9 +101,7 @@ def _evaluate(arguments: list[str]) -> int:
             "are the same under other names, name them with maskformer_ext.convert config=RECIPE or classes=FILE"
         )
     output = Path(values["output"] or default_output(resolve_checkpoint(checkpoint)))
-    if not output.parent.is_dir():
-        raise UserError(f"output={output}: the folder {output.parent} does not exist")
-    writer = _writer(values["submission"], values["format"], info)
+    writer = _writer(values["submission"], values["format"], dataset.info)  # which knows the ids of its files
 
     def score(progress: Callable[[int, int], None] | None) -> dict[str, Any]:
         return evaluate(model, dataset, config, rank=rank, world=world, limit=limit, progress=progress, writer=writer)
@@ -147,6 +151,8 @@ def print_scores(metrics: dict[str, Any], classes: Sequence[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from maskformer_ext.evaluation.coverage import describe_coverage
+
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     for names in _SUMMARY:
         parts = [f"{name} [bold]{metrics[name]:.4f}[/bold]" for name in names if name in metrics]
@@ -165,6 +171,8 @@ def print_scores(metrics: dict[str, Any], classes: Sequence[str]) -> None:
         cells = (per_class[name].get(column) for column in columns)
         table.add_row(name, *("\u2013" if cell is None else f"{cell:.3f}" for cell in cells))
     console.print(table)
+    if covered := describe_coverage(metrics, classes):
+        console.print(covered)
     skipped = f", {metrics['skipped']} left out (data.on_error=skip)" if "skipped" in metrics else ""
     console.print(f"{metrics['images']} images in {metrics['seconds']:.1f} s{skipped}")
 

@@ -7,117 +7,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
 from maskformer_ext.command import required, run_command, split_arguments
+from maskformer_ext.config import Config
+from maskformer_ext.early import check_weights
 from maskformer_ext.errors import UserError
-from maskformer_ext.files import writing
+from maskformer_ext.sizes import parse_size
 
-_HELP = """usage: python -m maskformer_ext.export checkpoint=RUN output=FILE.onnx|FILE.pt2 size=H,W [key=value ...]
+_HELP = """usage: python -m maskformer_ext.export checkpoint=RUN output=FILE.onnx|FILE.pt2 size=HxW [key=value ...]
 
 Write the network and its semantic post-processing as one program of plain PyTorch or ONNX operators, for images of one
 size: uint8 RGB (B, 3, H, W) in, classes (B, H, W) int64 out.
 
   checkpoint=PATH   output folder of a run (its newest checkpoint), a checkpoints/iter_* folder, or model.safetensors
   output=FILE       .onnx, or .pt2 for torch.export.load
-  size=H,W          of the images in pixels, after the resize of test time
+  size=HxW          of the images in pixels, after the resize of test time (inference.min_size of the run)
   batch=1           how many images a call takes
   outputs=classes   classes, or scores: (B, K, H, W) float32
   check=true        run what was written on a random image, and compare with the network (ONNX: in onnxruntime)
 
+Only semantic results are written: a model that was trained for instances (data.task=instance), and recipes with tiles
+smaller than the image or with test-time augmentation, are refused. A model for panoptic results gives its classes.
+
 ONNX needs pip install 'maskformer-ext[onnx]'."""
 
 _OWN = {"checkpoint": None, "output": None, "size": None, "batch": "1", "outputs": "classes", "check": "true"}
-_TOLERANCE = 1e-3
-_NEAR_TIE = 1e-3  # share of pixels whose two best classes are so close that rounding decides
-
-
-class SemanticNetwork(nn.Module):
-    """A network with everything around it that `segment` does for the semantic task, in plain PyTorch operators.
-
-    It makes every query's mask at the size of the image, which the kernels avoid: it is meant for export only. The
-    result has the size of the image, where it does not matter whether logits or scores are resized.
-
-    Args:
-        model: a ``MaskFormer`` or a per-pixel baseline.
-        scores: return the scores of all classes instead of the best class.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, model: nn.Module, *, scores: bool = False) -> None:
-        super().__init__()
-        config: Any = model.config
-        self.model, self.scores = model, scores
-        self.multiple = max(1, int(config.size_divisibility))
-        self.register_buffer("mean", torch.tensor(config.pixel_mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config.pixel_std).view(3, 1, 1), persistent=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Segment (B, 3, H, W) uint8 RGB images.
-
-        Returns:
-            (B, H, W) int64 class ids, or (B, K, H, W) float32 scores. Unlike in `segment`, a query that is not finite
-            makes its image's scores NaN.
-        """
-        height, width = images.shape[-2:]
-        pixels = (images.float() - self.mean) / self.std
-        padded = F.pad(pixels, (0, -width % self.multiple, 0, -height % self.multiple))
-        output = self.model(padded)
-        if hasattr(output, "logits"):  # a per-pixel baseline
-            stride = -(-padded.shape[-2] // output.logits.shape[-2])
-            scores = F.interpolate(output.logits.float(), scale_factor=stride, mode="bilinear", align_corners=False)
-        else:
-            classes = output.class_logits[-1].float().softmax(-1)[..., :-1]
-            masks = F.interpolate(output.mask_logits().float(), padded.shape[-2:], mode="bilinear", align_corners=False)
-            scores = torch.einsum("bqk,bqhw->bkhw", classes, masks.sigmoid())
-        scores = scores[..., :height, :width]
-        return scores if self.scores else scores.argmax(1)
-
-
-def export_program(
-    model: nn.Module, size: tuple[int, int], *, batch_size: int = 1, scores: bool = False
-) -> torch.export.ExportedProgram:
-    """Trace network and semantic post-processing with ``torch.export``.
-
-    Args:
-        model: a ``MaskFormer`` or a per-pixel baseline; it is put into evaluation mode.
-        size: height and width of the images, fixed.
-        batch_size: how many images a call takes, fixed.
-        scores: return scores instead of classes.
-
-    Returns:
-        A program without operators of this package: uint8 (B, 3, H, W) to (B, H, W) int64 or (B, K, H, W) float32.
-    """
-    network = SemanticNetwork(model, scores=scores).eval().to(next(model.parameters()).device)
-    images = torch.zeros((batch_size, 3, *size), dtype=torch.uint8, device=network.mean.device)
-    with torch.no_grad():
-        return torch.export.export(network, (images,))
-
-
-def export_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
-    """Write a program of `export_program` as one ONNX file; it appears whole or not at all.
-
-    Raises:
-        UserError: if the packages for ONNX are not installed.
-    """
-    for package in ("onnx", "onnxscript"):
-        try:
-            __import__(package)
-        except ImportError:
-            raise UserError(f"ONNX needs the package {package}: pip install 'maskformer-ext[onnx]'") from None
-    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["result"]}
-    with writing(path) as temporary:  # one file: weights beside it would be looked for under the temporary name
-        torch.onnx.export(program, (), str(temporary), dynamo=True, external_data=False, verbose=False, **names)
-
-
-def save_program(program: torch.export.ExportedProgram, path: Path) -> None:
-    """Write a program for ``torch.export.load``; it appears whole or not at all."""
-    with writing(path) as temporary:
-        torch.export.save(program, temporary)
+_PROGRAMS = ("SemanticNetwork", "check_export", "export_onnx", "export_program", "save_program")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -131,7 +45,7 @@ def _export(arguments: list[str]) -> int:
         raise UserError(f"unknown key {overrides[0].partition('=')[0]!r}: the keys are {', '.join(_OWN)}")
     checkpoint = required(values, "checkpoint", "the output folder of a run or a checkpoint")
     path = Path(required(values, "output", "a file that ends in .onnx or .pt2")).expanduser()
-    size = _size(required(values, "size", "height and width of the images, as in size=512,1024"))
+    size = parse_size(required(values, "size", "height and width of the images, as in size=512x1024"))
     batch = str(values["batch"])
     if path.suffix not in (".onnx", ".pt2"):
         raise UserError(f"output={path} must end in .onnx or .pt2")
@@ -143,9 +57,13 @@ def _export(arguments: list[str]) -> int:
         if values[key] not in allowed:
             raise UserError(f"{key} must be {' or '.join(allowed)}, got {values[key]!r}")
 
-    from maskformer_ext.engine.state import load_checkpoint
+    check_weights("checkpoint", checkpoint)
 
-    model = load_checkpoint(checkpoint, "cpu")[0]
+    from maskformer_ext.engine.state import load_checkpoint
+    from maskformer_ext.programs import check_export, export_onnx, export_program, save_program
+
+    model, config, info = load_checkpoint(checkpoint, "cpu")
+    check_exportable(config, size, info.num_classes)
     program = export_program(model, size, batch_size=int(batch), scores=values["outputs"] == "scores")
     (export_onnx if path.suffix == ".onnx" else save_program)(program, path)
     if values["check"] == "true":
@@ -154,51 +72,43 @@ def _export(arguments: list[str]) -> int:
     return 0
 
 
-def _size(text: str) -> tuple[int, int]:
-    parts = text.strip("[]()").replace("x", ",").split(",")
-    if len(parts) != 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise UserError(f"size must be height and width in pixels, as in size=512,1024, got {text!r}")
-    return int(parts[0]), int(parts[1])
+def check_exportable(config: Config, size: tuple[int, int], num_classes: int) -> None:
+    """Check that a program of the network and its semantic post-processing does what `segment` does.
 
-
-def check_export(model: nn.Module, path: Path, size: tuple[int, int], batch_size: int, *, scores: bool) -> str:
-    """Run a written program on random images and compare it with the network on this package's operators.
-
-    Returns:
-        In words how well they agree, or that ONNX was not run for want of onnxruntime.
+    Args:
+        config: of the checkpoint.
+        size: height and width of the images.
+        num_classes: K.
 
     Raises:
-        UserError: if they disagree.
+        UserError: if the model is no semantic one, or its recipe asks for what a program of one pass does not do.
     """
-    from maskformer_ext.config import InferenceConfig
-    from maskformer_ext.inference.prediction import Reducer, run_network
+    inference = config.inference
+    what = "export writes the semantic task, the class of every pixel"
+    if config.data.task == "instance":
+        raise UserError(
+            f"{what}, which this model never learnt: it was trained with data.task=instance. Train with "
+            "data.task=panoptic or semantic, or use maskformer_ext.predict"
+        )
+    if num_classes < 2:
+        raise UserError(f"{what}, but this model knows one class only: the program would return 0 everywhere")
+    if inference.tta:
+        raise UserError(f"{what}, in one pass; the recipe averages over several (inference.tta=true), which it cannot")
+    if inference.semantic != "sum":
+        raise UserError(f"{what}, by inference.semantic=sum; the recipe says inference.semantic={inference.semantic}")
+    if inference.tile and max(size) > inference.tile:
+        raise UserError(
+            f"{what}, in one pass; the recipe cuts images into tiles of {inference.tile} pixels (inference.tile): "
+            f"export the program of a tile, size={inference.tile}x{inference.tile}"
+        )
 
-    images = torch.randint(0, 256, (batch_size, 3, *size), dtype=torch.uint8)
-    if path.suffix == ".onnx":
-        try:
-            import onnxruntime
-        except ImportError:
-            return "not run: onnxruntime is not installed"
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        found = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
-    else:
-        with torch.no_grad():
-            found = torch.export.load(path).module()(images)
-    reduce = Reducer(["semantic"], None, InferenceConfig(resize="scores"))
-    with torch.inference_mode():
-        outputs = run_network(model.eval(), images)
-        expected = torch.stack([reduce.scores(output, size) for output in outputs])
-    if scores:
-        error = float((found - expected).abs().max() / expected.abs().max())
-        if not error <= _TOLERANCE:
-            raise UserError(f"{path}: its scores differ from the network's by {error:.1e} of the largest")
-        return f"scores agree with the network's to {error:.1e} of the largest"
-    top = expected.topk(min(2, expected.shape[1]), dim=1).values
-    clear = top[:, 0] - top[:, -1] > _NEAR_TIE * top[:, 0]
-    share = float((found == expected.argmax(1))[clear].float().mean()) if clear.any() else 1.0
-    if share < 1.0:
-        raise UserError(f"{path}: only {100 * share:.2f}% of its classes are the network's")
-    return f"classes agree with the network's in {int(clear.sum())} of {clear.numel()} pixels; the others are near ties"
+
+def __getattr__(name: str) -> Any:
+    if name in _PROGRAMS:  # they bring torch, which --help does not need
+        from maskformer_ext import programs
+
+        return getattr(programs, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ it is complete, so a crash, a full disk or a second process never leaves half a 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -61,6 +62,25 @@ def write_json(path: str | Path, values: Any, *, durable: bool = False) -> None:
     write_text(path, json.dumps(values, indent=2) + "\n", durable=durable)
 
 
+def append_text(path: str | Path, text: str) -> None:
+    """Add UTF-8 text to a file; where the disk takes a part only, that part is taken back.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    try:
+        with open(path, "ab", buffering=0) as file:
+            before, data = file.tell(), text.encode("utf-8", errors="backslashreplace")
+            try:
+                if file.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(before)
+                raise
+    except OSError as error:
+        raise UserError(f"{path} could not be written: {why(error)}") from error
+
+
 def make_folder(folder: str | Path) -> None:
     """Make a folder and those above it.
 
@@ -104,6 +124,8 @@ def new_folder(target: str | Path, *, overwrite: bool = False) -> Iterator[Path]
             os.replace(target, replaced)
         os.replace(temporary, target)
         sync(target.parent)
+    except UserError as error:  # of a file inside, which nobody can look at any more
+        raise UserError(str(error).replace(str(temporary), str(target))) from error
     except _WRITE_ERRORS as error:
         if replaced.exists() and not target.exists():
             os.replace(replaced, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from maskformer_ext.decoding import open_image, upright
+from maskformer_ext.decoding import as_stored, open_image, upright
 from maskformer_ext.files import writing
 
+_BITS_PER_SAMPLE = 258  # a tag of TIFF
+_STRIP_PIXELS = 1 << 22  # of an image that Pillow copies at a time
+_WHOLE_PIXELS = 1 << 25  # of images that Pillow resizes whole, the longer way first in some of its versions
 _SIXTEEN_BIT = ("PNG", "PPM")  # formats of at most 16 bits a channel, which Pillow may give as 32
 
 
-def read_image(path: str | os.PathLike[str]) -> Tensor:
+def read_image(path: str | os.PathLike[str], *, exif: bool = True) -> Tensor:
     """Read an image file upright, as its Exif orientation says.
 
     Args:
         path: any format that Pillow reads.
+        exif: False: as the pixels are stored, whatever the orientation says.
 
     Returns:
         (3, H, W) uint8 RGB; in memory the channels of a pixel lie together, as they were decoded.
@@ -30,7 +35,11 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
         UserError: if the file does not exist or is no complete image.
     """
     with open_image(path) as image:
-        return pil_to_pixels(upright(image))
+        bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE)
+        turned = upright(image) if exif else as_stored(image)
+        if bits == (12,):  # of a TIFF, whose numbers come as they are
+            turned = Image.fromarray((np.asarray(turned) >> 4).astype(np.uint8))
+        return pil_to_pixels(turned)
 
 
 def write_png(picture: Image.Image, path: Path) -> None:
@@ -49,7 +58,17 @@ def pil_to_pixels(image: Image.Image) -> Tensor:
         image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
     elif image.mode == "F" or (image.mode == "I" and np.ptp(np.append(np.asarray(image), (0, 255))) > 255):
         raise ValueError(f"an image must have 8 or 16 bits a channel, got the mode {image.mode}: convert it first")
-    return torch.from_numpy(np.array(image if image.mode == "RGB" else image.convert("RGB"))).permute(2, 0, 1)
+    pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    for top, bottom in _strips(image.height, image.width):  # Pillow copies what it gives away, twice
+        strip = image if bottom - top == image.height else image.crop((0, top, image.width, bottom))
+        pixels[top:bottom] = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _strips(height: int, width: int) -> Iterator[tuple[int, int]]:
+    """Yield the first and the last row, exclusive, of strips of an image."""
+    step = max(1, _STRIP_PIXELS // max(1, width))
+    return ((top, min(top + step, height)) for top in range(0, height, step))
 
 
 def to_pixels(image: Any) -> Tensor:
@@ -122,6 +141,16 @@ def resize_shortest_edge(pixels: Tensor, min_size: int, max_size: int) -> Tensor
     size = shortest_edge_size(pixels.shape[-2], pixels.shape[-1], min_size, max_size)
     if size == tuple(pixels.shape[-2:]):
         return pixels
-    image = Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
-    resized = np.array(image.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    image = pixels.permute(1, 2, 0).cpu().numpy()
+    height, width = image.shape[:2]
+    if height * width > _WHOLE_PIXELS:  # the width first, in strips without a copy of the image; Pillow rounds between
+        narrow = np.empty((height, size[1], 3), dtype=np.uint8)
+        for top, bottom in _strips(height, width):
+            narrow[top:bottom] = np.asarray(_resize(np.ascontiguousarray(image[top:bottom]), (bottom - top, size[1])))
+        image = narrow
+    resized = np.array(_resize(image, size))
     return torch.from_numpy(resized).permute(2, 0, 1).contiguous().to(pixels.device)
+
+
+def _resize(image: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    return Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from maskformer_ext.command import (
     choose_device,
@@ -17,21 +15,18 @@ from maskformer_ext.command import (
     split_arguments,
     with_progress,
 )
-from maskformer_ext.config import InferenceConfig
-from maskformer_ext.errors import UserError
-from maskformer_ext.files import make_folder, write_json
-from maskformer_ext.images import write_png
-from maskformer_ext.sources import Picture, find_files, read_pictures
-from maskformer_ext.videos import frame_rate, is_film, write_film
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from maskformer_ext.config import Config
+from maskformer_ext.early import check_weights
+from maskformer_ext.errors import UserError, printable
+from maskformer_ext.files import make_folder
+from maskformer_ext.tasks import TASKS, default_task, possible_tasks
 
 _HELP = """usage: python -m maskformer_ext.predict checkpoint=RUN input=FILE|FOLDER|GLOB output=FOLDER [key=value ...]
 
 Segment images and videos and write, below the output folder,
 
-  overlays/NAME.png   colours and outlines over the image, names and a legend (small images are enlarged)
+  overlays/NAME.png   colours and outlines over the image, names and a legend (small images are enlarged, those larger
+                      than a screen are shrunk)
   overlays/NAME.mp4   the overlays of a video's frames as a film, without sound
   ids/NAME.png        semantic: the class id of each pixel (8 bits, 16 where there are more than 256 classes);
                       panoptic, instance: the segment id of each pixel, 16 bits, 0 = none
@@ -40,10 +35,13 @@ Segment images and videos and write, below the output folder,
 
   checkpoint=PATH     output folder of a run (its newest checkpoint), a checkpoints/iter_* folder, or model.safetensors;
                       also weights of the original or of transformers' MaskFormer, or a hub id (docs/checkpoints.md)
-  input=PATH          an image, a video, a folder (with the folders in it) or a quoted glob such as 'photos/*.jpg'
+  input=PATH          an image, a video, a folder (with the folders in it, linked ones too) or a quoted glob such as
+                      'photos/*.jpg'; hidden files and what predict has written are passed over
   output=FOLDER       is made where it does not exist
-  task=NAME           semantic, instance or panoptic; by default panoptic where the model knows things, else semantic
+  task=NAME           semantic, instance or panoptic; by default what the model was trained for (data.task of its run)
   names=true          write class names on the overlays
+  overlay_size=2048   longer side of the overlays in pixels at most; 0: at least the size of the image
+  max_pixels=N        read images of up to N pixels; by default 178956970, beyond which a file may be an attack
   min_score=0.5       instances below this score are left out of overlays and ids; the JSON has all
   queries=true        also draw each query's mask (queries/NAME.png), and in queries.png what each query stands for: its
                       average mask and its classes over all images
@@ -58,7 +56,7 @@ images, or inference.object_mask_threshold=0.5; python -m maskformer_ext.train -
 Frame 7 of clip.mp4 is called clip/000007. Videos need PyAV (pip install 'maskformer-ext[video]'), animated GIF, WebP
 and PNG do not.
 
-An image that cannot be read is named and left out; the exit status is then 1."""
+An image that cannot be read, segmented or written is named, and the others are done; the exit status is then 1."""
 
 _OWN = {
     "checkpoint": None,
@@ -66,6 +64,8 @@ _OWN = {
     "output": None,
     "task": None,
     "names": "true",
+    "overlay_size": "2048",
+    "max_pixels": None,
     "min_score": "0.5",
     "queries": "false",
     "film": "true",
@@ -73,7 +73,6 @@ _OWN = {
     "resume": "false",
     "device": None,
 }
-_SETTINGS_FILE = "settings.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,163 +86,83 @@ def _predict(arguments: list[str]) -> int:
     source = required(values, "input", "an image, a video, a folder or a glob")
     output = Path(required(values, "output", "the folder for the results")).expanduser()
     names, resume, queries, film = (_true_or_false(values, key) for key in ("names", "resume", "queries", "film"))
-    batch = str(values["batch"])
-    if not batch.isdecimal() or int(batch) < 1:
-        raise UserError(f"batch must be a number of images, at least 1, got {batch!r}")
+    batch = _whole_number("batch", values["batch"], 1, "a number of images")
+    overlay_size = _whole_number("overlay_size", values["overlay_size"], 0, "a number of pixels")
     min_score = _score(values["min_score"])
-    files = find_files(source)
+    most = values["max_pixels"]
+    max_pixels = None if most is None else _whole_number("max_pixels", most, 1, "a number of pixels")
+
+    from maskformer_ext.decoding import limit_pixels
+    from maskformer_ext.listing import list_files
+
+    limit_pixels(max_pixels)
+    listing = list_files(source, output)
+    check_weights("checkpoint", checkpoint)
+    override_checkpoint(Config(), overrides)  # for its errors, before torch is imported
     device = choose_device(values["device"])
 
     from maskformer_ext.engine.state import load_checkpoint, resolve_checkpoint
+    from maskformer_ext.output_folder import note_settings
+    from maskformer_ext.prediction_run import PredictionRun
+    from maskformer_ext.query_pictures import QuerySummary
 
     model, config, info = load_checkpoint(checkpoint, device)
     config = override_checkpoint(config, overrides)
-    task = choose_task(values["task"], config.model.architecture, bool(info.thing_classes), tta=config.inference.tta)
-    make_folder(output)
-    _note_settings(
-        output / _SETTINGS_FILE,
-        {
-            "checkpoint": str(resolve_checkpoint(checkpoint).resolve()),
-            "task": task,
-            "min_score": min_score,
-            "inference": asdict(config.inference),
-        },
-        resume=resume,
+    task = choose_task(
+        values["task"],
+        config.model.architecture,
+        bool(info.thing_classes),
+        tta=config.inference.tta,
+        trained=config.data.task,
     )
-    summary = None
-    if queries:
-        from maskformer_ext.query_pictures import QuerySummary
-
-        summary = QuerySummary(info)
-    run = _Run(model, info, config.inference, task, output, names, min_score, int(batch), resume, summary)
+    if queries and config.model.architecture != "maskformer":
+        raise UserError(f"queries=true: a {config.model.architecture} model has no queries")
+    make_folder(output)
+    settings = {
+        "checkpoint": printable(resolve_checkpoint(checkpoint).resolve()),
+        "task": task,
+        "min_score": min_score,
+        "inference": asdict(config.inference),
+    }
+    note_settings(output, settings, resume=resume)
+    if note := listing.note():
+        print(note)
+    files = listing.files
+    run = PredictionRun(
+        model,
+        info,
+        config.inference,
+        task,
+        output,
+        names=names,
+        min_score=min_score,
+        overlay_size=overlay_size,
+        batch=batch,
+        resume=resume,
+        summary=QuerySummary(info) if queries else None,
+    )
     with_progress("files", lambda progress: run(files, progress))
     if film:
         run.write_films(files)
-    if summary is not None and summary.images:
-        write_png(summary.draw(), output / "queries.png")
-    print(output)
+    run.write_summary()
+    print(printable(output))
     if run.skipped:
         print(f"{run.skipped} were done already (resume=true)")
     if run.failed:
         print(f"error: {run.failed} of {run.total} images failed", file=sys.stderr)
-    return 1 if run.failed else 0
-
-
-@dataclass
-class _Run:
-    """Segment pictures in batches and write what is found; a damaged one is named, the others are done."""
-
-    model: Any
-    info: Any
-    settings: InferenceConfig
-    task: str
-    output: Path
-    names: bool
-    min_score: float
-    batch: int
-    resume: bool
-    summary: Any
-    total: int = 0
-    failed: int = 0
-    skipped: int = 0
-    frames: dict[str, int] = field(default_factory=dict)  # of each video: how many
-    new_frames: set[str] = field(default_factory=set)  # the names of videos of which some were segmented in this run
-
-    def __call__(self, files: list[tuple[Path, str]], progress: Callable[[int, int], None]) -> None:
-        from maskformer_ext.prediction_files import description_file
-
-        def is_done(name: str) -> bool:
-            return self.resume and description_file(self.output, name).is_file()
-
-        waiting: list[Picture] = []
-        for picture in read_pictures(files, is_done):
-            self.total += 1
-            if picture.is_frame:
-                video = _video(picture)
-                self.frames[video] = self.frames.get(video, 0) + 1
-            if picture.error is not None:
-                self._fail(picture.error)
-            elif picture.pixels is None:
-                self.skipped += 1
-            else:
-                waiting.append(picture)
-            if len(waiting) == self.batch:
-                self._segment(waiting, len(files))
-                waiting = []
-            progress(picture.number, len(files))
-        self._segment(waiting, len(files))
-
-    def _segment(self, pictures: list[Picture], files: int) -> None:
-        from maskformer_ext.inference import segment
-        from maskformer_ext.prediction_files import write_prediction
-
-        things, images = self.info.thing_classes or None, [picture.pixels for picture in pictures]
-        try:
-            results = segment(
-                self.model, images, task=self.task, thing_classes=things, config=self.settings, batch_size=self.batch
-            )
-        except (UserError, MemoryError) as error:
-            for picture in pictures:
-                self._fail(f"{picture.source}: {error or 'out of memory'}")
-            return
-        for picture, result in zip(pictures, results, strict=True):
-            assert picture.pixels is not None
-            try:
-                found = write_prediction(
-                    result,
-                    picture.pixels,
-                    self.output,
-                    picture.name,
-                    source=picture.source,
-                    task=self.task,
-                    info=self.info,
-                    names=self.names,
-                    min_score=self.min_score,
-                    legend=not picture.is_frame,  # frames of a video keep one size
-                )
-                if self.summary is not None:
-                    self._draw_queries(picture.pixels, picture.name)
-                if picture.is_frame:
-                    self.new_frames.add(_video(picture))
-                print(f"{picture.number}/{files}  {picture.source}: {found}")
-            except (UserError, OSError) as error:
-                self._fail(f"{picture.source}: {error}")
-
-    def write_films(self, files: list[tuple[Path, str]]) -> None:
-        """Join the overlays of each video into ``overlays/NAME.mp4``, where there are new ones or no film yet."""
-        for path, name in files:
-            overlays, film = self.output / "overlays" / name, self.output / "overlays" / f"{name}.mp4"
-            numbers = range(self.frames.get(name, 0) if is_film(path) else 0)
-            frames = [file for number in numbers if (file := overlays / f"{number:06d}.png").is_file()]
-            if not frames or (film.is_file() and name not in self.new_frames):
-                continue
-            try:
-                write_film(frames, film, frame_rate(path))
-                print(film)
-            except UserError as error:
-                self._fail(str(error))
-
-    def _draw_queries(self, pixels: Tensor, name: str) -> None:
-        from maskformer_ext.query_pictures import draw_queries, query_masks
-
-        classes, masks = query_masks(self.model, pixels, self.settings)
-        self.summary.add(classes, masks)
-        drawn = draw_queries(pixels, classes, masks, self.info)
-        write_png(drawn, self.output / "queries" / f"{name}.png")
-
-    def _fail(self, message: str) -> None:
-        self.failed += 1
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
-
-
-def _video(frame: Picture) -> str:
-    return frame.name.rpartition("/")[0]
+    return 1 if run.failed or run.lost else 0
 
 
 def _true_or_false(values: Mapping[str, str | None], key: str) -> bool:
     if values[key] not in ("true", "false"):
         raise UserError(f"{key} must be true or false, got {values[key]!r}")
     return values[key] == "true"
+
+
+def _whole_number(key: str, text: str | None, least: int, what: str) -> int:
+    if text is None or not text.isascii() or not text.isdecimal() or len(text) > 18 or int(text) < least:
+        raise UserError(f"{key} must be {what}, at least {least}, got {text!r}")
+    return int(text)
 
 
 def _score(text: str | None) -> float:
@@ -256,38 +175,38 @@ def _score(text: str | None) -> float:
     return score
 
 
-def _note_settings(file: Path, settings: dict[str, Any], *, resume: bool) -> None:
-    """Write down what the results of a folder were made with.
+def choose_task(
+    task: str | None, architecture: str, knows_things: bool, *, tta: bool = False, trained: str = "semantic"
+) -> str:
+    """Return the task to do: the named one, or what the model was trained for.
 
-    Raises:
-        UserError: if what is there was made with something else, and is to be completed.
-    """
-    if resume and file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8"))
-        for key, value in settings.items():
-            if before.get(key) != value:
-                raise UserError(
-                    f"resume=true: {file.parent} holds results of another {key}; give another output or resume=false"
-                )
-    write_json(file, settings)
+    A named task that the training never taught is done, with a warning.
 
-
-def choose_task(task: str | None, architecture: str, knows_things: bool, *, tta: bool = False) -> str:
-    """Return the task to do: the named one, or what the model is for.
+    Args:
+        task: as the user gave it; None: by default.
+        architecture: ``model.architecture``.
+        knows_things: whether some of the classes are things.
+        tta: whether test-time augmentation is on.
+        trained: ``data.task`` of the training run.
 
     Raises:
         UserError: if the task does not exist or the model cannot do it.
     """
-    from maskformer_ext.inference.prediction import TASKS
-
+    possible = possible_tasks(trained, architecture, knows_things, tta=tta)
     if task is None:
-        return "panoptic" if knows_things and architecture == "maskformer" and not tta else "semantic"
+        return default_task(trained, architecture, knows_things, tta=tta)
     if task not in TASKS:
         raise UserError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
     if task != "semantic" and architecture != "maskformer":
         raise UserError(f"task={task}: a {architecture} model can do semantic only")
     if task != "semantic" and tta:
         raise UserError(f"task={task}: test-time augmentation (inference.tta) is for semantic only")
+    if task not in possible and trained == "instance":
+        print(
+            f"warning: task={task}: this model was trained with data.task=instance and never learnt what lies between "
+            "the instances; task=instance is what it can do",
+            file=sys.stderr,
+        )
     return task
 
 

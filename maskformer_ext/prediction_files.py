@@ -10,14 +10,18 @@ from PIL import Image
 from torch import Tensor
 
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.errors import UserError
+from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import write_json
 from maskformer_ext.images import write_png
 from maskformer_ext.inference import Instances, PanopticResult, SemanticResult
-from maskformer_ext.visualize import PICTURED_SCORE, add_legend, draw_segments, segments_of
+from maskformer_ext.picture_size import LONG_SIDE, resize_image, resize_map, shown_size
+from maskformer_ext.segment_maps import boxes_and_areas, index_of, instance_owners
+from maskformer_ext.visualize import PICTURED_SCORE, add_legend, draw_segments
 
-_OVERLAY_SIDE = 512
+_OVERLAY_SIDE = 512  # to which the shorter side of small images is enlarged
 _COUNTED = {"semantic": "classes", "panoptic": "segments", "instance": "instances"}
+_WIDEST_MAP = np.iinfo(np.uint16).max
+_BITS_OF_BYTE = np.array([byte.bit_count() for byte in range(256)], dtype=np.uint8)
 
 
 def write_prediction(
@@ -32,12 +36,13 @@ def write_prediction(
     names: bool = True,
     legend: bool = True,
     min_score: float = PICTURED_SCORE,
+    overlay_size: int = LONG_SIDE,
 ) -> str:
     """Write ``overlays/NAME.png``, ``ids/NAME.png`` and, last, ``json/NAME.json`` of one image.
 
     Args:
         result: what `segment` found in the image.
-        pixels: (3, H, W) uint8, the image.
+        pixels: (3, h, w) uint8, the image, of the result's size or of that of the overlay.
         output: the folder for the results.
         name: of the results, without ending; may hold folders.
         source: what the description calls the image.
@@ -46,24 +51,28 @@ def write_prediction(
         names: write class names on the overlay.
         legend: put the classes below the overlay.
         min_score: overlay and ids show instances of at least this score; the description has all.
+        overlay_size: longer side of the overlay in pixels at most, without the legend; 0 = at least the image's size.
 
     Returns:
         In words what was found.
+
+    Raises:
+        UserError: if a file cannot be written, or there are more segments than a map of ids can number.
     """
-    owners, labels = segments_of(result, min_score=min_score)
-    image = pixels.permute(1, 2, 0).numpy()
-    overlay = draw_segments(image, owners, labels, info, names=names, short_side=_OVERLAY_SIDE)
-    shown = labels
+    ids = id_map(result, info, min_score=min_score)
+    segments = describe(result, ids, info)
+    labels = shown = [segment["category_id"] for segment in segments]
     if isinstance(result, Instances):
         shown = result[result.scores >= min_score].labels.tolist()
+    height, width = ids.shape
+    size = shown_size(height, width, long_side=overlay_size)  # shrunk first: what follows need not be of full size
+    image = resize_image(pixels.permute(1, 2, 0).numpy(), size)
+    owners = index_of(resize_map(ids, size), [segment["id"] for segment in segments])
+    overlay = draw_segments(image, owners, labels, info, names=names, short_side=_OVERLAY_SIDE, long_side=overlay_size)
     write_png(add_legend(overlay, shown, info) if legend else overlay, output / "overlays" / f"{name}.png")
-    write_png(Image.fromarray(id_map(result, owners, info)), output / "ids" / f"{name}.png")
-    segments = describe(result, owners, info)
-    height, width = owners.shape
-    described = {"image": source, "task": task, "height": height, "width": width, "segments": segments}
-    file = description_file(output, name)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, described)
+    write_png(Image.fromarray(ids), output / "ids" / f"{name}.png")
+    described = {"image": printable(source), "task": task, "height": height, "width": width, "segments": segments}
+    write_json(description_file(output, name), described)
     unlikely = len(labels) - len(shown)
     more = f" ({unlikely} more below min_score={min_score:g})" if unlikely else ""
     return f"{_COUNTED[task]}: {len(segments) - unlikely}{more}"
@@ -74,13 +83,13 @@ def description_file(output: Path, name: str) -> Path:
     return output / "json" / f"{name}.json"
 
 
-def id_map(result: Any, owners: np.ndarray, info: DatasetInfo) -> np.ndarray:
+def id_map(result: Any, info: DatasetInfo, *, min_score: float = PICTURED_SCORE) -> np.ndarray:
     """Return what ``ids/NAME.png`` holds.
 
     Args:
         result: of `segment`.
-        owners: (H, W) index of the segment at each pixel, as `segments_of` gives it.
         info: the classes.
+        min_score: instances below it own no pixel.
 
     Returns:
         (H, W): class ids, uint8 or uint16, for a semantic result; otherwise segment ids, uint16, 0 = none.
@@ -90,77 +99,59 @@ def id_map(result: Any, owners: np.ndarray, info: DatasetInfo) -> np.ndarray:
     """
     if isinstance(result, SemanticResult):
         return result.class_map.cpu().numpy().astype(np.uint8 if info.num_classes <= 256 else np.uint16)
-    ids = result.segment_map.cpu().numpy() if isinstance(result, PanopticResult) else owners + 1
-    if ids.max(initial=0) > np.iinfo(np.uint16).max:
+    ids = result.segment_map.cpu().numpy() if isinstance(result, PanopticResult) else instance_owners(result, min_score)
+    if ids.max(initial=0) > _WIDEST_MAP:
         raise UserError(f"{ids.max()} segments are more than a 16-bit PNG can number")
     return ids.astype(np.uint16)
 
 
-def describe(result: Any, owners: np.ndarray, info: DatasetInfo) -> list[dict[str, Any]]:
+def describe(result: Any, ids: np.ndarray, info: DatasetInfo) -> list[dict[str, Any]]:
     """Return what ``json/NAME.json`` says of each segment; ``id`` is its value in the map of ids.
 
     Args:
         result: of `segment`.
-        owners: (H, W) index of the segment at each pixel, as `segments_of` gives it.
+        ids: (H, W), as `id_map` gives it.
         info: names and things of the classes.
     """
     if isinstance(result, Instances):
-        return [
-            {
-                "id": index + 1,
-                **_category(label, info),
-                "score": round(score, 6),
-                "area": int(np.unpackbits(mask).sum()),
-                "box": [int(side) for side in box],
-                "rle": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
-            }
-            for index, (label, score, mask, box, rle) in enumerate(
-                zip(
-                    result.labels.tolist(),
-                    result.scores.tolist(),
-                    result.packed_masks.cpu().numpy(),
-                    result.boxes.tolist(),
-                    result.rle(),
-                    strict=True,
-                )
-            )
-        ]
-    boxes, areas = boxes_of(owners)
+        return _describe_instances(result, info)
+    ids_of = [] if isinstance(result, SemanticResult) else [segment["id"] for segment in result.segments_info]
+    boxes, areas = boxes_and_areas(ids, max(ids_of, default=0) + 1)
     if isinstance(result, SemanticResult):
-        labels = sorted(set(result.class_map.unique().tolist()))
         return [
-            {"id": label, **_category(label, info), "area": areas[index], "box": boxes[index]}
-            for index, label in enumerate(labels)
+            {"id": label, **_category(label, info), "area": int(areas[label]), "box": boxes[label].tolist()}
+            for label in np.flatnonzero(areas).tolist()
         ]
     return [
         {
             "id": segment["id"],
             **_category(segment["category_id"], info),
             "score": round(float(segment["score"]), 6),
-            "area": areas[index],
-            "box": boxes[index],
+            "area": int(areas[segment["id"]]),
+            "box": boxes[segment["id"]].tolist(),
         }
-        for index, segment in enumerate(result.segments_info)
+        for segment in result.segments_info
+    ]
+
+
+def _describe_instances(result: Instances, info: DatasetInfo) -> list[dict[str, Any]]:
+    labels, scores, boxes = (values.tolist() for values in (result.labels, result.scores, result.boxes.long()))
+    masks = result.packed_masks.cpu().numpy()
+    areas = [_BITS_OF_BYTE[mask].sum(dtype=np.int64) for mask in masks]
+    return [
+        {
+            "id": index + 1,
+            **_category(label, info),
+            "score": round(score, 6),
+            "area": int(area),
+            "box": box,
+            "rle": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+        }
+        for index, (label, score, area, box, rle) in enumerate(
+            zip(labels, scores, areas, boxes, result.rle(), strict=True)
+        )
     ]
 
 
 def _category(label: int, info: DatasetInfo) -> dict[str, Any]:
     return {"category_id": label, "category": info.classes[label], "isthing": label in info.thing_classes}
-
-
-def boxes_of(owners: np.ndarray) -> tuple[list[list[int]], list[int]]:
-    """Return the box (x0, y0, x1, y1, half-open) and the area of each segment, in one pass.
-
-    Args:
-        owners: (H, W) integers, the index of the segment at each pixel, -1 = none; every index occurs.
-    """
-    rows, columns = np.nonzero(owners >= 0)
-    index = owners[rows, columns]
-    count = int(index.max(initial=-1)) + 1
-    low = np.full((2, count), np.iinfo(np.int64).max)
-    high = np.zeros((2, count), dtype=np.int64)
-    for axis, positions in enumerate((columns, rows)):
-        np.minimum.at(low[axis], index, positions)
-        np.maximum.at(high[axis], index, positions + 1)
-    boxes = [[int(low[0, i]), int(low[1, i]), int(high[0, i]), int(high[1, i])] for i in range(count)]
-    return boxes, np.bincount(index, minlength=count).tolist()

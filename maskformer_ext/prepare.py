@@ -1,4 +1,4 @@
-"""Check a public data set and convert its files: ``python -m maskformer_ext.prepare NAME ROOT``."""
+"""Check a data set, and convert a public one's files: ``python -m maskformer_ext.prepare NAME ROOT``."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from maskformer_ext.command import run_command, split_arguments
-from maskformer_ext.errors import UserError
+from maskformer_ext.config import DataConfig
+from maskformer_ext.errors import UserError, printable
 
 _HELP = """usage: python -m maskformer_ext.prepare NAME ROOT [key=value ...]
+       python -m maskformer_ext.prepare config=RECIPE [data.root=ROOT] [key=value ...]
 
-Check the folder of a public data set, say what is missing or wrong, and convert its files where that helps.
+Check the folder of a data set and say what is missing or wrong: of your own images also which classes own how many
+pixels, how much is void, and how large the images are. Files of public data sets are converted where that helps.
 
-  NAME            ade20k, ade20k_full, ade20k_panoptic, cityscapes, coco_instance, coco_panoptic, coco_stuff_10k or
-                  mapillary_vistas; also with hyphens and the number of classes, such as ade20k-150
+  NAME            semantic_folder or instance_folder, your own images; or a public data set: ade20k, ade20k_full,
+                  ade20k_panoptic, cityscapes, coco_instance, coco_panoptic, coco_stuff_10k, mapillary_vistas, camvid or
+                  nuclei; also with hyphens and the number of classes, such as ade20k-150
   ROOT            the folder of the data set, or the one around it (docs/data.md shows the layouts)
+  config=RECIPE   a recipe, a YAML file or a run, for its data section; keys below data can be given with either form,
+                  for instance data.task=panoptic or data.train_labels=masks/a
   split=both      train, val or both
   files=100       how many samples of each split are read in full, evenly spread; all reads every file, 0 none
   convert=faster  faster: what this package loads faster than the files as distributed (ade20k_full, coco_stuff_10k);
@@ -27,8 +33,9 @@ Check the folder of a public data set, say what is missing or wrong, and convert
 A conversion that was interrupted goes on where it stopped. The exit status is 0 where all is well, 1 where something is
 missing or wrong, 2 after a mistake in the arguments."""
 
-_OWN = {"split": "both", "files": "100", "convert": "faster", "workers": "2", "report": None}
+_OWN = {"config": None, "split": "both", "files": "100", "convert": "faster", "workers": "2", "report": None}
 _SHOWN = 20
+_USUAL_TASK = {"instance_folder": "instance", "nuclei": "panoptic"}  # of recipes; else the first that is served
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,27 +45,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _prepare(arguments: list[str]) -> int:
     values, others = split_arguments([argument for argument in arguments if "=" in argument], _OWN)
-    positional = [argument for argument in arguments if "=" not in argument]
-    if others:
-        raise UserError(f"{others[0]!r} is not a key of this command: the keys are {', '.join(_OWN)}")
-    if len(positional) != 2:
-        raise UserError(f"expected NAME and ROOT, got {' '.join(positional) or 'neither'}")
+    config = _data_config(values["config"], [argument for argument in arguments if "=" not in argument], others)
     splits = _choice(values, "split", {"both": ("train", "val"), "train": ("train",), "val": ("val",)})
     wanted = _choice(values, "convert", {"faster": "faster", "all": "all", "none": "none"})
     files = None if values["files"] == "all" else _count(values, "files")
     workers = _count(values, "workers")
 
-    from maskformer_ext.data.check import missing_paths
-    from maskformer_ext.data.conversions import CONVERSIONS
-    from maskformer_ext.data.sources import SOURCES, canonical_name, source_root
+    from maskformer_ext.data.locations import check_name, find_root, missing_paths
+    from maskformer_ext.data.sources import SOURCES, source_root
 
-    name = canonical_name(positional[0])
+    name = check_name(config)
+    if name == "digits":
+        raise UserError("digits are generated: there is no folder to check")
     if name not in SOURCES:
-        raise UserError(f"unknown data set {positional[0]!r}: expected one of {', '.join(sorted(SOURCES))}")
-    source, given = SOURCES[name], Path(positional[1]).expanduser()
+        return _check_own(config, find_root(config), splits, files, workers, values["report"])
+    source, given = SOURCES[name], Path(config.root).expanduser() if config.root else find_root(config)
     if not given.is_dir():
         raise UserError(f"the folder {given} is missing: give the folder of {name} (download: {source.download})")
     root = source_root(source, given)
+
+    from maskformer_ext.data.conversions import CONVERSIONS  # brings torch
+
+    conversion = CONVERSIONS.get(name)
     print(f"{source.title}: {root}")
     problems = missing_paths(source, root, splits)
     if problems:
@@ -68,7 +76,6 @@ def _prepare(arguments: list[str]) -> int:
         )
         if above is not None:
             print(f"  {above} has all that is missing: give that folder")
-    conversion = CONVERSIONS.get(name)
     for split in splits:
         if missing_paths(source, root, [split]):
             print(f"  {split}: incomplete, not checked further")
@@ -78,6 +85,47 @@ def _prepare(arguments: list[str]) -> int:
             found = _convert_split(source, conversion, root, split, workers)
         problems += found
     return _report(problems, values["report"], name, root)
+
+
+def _data_config(recipe: str | None, positional: list[str], overrides: list[str]) -> DataConfig:
+    """Return the data section that the arguments mean: of a recipe, or NAME and ROOT."""
+    from maskformer_ext.config import Config
+    from maskformer_ext.config_io import load_config, override_config
+    from maskformer_ext.data.locations import TASKS_OF
+    from maskformer_ext.data.sources import canonical_name
+
+    for override in overrides:
+        twice = recipe is None and override.startswith(("data.root=", "data.name="))
+        if twice or not override.startswith("data."):
+            given = " where NAME and ROOT are given" if twice else ""
+            raise UserError(
+                f"{override!r} is not a key of this command{given}: the keys are {', '.join(_OWN)} and those below data"
+            )
+    if recipe is not None:
+        if positional:
+            raise UserError(f"config= does not go with {' '.join(positional)}: give data.root=FOLDER")
+        return load_config(recipe, overrides).data
+    if len(positional) != 2:
+        raise UserError(f"expected NAME and ROOT, got {' '.join(positional) or 'neither'}")
+    name = canonical_name(positional[0])
+    if name not in TASKS_OF:
+        raise UserError(f"unknown data set {positional[0]!r}: expected one of {', '.join(sorted(TASKS_OF))}")
+    task = _USUAL_TASK.get(name, TASKS_OF[name][0])
+    config = override_config(Config(), {"data.name": name, "data.root": positional[1], "data.task": task})
+    return override_config(config, overrides).data
+
+
+def _check_own(
+    config: DataConfig, root: Path, splits: tuple[str, ...], files: int | None, workers: int, report: str | None
+) -> int:
+    """Check a data set in folders and print what it holds."""
+    from maskformer_ext.data.folder_check import check_folder
+
+    print(f"{config.name} ({config.task}): {root}")
+    problems, warnings = check_folder(config, splits, files, workers, _track)
+    for warning in warnings:
+        print(f"warning: {printable(warning)}", file=sys.stderr)
+    return _report(problems, report, config.name, root)
 
 
 def _check_split(source: Any, root: Path, split: str, files: int | None, workers: int) -> list[str]:
@@ -121,7 +169,7 @@ def _convert_split(source: Any, conversion: Any, root: Path, split: str, workers
 
 def _report(problems: list[str], report: str | None, name: str, root: Path) -> int:
     for problem in problems[:_SHOWN]:
-        print(f"problem: {' '.join(problem.split())}", file=sys.stderr)
+        print(f"problem: {printable(problem)}", file=sys.stderr)
     if len(problems) > _SHOWN:
         more = "" if report else "; report=FILE writes all of them"
         print(f"and {len(problems) - _SHOWN} more problems{more}", file=sys.stderr)

@@ -15,14 +15,15 @@ from maskformer_ext.config import InferenceConfig
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.images import resize_shortest_edge
 from maskformer_ext.inference.prediction import require_queries, run_network
-from maskformer_ext.visualize import load_font, outline
+from maskformer_ext.picture_size import resize_image
+from maskformer_ext.picture_text import load_font, shortened
+from maskformer_ext.visualize import outline
 
 _TILE_SIDE = 176  # longer side of a tile in pixels
 _GAP, _TEXT = 6, 12
 _BACKGROUND, _BRIGHT, _DIM = (24, 26, 31), (232, 234, 238), (138, 143, 152)
 _LEAST_BRIGHT = 210.0  # of a class colour's largest channel: dark colours would not show
 _SUMMARY_CELLS = (48, 64)  # height and width of the maps that are averaged, whatever the images' shapes
-_COUNTED = 0.5  # in the summary a query counts in an image where a class is at least this probable
 
 
 @torch.inference_mode()
@@ -30,7 +31,7 @@ def query_masks(model: nn.Module, pixels: Tensor, config: InferenceConfig) -> tu
     """Run the network on one whole image, whatever ``config.tile``, and return what each query says.
 
     Args:
-        model: a ``MaskFormer``, in evaluation mode.
+        model: a ``MaskFormer``; it is run in evaluation mode.
         pixels: (3, H, W) uint8.
         config: the resize of test time.
 
@@ -41,7 +42,12 @@ def query_masks(model: nn.Module, pixels: Tensor, config: InferenceConfig) -> tu
     Raises:
         ValueError: if the model is a per-pixel baseline, which has no queries.
     """
-    output = run_network(model, resize_shortest_edge(pixels, config.min_size, config.max_size)[None])[0]
+    was_training = model.training
+    model.eval()
+    try:
+        output = run_network(model, resize_shortest_edge(pixels, config.min_size, config.max_size)[None])[0]
+    finally:
+        model.train(was_training)
     classes = require_queries(output).float().softmax(-1)
     extent = zip(output.mask_logits.shape[-2:], output.crop, output.input_size, strict=True)
     rows, columns = (math.ceil(cells * valid / padded) for cells, valid, padded in extent)
@@ -66,16 +72,16 @@ def draw_queries(
     image = pixels.permute(1, 2, 0).numpy()
     scale = _TILE_SIDE / max(image.shape[:2])
     size = (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale)))
-    small = np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    small = resize_image(image, size)
     best, labels = classes[:, :-1].max(-1)
+    used = _used(classes).tolist()
     shown = torch.argsort(best, descending=True, stable=True)[:most]
     planes = F.interpolate(masks[shown][None], size, mode="bilinear", align_corners=False, antialias=True)[0].numpy()
     tiles, captions = [Image.fromarray(small)], [("image", True)]
     for query, plane in zip(shown.tolist(), planes, strict=True):
         label = int(labels[query])
-        sure = bool(best[query] > classes[query, -1])
-        tiles.append(_heat(small, plane, info.colors[label], dim=not sure))
-        captions.append((f"{query}  {info.classes[label]} {float(best[query]):.2f}", sure))
+        tiles.append(_heat(small, plane, info.colors[label], dim=not used[query]))
+        captions.append((f"{query}  {info.classes[label]} {float(best[query]):.2f}", used[query]))
     return _grid(tiles, captions, columns)
 
 
@@ -91,10 +97,9 @@ class QuerySummary:
         self.masks, self.counts = torch.zeros(()), torch.zeros(())
 
     def add(self, classes: Tensor, masks: Tensor) -> None:
-        """Count one image; arguments as `query_masks` returns them. Only queries that are some class count."""
+        """Count one image; arguments as `query_masks` returns them. What `draw_queries` shows bright counts."""
         resized = F.interpolate(masks[None], _SUMMARY_CELLS, mode="bilinear", align_corners=False, antialias=True)[0]
-        best, labels = classes[:, :-1].max(-1)
-        used = (best >= _COUNTED) & (best > classes[:, -1])
+        labels, used = classes[:, :-1].argmax(-1), _used(classes)
         if self.images == 0:
             self.masks, self.counts = torch.zeros_like(resized), torch.zeros_like(classes[:, :-1])
         self.images += 1
@@ -125,12 +130,17 @@ class QuerySummary:
             tiles.append(_heat(ground, plane, self.info.colors[top[0]], dim=False, edges=False))
             captions.append((f"{query}  {self._share(used[query], self.images)}: {names}", True))
         if not tiles:
-            tiles, captions = [Image.fromarray(ground)], [("no query is used", False)]
+            tiles, captions = [Image.fromarray(ground)], [("all are \u201cno object\u201d", False)]
         return _grid(tiles, captions, columns)
 
     @staticmethod
     def _share(part: Tensor | float, whole: Tensor | float) -> str:
         return f"{round(100 * float(part) / float(whole))}%"
+
+
+def _used(classes: Tensor) -> Tensor:
+    """Tell of each query (Q, K + 1) whether some class is more probable than "no object"."""
+    return classes[:, :-1].amax(-1) > classes[:, -1]
 
 
 def _heat(image: np.ndarray, plane: np.ndarray, color: Sequence[int], *, dim: bool, edges: bool = True) -> Image.Image:
@@ -158,7 +168,7 @@ def _grid(tiles: Sequence[Image.Image], captions: Sequence[tuple[str, bool]], co
     for index, (tile, (text, bright)) in enumerate(zip(tiles, captions, strict=True)):
         x, y = _GAP + index % columns * cell[0], _GAP + index // columns * cell[1]
         picture.paste(tile, (x, y))
-        while font.getlength(text) > cell[0] - _GAP and len(text) > 4:
-            text = text[:-2] + "\u2026"
-        draw.text((x, y + height + 4), text, font=font, fill=_BRIGHT if bright else _DIM)
+        draw.text(
+            (x, y + height + 4), shortened(text, font, cell[0] - _GAP), font=font, fill=_BRIGHT if bright else _DIM
+        )
     return picture

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from maskformer_ext.decoding import EXTENSIONS
-from maskformer_ext.errors import UserError
+from maskformer_ext.errors import why
 from maskformer_ext.images import read_image
-from maskformer_ext.videos import VIDEO_EXTENSIONS, is_video, read_frames
+from maskformer_ext.listing import find_files
+from maskformer_ext.videos import is_video, read_frames
+
+__all__ = ["Picture", "find_files", "read_pictures"]
 
 
 @dataclass(frozen=True)
@@ -36,43 +37,6 @@ class Picture:
     is_frame: bool = False
 
 
-def find_files(source: str) -> list[tuple[Path, str]]:
-    """List the images and videos that a path or glob names.
-
-    Args:
-        source: a file, a folder or a glob.
-
-    Returns:
-        Path, and name of the results (without ending; the path below the folder), in alphabetical order.
-
-    Raises:
-        UserError: if there is none.
-    """
-    path = Path(source).expanduser()
-    if path.is_file():
-        files, base = [path], path.parent
-    elif path.is_dir():
-        files, base = sorted(file for file in path.rglob("*") if _is_readable(file)), path
-        if not files:
-            raise UserError(f"input={source}: the folder holds no image or video ({', '.join(_extensions())})")
-    else:
-        files, base = sorted(Path(match) for match in glob.glob(str(path), recursive=True)), None
-        files = [file for file in files if _is_readable(file)]
-        if not files:
-            raise UserError(f"input={source}: no such file or folder, and no file matches it as a glob")
-    names = [file.relative_to(base) if base else Path(file.name) for file in files]
-    stems = [name.with_suffix("").as_posix() for name in names]
-    repeated = {stem for stem in stems if stems.count(stem) > 1}  # a.jpg beside a.png, or two folders' a.jpg
-    if not repeated:
-        return list(zip(files, stems, strict=True))
-    full = [name.as_posix() if stem in repeated else stem for name, stem in zip(names, stems, strict=True)]
-    if len(set(full)) < len(full):  # the same file name from several folders of a glob
-        full = ["_".join(file.parts[-2:]) for file in files]
-    if len(set(full)) < len(full):
-        raise UserError(f"input={source}: several files have the same name; give one folder at a time")
-    return list(zip(files, full, strict=True))
-
-
 def read_pictures(files: list[tuple[Path, str]], is_done: Callable[[str], bool]) -> Iterator[Picture]:
     """Read the images, and the frames of the videos, one after the other.
 
@@ -81,28 +45,26 @@ def read_pictures(files: list[tuple[Path, str]], is_done: Callable[[str], bool])
         is_done: tells by its name whether a picture need not be read.
     """
     for number, (path, name) in enumerate(files, start=1):
-        if is_video(path):
-            frame = 0
-            try:
+        frame = 0
+        try:
+            if is_video(path):
                 for frame, pixels in enumerate(read_frames(path), start=1):
                     own = f"{name}/{frame - 1:06d}"
                     wanted = None if is_done(own) else pixels
                     yield Picture(f"{path} frame {frame - 1}", own, number, wanted, is_frame=True)
-            except UserError as error:
-                yield Picture(f"{path} frame {frame}", f"{name}/{frame:06d}", number, error=str(error), is_frame=True)
-        elif is_done(name):
-            yield Picture(str(path), name, number)
-        else:
-            try:
-                picture = Picture(str(path), name, number, read_image(path))
-            except UserError as error:
-                picture = Picture(str(path), name, number, error=str(error))
-            yield picture
+            elif is_done(name):
+                yield Picture(str(path), name, number)
+            else:
+                yield Picture(str(path), name, number, read_image(path))
+        except Exception as error:  # whatever a decoder does: the other files are still there
+            text, own = _named(path, error), f"{name}/{frame:06d}"
+            if frame or is_video(path):
+                yield Picture(f"{path} frame {frame}", own, number, error=text, is_frame=True)
+            else:
+                yield Picture(str(path), name, number, error=text)
 
 
-def _is_readable(path: Path) -> bool:
-    return path.suffix.lower() in _extensions() and path.is_file()
-
-
-def _extensions() -> tuple[str, ...]:
-    return (*EXTENSIONS, ".apng", *VIDEO_EXTENSIONS)
+def _named(path: Path, error: Exception) -> str:
+    """Return an error's reason, after the name of the file unless it says that itself."""
+    text = str(error)
+    return text if text.startswith(f"{path}: ") else f"{path}: {why(error)}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from maskformer_ext.command import run_command
 from maskformer_ext.config_help import describe_usage
-from maskformer_ext.config_io import load_config
+from maskformer_ext.config_io import available_configs, load_config
+from maskformer_ext.early import check_run
 from maskformer_ext.errors import UserError
 
 _PURPOSE = (
@@ -24,12 +27,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(arguments: list[str]) -> int:
+    for argument in arguments:
+        if "=" not in argument:
+            raise UserError(_not_a_key(argument))
     names = [argument.removeprefix("config=") for argument in arguments if argument.startswith("config=")]
     if len(names) > 1:
         raise UserError(f"config= is given {len(names)} times: {', '.join(names)}")
     config = load_config(
         names[0] if names else "digits", [argument for argument in arguments if not argument.startswith("config=")]
     )
+    check_run(config)
 
     import torch
 
@@ -51,6 +58,15 @@ def _train(arguments: list[str]) -> int:
     if os.environ.get("RANK", "0") == "0":
         print(f"{config.output_dir}/{METRICS_FILE}\n{config.output_dir}/{RESULTS_FILE}")
     return 0
+
+
+def _not_a_key(argument: str) -> str:
+    """Say what an argument without ``=`` was probably meant to be."""
+    if argument in available_configs() or Path(argument).suffix in (".yaml", ".yml") or Path(argument).is_dir():
+        return f"{argument!r} is not of the form key=value: did you mean config={argument}?"
+    near = difflib.get_close_matches(argument, available_configs(), n=1, cutoff=0.7)
+    hint = f"did you mean config={near[0]}?" if near else "for instance config=digits or train.max_iters=1000"
+    return f"{argument!r} is not of the form key=value: {hint}"
 
 
 if __name__ == "__main__":

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from PIL import Image, ImageSequence
-from torch import Tensor
+from PIL import ImageSequence
 
-from maskformer_ext.errors import UserError
-from maskformer_ext.images import pil_to_pixels
+from maskformer_ext.decoding import check_size, open_image, upright
+from maskformer_ext.errors import UserError, why
+from maskformer_ext.files import writing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 _MAYBE_ANIMATED = (".gif", ".webp", ".apng", ".png")
@@ -33,9 +35,9 @@ def is_video(path: Path) -> bool:
     if path.suffix.lower() not in _MAYBE_ANIMATED:
         return False
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return getattr(image, "n_frames", 1) > 1
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UserError:
         return False  # read_image says what is wrong
 
 
@@ -52,17 +54,18 @@ def read_frames(path: Path) -> Iterator[Tensor]:
         UserError: if the file cannot be decoded, after the frames before the damage; or PyAV is needed and not
             installed. A Matroska or WebM file that was cut off just ends: it does not say how much it held.
     """
+    import torch  # listing files does not need it
+
+    from maskformer_ext.images import pil_to_pixels
+
     if not is_film(path):
-        try:
-            with Image.open(path) as image:
-                for frame in ImageSequence.Iterator(image):
-                    yield pil_to_pixels(frame)
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise UserError(f"{path}: cannot be read to its end ({error})") from None
+        with open_image(path) as image:
+            for frame in ImageSequence.Iterator(image):
+                yield pil_to_pixels(upright(frame))
         return
     av = _pyav(path)
     try:
-        with av.open(str(path)) as container:
+        with _for_pyav(path) as source, av.open(source) as container:
             if not container.streams.video:
                 raise UserError(f"{path}: holds no video")
             container.streams.video[0].thread_type = "AUTO"
@@ -70,13 +73,16 @@ def read_frames(path: Path) -> Iterator[Tensor]:
             for packet in container.demux(video=0):
                 incomplete |= packet.is_corrupt  # what a file lacks at its end does not make the decoder fail
                 for frame in packet.decode():
+                    check_size(path, (frame.width, frame.height))
                     turns = round(frame.rotation / 90)  # counter-clockwise; a telephone held upright writes -90
                     pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
                     yield torch.from_numpy(pixels).permute(2, 0, 1)
             if incomplete:
                 raise UserError(f"{path}: parts of the video are missing; what could be decoded was read")
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a video ({error})") from None
+    except UserError:
+        raise
+    except Exception as error:  # FFmpeg's own errors and whatever its binding makes of a damaged file
+        raise UserError(f"{path}: cannot be read as a video ({why(error)})") from None
 
 
 def frame_rate(path: Path) -> Fraction:
@@ -87,11 +93,11 @@ def frame_rate(path: Path) -> Fraction:
     """
     av = _pyav(path)
     try:
-        with av.open(str(path)) as container:
+        with _for_pyav(path) as source, av.open(source) as container:
             stream = container.streams.video[0]
             return stream.average_rate or stream.guessed_rate or _USUAL_RATE
-    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
-        raise UserError(f"{path}: cannot be read as a video ({error})") from None
+    except Exception as error:
+        raise UserError(f"{path}: cannot be read as a video ({why(error)})") from None
 
 
 def write_film(pictures: Sequence[Path], path: Path, rate: Fraction) -> None:
@@ -107,31 +113,40 @@ def write_film(pictures: Sequence[Path], path: Path, rate: Fraction) -> None:
     """
     av = _pyav(path)
     codec, options = ("libx264", {"crf": "20"}) if "libx264" in av.codecs_available else ("mpeg4", {"qscale": "3"})
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with av.open(str(temporary), "w", format="mp4") as container:
-            stream = None
-            for picture in pictures:
-                with Image.open(picture) as image:
-                    pixels = _even(np.asarray(image.convert("RGB")))
-                if stream is None:
-                    stream = container.add_stream(codec, rate=rate, options=options)
-                    stream.height, stream.width, stream.pix_fmt = *pixels.shape[:2], "yuv420p"
-                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-                container.mux(stream.encode(frame.reformat(width=stream.width, height=stream.height)))
-            if stream is not None:
-                container.mux(stream.encode())
-        os.replace(temporary, path)
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise UserError(f"{path}: the film cannot be written ({error})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path) as temporary:
+        try:
+            with _for_pyav(temporary, "wb") as target, av.open(target, "w", format="mp4") as container:
+                stream = None
+                for picture in pictures:
+                    with open_image(picture) as image:
+                        pixels = _even(np.asarray(image.convert("RGB")))
+                    if stream is None:
+                        stream = container.add_stream(codec, rate=rate, options=options)
+                        stream.height, stream.width, stream.pix_fmt = *pixels.shape[:2], "yuv420p"
+                    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                    container.mux(stream.encode(frame.reformat(width=stream.width, height=stream.height)))
+                if stream is not None:
+                    container.mux(stream.encode())
+        except Exception as error:  # of a picture, the encoder or the disk
+            raise UserError(f"{path}: the film cannot be written ({why(error)})") from None
 
 
 def _even(pixels: np.ndarray) -> np.ndarray:
     """Repeat the last row and column of (H, W, 3) where their number is odd: the colours have half as many."""
     height, width = pixels.shape[:2]
     return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+@contextmanager
+def _for_pyav(path: Path, mode: str = "rb") -> Iterator[Any]:
+    """Give what PyAV opens: a name, or the opened file where the name is no UTF-8, which PyAV does not take."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open(mode) as file:
+            yield file
+    else:
+        yield str(path)
 
 
 def _pyav(path: Path) -> Any:

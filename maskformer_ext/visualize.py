@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.inference.prediction import PanopticResult, SemanticResult
+from maskformer_ext.inference.prediction import SemanticResult
+from maskformer_ext.ops.instance_inference import Instances
+from maskformer_ext.picture_size import resize_image, resize_map, shown_size
+from maskformer_ext.picture_text import load_font, shortened, text_size, write_names
+from maskformer_ext.segment_maps import bands, index_of, instance_owners, present_values
 
 _GOLDEN_ANGLE = 0.61803398875
-_MAX_NAMES, _MAX_SAME_NAME = 60, 8
+_BAND_PIXELS = 1 << 16  # that are mixed at a time: what they need stays in the cache
 _SATURATION = 0.25
 _ERROR = (235, 64, 52)
+_LEGEND_ENTRIES = 150  # the most classes that are listed
+_LEGEND_WIDTH = 24  # letters' heights that a legend is wide at least, however thin the picture
 _LEGEND_BACKGROUND, _LEGEND_TEXT = (24, 26, 31), (232, 234, 238)
 
 PICTURED_SCORE = 0.5
@@ -74,22 +77,17 @@ def segments_of(result: Any, *, min_score: float = PICTURED_SCORE) -> tuple[np.n
         min_score: instances below it own no pixel: average precision wants many guesses, pictures the likely ones.
 
     Returns:
-        (H, W) int64 index of the segment that owns each pixel, -1 = void, and the class id of each segment.
+        (H, W) int32 index of the segment that owns each pixel, -1 = void, and the class id of each segment.
     """
+    if isinstance(result, Instances):
+        return instance_owners(result, min_score) - np.int32(1), result.labels.tolist()
     if isinstance(result, SemanticResult):
-        present, index = np.unique(result.class_map.cpu().numpy(), return_inverse=True)
-        return index.reshape(result.class_map.shape).astype(np.int64), present.tolist()
-    if isinstance(result, PanopticResult):
-        ids = [info["id"] for info in result.segments_info]
-        table = np.full(max([0, *ids]) + 1, -1, dtype=np.int64)
-        table[ids] = np.arange(len(ids))
-        labels = [info["category_id"] for info in result.segments_info]
-        return table[result.segment_map.cpu().numpy()], labels
-    owners = np.full(result.size, -1, dtype=np.int64)
-    order = torch.argsort(result.scores, stable=True)
-    for index in order[result.scores[order] >= min_score].tolist():
-        owners[result[index : index + 1].masks[0].cpu().numpy()] = index
-    return owners, result.labels.tolist()
+        classes = result.class_map.cpu().numpy()
+        present = present_values(classes)
+        return index_of(classes, present), present
+    ids = [segment["id"] for segment in result.segments_info]
+    labels = [segment["category_id"] for segment in result.segments_info]
+    return index_of(result.segment_map.cpu().numpy(), ids), labels
 
 
 def draw_segments(
@@ -102,6 +100,7 @@ def draw_segments(
     names: bool = True,
     name_size: float = 0.038,
     short_side: int = 0,
+    long_side: int = 0,
 ) -> Image.Image:
     """Lay the segments over an image, with outlines and class names.
 
@@ -112,33 +111,43 @@ def draw_segments(
         info: names and colours of the classes.
         opacity: of the colours, 0..1.
         names: write class names on the segments that have room.
-        name_size: height of the names relative to the shorter side (11 to 28 pixels).
-        short_side: enlarge small images by a whole factor so that the shorter side has about this many pixels.
+        name_size: height of the names relative to the shorter side (11 to 28 pixels, more on large pictures).
+        short_side: enlarge small images by a whole factor so that the shorter side has about this many pixels, as far
+            as `shown_size` allows.
+        long_side: shrink images whose longer side is larger; 0 = never.
 
     Returns:
         An RGB picture.
     """
-    factor = max(1, round(short_side / max(1, min(segment_map.shape))))
-    owners = segment_map.astype(np.int64)
-    base = np.asarray(image)
-    if factor > 1:
-        size = (base.shape[1] * factor, base.shape[0] * factor)
-        base = np.asarray(Image.fromarray(base).resize(size, Image.Resampling.BICUBIC))
-        owners = owners.repeat(factor, 0).repeat(factor, 1)
+    size = shown_size(*segment_map.shape, short_side=short_side, long_side=long_side)
+    base, owners = resize_image(np.asarray(image), size), resize_map(segment_map, size)
     colors = segment_colors(labels, info)
     table = np.concatenate([colors, np.zeros((1, 3), dtype=np.uint8)]).astype(np.float32)  # -1 reads the last row
-    strength = np.where(owners >= 0, np.float32(opacity), np.float32(0))[..., None]
-    grey = base.mean(2, keepdims=True, dtype=np.float32)
-    muted = np.where(
-        strength > 0, grey + _SATURATION * (base - grey), base
-    )  # so that the colours are those of the legend
-    picture = muted * (1 - strength) + table[owners] * strength
-    edge = outline(owners, thickness=max(1, round(min(owners.shape) / 500)))
-    picture[edge] = 0.65 * (0.55 * table[owners[edge]] + 0.45 * 255) + 0.35 * picture[edge]
-    drawn = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+    drawn = np.empty((*size, 3), dtype=np.uint8)
+    thickness = max(1, round(min(size) / 500))
+    for rows in bands(*size, _BAND_PIXELS):
+        first = max(0, rows.start - thickness)
+        around = owners[first : rows.stop + thickness]
+        edge = outline(around, thickness=thickness)[rows.start - first :][: rows.stop - rows.start]
+        drawn[rows] = _mixed(base[rows], owners[rows], edge, table, opacity)
+    picture = Image.fromarray(drawn)
     if names:
-        _write_names(drawn, owners, labels, info, name_size)
-    return drawn
+        write_names(picture, owners, labels, info, name_size)
+    return picture
+
+
+def _mixed(base: np.ndarray, owners: np.ndarray, edge: np.ndarray, table: np.ndarray, opacity: float) -> np.ndarray:
+    """Mix rows of an image (n, W, 3) with the colours of their segments; edges are brighter."""
+    inside = owners >= 0
+    strength = np.where(inside, np.float32(opacity), np.float32(0))[..., None]
+    color = table[owners]
+    pixels = base.astype(np.float32)
+    grey = ((pixels[..., 0] + pixels[..., 1] + pixels[..., 2]) / np.float32(3))[..., None]
+    # Muted, so that the colours are those of the legend.
+    muted = np.where((inside & (opacity > 0))[..., None], grey + _SATURATION * (pixels - grey), pixels)
+    picture = muted * (1 - strength) + color * strength
+    picture[edge] = 0.65 * (0.55 * color[edge] + 0.45 * 255) + 0.35 * picture[edge]
+    return picture.clip(0, 255).astype(np.uint8)
 
 
 def draw_errors(image: np.ndarray, class_map: np.ndarray, truth: np.ndarray, ignore_label: int) -> Image.Image:
@@ -173,85 +182,38 @@ def outline(segment_map: np.ndarray, *, thickness: int = 1) -> np.ndarray:
     return edge & (segment_map >= 0)
 
 
-def _write_names(
-    picture: Image.Image, owners: np.ndarray, labels: Sequence[int], info: DatasetInfo, name_size: float
-) -> None:
-    """Write names at the middle of the largest segments, as long as they fit and do not touch each other.
-
-    Where a thing class occurs many times, the legend names it: a name on each would hide the image.
-    """
-    occurrences = np.bincount(np.asarray(labels, dtype=np.int64), minlength=info.num_classes)
-    areas = np.bincount(owners[owners >= 0], minlength=len(labels))
-    draw = ImageDraw.Draw(picture)
-    font = load_font(min(28, max(11, round(min(owners.shape) * name_size))))
-    taken: list[tuple[float, float, float, float]] = []
-    for index in np.argsort(-areas, kind="stable")[:_MAX_NAMES]:
-        if occurrences[labels[index]] > _MAX_SAME_NAME:
-            continue
-        name = info.classes[int(labels[index])]
-        left, top, right, bottom = draw.textbbox((0, 0), name, font=font)
-        width, height = right - left, bottom - top
-        if areas[index] < 0.8 * width * height:
-            continue
-        row, column, room = _middle(owners == index)
-        if room < 0.45 * height:
-            continue
-        x = min(max(column - width / 2, 3), max(3, picture.width - width - 3))
-        y = min(max(row - height / 2, 3), max(3, picture.height - height - 3))
-        box = (x - 3, y - 3, x + width + 3, y + height + 3)
-        if any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in taken):
-            continue
-        taken.append(box)
-        draw.text((x - left, y - top), name, font=font, fill=(255, 255, 255), stroke_width=2, stroke_fill=(16, 18, 22))
-
-
-def _middle(mask: np.ndarray) -> tuple[int, int, int]:
-    """Return row, column and clearance, in pixels along the axes, of the point farthest from the mask's border."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    top, left = int(rows[0]), int(columns[0])
-    padded = np.pad(mask[top : rows[-1] + 1, left : columns[-1] + 1], 1)
-
-    def run_before(values: np.ndarray, axis: int) -> np.ndarray:
-        position = np.arange(values.shape[axis]).reshape((-1, 1) if axis == 0 else (1, -1))
-        return position - np.maximum.accumulate(np.where(values, 0, position), axis=axis)
-
-    clearance = np.minimum.reduce(
-        [
-            run_before(padded, 0),
-            run_before(padded[::-1], 0)[::-1],
-            run_before(padded, 1),
-            run_before(padded[:, ::-1], 1)[:, ::-1],
-        ]
-    )
-    row, column = np.unravel_index(int(clearance.argmax()), clearance.shape)
-    return top + int(row) - 1, left + int(column) - 1, int(clearance.max())
-
-
 def add_legend(picture: Image.Image, labels: Sequence[int], info: DatasetInfo) -> Image.Image:
     """Put the classes that occur below a picture, with the number of things of each.
 
     Args:
-        picture: of any size.
+        picture: of any size; one that is narrower than a legend gets room at its right.
         labels: (T,) class ids of the segments in it.
         info: names and colours of the classes.
     """
     counts = np.bincount(np.asarray(labels, dtype=np.int64), minlength=info.num_classes)
-    entries: list[tuple[str, int | None]] = [
-        (f"{name} \u00d7{counts[label]}" if label in info.thing_classes else name, label)
-        for label, name in enumerate(info.classes)
-        if counts[label]
-    ]
-    font = load_font(min(26, max(12, round(min(picture.size) / 32))))
+    present = np.flatnonzero(counts).tolist()
+    font = load_font(text_size(picture.height, picture.width, 1 / 32, 12, 26))
     line = round(font.size * 1.75)
     swatch, gap = round(font.size * 0.95), round(font.size * 0.45)
+    least = round(_LEGEND_WIDTH * font.size)
+    widest = max(picture.width, least) - swatch - 5 * gap
+    entries: list[tuple[str, int | None]] = []
+    for label in present[:_LEGEND_ENTRIES]:
+        number = f" \u00d7{counts[label]}" if label in info.thing_classes else ""
+        name = shortened(info.classes[label], font, widest - font.getlength(number))
+        entries.append((f"{name}{number}", label))
+    if len(present) > len(entries):
+        entries.append((f"and {len(present) - len(entries)} more classes", None))
+    entries = entries or [("nothing found", None)]
+    widths = [round((swatch + gap if label is not None else 0) + font.getlength(text)) for text, label in entries]
+    canvas = max(picture.width, min(least, sum(widths) + 4 * gap * len(widths)))
     placed, x, y = [], gap * 2, gap
-    for text, label in entries or [("nothing found", None)]:
-        width = (swatch + gap if label is not None else 0) + font.getlength(text)
-        if x > gap * 2 and x + width + gap > picture.width:
+    for (text, label), width in zip(entries, widths, strict=True):
+        if x > gap * 2 and x + width + gap > canvas:
             x, y = gap * 2, y + line
         placed.append((x, y, text, label))
-        x += round(width) + gap * 4
-    result = Image.new("RGB", (picture.width, picture.height + y + line + gap), _LEGEND_BACKGROUND)
+        x += width + gap * 4
+    result = Image.new("RGB", (canvas, picture.height + y + line + gap), _LEGEND_BACKGROUND)
     result.paste(picture, (0, 0))
     draw = ImageDraw.Draw(result)
     for x, y, text, label in placed:
@@ -269,11 +231,3 @@ def _draw_swatch(draw: ImageDraw.ImageDraw, x: int, y: int, side: int, label: in
     for index, shade in enumerate(shades):
         left, right = x + side * index // 3, x + side * (index + 1) // 3
         draw.rectangle((left, y, right - 1, y + side - 1), fill=shade)
-
-
-@lru_cache(maxsize=32)
-def load_font(size: int) -> ImageFont.FreeTypeFont:
-    """Return the sans-serif font that comes with matplotlib, at a size in pixels."""
-    import matplotlib
-
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)

@@ -55,7 +55,10 @@ def test_the_command_prints_one_table_and_writes_it(tmp_path, capsys) -> None:
     ("arguments", "message"),
     [
         (["ade20k-150/maskformer_R5"], "did you mean"),
-        (["digits", "size=32"], "size must be HEIGHTxWIDTH in pixels, for instance 512x512, got '32'"),
+        (
+            ["digits", "size=32"],
+            "size must be height and width in pixels, as in size=512x768 or",
+        ),
         (["digits", "repeats=-1"], "repeats must be a number of images, 0 or more, got '-1'"),
         (["digits", "repeat=1"], "did you mean 'repeats'"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import sys
 from pathlib import Path
 
@@ -87,6 +89,42 @@ def test_onnx_without_its_packages_says_what_to_install(run: Path, tmp_path: Pat
     assert export.main([f"checkpoint={run}", f"output={tmp_path / 'model.onnx'}", "size=32,32"]) == 2
     assert "pip install 'maskformer-ext[onnx]'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("task", "inference", "classes", "size", "message"),
+    [
+        ("instance", {}, 5, SIZE, "never learnt: it was trained with data.task=instance"),
+        ("semantic", {"tta": True}, 5, SIZE, "inference.tta=true"),
+        ("semantic", {"semantic": "argmax"}, 5, SIZE, "inference.semantic=argmax"),
+        ("panoptic", {"tile": 64}, 5, SIZE, "size=64x64"),
+        ("semantic", {}, 1, SIZE, "one class only"),
+        ("panoptic", {"tile": 70}, 5, SIZE, None),
+        ("panoptic", {}, 5, SIZE, None),
+    ],
+)
+def test_what_a_program_cannot_do_is_refused(
+    task: str, inference: dict, classes: int, size: tuple[int, int], message: str | None
+) -> None:
+    config = Config()
+    config.data.task = task
+    for key, value in inference.items():
+        setattr(config.inference, key, value)
+    if message is None:
+        export.check_exportable(config, size, classes)
+        return
+    with pytest.raises(UserError, match=re.escape(message)):
+        export.check_exportable(config, size, classes)
+
+
+def test_a_model_for_instances_is_not_exported(tmp_path: Path, capsys) -> None:
+    config = Config(name="tiny")
+    config.model, config.data.task = tiny_config(INFO.num_classes), "instance"
+    info = dataclasses.replace(INFO, thing_classes=(0, 1, 2, 3, 4))
+    save_checkpoint(tmp_path / "run", 0, model=_model(), config=config, info=info, training={})
+    assert export.main([f"checkpoint={tmp_path / 'run'}", f"output={tmp_path / 'a.pt2'}", "size=32x32"]) == 2
+    assert "data.task=panoptic or semantic, or use maskformer_ext.predict" in capsys.readouterr().err
+    assert not (tmp_path / "a.pt2").exists()
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ def test_the_page_is_valid_self_contained_and_holds_the_scores(tmp_path: Path, t
     metrics = evaluate(model, _Painted(), config)
     records = [{"iteration": 0, "kind": "eval", "mIoU": 0.1, "PQ": 0.0}]
     records += [{"iteration": i, "kind": "train", "loss": 9 / i, "loss_ce": 3 / i, "lr": 1e-4} for i in (20, 40, 60)]
+    records = [{**record, "loss_giou": 0.5, "loss_giou_0": 0.5} if "loss" in record else record for record in records]
     records += [{"iteration": 60, "kind": "eval", **{k: v for k, v in metrics.items() if isinstance(v, float)}}]
     (tmp_path / "history.jsonl").write_text("\n".join(map(json.dumps, records)) + '\n{"iteration": 80, "los')
     untrained = {"mIoU": 0.0123, "PQ": 0.0045, "AP": 0.0067}
@@ -98,6 +99,7 @@ def test_the_page_is_valid_self_contained_and_holds_the_scores(tmp_path: Path, t
             assert f"untrained {untrained[key]:.3f}" in words
     assert "boxes <&> tiles" in words and "box <b>" in words and "0:01:15" in words
     assert page.count["svg"] >= 3
+    assert "giou" in text and "giou_0" not in text  # every loss of the last layer, whatever its name
     columns = {"panoptic": 5, "semantic": 4, "instance": 3}[task]
     assert page.count["img"] == 3 * columns
     first = next(address for address in page.addresses if address.startswith("data:image/webp"))

@@ -10,7 +10,7 @@ from maskformer_ext.checkpoints.native import CONFIG_FILE, MODEL_FILE, write_saf
 from maskformer_ext.checkpoints.sizes import infer_backbone
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
-from maskformer_ext.files import new_folder
+from maskformer_ext.files import new_folder, write_text
 
 _CONFIG = """# The backbone alone, for a recipe's "base", or on its command line.
 model:
@@ -46,10 +46,8 @@ def convert_backbone(
     folder = Path(folder).expanduser()
     with new_folder(folder, overwrite=overwrite) as temporary:
         write_safetensors(temporary / MODEL_FILE, weights, {"backbone": name})
-        (temporary / CONFIG_FILE).write_text(
-            _CONFIG.format(name=json.dumps(name), file=json.dumps(str((folder / MODEL_FILE).resolve()))),
-            encoding="utf-8",
-        )
+        file = str((folder / MODEL_FILE).resolve()).replace("${", "\\${")  # no reference to another key
+        write_text(temporary / CONFIG_FILE, _CONFIG.format(name=json.dumps(name), file=json.dumps(file)))
     return name, sum(value.numel() for value in weights.values())
 
 

@@ -11,12 +11,13 @@ import timm
 from torch import Tensor, nn
 
 from maskformer_ext.checkpoints.finding import find_weights
+from maskformer_ext.checkpoints.naming import layout_of, names_of
+from maskformer_ext.checkpoints.original import check_kind
 from maskformer_ext.checkpoints.reading import read_state_dict
 from maskformer_ext.checkpoints.transformers_names import to_original_names
-from maskformer_ext.errors import UserError
+from maskformer_ext.errors import UserError, why
 
 _WHOLE = re.compile(r"backbone\.(net\.)?")  # before the names where a file holds a whole MaskFormer
-_TRANSFORMERS = "model.pixel_level_module."  # before those of transformers' MaskFormer
 _COUNTER = "num_batches_tracked"
 _CLASSIFIER = re.compile(r"((stem\.)?fc|head|norm)\.")  # what follows the last stage of a classifier
 _DERIVED = re.compile(rf".*\b({_COUNTER}|relative_position_index|attn_mask)$")  # what follows from the configuration
@@ -51,6 +52,8 @@ def load_timm_backbone(net: nn.Module, name: str, source: str) -> None:
         weights = pair_in_order(read_state_dict(_packaged_file(source)), timm.create_model(name).state_dict(), source)
     else:
         weights = read_backbone_weights(source)
+    whole = timm.create_model(name).state_dict().keys()
+    weights = names_of(weights, {*net.state_dict(), *whole})
     # timm joins the first levels of names with "_" where it cuts a network into stages
     by_flat_name = {_flat(key): (key, value) for key, value in weights.items()}
     problem = f"backbone weights {source} do not fit {name}"
@@ -61,8 +64,8 @@ def load_timm_backbone(net: nn.Module, name: str, source: str) -> None:
             continue
         state[key] = _checked(value, target, key, problem)
     if by_flat_name:  # of stages without a feature map, or of the classifier
-        whole = {_flat(key) for key in timm.create_model(name).state_dict()}
-        _refuse_others([key for flat, (key, _) in by_flat_name.items() if flat not in whole], problem)
+        of_classifier = {_flat(key) for key in whole}
+        _refuse_others([key for flat, (key, _) in by_flat_name.items() if flat not in of_classifier], problem)
     net.load_state_dict(state)
 
 
@@ -104,8 +107,11 @@ def read_backbone_weights(source: str | Path) -> dict[str, Tensor]:
     """
     path = Path(source).expanduser()
     weights = read_state_dict(find_weights(path) if path.is_dir() else path)
-    if any(key.startswith(_TRANSFORMERS) for key in weights):
-        weights = to_original_names(weights)
+    try:
+        if layout_of(weights) == "transformers":
+            weights = to_original_names(weights)
+    except UserError as error:
+        raise UserError(f"backbone weights {path}: {str(error).removeprefix('checkpoint: ')}") from error
     if any(_WHOLE.match(key) for key in weights):
         weights = {_WHOLE.sub("", key, count=1): value for key, value in weights.items() if _WHOLE.match(key)}
     return weights
@@ -137,6 +143,7 @@ def _checked(value: Tensor | None, target: Tensor, key: str, problem: str) -> Te
     if value is None or value.shape != target.shape:
         got = "no such entry" if value is None else str(tuple(value.shape))
         raise UserError(f"{problem}: {key} must be {tuple(target.shape)}, got {got}")
+    check_kind(key, value, target, problem)
     return value
 
 
@@ -154,8 +161,10 @@ def _flat(key: str) -> str:
 def _from_timm(name: str) -> dict[str, Tensor]:
     try:
         return timm.create_model(name, pretrained=True).state_dict()
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"weights of {name} could not be downloaded; name a file in model.backbone_weights") from error
+    except Exception as error:  # of the network, the hub, the disk, or the weights that came
+        raise UserError(
+            f"weights of {name} could not be downloaded ({why(error)}); name a file in model.backbone_weights"
+        ) from error
 
 
 def _rename_resnet(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

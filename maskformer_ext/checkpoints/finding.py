@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from maskformer_ext.errors import UserError
+from maskformer_ext.errors import UserError, why
 
 _WEIGHT_FILES = (
     "model.safetensors",
@@ -28,10 +28,14 @@ def find_weights(source: str | Path) -> Path:
     Raises:
         UserError: if there is none, or a run's checkpoint is damaged.
     """
-    path = Path(source).expanduser()
-    if path.is_file():
+    try:
+        path = Path(source).expanduser()
+        there, is_file = path.exists(), path.is_file()
+    except (ValueError, OSError, RuntimeError) as error:
+        raise UserError(f"{source} is no name of a file ({why(error)})") from None
+    if is_file:
         return path
-    if not path.exists():
+    if not there:
         if isinstance(source, str) and _HUB_ID.fullmatch(source):
             return _in_folder(_download(source))
         raise UserError(f"{source} does not exist, and is no hub id such as facebook/maskformer-swin-tiny-ade")
@@ -60,7 +64,6 @@ def _download(hub_id: str) -> Path:
                 return folder
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise UserError(
-            f"{hub_id} does not exist here and could not be downloaded from the Hugging Face hub: "
-            f"{str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"
+            f"{hub_id} does not exist here and could not be downloaded from the Hugging Face hub: {why(error)}"
         ) from error
     raise UserError(f"{hub_id} on the Hugging Face hub holds no weights: expected one of {', '.join(_WEIGHT_FILES)}")

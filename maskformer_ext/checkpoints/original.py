@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from torch import Tensor, nn
 
+from maskformer_ext.checkpoints.naming import bare_names, layout_of
+from maskformer_ext.checkpoints.reading import check_tensor
 from maskformer_ext.errors import UserError
 
 _HEAD = "sem_seg_head."
@@ -44,10 +47,10 @@ def original_name(name: str) -> str:
 
 
 def load_original(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str = "checkpoint") -> None:
-    """Load weights of the original implementation.
+    """Load weights of the original implementation, or under this package's own names.
 
-    ``criterion.*`` and ``relative_position_index`` may be there or not. Names of its first version, which lacked
-    ``pixel_decoder.``, are understood as well.
+    What wrappers put before the names is taken off. ``criterion.*`` and ``relative_position_index`` may be there or
+    not. Names of its first version, which lacked ``pixel_decoder.``, are understood as well.
 
     Args:
         model: a model of the same configuration.
@@ -57,7 +60,21 @@ def load_original(model: nn.Module, state_dict: Mapping[str, Tensor], *, source:
     Raises:
         UserError: if a weight is missing, left over, or of another shape; nothing has been changed then.
     """
-    given = {name: value for name, value in with_pixel_decoder(state_dict).items() if not _DERIVED.match(name)}
+    model.load_state_dict(fit_original(model, to_original(state_dict, source), source))
+
+
+def fit_original(model: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Return weights under a model's own names, after checking that each has its place.
+
+    Args:
+        model: may be on the meta device.
+        state_dict: tensors under the original's names.
+        source: what errors call them.
+
+    Raises:
+        UserError: as `load_original`.
+    """
+    given = {name: value for name, value in state_dict.items() if not _DERIVED.match(name)}
     loaded = {}
     for name, target in model.state_dict().items():
         theirs = original_name(name)
@@ -66,10 +83,37 @@ def load_original(model: nn.Module, state_dict: Mapping[str, Tensor], *, source:
             raise UserError(f"{source}: {theirs} is missing; it is {tuple(target.shape)} in this model")
         if value.shape != target.shape:
             raise UserError(f"{source}: {theirs} must be {tuple(target.shape)}, got {tuple(value.shape)}")
+        check_kind(theirs, value, target, source)
         loaded[name] = value
     if given:
         raise UserError(f"{source}: {next(iter(given))} has no place in this model ({len(given)} such weights)")
-    model.load_state_dict(loaded)
+    return loaded
+
+
+def check_kind(name: str, value: Tensor, target: Tensor, source: str | Path) -> None:
+    """Raise `UserError` if integers stand where a model has floating-point numbers: they are quantised."""
+    if target.is_floating_point() and not value.is_floating_point():
+        kind = str(value.dtype).removeprefix("torch.")
+        raise UserError(f"{source}: {name} must be floating-point numbers, got {kind}: weights must not be quantised")
+
+
+def to_original(state_dict: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """Bring names to those of the original's second version: from its first, from this package's, out of wrappers.
+
+    Args:
+        state_dict: tensors by name.
+        source: what errors call them.
+
+    Raises:
+        UserError: if an entry is no dense tensor, or there are several networks.
+    """
+    try:
+        weights = bare_names({name: check_tensor(name, value, source) for name, value in state_dict.items()})
+    except UserError as error:
+        raise UserError(f"{source}: {str(error).removeprefix('checkpoint: ').removeprefix(f'{source}: ')}") from None
+    if layout_of(weights) == "own":
+        return {original_name(name): value for name, value in weights.items()}
+    return with_pixel_decoder(weights)
 
 
 def with_pixel_decoder(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

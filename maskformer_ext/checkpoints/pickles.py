@@ -3,21 +3,31 @@
 A pickle is a program: it names functions and calls them. Here every name is looked up in a fixed table of stand-ins
 that only record what they are given; the arrays are built afterwards, by this module, from raw bytes. NumPy's own
 unpickling, which trusts its input, is never reached.
+
+A program of a few bytes can also ask for any amount of memory or time. What is built is bounded by the file's size:
+`SafeUnpickler` refuses keys that are slow to hash, and `Budget` counts what is copied.
 """
 
 from __future__ import annotations
 
+import mmap
 import pickle
+import struct
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from maskformer_ext.errors import UserError
+from maskformer_ext.errors import UserError, printable, why
 
 _KINDS = "biufc"  # booleans, integers, unsigned integers, floats, complex numbers
+_COPIES = 4  # of a file's bytes: old protocols write them as text, which is turned back first
+_ENTRIES_PER_BYTE = 4  # of what a file unfolds to: containers that occur twice are stored once
+_LARGEST_KEY = 2**60  # beyond it, numbers can be chosen so that all of them get the same hash
+_LONGEST_KEY = 16
 
 
 def read_pickle(path: str | Path) -> Any:
@@ -33,54 +43,222 @@ def read_pickle(path: str | Path) -> Any:
         UserError: if the file is missing or truncated, or holds anything else, which is named and was not run.
     """
     path = Path(path)
+    with opened_pickle(path, "a NumPy array") as file:
+        budget = Budget(len(file))
+        content = SafeUnpickler(file, _stand_ins(budget)).load()
+        return _plain(content, budget)
+
+
+@contextmanager
+def opened_pickle(path: Path, what: str) -> Iterator[mmap.mmap]:
+    """Map a file into memory, and turn whatever goes wrong while it is unpickled into one sentence.
+
+    Args:
+        path: the file.
+        what: may be in it besides plain containers.
+
+    Raises:
+        UserError: if it is missing, cannot be read, or holds what is refused.
+    """
     try:
-        with path.open("rb") as file:
-            return _plain(_Unpickler(file, encoding="latin1").load())  # what Python 2 wrote holds bytes as text
-    except _Refused as error:
-        hint = ": save torch's tensors with torch.save, as .pth" if str(error).startswith("torch.") else ""
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            yield mapped
+    except UserError:
+        raise
+    except Refused as error:
+        hint = ": save torch's tensors with torch.save, as .pth" if error.of_torch and "NumPy" in what else ""
         raise UserError(
-            f"weights file {path} holds {error}, which is neither a NumPy array nor a plain container; it was not "
+            f"weights file {path} holds {printable(error)}, which is neither {what} nor a plain container; it was not "
             f"loaded{hint}"
         ) from None
     except FileNotFoundError:
         raise UserError(f"weights file {path} does not exist") from None
+    except OSError as error:
+        raise UserError(f"weights file {path} cannot be read: {why(error)}") from None
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise UserError(
-            f"weights file {path} cannot be read; it may be truncated or no pickle: {type(error).__name__}: {error}"
+            f"weights file {path} cannot be read; it may be truncated or no pickle: {why(error)}"
         ) from error
 
 
-class _Refused(Exception):
-    """What the file asks for and does not get."""
+class Refused(Exception):
+    """What the file asks for and does not get.
+
+    Attributes:
+        of_torch: whether it is a part of torch.
+    """
+
+    @property
+    def of_torch(self) -> bool:
+        return str(self).startswith("torch.")
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str, /) -> Any:
-        module = module.replace("numpy._core", "numpy.core").replace("__builtin__", "builtins")
-        try:
-            return _STAND_INS[module, name]
-        except KeyError:
-            raise _Refused(f"{module}.{name}") from None
+class Budget:
+    """Counts what a file makes the reader build.
 
-    def persistent_load(self, pid: Any, /) -> Any:
-        raise _Refused("a reference to something outside the file")
+    Args:
+        size: bytes of the file.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._bytes, self._entries = _COPIES * size, _ENTRIES_PER_BYTE * size
+
+    def take_bytes(self, count: int) -> None:
+        """Count bytes that are copied."""
+        self._bytes -= count
+        if self._bytes < 0:
+            raise Refused("arrays that are larger than the file")
+
+    def take_entries(self, count: int) -> None:
+        """Count entries of containers."""
+        self._entries -= count
+        if self._entries < 0:
+            raise Refused(f"containers that unfold to more than {_ENTRIES_PER_BYTE} entries per byte of the file")
 
 
-class _StandIn:
+class StandIn:
     """What a name in a pickle gives: something to call or pass on, which the file cannot change."""
 
-    __slots__ = ("function",)
+    __slots__ = ("function", "name")
 
-    def __init__(self, function: Callable[..., Any] | None) -> None:
-        self.function = function
+    def __init__(self, name: str, function: Callable[..., Any] | None = None) -> None:
+        self.name, self.function = name, function
 
     def __call__(self, *arguments: Any) -> Any:
         if self.function is None:
-            raise _Refused("a call of numpy.ndarray")
+            raise Refused(f"a call of {self.name}")
         return self.function(*arguments)
 
     def __setstate__(self, state: Any) -> None:
-        raise _Refused("a change of a function")
+        raise Refused("a change of a function")
+
+
+_Machine: Any = pickle._Unpickler  # the same in Python, whose parts can be replaced
+
+
+class SafeUnpickler(_Machine):
+    """The plain Python unpickler, which reads no more than the file holds, without what can be made to run for ever.
+
+    Args:
+        file: a mapped file; read from its position on.
+        names: what each name stands for; any other is refused.
+        persistent: what references to data outside the pickle stand for; None: they are refused.
+    """
+
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(_Machine.dispatch)
+
+    def __init__(self, file: Any, names: Mapping[str, Any], persistent: Callable[[Any], Any] | None = None) -> None:
+        super().__init__(file, encoding="latin1")  # what Python 2 wrote holds bytes as text
+        self._names, self._persistent, self._size = names, persistent, len(file)
+
+    def find_class(self, module: str, name: str) -> Any:
+        module = module.replace("numpy._core", "numpy.core").replace("__builtin__", "builtins")
+        try:
+            return self._names[f"{module}.{name}"]
+        except KeyError:
+            raise Refused(f"{module}.{name}") from None
+
+    def persistent_load(self, pid: Any) -> Any:
+        if self._persistent is None:
+            raise Refused("a reference to something outside the file")
+        return self._persistent(pid)
+
+    def get_extension(self, code: int) -> None:
+        raise Refused(f"the extension {code}")
+
+    def load_bytearray8(self) -> None:
+        (length,) = struct.unpack("<Q", self.read(8))
+        data = self.read(length) if length <= self._size else b""  # Python's own makes room first
+        if len(data) != length:
+            raise EOFError("the file ends inside a bytearray")
+        self.append(bytearray(data))
+
+    def load_build(self) -> None:
+        target = self.stack[-2]
+        if isinstance(target, OrderedDict):  # the version of a state dict
+            self.stack.pop()
+            return
+        if not hasattr(type(target), "__setstate__") or isinstance(target, np.ndarray | np.generic):
+            raise Refused(f"a change of a {type(target).__name__}")
+        super().load_build()
+
+    def load_setitem(self) -> None:
+        _check_dict(self.stack[-3], self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        _check_dict(self.metastack[-1][-1], self.stack[::2])
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_dict()
+
+    def load_additems(self) -> None:
+        _check_keys(self.stack)
+        super().load_additems()
+
+    def load_frozenset(self) -> None:
+        _check_keys(self.stack)
+        super().load_frozenset()
+
+    for _code, _method in (
+        (pickle.BUILD, load_build),
+        (pickle.SETITEM, load_setitem),
+        (pickle.SETITEMS, load_setitems),
+        (pickle.DICT, load_dict),
+        (pickle.ADDITEMS, load_additems),
+        (pickle.FROZENSET, load_frozenset),
+        (pickle.BYTEARRAY8, load_bytearray8),
+    ):
+        dispatch[_code[0]] = _method
+
+
+def ordered_dict(budget: Budget) -> StandIn:
+    """Return the stand-in for ``collections.OrderedDict``."""
+    return StandIn("collections.OrderedDict", lambda *arguments: OrderedDict(*_checked(arguments, budget, pairs=True)))
+
+
+def plain_set(name: str, kind: Callable[..., Any], budget: Budget) -> StandIn:
+    """Return the stand-in for ``set`` or ``frozenset``."""
+    return StandIn(name, lambda *arguments: kind(*_checked(arguments, budget)))
+
+
+def encode(budget: Budget) -> StandIn:
+    """Return the stand-in for ``_codecs.encode``, by which old protocols write bytes."""
+
+    def encoded(text: str, encoding: str = "latin1") -> bytes:
+        if encoding != "latin1":
+            raise Refused(f"text in the encoding {encoding!r}")
+        budget.take_bytes(len(text))
+        return text.encode("latin1")
+
+    return StandIn("_codecs.encode", encoded)
+
+
+def _checked(arguments: tuple[Any, ...], budget: Budget, *, pairs: bool = False) -> tuple[Any, ...]:
+    for argument in arguments:
+        if not isinstance(argument, list | tuple | dict | set | frozenset):
+            raise Refused(f"a container made of a {type(argument).__name__}")
+        budget.take_entries(len(argument))
+        _check_keys([pair[0] for pair in argument] if pairs and not isinstance(argument, dict) else argument)
+    return arguments
+
+
+def _check_dict(target: Any, keys: Any) -> None:
+    if not isinstance(target, dict):
+        raise Refused(f"a change of a {type(target).__name__}")
+    _check_keys(keys)
+
+
+def _check_keys(keys: Any) -> None:
+    for key in keys:
+        parts = key if isinstance(key, tuple) and len(key) <= _LONGEST_KEY else (key,)
+        for part in parts:
+            if not isinstance(part, str | bytes | int | np.generic | type(None)) or (
+                isinstance(part, int) and abs(part) >= _LARGEST_KEY
+            ):
+                raise Refused(f"a {type(part).__name__} as a key")
 
 
 class _DType:
@@ -89,80 +267,91 @@ class _DType:
     def __init__(self, code: Any, *_: Any) -> None:
         dtype = np.dtype(code) if isinstance(code, str) else None
         if dtype is None or dtype.kind not in _KINDS:
-            raise _Refused(f"an array of type {code!r}")
+            raise Refused(f"an array of type {code!r:.40}")
         self.dtype = dtype
 
     def __setstate__(self, state: tuple) -> None:
         if state[1] in "<>":
             self.dtype = self.dtype.newbyteorder(state[1])
         if any(part is not None for part in state[2:5]):
-            raise _Refused("an array of structures")
+            raise Refused("an array of structures")
+
+
+class _Arrays:
+    """Builds arrays from raw bytes.
+
+    Args:
+        budget: their bytes are taken from it.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+
+    def from_bytes(self, data: Any, dtype: Any, shape: Any, order: str = "C", axes: Any = None) -> np.ndarray:
+        if not isinstance(dtype, _DType):
+            raise Refused("an array without a type")
+        if not isinstance(data, str | bytes | bytearray):
+            raise Refused("an array of Python objects")
+        self._budget.take_bytes(len(data))
+        data = data.encode("latin1") if isinstance(data, str) else data
+        native = np.frombuffer(data, dtype.dtype).astype(dtype.dtype.newbyteorder("="))
+        array = native.reshape(shape, order="F" if order == "F" else "C")
+        return array.transpose(axes) if order == "K" and axes is not None else array
+
+    def scalar(self, dtype: Any, data: Any) -> Any:
+        return self.from_bytes(data, dtype, ())[()]
+
+    def empty(self, *_: Any) -> _Array:
+        return _Array(self)
 
 
 class _Array:
     """An array, as `numpy.ndarray` is pickled: an empty one, then its state."""
 
-    def __init__(self, *_: Any) -> None:
-        self.value = np.empty(0)
+    def __init__(self, arrays: _Arrays) -> None:
+        self._arrays, self.value = arrays, np.empty(0)
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, by_column, data = state
-        self.value = _from_bytes(data, dtype, shape, "F" if by_column else "C")
+        self.value = self._arrays.from_bytes(data, dtype, shape, "F" if by_column else "C")
 
 
-def _from_bytes(data: Any, dtype: Any, shape: tuple[int, ...], order: str) -> np.ndarray:
-    if not isinstance(dtype, _DType):
-        raise _Refused("an array without a type")
-    if isinstance(data, str):
-        data = data.encode("latin1")
-    if not isinstance(data, bytes | bytearray):
-        raise _Refused("an array of Python objects")
-    native = dtype.dtype.newbyteorder("=")
-    return np.frombuffer(data, dtype.dtype).astype(native).reshape(shape, order="F" if order == "F" else "C")
-
-
-def _from_buffer(data: Any, dtype: Any, shape: tuple[int, ...], order: str, axes: Any = None) -> np.ndarray:
-    array = _from_bytes(data, dtype, shape, order)
-    return array.transpose(axes) if order == "K" and axes is not None else array
-
-
-def _scalar(dtype: Any, data: Any) -> Any:
-    return _from_bytes(data, dtype, (), "C")[()]
-
-
-def _encode(text: str, encoding: str = "latin1") -> bytes:
-    if encoding != "latin1":
-        raise _Refused(f"text in the encoding {encoding!r}")
-    return text.encode("latin1")  # how bytes are written by old protocols
+def _stand_ins(budget: Budget) -> dict[str, Any]:
+    arrays = _Arrays(budget)
+    functions = {
+        "numpy.ndarray": None,
+        "numpy.dtype": _DType,
+        "numpy.core.multiarray._reconstruct": arrays.empty,
+        "numpy.core.multiarray.scalar": arrays.scalar,
+        "numpy.core.numeric._frombuffer": arrays.from_bytes,
+        "builtins.bytes": _no_bytes,
+    }
+    return {
+        **{name: StandIn(name, function) for name, function in functions.items()},
+        "_codecs.encode": encode(budget),
+        "collections.OrderedDict": ordered_dict(budget),
+        "builtins.set": plain_set("set", set, budget),
+        "builtins.frozenset": plain_set("frozenset", frozenset, budget),
+    }
 
 
 def _no_bytes() -> bytes:
     return b""  # old protocols call the class for these; with arguments it would allocate what the file likes
 
 
-_STAND_INS: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): _StandIn(None),
-    ("numpy", "dtype"): _StandIn(_DType),
-    ("numpy.core.multiarray", "_reconstruct"): _StandIn(_Array),
-    ("numpy.core.multiarray", "scalar"): _StandIn(_scalar),
-    ("numpy.core.numeric", "_frombuffer"): _StandIn(_from_buffer),
-    ("_codecs", "encode"): _StandIn(_encode),
-    ("collections", "OrderedDict"): _StandIn(OrderedDict),
-    ("builtins", "bytes"): _StandIn(_no_bytes),
-    ("builtins", "set"): _StandIn(set),
-    ("builtins", "frozenset"): _StandIn(frozenset),
-}
 _PLAIN = (str, bytes, bytearray, int, float, complex, set, frozenset, np.ndarray, np.generic, type(None))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, budget: Budget) -> Any:
     """Put arrays where their records are."""
     if isinstance(value, _Array):
         return value.value
     if isinstance(value, dict):
-        return {_plain(key): _plain(entry) for key, entry in value.items()}
+        budget.take_entries(len(value))
+        return {key: _plain(entry, budget) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_plain(entry) for entry in value)
+        budget.take_entries(len(value))
+        return type(value)(_plain(entry, budget) for entry in value)
     if not isinstance(value, _PLAIN):
-        raise _Refused("a class or function")
+        raise Refused("a class or function")
     return value

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from maskformer_ext.checkpoints.finding import find_weights
+from maskformer_ext.checkpoints.naming import layout_of
 from maskformer_ext.checkpoints.native import (
     MODEL_FILE,
-    assign_weights,
+    check_weights,
     info_from_json,
     write_model_files,
     write_safetensors,
 )
-from maskformer_ext.checkpoints.original import load_original, original_name, with_pixel_decoder
+from maskformer_ext.checkpoints.original import fit_original, original_name, to_original
 from maskformer_ext.checkpoints.reading import read_safetensors, read_state_dict
 from maskformer_ext.checkpoints.sizes import infer_model_config
 from maskformer_ext.checkpoints.transformers_config import (
@@ -30,17 +31,16 @@ from maskformer_ext.checkpoints.transformers_config import (
     write_transformers_config,
 )
 from maskformer_ext.checkpoints.transformers_names import to_original_names, to_transformers_names
-from maskformer_ext.config import Config, to_dict
+from maskformer_ext.config import Config, ModelConfig, to_dict
 from maskformer_ext.config_io import config_from_dict, load_config
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.errors import UserError
+from maskformer_ext.errors import UserError, why
 from maskformer_ext.files import new_folder
 
 if TYPE_CHECKING:
     from maskformer_ext.modeling.pixel_level import PixelLevelModule
 
 LAYOUTS = ("native", "hf")
-_TRANSFORMERS = "model.pixel_level_module."
 _HEADER = "maskformer_ext_"  # before the keys of a header beside transformers' names
 # The weights whose first dimension is the number of classes; a per-pixel baseline "plus" has one query a class.
 _HEADS = {
@@ -83,24 +83,43 @@ def load_pretrained(
     """Build the model of any architecture; arguments and errors are those of `Pretrained.from_pretrained`."""
     from maskformer_ext.modeling.build import build_model
 
-    weights = read_weights_of_any_layout(find_weights(source))
-    recipe = _with_recipe(weights, config)
+    given = load_config(config) if isinstance(config, str) else config
+    weights = read_weights_of_any_layout(find_weights(source), backbone=given.model.backbone if given else None)
+    recipe = _with_recipe(weights, given)
     found = weights.config.model.num_classes
     wanted = num_classes or recipe.model.num_classes or found
     recipe = replace(recipe, model=replace(recipe.model, num_classes=wanted, backbone_weights=None))
+    outline = _outline(recipe.model, weights.file)
+    if not reset_head and wanted != found:
+        raise UserError(_other_classes(outline, weights))
+    _fit(outline, weights, reset_head)  # before anything of the sizes that a header names is made
     model = build_model(recipe.model)
-    tensors = weights.tensors
-    if reset_head:
-        tensors = tensors | _new_head(model, weights)
-    elif wanted != found:
-        raise UserError(_other_classes(model, weights))
-    if weights.native:
-        assign_weights(model, tensors, weights.file)
-    else:
-        load_original(model, tensors, source=str(weights.file))
+    model.load_state_dict(_fit(model, weights, reset_head))
     model.recipe = recipe
     model.dataset_info = _classes(weights, recipe if config is not None else None, wanted)
     return model.eval()
+
+
+def _outline(config: ModelConfig, file: Path) -> PixelLevelModule:
+    """Build a model without memory for its weights."""
+    from maskformer_ext.modeling.build import build_model
+
+    try:
+        with torch.device("meta"):
+            return build_model(config)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+    except Exception as error:  # sizes that do not go together: layers raise AssertionError, RuntimeError, ...
+        raise UserError(f"{file}: its configuration describes an impossible network: {why(error)}") from error
+
+
+def _fit(model: PixelLevelModule, weights: Weights, reset_head: bool) -> dict[str, Tensor]:
+    """Return the weights under the model's names, after checking that each has its place."""
+    tensors = weights.tensors | (_new_head(model, weights) if reset_head else {})
+    if not weights.native:
+        return fit_original(model, tensors, str(weights.file))
+    check_weights(model, tensors, weights.file)
+    return tensors
 
 
 def save_pretrained(
@@ -135,8 +154,12 @@ def save_pretrained(
     return Path(folder)
 
 
-def read_weights_of_any_layout(file: Path) -> Weights:
+def read_weights_of_any_layout(file: Path, *, backbone: str | None = None) -> Weights:
     """Read a weights' file and what lies beside it; the layout is told by the names of the tensors.
+
+    Args:
+        file: the weights.
+        backbone: a value of ``model.backbone``, for weights under this package's names whose file does not say it.
 
     Raises:
         UserError: naming the file, if it cannot be read or belongs to a network that is not known here.
@@ -144,22 +167,26 @@ def read_weights_of_any_layout(file: Path) -> Weights:
     header: dict[str, str] = {}
     if file.suffix == ".safetensors":
         tensors, header = read_safetensors(file)
-    else:
+    if not {"config", "dataset"} <= header.keys():
         tensors = read_state_dict(file)
     try:
         if {"config", "dataset"} <= header.keys():
             config = _config_from_json(header["config"], file)
-            return Weights(file, tensors, config, info_from_json(header["dataset"]), native=True, complete=True)
-        if not any(name.startswith(_TRANSFORMERS) for name in tensors):
-            tensors = with_pixel_decoder(tensors)
-            config = Config(name=file.stem, model=infer_model_config(tensors))
+            info = info_from_json(header["dataset"], config.model.num_classes)
+            config.model.num_classes = info.num_classes
+            return Weights(file, tensors, config, info, native=True, complete=True)
+        layout = layout_of(tensors)
+        if layout != "transformers":
+            tensors = to_original(tensors, str(file))
+            config = Config(name=file.stem, model=infer_model_config(tensors, backbone if layout == "own" else None))
             return Weights(file, tensors, config, None, native=False, complete=False)
         tensors = to_original_names(tensors)
         config, info = read_transformers_config(file.parent, infer_model_config(tensors))
-        complete = _HEADER + "config" in header
+        complete = {_HEADER + "config", _HEADER + "dataset"} <= header.keys()
         if complete:  # written here: it says more than transformers' files
             config = _config_from_json(header[_HEADER + "config"], file)
-            info = info_from_json(header[_HEADER + "dataset"])
+            info = info_from_json(header[_HEADER + "dataset"], config.model.num_classes)
+            config.model.num_classes = info.num_classes
         return Weights(file, tensors, config, info, native=False, complete=complete)
     except UserError as error:
         raise type(error)(f"{file}: {str(error).removeprefix('checkpoint: ').removeprefix(f'{file}: ')}") from error
@@ -168,8 +195,8 @@ def read_weights_of_any_layout(file: Path) -> Weights:
 def _config_from_json(text: str, file: Path) -> Config:
     try:
         values = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{file}: the configuration in its header is damaged: {error}") from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise UserError(f"{file}: the configuration in its header is damaged: {why(error)}") from error
     if not isinstance(values, dict):
         raise UserError(f"{file}: the configuration in its header is damaged: it is a {type(values).__name__}")
     return config_from_dict(values, str(file))
@@ -184,11 +211,10 @@ def _classes(weights: Weights, recipe: Config | None, wanted: int | None) -> Dat
     return next((info for info in candidates if info is not None and info.num_classes == wanted), None)
 
 
-def _with_recipe(weights: Weights, config: str | Config | None) -> Config:
+def _with_recipe(weights: Weights, recipe: Config | None) -> Config:
     """Return the configuration to build, after comparing it with what the weights tell."""
-    if config is None:
+    if recipe is None:
         return weights.config
-    recipe = load_config(config) if isinstance(config, str) else config
     beside = weights.info is not None and (weights.file.parent / CONFIG_FILE).is_file()
     told = ("num_heads",) if weights.complete or beside else ()  # weights fit any number, but work with theirs only
     for key in (*_SHAPED, *told):

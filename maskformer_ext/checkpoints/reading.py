@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import pickle
-import re
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +10,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maskformer_ext.checkpoints.naming import bare_names, find_state, layout_of
 from maskformer_ext.checkpoints.pickles import read_pickle
-from maskformer_ext.errors import UserError
+from maskformer_ext.checkpoints.torch_files import ZIP, read_torch
+from maskformer_ext.errors import UserError, printable, why
+from maskformer_ext.files import read_json
 
-_WRAPPERS = ("model", "state_dict", "model_state_dict")
-_PARALLEL = "module."  # what DistributedDataParallel puts before all names
-_ZIP = b"PK\x03\x04"  # how files of torch.save begin
+_INDEX = "an index of split weights"
+# What a weight may be: complex and quantised numbers, bits and pairs in a byte are not the numbers that they stand for.
+_REAL = {
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2),
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+}
+_VIEWS = 8  # times the file's bytes: what the weights may take, since some share their numbers
+_LEAST = 1 << 20
+_MOST_PARTS = 10_000
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Read the tensors of a ``.pth``, ``.pt``, ``.bin``, ``.pkl`` or ``.safetensors`` file.
 
     Args:
-        path: the file; a state dict by itself, or below ``model`` or ``state_dict`` as training programs write it; or
-            the ``.index.json`` of weights that are split over several files.
+        path: the file; a state dict by itself, or below ``model``, ``state_dict`` or whatever training programs call
+            it; or the ``.index.json`` of weights that are split over several files.
 
     Returns:
-        Tensors on the CPU, by name.
+        Tensors on the CPU, by name; what wrappers put before the names is taken off (`naming.bare_names`).
 
     Raises:
         UserError: if the file is missing, truncated, or holds anything but tensors, arrays and plain containers.
@@ -36,73 +43,109 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"weights file {path} does not exist")
-    if path.name.endswith(".index.json"):
-        return _read_parts(path)
+    weights = _read_parts(path) if path.name.endswith(".index.json") else _read_file(path)
+    try:
+        return bare_names(weights)
+    except UserError as error:
+        raise UserError(f"weights file {path}: {str(error).removeprefix('checkpoint: ')}") from None
+
+
+def check_tensor(name: str, value: Any, where: str) -> Tensor:
+    """Return a weight that is a plain tensor in memory: dense, of real numbers, without a gradient.
+
+    Args:
+        name: of the weight.
+        value: the tensor.
+        where: what the error begins with.
+
+    Raises:
+        UserError: if it is sparse, quantised, nested, complex, without data, or of a subclass with a meaning of its
+            own.
+    """
+    if type(value) not in (Tensor, torch.nn.Parameter):
+        what = f"a {type(value).__name__}"
+    elif value.is_quantized or value.is_nested or value.layout != torch.strided:
+        what = "a quantised, nested or sparse tensor"
+    elif value.device.type == "meta":
+        what = "a tensor without data"
+    elif value.dtype not in _REAL:
+        what = f"a tensor of {str(value.dtype).removeprefix('torch.')}"
+    else:
+        return value.detach().resolve_neg()
+    raise UserError(f"{where}: {name} must be a dense tensor of real numbers, got {what}")
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
     content: Any
     if path.suffix == ".safetensors":
         content = read_safetensors(path)[0]
     elif path.suffix in (".pkl", ".pickle") and not _is_zip(path):
         content = read_pickle(path)
     else:
-        content = _read_torch(path)
-    for wrapper in _WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
+        content = read_torch(path)
+    content = find_state(content)
     if not isinstance(content, dict) or not content:
         raise UserError(f"weights file {path} must hold a state dict (names and tensors)")
-    state = {name: _tensor(name, value, path) for name, value in content.items()}
-    wrapped = all(name.startswith(_PARALLEL) for name in state)
-    return {name.removeprefix(_PARALLEL) if wrapped else name: value for name, value in state.items()}
+    known = layout_of(content) is not None
+    plain = (str, int, float, type(None))  # beside the weights of a known network: the number of a step, say
+    entries = {name: value for name, value in content.items() if not (known and isinstance(value, plain))}
+    return _bounded({name: _tensor(name, value, path) for name, value in entries.items()}, path)
 
 
 def _tensor(name: Any, value: Any, path: Path) -> Tensor:
     if isinstance(name, str) and isinstance(value, Tensor):
-        return value
+        return check_tensor(name, value, f"weights file {path}")
     if isinstance(name, str) and isinstance(value, np.ndarray | np.generic):
         try:
-            return torch.from_numpy(np.array(value))
+            return check_tensor(name, torch.from_numpy(np.array(value)), f"weights file {path}")
         except TypeError:
             raise UserError(
                 f"weights file {path}: {name} has the type {value.dtype}, which torch does not know"
             ) from None
     raise UserError(
-        f"weights file {path} must hold a state dict (names and tensors), got {type(value).__name__} for {name!r}"
+        f"weights file {path} must hold a state dict (names and tensors), got {type(value).__name__} for "
+        f"{printable(name)!r:.80}"
     )
 
 
-def _read_torch(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"{named[1]}, which is" if named else "more than"
-        raise UserError(
-            f"weights file {path} holds {what}{' neither a tensor nor' if named else ' tensors and'} a plain "
-            "container; it was not loaded"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"weights file {path} cannot be read; it may be truncated: {error}") from error
+def _bounded(weights: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    total = sum(math.prod(value.shape) * value.element_size() for value in weights.values())
+    size = path.stat().st_size
+    if total > max(_VIEWS * size, _LEAST):
+        raise UserError(f"weights file {path} has {size} bytes, but its tensors would take {total}")
+    return weights
 
 
 def _read_parts(index: Path) -> dict[str, Tensor]:
     """Read the files that an index names; they lie beside it."""
-    try:
-        places = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-        if wrong := [file for file in places.values() if not isinstance(file, str)]:
-            raise TypeError(f"{wrong[0]!r:.40} is no name of a file")
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"weights file {index} is not an index of split weights: {error}") from error
+    content = read_json(index, _INDEX)
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(places, dict) or not places:
+        raise UserError(f"weights file {index} is not {_INDEX}: weight_map must name a file for each weight")
+    if wrong := [file for file in places.values() if not isinstance(file, str)]:
+        raise UserError(f"weights file {index} is not {_INDEX}: {wrong[0]!r:.40} is no name of a file")
+    files = sorted({Path(file).name for file in places.values()})
+    if len(files) > _MOST_PARTS:
+        raise UserError(f"weights file {index} names {len(files)} files, more than {_MOST_PARTS}")
     weights: dict[str, Tensor] = {}
-    for file in sorted(set(places.values())):
-        weights |= read_state_dict(index.parent / Path(file).name)
+    for file in files:
+        part = index.parent / file
+        if part == index or file.endswith(".index.json"):
+            raise UserError(f"weights file {index} is not {_INDEX}: it names {file}, which is an index itself")
+        if not part.is_file():
+            raise UserError(f"weights file {part} does not exist, which {index.name} names")
+        weights |= _read_file(part)
     if missing := sorted(places.keys() - weights.keys()):
         raise UserError(f"weights file {index} names {missing[0]}, which {places[missing[0]]} does not hold")
     return weights
 
 
 def _is_zip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(_ZIP)) == _ZIP
+    try:
+        with path.open("rb") as file:
+            return file.read(len(ZIP)) == ZIP
+    except OSError as error:
+        raise UserError(f"weights file {path} cannot be read: {why(error)}") from None
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -115,6 +158,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     try:
         with safe_open(path, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"weights file {path} cannot be read; it may be truncated: {error}") from error
+            weights, header = {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}
+    except (SafetensorError, OSError, AttributeError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+        raise UserError(f"weights file {path} cannot be read; it may be truncated: {why(error)}") from error
+    return {name: check_tensor(name, value, f"weights file {path}") for name, value in weights.items()}, header

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ from maskformer_ext.config import Config, ModelConfig, to_dict
 from maskformer_ext.config_io import config_from_dict
 from maskformer_ext.data.classes import palette
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.errors import UserError
-from maskformer_ext.files import write_json
+from maskformer_ext.errors import UserError, visible
+from maskformer_ext.files import read_json, reading, write_json
 
 CONFIG_FILE = "config.json"
 PROCESSOR_FILE = "preprocessor_config.json"
@@ -51,9 +50,9 @@ def read_transformers_config(folder: Path, model: ModelConfig) -> tuple[Config, 
     Raises:
         UserError: if a file is no JSON object, or of another model.
     """
-    values = _read_json(folder / CONFIG_FILE)
+    values = _read_object(folder / CONFIG_FILE)
     if values and values.get("model_type") != "maskformer":
-        raise UserError(f"{folder / CONFIG_FILE}: model_type must be maskformer, got {values.get('model_type')!r}")
+        raise UserError(f"{folder / CONFIG_FILE}: model_type must be maskformer, got {values.get('model_type')!r:.40}")
     decoder, backbone = (_object(values, key, folder / CONFIG_FILE) for key in ("decoder_config", "backbone_config"))
     config = Config(name=folder.name, model=model)
     model.num_heads = decoder.get("decoder_attention_heads", model.num_heads)
@@ -67,9 +66,10 @@ def read_transformers_config(folder: Path, model: ModelConfig) -> tuple[Config, 
     _read_processor(folder, config)
     assert model.num_classes is not None
     labels = _object(values, "id2label", folder / CONFIG_FILE)
-    names = {int(key): str(name) for key, name in labels.items() if str(key).isdecimal()}
-    config = config_from_dict(to_dict(config), str(folder / CONFIG_FILE))  # checks the types of all values
-    return config, named_classes(folder.name, [names.get(i, f"class {i}") for i in range(model.num_classes)])
+    names = {str(key): name for key, name in labels.items() if isinstance(name, str)}
+    config = config_from_dict(to_dict(config), str(folder / CONFIG_FILE))  # checks all values
+    classes = [names.get(str(i), f"class {i}") for i in range(model.num_classes)]
+    return config, named_classes(folder.name, [visible(name) for name in classes])
 
 
 def named_classes(name: str, classes: list[str]) -> DatasetInfo:
@@ -171,13 +171,15 @@ def _backbone(model: ModelConfig) -> dict[str, Any]:
 
 
 def _read_processor(folder: Path, config: Config) -> None:
-    values = _read_json(folder / PROCESSOR_FILE)
+    file = folder / PROCESSOR_FILE
+    values = _read_object(file)
     for key in ("mean", "std"):
         if f"image_{key}" in values:
             shares = values[f"image_{key}"]
             if not (isinstance(shares, list) and len(shares) == 3 and all(isinstance(v, int | float) for v in shares)):
-                raise UserError(f"{folder / PROCESSOR_FILE}: image_{key} must be three numbers, got {shares!r:.40}")
-            setattr(config.model, f"pixel_{key}", [round(255 * value, 4) for value in shares])
+                raise UserError(f"{file}: image_{key} must be three numbers, got {shares!r:.40}")
+            with reading(file, "a processor's configuration"):
+                setattr(config.model, f"pixel_{key}", [round(255.0 * value, 4) for value in shares])
     for key in ("size_divisibility", "size_divisor"):  # the first is what processors of before 2023 wrote
         config.model.size_divisibility = values.get(key, config.model.size_divisibility)
     size = values.get("size")
@@ -197,13 +199,10 @@ def _object(values: dict[str, Any], key: str, file: Path) -> dict[str, Any]:
     return value
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def _read_object(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is not valid JSON: {error}") from error
+    values = read_json(file, "a configuration of transformers")
     if not isinstance(values, dict):
         raise UserError(f"{file} must hold a JSON object, got {type(values).__name__}")
     return values

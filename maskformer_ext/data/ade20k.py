@@ -8,12 +8,18 @@ import numpy as np
 from torch import Tensor
 
 from maskformer_ext.data.coco_panoptic import CocoPanoptic
-from maskformer_ext.data.pairs import PairedImages, check_same_size, pair_files, read_color_ids, read_label
+from maskformer_ext.data.pairs import (
+    PairedImages,
+    check_same_size,
+    labels_by_name,
+    pair_files,
+    read_color_ids,
+    read_label,
+)
 from maskformer_ext.data.semantic import LabelImages, classes_of_values, value_table
 from maskformer_ext.data.tables import Categories, load_categories
 from maskformer_ext.data.targets import segments_from_ids
 from maskformer_ext.data.tasks import TaskView
-from maskformer_ext.data.types import SampleDataset
 from maskformer_ext.errors import UserError
 from maskformer_ext.images import read_image
 from maskformer_ext.ops.targets import VOID
@@ -47,7 +53,9 @@ def ade20k(root: Path, split: str, *, skip_errors: bool = False) -> LabelImages:
     )
 
 
-def ade20k_panoptic(root: Path, split: str, *, task: str = "panoptic", skip_errors: bool = False) -> SampleDataset:
+def ade20k_panoptic(
+    root: Path, split: str, *, task: str = "panoptic", skip_errors: bool = False
+) -> AdePanoptic | CocoPanoptic:
     """Return a split of ADE20K with 100 thing and 50 stuff classes.
 
     Read from ``annotations`` and ``annotations_instance``, or where the latter is missing from the files that other
@@ -72,6 +80,7 @@ def ade20k_panoptic(root: Path, split: str, *, task: str = "panoptic", skip_erro
             task=task,
             name="ade20k_panoptic",
             skip_errors=skip_errors,
+            partner=root / f"ade20k_panoptic_{'val' if split == 'train' else 'train'}.json",
         )
     return AdePanoptic(
         root / "images" / folder, root / "annotations" / folder, instances, task=task, skip_errors=skip_errors
@@ -97,7 +106,6 @@ class AdePanoptic(PairedImages):
         categories = load_categories("ade20k")
         if not instances.is_dir():
             raise UserError(f"the folder {instances} is missing: it holds the instance images of ade20k_panoptic.")
-        self.instances = instances
         self.view = TaskView("ade20k_panoptic", categories.table, task)
         self.info = self.view.info
         self.class_of_value = value_table(categories.ids, void=[0])
@@ -108,20 +116,23 @@ class AdePanoptic(PairedImages):
         stuff[list(categories.table.things)] = VOID
         self._classes = np.append(stuff, VOID)  # of the ids below the instances': stuff classes, and void
         pairs, problems = pair_files(images, labels)
-        partners = {label: instances / label.name for _, _, label in pairs}
-        missing = [f"{partner} is missing." for partner in partners.values() if not partner.is_file()]
-        pairs = [pair for pair in pairs if partners[pair[2]].is_file()]
+        found = labels_by_name(instances)
+        found.report()
+        missing = [f"{instances / name}.png is missing." for name, _, _ in pairs if name not in found.files]
+        pairs = [pair for pair in pairs if pair[0] in found.files]
+        self.instance_image = {label: found.files[name] for name, _, label in pairs}
         where = f"{images} holds no image with a label in {labels} and {instances}"
         super().__init__(pairs, [*problems, *missing], skip_errors=skip_errors, where=where)
 
     def read(self, image: Path, label: Path) -> tuple[Tensor, np.ndarray]:
         """Return the image and (H, W, 2) int64: semantic class or VOID, instance id or 0."""
-        classes = classes_of_values(read_label(label), self.class_of_value, label, self.info.name)
-        path = self.instances / label.name
-        ids = read_color_ids(path)
+        classes = classes_of_values(read_label(label, exif=self.exif), self.class_of_value, label, self.info.name)
+        path = self.instance_image[label]
+        ids = read_color_ids(path, exif=self.exif)
         check_same_size(path, ids.shape, label, classes.shape)
         classes_of_values(ids & 255, self.class_of_category, path, self.info.name)
-        return read_image(image), np.stack([classes, np.where(ids & 255, ids & 0xFFFF, 0)], axis=-1).astype(np.int64)
+        owners = np.where(ids & 255, ids & 0xFFFF, 0)
+        return read_image(image, exif=self.exif), np.stack([classes, owners], axis=-1).astype(np.int64)
 
     def segments(self, label: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
         classes, instances = label[..., 0], label[..., 1]

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from maskformer_ext.data.pairs import Pair, check_same_size, pair_files, read_color_ids
 from maskformer_ext.data.semantic import LabelImages, value_table
-from maskformer_ext.data.tables import load_categories
+from maskformer_ext.data.tables import VOID_VALUES, load_categories
 from maskformer_ext.images import read_image, shortest_edge_size
 
 FOLDERS = {"train": "training", "val": "validation"}
-IGNORE_LABEL = 65535
+IGNORE_LABEL = VOID_VALUES["ade20k_full"]
 SHORT_SIDE = 512
 _IDS = 26 * 256  # (R // 10) * 256 + G is below
 
@@ -60,7 +60,7 @@ class Ade20kFull(LabelImages):
         """Read both, and shrink them unless they are converted."""
         if self.converted:
             return super().read(image, label)
-        pixels, colors = read_image(image), read_color_ids(label)
+        pixels, colors = read_image(image, exif=self.exif), read_color_ids(label, exif=self.exif)
         check_same_size(label, colors.shape, image, tuple(pixels.shape[-2:]))
         return shrink(pixels, ((colors & 255) // 10 * 256 + (colors >> 8 & 255)).astype(np.uint16))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,24 +10,20 @@ import torch
 from maskformer_ext.config import Config, DataConfig
 from maskformer_ext.data.camvid import camvid
 from maskformer_ext.data.classes import ClassTable, read_classes_file
+from maskformer_ext.data.coco_instance import CocoInstance
+from maskformer_ext.data.coco_panoptic import CocoPanoptic
 from maskformer_ext.data.digits import DigitsDataset
 from maskformer_ext.data.folders import InstanceFolder, SemanticFolder
+from maskformer_ext.data.locations import check_name, find_root, split_folders
 from maskformer_ext.data.nuclei import nuclei
-from maskformer_ext.data.sources import SOURCES, canonical_name, source_root
+from maskformer_ext.data.pairs import PairedImages
+from maskformer_ext.data.sources import SOURCES, source_root
 from maskformer_ext.data.types import SampleDataset, WithoutOverlaps
-from maskformer_ext.errors import UserError
+from maskformer_ext.decoding import limit_pixels
 
 if TYPE_CHECKING:
     from maskformer_ext.data.loader import Loader
 
-_TASKS = {
-    "digits": ("semantic", "instance", "panoptic"),
-    "camvid": ("semantic",),
-    "nuclei": ("semantic", "instance", "panoptic"),
-    "semantic_folder": ("semantic",),
-    "instance_folder": ("semantic", "instance", "panoptic"),
-    **{name: source.tasks for name, source in SOURCES.items()},
-}
 SPLITS = ("train", "val")
 
 
@@ -44,15 +39,8 @@ def build_dataset(config: DataConfig, split: str) -> SampleDataset:
     """
     if split not in SPLITS:
         raise ValueError(f"build_dataset: split must be train or val, got {split!r}")
-    name = canonical_name(config.name)
-    for key, value, allowed in (
-        ("name", name, tuple(_TASKS)),
-        ("task", config.task, _TASKS.get(name, ())),
-        ("on_error", config.on_error, ("raise", "skip")),
-    ):
-        if value not in allowed:
-            of = f" for {name}" if key == "task" else ""
-            raise UserError(f"data.{key} must be {' or '.join(allowed)}{of}, got {value!r}.")
+    name = check_name(config)
+    limit_pixels(config.max_pixels or None)
     if name == "digits":
         length = config.num_train if split == "train" else config.num_val
         return DigitsDataset(
@@ -62,20 +50,9 @@ def build_dataset(config: DataConfig, split: str) -> SampleDataset:
             image_size=config.image_size,
             fine_classes=config.fine_classes,
         )
-    root, skip = _root(config), config.on_error == "skip"
-    if name in SOURCES:
-        return SOURCES[name].build(source_root(SOURCES[name], root), split, config.task, skip)
-    if config.name == "camvid":
-        return camvid(root, split, skip_errors=skip)
-    if config.name == "nuclei":
-        return nuclei(root, split, task=config.task, skip_errors=skip)
-    images, labels = (
-        (config.train_images, config.train_labels) if split == "train" else (config.val_images, config.val_labels)
-    )
-    table = _class_table(config, root)
-    if config.name == "semantic_folder":
-        return SemanticFolder(root / images, root / labels, table, ignore_label=config.ignore_label, skip_errors=skip)
-    return InstanceFolder(root / images, root / labels, table, task=config.task, skip_errors=skip)
+    dataset = _from_files(config, name, split)
+    dataset.exif = config.exif
+    return dataset
 
 
 def build_loader(
@@ -159,26 +136,23 @@ def build_loader(
     )
 
 
-def _root(config: DataConfig) -> Path:
-    name = canonical_name(config.name)
-    # Below MASKFORMER_EXT_DATA each data set has a folder of its own; COCO's two share one.
-    folder = SOURCES[name].folder if name in SOURCES else {"camvid": "camvid", "nuclei": "nuclei"}.get(name)
-    if config.root:
-        root = Path(config.root).expanduser()
-    elif folder and os.environ.get("MASKFORMER_EXT_DATA"):
-        root = Path(os.environ["MASKFORMER_EXT_DATA"]) / folder
-    else:
-        raise UserError(
-            f"data.root is not set: give the folder of {name}"
-            + (" (or of all data sets in MASKFORMER_EXT_DATA)." if folder else ".")
-        )
-    if not root.is_dir():
-        raise UserError(f"the folder {root} is missing: set data.root to the folder of {name}.")
-    return root
+def _from_files(config: DataConfig, name: str, split: str) -> PairedImages | CocoInstance | CocoPanoptic:
+    root, skip = find_root(config), config.on_error == "skip"
+    if name in SOURCES:
+        return SOURCES[name].build(source_root(SOURCES[name], root), split, config.task, skip)
+    if name == "camvid":
+        return camvid(root, split, skip_errors=skip)
+    if name == "nuclei":
+        return nuclei(root, split, task=config.task, skip_errors=skip)
+    images, labels = split_folders(config, split)
+    table = _class_table(config, root)
+    if name == "semantic_folder":
+        return SemanticFolder(root / images, root / labels, table, ignore_label=config.ignore_label, skip_errors=skip)
+    return InstanceFolder(root / images, root / labels, table, task=config.task, skip_errors=skip)
 
 
 def _class_table(config: DataConfig, root: Path) -> ClassTable:
     if config.classes_file:
         return read_classes_file(root / Path(config.classes_file).expanduser())
-    named = [root / name for name in ("classes.json", "classes.txt") if (root / name).is_file()]
+    named = [root / name for name in ("classes.json", "classes.txt", "labelmap.txt") if (root / name).is_file()]
     return read_classes_file(named[0] if named else root / "classes.json")

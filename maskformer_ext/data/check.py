@@ -1,40 +1,14 @@
-"""Check the folder of a public data set: what is missing, and what is wrong with the files that are there."""
+"""Read the samples of a data set in several processes, to find what is wrong with its files."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-from maskformer_ext.data.sources import Source
 from maskformer_ext.data.types import SampleDataset
-from maskformer_ext.errors import UserError
-
-_OTHER_SPLIT = {"train": ("val", "test"), "val": ("train",)}
-
-
-def missing_paths(source: Source, root: Path, splits: Sequence[str]) -> list[str]:
-    """Return one sentence for each path below a root that a data set needs and that is not there.
-
-    Args:
-        source: the data set.
-        root: its folder.
-        splits: "train", "val" or both; what only another split needs is left out.
-    """
-    problems = []
-    for alternatives, what in source.needs.items():
-        belongs = [split for split in splits if not any(other in alternatives for other in _OTHER_SPLIT[split])]
-        paths = [root / path for path in alternatives.split(" or ")]
-        if not belongs or any(path.exists() for path in paths):
-            continue
-        sentence = f"{' or '.join(str(path) for path in paths)} is missing: expected the {what} there."
-        archives = [path.with_name(f"{path.name}.zip") for path in paths]
-        archives += [root / name for name in re.findall(r"\w+\.zip", what) if root / name not in archives]
-        problems += [sentence + "".join(f" Unpack {archive}." for archive in archives if archive.is_file())]
-    return problems
+from maskformer_ext.errors import UserError, printable
 
 
 def spread(count: int, most: int | None) -> list[int]:
@@ -65,7 +39,7 @@ class _Jobs(Dataset):
         try:
             return self.job(self.indices[position]), None
         except UserError as error:
-            return None, str(error)
+            return None, printable(error)
 
 
 def run_jobs(job: Callable[[int], Any], indices: Sequence[int], workers: int) -> Iterator[tuple[Any, str | None]]:

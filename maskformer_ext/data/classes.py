@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import colorsys
-import json
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskformer_ext.errors import UserError
+from maskformer_ext.errors import UserError, printable
+from maskformer_ext.files import read_json, read_text
 
 Color = tuple[int, int, int]
 
+_LARGEST = 65535  # number in a label image
+_CVAT = re.compile(r"([^:]+):(?:(\d+),(\d+),(\d+))?:[^:]*:[^:]*")  # name:red,green,blue:parts:actions
 _KEYS = {"classes", "colors", "things", "stuff", "background", "id_divisor", "ignore_label", "ignore_index", "label"}
 
 
@@ -26,6 +30,7 @@ class ClassTable:
         background: id of the class that the value 0 of an instance label stands for; None: void.
         id_divisor: instance labels hold class number x divisor + instance number; 0: plain instance ids.
         ignore_label: the void value of semantic labels, where the file gives one.
+        own_colors: whether the file gives the colours, so that a colour image can be a label image.
     """
 
     classes: tuple[str, ...]
@@ -34,6 +39,19 @@ class ClassTable:
     background: int | None = None
     id_divisor: int = 0
     ignore_label: int | None = None
+    own_colors: bool = False
+
+
+def void_id(value: int, count: int) -> int:
+    """Return what stands for void in maps of class ids, given the void value of label images.
+
+    Class ids count from 0, so that 0, which means void in label images that count from 1, cannot stand for it.
+
+    Args:
+        value: of void in label images.
+        count: of classes.
+    """
+    return value if value else (255 if count <= 255 else _LARGEST)
 
 
 def palette(count: int) -> tuple[Color, ...]:
@@ -48,22 +66,21 @@ def palette(count: int) -> tuple[Color, ...]:
 
 
 def read_classes_file(path: Path) -> ClassTable:
-    """Read a classes file: JSON, or plain text with one name a line.
+    """Read a classes file: JSON, plain text with one name a line, or the ``labelmap.txt`` that CVAT writes.
 
     Args:
         path: a ``.json`` file with "classes" (or "things" and "stuff") and, as needed, "colors", "background",
-            "id_divisor" and "ignore_label"; any other file is text.
+            "id_divisor" and "ignore_label"; any other file is text. There, lines that begin with "#" are comments.
 
     Raises:
         UserError: if the file is missing or does not say what it must; the sentence names the file and the key.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path} is missing: name the classes there, as docs/data.md shows, or set data.classes_file.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # editors of Windows put a mark before the first name
-        content = json.loads(text) if path.suffix.lower() == ".json" else text.splitlines()
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is not a valid classes file ({error}).") from error
+    if path.suffix.lower() == ".json":
+        content = read_json(path, "a valid classes file")
+    else:
+        content = _lines(path, read_text(path, "a valid classes file"))
     if isinstance(content, list):
         names = [name.strip() if isinstance(name, str) else name for name in content]
         content = {"classes": [name for name in names if name != ""]}
@@ -71,8 +88,29 @@ def read_classes_file(path: Path) -> ClassTable:
         raise UserError(f'{path} must hold a JSON object with "classes", got {type(content).__name__}.')
     unknown = sorted(set(content) - _KEYS)
     if unknown:
-        raise UserError(f"{path}: unknown key {unknown[0]!r}; valid keys are {', '.join(sorted(_KEYS))}.")
+        raise UserError(
+            f"{path}: unknown key {printable(unknown[0])!r:.60}; valid keys are {', '.join(sorted(_KEYS))}."
+        )
     return _parse(path, content)
+
+
+def _lines(path: Path, text: str) -> dict[str, Any]:
+    """Return the names of a text file, and the colours where it is CVAT's."""
+    stripped = [line.strip() for line in text.splitlines()]
+    lines = [line for line in stripped if line and not line.startswith("#")]
+    if not lines or ":" not in lines[0] or not _CVAT.fullmatch(lines[0]):
+        return {"classes": lines}
+    rows = [_CVAT.fullmatch(line) for line in lines]
+    if None in rows:
+        wrong = printable(lines[rows.index(None)])
+        raise UserError(f"{path}: the line {wrong!r} must be name:red,green,blue:parts:actions as the first one is.")
+    groups = [row.groups() for row in rows if row is not None]
+    given = any(red is not None for _, red, _, _ in groups)
+    colors = [
+        list(spare) if red is None else [int(red), int(green), int(blue)]
+        for (_, red, green, blue), spare in zip(groups, palette(len(groups)), strict=True)
+    ]
+    return {"classes": [name.strip() for name, *_ in groups], "colors": colors if given else None}
 
 
 def _parse(path: Path, content: dict[str, Any]) -> ClassTable:
@@ -80,10 +118,13 @@ def _parse(path: Path, content: dict[str, Any]) -> ClassTable:
     classes = given["classes"] or given["things"] + given["stuff"]
     if not classes:
         raise UserError(f'{path} names no class: give "classes", or "things" and "stuff".')
-    duplicates = [name for name in classes if classes.count(name) > 1]
-    if duplicates:
-        raise UserError(f"{path} names the class {duplicates[0]!r} twice.")
+    if len(set(classes)) < len(classes):
+        twice = next(name for index, name in enumerate(classes) if name in classes[:index])
+        raise UserError(f"{path} names the class {twice!r} twice.")
     background = content.get("background")
+    if background is not None and not isinstance(background, str):
+        raise UserError(f'{path}: "background" must be a name, got {background!r:.40}.')
+    background = None if background is None else printable(background)
     for key, names in (*given.items(), ("background", [background] if background is not None else [])):
         strange = [name for name in names if name not in classes]
         if strange:
@@ -102,6 +143,7 @@ def _parse(path: Path, content: dict[str, Any]) -> ClassTable:
         background=None if background is None else classes.index(background),
         id_divisor=id_divisor,
         ignore_label=_integer(path, content, "ignore_label", content.get("ignore_index")),
+        own_colors=content.get("colors") is not None,
     )
 
 
@@ -109,13 +151,16 @@ def _names(path: Path, content: dict[str, Any], key: str) -> list[str]:
     names = content.get(key, [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f'{path}: "{key}" must be a list of names.')
+    names = [printable(name) for name in names]
+    if "" in names:
+        raise UserError(f'{path}: "{key}" holds an empty name.')
     return names
 
 
 def _integer(path: Path, content: dict[str, Any], key: str, default: int | None) -> Any:
     value = content.get(key, default)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise UserError(f'{path}: "{key}" must be a whole number, at least 0, got {value!r}.')
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST):
+        raise UserError(f'{path}: "{key}" must be a whole number within 0 and {_LARGEST}, got {value!r:.40}.')
     return value
 
 

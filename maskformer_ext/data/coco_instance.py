@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +10,37 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from maskformer_ext.data.coco_json import LIST_OR_OBJECT, NUMBER, REAL, field, images_by_id, read_annotations
+from maskformer_ext.data.coco_json import (
+    LIST_OR_OBJECT,
+    NUMBER,
+    REAL,
+    field,
+    images_by_id,
+    read_annotations,
+    sample_names,
+)
+from maskformer_ext.data.coco_masks import rasterise
+from maskformer_ext.data.listing import find_file
+from maskformer_ext.data.own_categories import choose_categories
 from maskformer_ext.data.packed import PackedList
 from maskformer_ext.data.tables import Categories
 from maskformer_ext.data.targets import drop_empty
 from maskformer_ext.data.tasks import TaskView
-from maskformer_ext.data.types import Sample, TrueInstance, Truth
-from maskformer_ext.errors import UserError
+from maskformer_ext.data.types import FileIds, Sample, TrueInstance, Truth
+from maskformer_ext.errors import UserError, printable, why
+from maskformer_ext.files import reading
 from maskformer_ext.images import read_image
 from maskformer_ext.ops.targets import VOID
 
-_FAR = 10  # sides of the image; the rasteriser takes memory for every step of an outline
+_log = logging.getLogger(__name__)
+_SHOWN = 3  # annotations that the log names
 
 
 class CocoInstance(Dataset):
     """Images with instances; crowd regions are void. Images without instances are kept.
+
+    Annotations without a mask (``"segmentation": []``, which annotation tools write for boxes) are left out, and a log
+    line says how many there are. A file of nothing else is refused.
 
     Where masks overlap, the sample has all of them, and in its segment map the smaller one owns the pixel. Scores need
     the crowd regions and the areas of the file, too, which are the ``instances`` of the samples' ``truth``.
@@ -31,14 +48,17 @@ class CocoInstance(Dataset):
     Args:
         images: the folder of images.
         annotations: the JSON file.
-        categories: the classes and their ids in the file; the things are kept.
+        categories: the classes and their ids in the file, unless it names others as its own; the things are kept.
         name: what reports call the data set.
         skip_errors: leave out annotations of unknown images instead of raising; ``problems`` lists them.
+        partner: the annotation file of the other split, which must name the same categories.
 
     Raises:
         UserError: if a folder or file is missing or the JSON file is not what it must be. Reading an item raises it if
             a file is damaged, sizes differ, a category is no class, or a mask is neither polygons nor run lengths.
     """
+
+    exif: bool = True  # turn images as their orientation says
 
     def __init__(
         self,
@@ -48,27 +68,33 @@ class CocoInstance(Dataset):
         *,
         name: str = "coco_instance",
         skip_errors: bool = False,
+        partner: Path | None = None,
     ) -> None:
         if not images.is_dir():
             raise UserError(f"the folder {images} is missing: it holds the images of {name}.")
         self.images, self.annotations = images, annotations
+        content = read_annotations(annotations)
+        categories = choose_categories(content, annotations, categories, partner=partner)
+        if not categories.table.things:
+            raise UserError(f'{annotations}: every category has "isthing": 0, so that there is no instance.')
         self.view = TaskView(name, categories.table, "instance")
-        self.info = self.view.info
         self.class_of_category = {categories.ids[thing]: thing for thing in categories.table.things}
-        records, self.problems = _records(read_annotations(annotations), annotations)
+        with reading(annotations, "an annotation file of instances"):
+            records, image_ids, self.problems = _records(content, annotations, images)
         if self.problems and not skip_errors:
             raise UserError(self.problems[0])
         if not records:
             raise UserError(f"{annotations} lists no image.")
         self.records = PackedList(records)
+        self.info = self.view.info.with_file_ids(FileIds(tuple(self.class_of_category), image_ids))
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> Sample:
-        file_name, size, instances = self.records[index]
-        path = self.images / file_name
-        image = read_image(path)
+        file_name, size, instances, name = self.records[index]
+        path = find_file(self.images, file_name)
+        image = read_image(path, exif=self.exif)
         if list(image.shape[-2:]) != size:
             raise UserError(
                 f"{path} is {image.shape[-1]}x{image.shape[-2]} pixels, but {self.annotations} says "
@@ -78,11 +104,17 @@ class CocoInstance(Dataset):
         for number, category, segmentation, crowd, area in instances:
             if category not in self.class_of_category:
                 raise UserError(
-                    f"{self.annotations}: annotation {number} of {file_name} has the category {category}, which is no "
-                    f"category of {self.info.name}."
+                    f"{self.annotations}: annotation {printable(number)} of {printable(file_name)} has the category "
+                    f"{printable(category)}, which is no category of {self.info.name}."
                 )
             label = self.class_of_category[category]
-            rle, mask = self._mask(segmentation, size, number)
+            try:
+                rle, mask = rasterise(segmentation, (size[0], size[1]))
+            except ValueError as error:
+                raise UserError(
+                    f"{self.annotations}: the segmentation of annotation {printable(number)} is neither polygons nor "
+                    f"run lengths of its image, {printable(file_name)} ({why(error)})."
+                ) from None
             area = int(mask.sum()) if area is None else area
             whole.append(TrueInstance(int(self.view.new_class[label]), rle, area, bool(crowd)))
             if not crowd:
@@ -99,38 +131,11 @@ class CocoInstance(Dataset):
             image=image,
             segment_map=torch.from_numpy(segment_map),
             labels=torch.from_numpy(kept),
-            name=Path(file_name).stem,
+            name=name,
             size=(size[0], size[1]),
             truth=Truth(torch.from_numpy(top), torch.from_numpy(top_labels), instances=tuple(whole)),
             masks=torch.from_numpy(stack) if overlap else None,
         )
-
-    def _mask(self, segmentation: Any, size: list[int], number: Any) -> tuple[dict[str, Any], np.ndarray]:
-        """Rasterise polygons or run lengths as COCO does: compressed run lengths, and (H, W) uint8."""
-        from faster_coco_eval.core import mask as rle_tools
-
-        height, width = size
-        try:
-            if isinstance(segmentation, list):
-                if min(map(len, segmentation), default=0) < 4:
-                    raise ValueError("a polygon must have x and y of three points or more")
-                if not max(np.abs(polygon).max() for polygon in segmentation) < _FAR * max(size):  # NaN is no less
-                    raise ValueError("a polygon must lie in the image or near it")
-                rle = rle_tools.merge(rle_tools.frPyObjects(segmentation, height, width))
-            elif list(segmentation["size"]) != size:
-                raise ValueError(f"their size is {segmentation['size']!s:.40}, but the image's is {size}")
-            elif isinstance(segmentation["counts"], list):
-                rle = rle_tools.frPyObjects(segmentation, height, width)
-            else:
-                rle = segmentation
-            mask = rle_tools.decode(rle)
-        except (TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
-            reason = str(error).strip() or type(error).__name__
-            raise UserError(
-                f"{self.annotations}: the segmentation of annotation {number} is neither polygons nor run lengths of "
-                f"its image ({reason})."
-            ) from None
-        return rle, mask
 
 
 def paint_smaller_on_top(masks: np.ndarray) -> np.ndarray:
@@ -141,23 +146,50 @@ def paint_smaller_on_top(masks: np.ndarray) -> np.ndarray:
     return segment_map
 
 
-def _records(content: dict[str, Any], path: Path) -> tuple[list[Any], list[str]]:
-    """Return (image file, [height, width], [[id, category, segmentation, crowd, area], ...]) an image, and problems."""
-    images, problems = images_by_id(content, path), []
+def _records(content: dict[str, Any], path: Path, folder: Path) -> tuple[list[Any], dict[str, int | str], list[str]]:
+    """Return a record of each image, its id by its name, and what does not fit.
+
+    A record is (image file, [height, width], [[id, category, segmentation, crowd, area], ...], name).
+    """
+    images, problems = images_by_id(content, path, folder), []
     instances: dict[Any, list[Any]] = {number: [] for number in images}
+    boxes: list[str] = []
     for annotation in content["annotations"]:
         image, number, category = (
             field(annotation, key, "annotation", path) for key in ("image_id", "id", "category_id")
         )
-        segmentation = field(annotation, "segmentation", "annotation", path, LIST_OR_OBJECT)
         if image not in images:
-            problems.append(f'{path}: annotation {number} is of image {image}, which is not among "images".')
-        else:
-            crowd = field(annotation, "iscrowd", "annotation", path, NUMBER, default=0)
-            known = annotation.get("area") is not None  # else the mask tells it
-            area = field(annotation, "area", "annotation", path, REAL) if known else None
-            instances[image].append([number, category, segmentation, crowd, area])
+            problems.append(
+                f'{path}: annotation {printable(number)} is of image {printable(image)}, which is not among "images".'
+            )
+            continue
+        if _has_no_mask(annotation.get("segmentation")):
+            boxes.append(f"{printable(number)} of {printable(images[image]['file_name'])}")
+            continue
+        segmentation = field(annotation, "segmentation", "annotation", path, LIST_OR_OBJECT)
+        crowd = field(annotation, "iscrowd", "annotation", path, NUMBER, default=0)
+        known = annotation.get("area") is not None  # else the mask tells it
+        area = field(annotation, "area", "annotation", path, REAL) if known else None
+        instances[image].append([number, category, segmentation, crowd, area])
+    _report_boxes(boxes, len(content["annotations"]), path)
+    names = sample_names([image["file_name"] for image in images.values()])
     records = [
-        (image["file_name"], [image["height"], image["width"]], instances[number]) for number, image in images.items()
+        (image["file_name"], [image["height"], image["width"]], instances[number], name)
+        for (number, image), name in zip(images.items(), names, strict=True)
     ]
-    return records, problems
+    return records, dict(zip(names, images, strict=True)), problems
+
+
+def _has_no_mask(segmentation: Any) -> bool:
+    """Tell whether an annotation is a box only: no segmentation, an empty list, or a list of empty ones."""
+    return segmentation is None or (isinstance(segmentation, list) and all(part == [] for part in segmentation))
+
+
+def _report_boxes(boxes: list[str], total: int, path: Path) -> None:
+    if not boxes:
+        return
+    if len(boxes) == total:
+        raise UserError(f"{path}: none of its {total} annotations has a mask, they are boxes: annotation {boxes[0]}.")
+    names = f"{', '.join(boxes[:_SHOWN])}{', ...' if len(boxes) > _SHOWN else ''}"
+    plural = "s" if len(boxes) > 1 else ""
+    _log.warning("%s", f"{printable(path)}: left out {len(boxes)} annotation{plural} without a mask ({names})")

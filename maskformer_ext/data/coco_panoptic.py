@@ -9,18 +9,22 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from maskformer_ext.data.coco_json import LIST, NUMBER, TEXT, field, images_by_id, read_annotations
+from maskformer_ext.data.coco_json import LIST, NUMBER, TEXT, field, images_by_id, read_annotations, sample_names
+from maskformer_ext.data.listing import check_below, find_file
+from maskformer_ext.data.own_categories import choose_categories
 from maskformer_ext.data.packed import PackedList
 from maskformer_ext.data.pairs import check_same_size, read_color_ids
 from maskformer_ext.data.tables import Categories
 from maskformer_ext.data.targets import keep_segments
 from maskformer_ext.data.tasks import TaskView
-from maskformer_ext.data.types import Sample, Truth
-from maskformer_ext.errors import UserError
+from maskformer_ext.data.types import FileIds, Sample, Truth
+from maskformer_ext.errors import UserError, printable
+from maskformer_ext.files import reading
 from maskformer_ext.images import read_image
 from maskformer_ext.ops.targets import VOID
 
 _IDS = 1 << 24
+_MOST_SEGMENTS = 32_000  # of an image; the lookup table is 16-bit
 _VOID_ENTRY, _FIRST_ENTRY = 1, 2  # of the lookup table; 0 is an id that the JSON file does not know
 
 
@@ -33,15 +37,18 @@ class CocoPanoptic(Dataset):
         images: the folder of images.
         segments: the folder of PNGs; the id of a pixel is R + 256 G + 65536 B.
         annotations: the JSON file.
-        categories: the classes and their ids in the file.
+        categories: the classes and their ids in the file, unless it names others as its own.
         task: "panoptic", "instance" (things; all else is void) or "semantic" (one segment a class).
         name: what reports call the data set.
         skip_errors: leave out images without annotation instead of raising; ``problems`` lists them.
+        partner: the annotation file of the other split, which must name the same categories.
 
     Raises:
         UserError: if a folder or file is missing or the JSON file is not what it must be. Reading an item raises it
             if a file is damaged, sizes differ, a category is no class, or the PNG disagrees with the JSON file.
     """
+
+    exif: bool = True  # turn images and PNGs as their orientation says
 
     def __init__(
         self,
@@ -53,29 +60,36 @@ class CocoPanoptic(Dataset):
         task: str = "panoptic",
         name: str = "coco_panoptic",
         skip_errors: bool = False,
+        partner: Path | None = None,
     ) -> None:
         for folder, what in ((images, "images"), (segments, "panoptic PNGs")):
             if not folder.is_dir():
                 raise UserError(f"the folder {folder} is missing: it holds the {what} of {name}.")
         self.images, self.folder, self.annotations = images, segments, annotations
+        content = read_annotations(annotations)
+        categories = choose_categories(content, annotations, categories, partner=partner, panoptic=True)
         self.view = TaskView(name, categories.table, task)
-        self.info = self.view.info
         self.class_of_category = {number: index for index, number in enumerate(categories.ids)}
-        records, self.problems = _records(read_annotations(annotations), annotations)
+        with reading(annotations, "an annotation file of panoptic segments"):
+            records, image_ids, self.problems = _records(content, annotations, images, segments)
         if self.problems and not skip_errors:
             raise UserError(self.problems[0])
         if not records:
             raise UserError(f"{annotations} annotates no image.")
+        if not self.view.info.classes:
+            raise UserError(f'{annotations}: no category has "isthing": 1, but the task is {task}.')
         self.records = PackedList(records)
+        kept = [number for number, new in zip(categories.ids, self.view.new_class, strict=True) if new != VOID]
+        self.info = self.view.info.with_file_ids(FileIds(tuple(kept), image_ids))
         self._entry_of_id: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> Sample:
-        file_name, png, size, segments = self.records[index]
-        path, image_path = self.folder / png, self.images / file_name
-        image, ids = read_image(image_path), read_color_ids(path)
+        file_name, png, size, segments, name = self.records[index]
+        path, image_path = find_file(self.folder, png), find_file(self.images, file_name)
+        image, ids = read_image(image_path, exif=self.exif), read_color_ids(path, exif=self.exif)
         check_same_size(path, ids.shape, image_path, tuple(image.shape[-2:]))
         if list(ids.shape) != size:
             raise UserError(
@@ -86,7 +100,7 @@ class CocoPanoptic(Dataset):
             image,
             torch.from_numpy(segment_map),
             torch.from_numpy(labels),
-            Path(file_name).stem,
+            name,
             (size[0], size[1]),
             truth,
         )
@@ -129,6 +143,10 @@ class CocoPanoptic(Dataset):
                     f"{self.annotations}: segment {number} of {path.name} has the category {category}, which is no "
                     f"category of {self.info.name}."
                 )
+        if len(segments) > _MOST_SEGMENTS:
+            raise UserError(
+                f"{self.annotations}: {path.name} has {len(segments)} segments, more than {_MOST_SEGMENTS}."
+            )
         labels = [self.class_of_category[segment[1]] for segment in segments]
         numbers = np.array([segment[0] for segment in segments], np.int64)
         table[0] = _VOID_ENTRY
@@ -154,17 +172,30 @@ class CocoPanoptic(Dataset):
             )
 
 
-def _records(content: dict[str, Any], path: Path) -> tuple[list[Any], list[str]]:
-    """Return (image file, PNG, [height, width], [[id, category, crowd], ...]) of each image, and what does not fit."""
-    images, problems, records = images_by_id(content, path), [], []
+def _records(
+    content: dict[str, Any], path: Path, folder: Path, segment_folder: Path
+) -> tuple[list[Any], dict[str, int | str], list[str]]:
+    """Return a record of each image, its id by its name, and what does not fit.
+
+    A record is (image file, PNG, [height, width], [[id, category, crowd], ...], name).
+    """
+    images, problems, records, numbers = images_by_id(content, path, folder), [], [], []
     annotated = set()
     for annotation in content["annotations"]:
         number, png = (
             field(annotation, "image_id", "annotation", path),
             field(annotation, "file_name", "annotation", path, TEXT),
         )
+        check_below(png, segment_folder)
         if number not in images:
-            problems.append(f'{path}: the annotation {png} is of image {number}, which is not among "images".')
+            problems.append(
+                f'{path}: the annotation {printable(png)} is of image {printable(number)}, which is not among "images".'
+            )
+            continue
+        if number in annotated:
+            problems.append(
+                f"{path}: the image {printable(number)} is annotated twice, the second time by {printable(png)}."
+            )
             continue
         segments = [
             [
@@ -174,16 +205,19 @@ def _records(content: dict[str, Any], path: Path) -> tuple[list[Any], list[str]]
             ]
             for segment in field(annotation, "segments_info", "annotation", path, LIST)
         ]
-        numbers = [segment[0] for segment in segments]
-        if len(set(numbers)) < len(numbers) or any(not 0 < n < _IDS for n in numbers):
-            problems.append(f"{path}: the segment ids of {png} must differ and be within 1 and {_IDS - 1}.")
+        ids = [segment[0] for segment in segments]
+        if len(set(ids)) < len(ids) or any(not 0 < n < _IDS for n in ids):
+            problems.append(f"{path}: the segment ids of {printable(png)} must differ and be within 1 and {_IDS - 1}.")
             continue
         annotated.add(number)
         image = images[number]
+        numbers.append(number)
         records.append((image["file_name"], png, [image["height"], image["width"]], segments))
     problems += [
-        f"{path}: the image {image['file_name']} has no annotation."
+        f"{path}: the image {printable(image['file_name'])} has no annotation."
         for n, image in images.items()
         if n not in annotated
     ]
-    return records, problems
+    names = sample_names([record[0] for record in records])
+    named = [(*record, name) for record, name in zip(records, names, strict=True)]
+    return named, dict(zip(names, numbers, strict=True)), problems

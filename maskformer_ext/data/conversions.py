@@ -17,6 +17,7 @@ from PIL import Image
 from maskformer_ext.data import ade20k, ade20k_full, cityscapes, coco_stuff
 from maskformer_ext.data.pairs import PairedImages
 from maskformer_ext.data.types import Sample, SampleDataset
+from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import write_json, writing
 
 _JPEG_QUALITY = 95
@@ -78,7 +79,7 @@ class WriteLabels:
 
     Args:
         dataset: what to read.
-        folder: where the label images go, named as the images.
+        folder: where the label images go, named as the images, with their folders.
         suffix: ".png" for 8 bit, ".tif" for 16.
         images: where the images go, as JPEG; None: nowhere.
     """
@@ -88,11 +89,15 @@ class WriteLabels:
 
     def target(self, index: int) -> Path:
         """Return the file of a label map."""
-        return self.folder / f"{Path(sample_name(self.dataset, index)).name}{self.suffix}"
+        return self.folder / f"{self.name(index)}{self.suffix}"
+
+    def name(self, index: int) -> str:
+        """Return what the files of a sample are called below their folders."""
+        return sample_name(self.dataset, index)
 
     def __call__(self, index: int) -> None:
         path = self.target(index)
-        image = None if self.images is None else self.images / f"{path.stem}.jpg"
+        image = None if self.images is None else self.images / f"{self.name(index)}.jpg"
         if path.is_file() and (image is None or image.is_file()):
             return
         sample = self.dataset[index]
@@ -102,12 +107,36 @@ class WriteLabels:
         save_image(sample.label_map(self.dataset.info.ignore_label).numpy().astype(dtype), path)
 
 
+class WriteFlat(WriteLabels):
+    """Write all files side by side, as other tools expect those of the full ADE20K.
+
+    Raises:
+        UserError: if two samples differ in their folders only.
+    """
+
+    def __init__(self, dataset: SampleDataset, folder: Path, suffix: str = ".png", images: Path | None = None) -> None:
+        super().__init__(dataset, folder, suffix, images)
+        seen: dict[str, str] = {}
+        for index in range(len(dataset)):
+            whole = sample_name(dataset, index)
+            if (other := seen.setdefault(self.name(index), whole)) != whole:
+                raise UserError(
+                    f"the samples {printable(other)} and {printable(whole)} would be converted to one file."
+                )
+
+    def name(self, index: int) -> str:
+        """Return the last part of a sample's name."""
+        return sample_name(self.dataset, index).rsplit("/", 1)[-1]
+
+
 class WriteTrainIds(WriteLabels):
     """Write Cityscapes' ``labelTrainIds`` beside the ``labelIds``."""
 
     def target(self, index: int) -> Path:
         label: Path = self.dataset.pairs[index][2]  # type: ignore[attr-defined]
-        return label.with_name(label.name.replace(cityscapes.LABEL_ENDING, cityscapes.TRAIN_LABEL_ENDING))
+        endings = (cityscapes.LABEL_ENDING, cityscapes.TRAIN_LABEL_ENDING)
+        ending = next((ending for ending in endings if label.name.lower().endswith(ending.lower())), "")
+        return label.with_name(label.name[: len(label.name) - len(ending)] + cityscapes.TRAIN_LABEL_ENDING)
 
 
 class WritePanoptic:
@@ -128,8 +157,18 @@ class WritePanoptic:
             ids = sample.segment_map.numpy() + 1
             save_image(np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1).astype(np.uint8), path)
         height, width = sample.size
-        image = {"id": sample.name, "file_name": f"{sample.name}.jpg", "height": height, "width": width}
-        return image, {"image_id": sample.name, "file_name": path.name, "segments_info": segments_info(sample)}
+        image = {"id": sample.name, "file_name": self._image(index, sample.name), "height": height, "width": width}
+        return image, {
+            "image_id": sample.name,
+            "file_name": f"{sample.name}.png",
+            "segments_info": segments_info(sample),
+        }
+
+    def _image(self, index: int, name: str) -> str:
+        """Return the file of an image, below the folder of all."""
+        if not isinstance(self.dataset, PairedImages):
+            return f"{name}.jpg"
+        return "/".join([*name.split("/")[:-1], self.dataset.pairs[index][1].name])
 
 
 def segments_info(sample: Sample) -> list[dict[str, Any]]:
@@ -157,7 +196,7 @@ def _write_panoptic_json(dataset: SampleDataset, root: Path, split: str, records
 
 def sample_name(dataset: Any, index: int) -> str:
     """Return the name of a sample without reading it."""
-    return dataset.pairs[index][0] if isinstance(dataset, PairedImages) else Path(dataset.records[index][0]).stem
+    return dataset.pairs[index][0] if isinstance(dataset, PairedImages) else dataset.records[index][-1]
 
 
 def _ade20k(root: Path, split: str) -> list[Path]:
@@ -185,9 +224,9 @@ def _labels(outputs: Callable[[Path, str], list[Path]]) -> Callable[[Any, Path, 
     return lambda dataset, root, split: WriteLabels(dataset, working_folder(outputs(root, split)[0]))
 
 
-def _shrunk(dataset: Any, root: Path, split: str) -> WriteLabels:
+def _shrunk(dataset: Any, root: Path, split: str) -> WriteFlat:
     images, labels = (working_folder(path) for path in _ade20k_full(root, split))
-    return WriteLabels(dataset, labels, ".tif", images)
+    return WriteFlat(dataset, labels, ".tif", images)
 
 
 def _panoptic(dataset: Any, root: Path, split: str) -> WritePanoptic:

@@ -6,21 +6,27 @@ from pathlib import Path
 
 import numpy as np
 
-from maskformer_ext.data.classes import ClassTable
+from maskformer_ext.data.classes import ClassTable, void_id
+from maskformer_ext.data.labels import read_color_ids
 from maskformer_ext.data.pairs import PairedImages, pair_files
 from maskformer_ext.data.targets import merge_classes, segments_from_ids
 from maskformer_ext.data.tasks import TaskView
 from maskformer_ext.data.types import DatasetInfo
+from maskformer_ext.decoding import open_image
 from maskformer_ext.errors import UserError
 from maskformer_ext.ops.targets import VOID
 
+_LARGEST = 65535  # number in a label image
+
 
 class SemanticFolder(PairedImages):
-    """Semantic segmentation from label images that hold class ids.
+    """Semantic segmentation from label images that hold class numbers, or the classes' colours.
+
+    Class ids count from 0. So do the numbers of the label images, unless 0 is the void value: they then count from 1.
 
     Args:
         images: the folder of images.
-        labels: the folder of label images: 8 or 16 bit, one channel, 0 for the first class.
+        labels: the folder of label images: up to 16 bit, one channel; or RGB where the classes file gives colours.
         table: the classes; a void value given there comes before ``ignore_label``.
         name: what reports call the data set.
         ignore_label: the value of pixels where nothing is known.
@@ -41,23 +47,55 @@ class SemanticFolder(PairedImages):
         ignore_label: int = 255,
         skip_errors: bool = False,
     ) -> None:
-        void = ignore_label if table.ignore_label is None else table.ignore_label
-        if void < len(table.classes):
-            raise UserError(f"data.ignore_label must not be one of the {len(table.classes)} class ids, got {void}.")
-        self.info = DatasetInfo(name, table.classes, table.colors, (), void)
+        count = len(table.classes)
+        self.void = ignore_label if table.ignore_label is None else table.ignore_label
+        self.first = 1 if self.void == 0 else 0  # number of the first class in a label image
+        if 0 < self.void < count or not 0 <= self.void <= _LARGEST:
+            raise UserError(
+                f"data.ignore_label must be 0 (the classes are then 1 to {count}) or beyond the {count} class ids, at "
+                f"most {_LARGEST}, got {self.void}."
+            )
+        if count > _LARGEST - self.first:
+            raise UserError(f"{name}: a label image tells {_LARGEST} classes apart, but {count} are named.")
+        self.info = DatasetInfo(name, table.classes, table.colors, (), void_id(self.void, count))
+        self.class_of_color = _class_of_color(table)
         super().__init__(*pair_files(images, labels), skip_errors=skip_errors, where=_where(images, labels))
 
+    def read_labels(self, path: Path) -> np.ndarray:
+        """Return (H, W) numbers of the classes and void, from numbers or from colours."""
+        if self.class_of_color:
+            with open_image(path, "a label image") as opened:
+                colored = opened.mode == "RGB"
+            if colored:
+                return self._numbers_of_colors(path)
+        return super().read_labels(path)
+
     def segments(self, label: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        classes, void = self.info.num_classes, self.info.ignore_label
-        class_of_id = np.full(max(int(label.max()), void) + 1, VOID, np.int64)
-        class_of_id[:classes] = np.arange(classes)
-        unknown = (label >= classes) & (label != void)
+        first, last = self.first, self.first + self.info.num_classes - 1
+        class_of_id = np.full(max(int(label.max()), self.void, last) + 1, VOID, np.int64)
+        class_of_id[first : last + 1] = np.arange(self.info.num_classes)
+        unknown = ((label < first) | (label > last)) & (label != self.void)
         if unknown.any():
+            found = int(label[unknown].max())
+            hint = ""
+            if first == 0 and found == last + 1:
+                hint = " If 0 means unlabelled and the classes count from 1, set data.ignore_label=0."
             raise UserError(
-                f"{path} holds the label {label[unknown].max()}, but the classes are 0 to {classes - 1} and "
-                f"void is {void}: correct the image, the classes file or data.ignore_label."
+                f"{path} holds the label {found}, but the classes are {first} to {last} and void is {self.void}: "
+                f"correct the image, the classes file or data.ignore_label.{hint}"
             )
         return segments_from_ids(label, class_of_id)
+
+    def _numbers_of_colors(self, path: Path) -> np.ndarray:
+        """Turn a colour image into numbers of classes."""
+        label = read_color_ids(path, exif=self.exif)
+        colors, index = np.unique(label, return_inverse=True)
+        numbers = [self.class_of_color.get(color, -1) for color in colors.tolist()]
+        if -1 in numbers:
+            number = int(colors[numbers.index(-1)])
+            color = [number & 255, number >> 8 & 255, number >> 16]
+            raise UserError(f"{path} holds the colour {color}, which the classes file gives to no class.")
+        return np.array(numbers, np.int64)[index.reshape(label.shape)] + self.first
 
 
 class InstanceFolder(PairedImages):
@@ -128,6 +166,13 @@ class InstanceFolder(PairedImages):
             class_of_id = np.full(len(numbers), self.table.things[0])
         class_of_id[0] = VOID if background is None else background
         return class_of_id
+
+
+def _class_of_color(table: ClassTable) -> dict[int, int]:
+    """Return the class of each colour that a classes file gives, as `read_color_ids` counts; {} if two are the same."""
+    if not table.own_colors or len(set(table.colors)) < len(table.colors):
+        return {}
+    return {red + (green << 8) + (blue << 16): index for index, (red, green, blue) in enumerate(table.colors)}
 
 
 def _where(images: Path, labels: Path) -> str:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from maskformer_ext.data.pairs import pair_files
 from maskformer_ext.data.semantic import LabelImages, value_table
-from maskformer_ext.data.tables import load_categories
+from maskformer_ext.data.tables import VOID_VALUES, load_categories
 
 FOLDERS = {"train": "training", "val": "validation"}
-VOID_LABEL = 65  # "Unlabeled", the last entry of the palette
+VOID_LABEL = VOID_VALUES["mapillary_vistas"]  # "Unlabeled", the last entry of the palette
 
 
 def mapillary_vistas(root: Path, split: str, *, skip_errors: bool = False) -> LabelImages:

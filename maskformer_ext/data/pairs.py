@@ -9,12 +9,15 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from maskformer_ext.data.labels import LABEL_EXTENSIONS, read_color_ids, read_label
+from maskformer_ext.data.listing import Listing, composed, list_files
 from maskformer_ext.data.types import DatasetInfo, Sample
-from maskformer_ext.decoding import EXTENSIONS, open_image, upright
-from maskformer_ext.errors import UserError
+from maskformer_ext.decoding import EXTENSIONS
+from maskformer_ext.errors import UserError, printable
 from maskformer_ext.images import read_image
 
-LABEL_EXTENSIONS = (".png", ".tif", ".tiff", ".bmp", ".pgm")
+__all__ = ["Pair", "PairedImages", "check_same_size", "labels_by_name", "pair_files", "read_color_ids", "read_label"]
+
 Pair = tuple[str, Path, Path]
 
 
@@ -32,9 +35,10 @@ class PairedImages(Dataset):
     """
 
     info: DatasetInfo
+    exif: bool = True  # turn images and labels as their orientation says
 
     def __init__(self, pairs: list[Pair], problems: Sequence[str], *, skip_errors: bool, where: str) -> None:
-        self.pairs, self.problems = pairs, list(problems)
+        self.pairs, self.problems = pairs, [printable(problem) for problem in problems]
         if self.problems and not skip_errors:
             raise UserError(self.problems[0])
         if not self.pairs:
@@ -53,7 +57,11 @@ class PairedImages(Dataset):
 
     def read(self, image: Path, label: Path) -> tuple[torch.Tensor, np.ndarray]:
         """Read an image (3, H, W) uint8 and its labels (H, W) or (H, W, C)."""
-        return read_image(image), read_label(label)
+        return read_image(image, exif=self.exif), self.read_labels(label)
+
+    def read_labels(self, path: Path) -> np.ndarray:
+        """Read a label image alone, (H, W) or (H, W, C)."""
+        return read_label(path, exif=self.exif)
 
     def segments(self, label: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
         """Turn labels into segment_map (H, W) int32 and labels (T,) int64."""
@@ -81,70 +89,30 @@ def pair_files(
         label_ending: how the names of label images end; "": any extension of a label image.
 
     Returns:
-        (name, image, label) of each pair, by name; and one sentence for each file without partner.
+        (name, image, label) of each pair, by name; and one sentence for each file without partner. What is passed over
+        is logged in one line a folder, unless an ending is given.
 
     Raises:
-        UserError: if a folder is missing or one name occurs twice.
+        UserError: if a folder is missing or cannot be read, or one name occurs twice.
     """
-    found = [_files_by_name(images, image_ending, EXTENSIONS), _files_by_name(labels, label_ending, LABEL_EXTENSIONS)]
+    found, labelled = list_files(images, EXTENSIONS, ending=image_ending), labels_by_name(labels, label_ending)
+    if not (image_ending or label_ending):
+        found.report()
+        labelled.report()
+    unread = {composed(str(Path(other).with_suffix(""))): other for other in labelled.of_other_kinds()}
     problems = [
-        f"{found[0][name]} has no label: expected {labels / name}{label_ending or '.png'}."
-        for name in sorted(found[0].keys() - found[1].keys())
+        f"{found.files[name]} has no label: expected {labels / name}{label_ending or '.png'}"
+        + (f" ({labels / unread[name]} is there, but labels must be PNG, TIFF, BMP or PGM)." if name in unread else ".")
+        for name in sorted(found.files.keys() - labelled.files.keys())
     ]
     problems += [
-        f"{found[1][name]} has no image: expected {images / name}{image_ending or ' with an image extension'}."
-        for name in sorted(found[1].keys() - found[0].keys())
+        f"{labelled.files[name]} has no image: expected {images / name}{image_ending or ' with an image extension'}."
+        for name in sorted(labelled.files.keys() - found.files.keys())
     ]
-    return [(name, found[0][name], found[1][name]) for name in sorted(found[0].keys() & found[1].keys())], problems
+    both = sorted(found.files.keys() & labelled.files.keys())
+    return [(name, found.files[name], labelled.files[name]) for name in both], problems
 
 
-def _files_by_name(folder: Path, ending: str, extensions: tuple[str, ...]) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise UserError(f"the folder {folder} is missing: check data.root and the paths below it in the configuration.")
-    files: dict[str, Path] = {}
-    for path in sorted(folder.rglob(f"*{ending}")):
-        if (ending or path.suffix.lower() in extensions) and not path.name.startswith("."):
-            cut = ending or path.suffix
-            name = path.relative_to(folder).as_posix().removesuffix(cut)
-            if name in files:
-                raise UserError(f"{files[name]} and {path} have the same name: keep one of them.")
-            files[name] = path
-    return files
-
-
-def read_label(path: Path) -> np.ndarray:
-    """Read a label image: one channel of 8 or 16 bit; of a palette image the indices, not the colours.
-
-    Returns:
-        (H, W) uint8 or uint16.
-
-    Raises:
-        UserError: if the file is damaged or has several channels.
-    """
-    with open_image(path, "a label image") as opened:
-        image = upright(opened)
-        if image.mode in ("L", "P", "1"):
-            return np.array(image, np.uint8)
-        if not image.mode.startswith("I"):
-            raise UserError(f"{path} has the mode {image.mode}: a label image must have one channel of 8 or 16 bit.")
-        label = np.array(image)
-    if label.min() < 0 or label.max() > np.iinfo(np.uint16).max:
-        raise UserError(f"{path} holds labels from {label.min()} to {label.max()}: they must be within 0 and 65535.")
-    return label.astype(np.uint16)
-
-
-def read_color_ids(path: Path) -> np.ndarray:
-    """Read a label image whose colours are numbers: R + 256 G + 65536 B.
-
-    Returns:
-        (H, W) uint32.
-
-    Raises:
-        UserError: if the file does not exist, is damaged or has not three channels of 8 bit.
-    """
-    with open_image(path, "a label image") as opened:
-        if opened.mode != "RGB":
-            raise UserError(f"{path} has the mode {opened.mode}: its colours must be ids, so it must be RGB.")
-        image = upright(opened)
-        size, pixels = image.size, image.tobytes("raw", "RGBX")
-    return np.frombuffer(pixels, "<u4").reshape(size[1], size[0]) & np.uint32(0xFFFFFF)
+def labels_by_name(folder: Path, ending: str = "") -> Listing:
+    """Return the label images below a folder; errors as `list_files`."""
+    return list_files(folder, LABEL_EXTENSIONS, ending=ending)

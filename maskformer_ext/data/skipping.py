@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from maskformer_ext.data.types import Sample, SampleDataset
-from maskformer_ext.errors import UserError
+from maskformer_ext.errors import UserError, printable
 
 _log = logging.getLogger(__name__)
 
@@ -36,4 +36,4 @@ def read_sample(dataset: SampleDataset, index: int, *, skip_errors: bool, report
 def report_skipped(problems: Sequence[str]) -> None:
     """Log one warning for each sentence about a file that is left out."""
     for problem in problems:
-        _log.warning("skipped: %s", problem)
+        _log.warning("skipped: %s", printable(problem))

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from maskformer_ext.data.ade20k import ade20k, ade20k_panoptic
-from maskformer_ext.data.ade20k_full import IGNORE_LABEL as ADE20K_FULL_VOID
-from maskformer_ext.data.ade20k_full import Ade20kFull
-from maskformer_ext.data.cityscapes import cityscapes
-from maskformer_ext.data.coco_instance import CocoInstance
-from maskformer_ext.data.coco_panoptic import CocoPanoptic
-from maskformer_ext.data.coco_stuff import CocoStuff
-from maskformer_ext.data.mapillary import VOID_LABEL as MAPILLARY_VOID
-from maskformer_ext.data.mapillary import mapillary_vistas
-from maskformer_ext.data.tables import load_categories
-from maskformer_ext.data.tasks import TaskView
-from maskformer_ext.data.types import DatasetInfo, SampleDataset
+from maskformer_ext.data.tables import VOID_VALUES, load_categories
 
-Build = Callable[[Path, str, str, bool], SampleDataset]
+if TYPE_CHECKING:
+    from maskformer_ext.data.coco_instance import CocoInstance
+    from maskformer_ext.data.coco_panoptic import CocoPanoptic
+    from maskformer_ext.data.pairs import PairedImages
+    from maskformer_ext.data.types import DatasetInfo
+
+
+def _later(module: str, name: str) -> Any:
+    """Return a stand-in for a reader, which imports its module (and torch) when it is called first."""
+
+    def read(*args: Any, **options: Any) -> Any:
+        return getattr(importlib.import_module(f"maskformer_ext.data.{module}"), name)(*args, **options)
+
+    return read
+
+
+ade20k = _later("ade20k", "ade20k")
+ade20k_panoptic = _later("ade20k", "ade20k_panoptic")
+ade20k_full = _later("ade20k_full", "Ade20kFull")
+cityscapes = _later("cityscapes", "cityscapes")
+coco_stuff = _later("coco_stuff", "CocoStuff")
+mapillary_vistas = _later("mapillary", "mapillary_vistas")
+
+Build = Callable[[Path, str, str, bool], "PairedImages | CocoInstance | CocoPanoptic"]
 
 
 @dataclass(frozen=True)
@@ -51,8 +65,13 @@ class Source:
     ignore_label: int = 255
 
 
+_OTHER = {"train": "val", "val": "train"}
+
+
 def coco_panoptic(root: Path, split: str, task: str, skip_errors: bool) -> CocoPanoptic:
-    """Return a split of COCO panoptic 2017: 80 things, 53 stuff classes."""
+    """Return a split of COCO panoptic 2017, 80 things and 53 stuff classes, or of other files in its layout."""
+    from maskformer_ext.data.coco_panoptic import CocoPanoptic
+
     annotations = root / "annotations"
     return CocoPanoptic(
         root / f"{split}2017",
@@ -61,14 +80,22 @@ def coco_panoptic(root: Path, split: str, task: str, skip_errors: bool) -> CocoP
         load_categories("coco_panoptic"),
         task=task,
         skip_errors=skip_errors,
+        partner=annotations / f"panoptic_{_OTHER[split]}2017.json",
     )
 
 
 def coco_instance(root: Path, split: str, task: str, skip_errors: bool) -> CocoInstance:
-    """Return a split of COCO 2017's instances: the 80 things."""
-    annotations = root / "annotations" / f"instances_{split}2017.json"
-    categories = load_categories("coco_panoptic")
-    return CocoInstance(root / f"{split}2017", annotations, categories, skip_errors=skip_errors)
+    """Return a split of COCO 2017's instances, the 80 things, or of other files in its layout."""
+    from maskformer_ext.data.coco_instance import CocoInstance
+
+    annotations = root / "annotations"
+    return CocoInstance(
+        root / f"{split}2017",
+        annotations / f"instances_{split}2017.json",
+        load_categories("coco_panoptic"),
+        skip_errors=skip_errors,
+        partner=annotations / f"instances_{_OTHER[split]}2017.json",
+    )
 
 
 SOURCES: dict[str, Source] = {
@@ -111,7 +138,7 @@ SOURCES: dict[str, Source] = {
         folder="ADE20K_2021_17_01",
         table="ade20k_full",
         tasks=("semantic",),
-        build=lambda root, split, task, skip: Ade20kFull(root, split, skip_errors=skip),
+        build=lambda root, split, task, skip: ade20k_full(root, split, skip_errors=skip),
         images={"train": 25574, "val": 2000},
         needs={
             "images/ADE/training or images_detectron2/training": "training images with their _seg.png",
@@ -119,7 +146,7 @@ SOURCES: dict[str, Source] = {
         },
         download="ADE20K_2021_17_01.zip from groups.csail.mit.edu/vision/datasets/ADE20K",
         aliases=("ade20k_full_847",),
-        ignore_label=ADE20K_FULL_VOID,
+        ignore_label=VOID_VALUES["ade20k_full"],
     ),
     "cityscapes": Source(
         title="Cityscapes, 19 classes",
@@ -142,7 +169,7 @@ SOURCES: dict[str, Source] = {
         folder="coco_stuff_10k",
         table="coco_stuff_10k",
         tasks=("semantic",),
-        build=lambda root, split, task, skip: CocoStuff(root, split, skip_errors=skip),
+        build=lambda root, split, task, skip: coco_stuff(root, split, skip_errors=skip),
         images={"train": 9000, "val": 1000},
         needs={
             "images": "photographs",
@@ -168,7 +195,7 @@ SOURCES: dict[str, Source] = {
         },
         download="www.mapillary.com/dataset/vistas",
         aliases=("mapillary_vistas_65",),
-        ignore_label=MAPILLARY_VOID,
+        ignore_label=VOID_VALUES["mapillary_vistas"],
     ),
     "coco_panoptic": Source(
         title="COCO panoptic 2017, 133 classes",
@@ -230,4 +257,6 @@ def known_classes(name: str, task: str) -> DatasetInfo | None:
     source = SOURCES.get(name)
     if source is None or task not in source.tasks:
         return None
+    from maskformer_ext.data.tasks import TaskView
+
     return TaskView(name, load_categories(source.table).table, task, ignore_label=source.ignore_label).info

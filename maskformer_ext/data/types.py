@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +18,19 @@ from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 
 @dataclass(frozen=True)
+class FileIds:
+    """What an annotation file calls its classes and images, which results that are handed in must repeat.
+
+    Attributes:
+        categories: id of each class.
+        images: id of each image, by the name of its sample.
+    """
+
+    categories: tuple[int | str, ...]
+    images: Mapping[str, int | str]
+
+
+@dataclass(frozen=True)
 class DatasetInfo:
     """The classes of a data set.
 
@@ -26,6 +40,8 @@ class DatasetInfo:
         colors: RGB in 0..255 of each class, for pictures.
         thing_classes: ids of the classes whose instances are told apart; () where every class is stuff.
         ignore_label: value of a semantic label map where nothing is known.
+        file_ids: what the annotation file that was read calls classes and images, if there is one. It belongs to the
+            files, not to the classes: it is neither compared nor saved with weights.
     """
 
     name: str
@@ -33,6 +49,13 @@ class DatasetInfo:
     colors: tuple[tuple[int, int, int], ...]
     thing_classes: tuple[int, ...] = ()
     ignore_label: int = 255
+    file_ids: ClassVar[FileIds | None] = None
+
+    def with_file_ids(self, ids: FileIds) -> DatasetInfo:
+        """Return the same classes with what an annotation file calls them."""
+        info = replace(self)
+        object.__setattr__(info, "file_ids", ids)
+        return info
 
     @property
     def num_classes(self) -> int:

@@ -35,6 +35,7 @@ from maskformer_ext.engine.setup import Setup, build_setup
 from maskformer_ext.engine.signals import StopSignals, TrainingInterrupted
 from maskformer_ext.engine.state import find_checkpoint
 from maskformer_ext.errors import UserError
+from maskformer_ext.files import make_folder
 
 _SMALLEST_LOSS_SCALE = 2.0**-10
 
@@ -64,8 +65,8 @@ def run(setup: Setup, signals: StopSignals) -> dict[str, Any]:
     """Do the steps that are left of a run, and everything that is due between and after them."""
     config, options, device = setup.config, setup.config.train, setup.device
     main, world = setup.accelerator.is_main_process, setup.accelerator.num_processes
-    setup.output_dir.mkdir(parents=True, exist_ok=True)
     if main:
+        make_folder(setup.output_dir)
         save_config(config, setup.output_dir / "config.yaml")
     with (
         contextlib.closing(Progress(options.max_iters, enabled=main)) as progress,
@@ -78,7 +79,8 @@ def run(setup: Setup, signals: StopSignals) -> dict[str, Any]:
         guard = BufferGuard(setup.model)
         trained = [parameter for parameter in setup.model.parameters() if parameter.requires_grad]
         rank, iteration, stop = setup.accelerator.process_index, setup.iteration, StopVote.NONE
-        loader = build_loader(config, "train", rank=rank, world=world, start=iteration)
+        opened = {} if setup.train_set is None else {"dataset": setup.train_set}  # some take minutes to open
+        loader = build_loader(config, "train", rank=rank, world=world, start=iteration, **opened)
         batches = iter(loader)
         clock = Clock(setup.seconds)
         vote = StopVote(world, lambda: _wish(signals, clock, options.max_minutes))

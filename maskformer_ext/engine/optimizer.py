@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from maskformer_ext.config import OptimizerConfig
+from maskformer_ext.errors import UserError
+from maskformer_ext.files import reading
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # what AdamW keeps for a parameter
 _POSITION_TABLES = ("relative_position_bias_table", "absolute_pos_embed", "pos_embed")
 
 
@@ -28,6 +33,48 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
     first, second = config.betas
     # fused: one kernel instead of a dozen small operations a parameter, on CPUs too
     return torch.optim.AdamW(groups, lr=config.lr, betas=(first, second), eps=config.eps, fused=True)
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: Any, source: str | Path) -> None:
+    """Take up the moments of an earlier run; rates and decays stay those of the configuration.
+
+    Args:
+        optimizer: made by `build_optimizer`.
+        state: what its ``state_dict`` was, from a file.
+        source: the file, for errors.
+
+    Raises:
+        UserError: if the state is damaged or belongs to other parameters.
+    """
+    what = "a training state of this configuration"
+    own = optimizer.state_dict()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    with reading(source, what):
+        for key in ("params", "param_names"):
+            theirs = [group[key] for group in state["param_groups"]]
+            if theirs != [group[key] for group in own["param_groups"]]:
+                raise UserError(f"{source} is not {what}: its optimizer has other parameters or groups of them")
+        for index, entry in state["state"].items():
+            parameter = parameters[index]
+            if entry.keys() != _MOMENTS or index < 0:
+                raise UserError(f"{source} is not {what}: parameter {index} must have {', '.join(sorted(_MOMENTS))}")
+            for key, value in entry.items():
+                shape = parameter.shape if key != "step" else torch.Size([])
+                if not isinstance(value, Tensor) or value.shape != shape or not value.is_floating_point():
+                    raise UserError(
+                        f"{source} is not {what}: {key} of parameter {index} must be a tensor of shape {tuple(shape)}"
+                    )
+        optimizer.load_state_dict({"state": state["state"], "param_groups": own["param_groups"]})
+
+
+def restore_scaler(scaler: torch.amp.GradScaler, state: Any, source: str | Path) -> None:
+    """Take up the scale of the loss; arguments and errors as those of `restore_optimizer`."""
+    known = scaler.state_dict().keys()
+    valid = isinstance(state, dict) and state.keys() == known
+    if not valid or not all(isinstance(value, int | float) and 0 <= value < math.inf for value in state.values()):
+        expected = ", ".join(known)
+        raise UserError(f"{source} is not a training state of this configuration: scaler must hold numbers: {expected}")
+    scaler.load_state_dict(state)
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:

@@ -7,11 +7,18 @@ import math
 import resource
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+from maskformer_ext.engine.board import Board
+from maskformer_ext.errors import UserError, why
+from maskformer_ext.files import append_text, write_text
+
+_LARGEST = 1e300  # number in a history that is drawn
 
 
 class Clock:
@@ -97,11 +104,7 @@ class Progress:
         """Show the losses and rates of the last interval."""
         if not self._enabled:
             return
-        parts = "  ".join(
-            f"{key.removeprefix('loss_')} {values[key]:.3f}"
-            for key in ("loss_ce", "loss_mask", "loss_dice", "loss_sem_seg")
-            if key in values
-        )
+        parts = "  ".join(f"{key.removeprefix('loss_')} {values[key]:.3f}" for key in last_layer_losses(values))
         text = (
             f"loss {values['loss']:.3f} ({parts})  lr {values['lr']:.1e}  {values['images_per_second']:.1f} images/s  "
             f"data {values['data_share']:.0%}  {values['memory_gib']:.1f} GiB  left {format_seconds(seconds_left)}"
@@ -136,47 +139,68 @@ class History:
     """
 
     def __init__(self, output_dir: Path, start: int = 0, *, enabled: bool = True) -> None:
-        self.path, self._board = output_dir / "history.jsonl", None
+        self.path = output_dir / "history.jsonl"
+        self._board: Board | None = None
         if not enabled:
             return
-        from torch.utils.tensorboard import SummaryWriter
-
         kept = [record for record in read_history(self.path) if record["iteration"] <= start] if start else []
-        self.path.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-        self._board = SummaryWriter(str(output_dir / "tensorboard"), purge_step=start + 1 if start else None)
+        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        self._board = Board(output_dir / "tensorboard", purge_step=start + 1 if start else None)
 
     def add(self, iteration: int, kind: str, values: dict[str, Any]) -> None:
-        """Add the finite numbers among ``values``; ``kind`` is "train" or "eval"."""
+        """Add the finite numbers among ``values``; ``kind`` is "train" or "eval".
+
+        Raises:
+            UserError: if the disk does not take them.
+        """
         if self._board is None:
             return
         numbers = {key: value for key, value in values.items() if isinstance(value, int | float)}
         scalars = {key: value for key, value in numbers.items() if math.isfinite(value)}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"iteration": iteration, "kind": kind, **scalars}) + "\n")
-        for key, value in scalars.items():
-            self._board.add_scalar(f"{kind}/{key}", value, iteration)
+        append_text(self.path, json.dumps({"iteration": iteration, "kind": kind, **scalars}) + "\n")
+        self._board.add_scalars(iteration, {f"{kind}/{key}": value for key, value in scalars.items()})
 
     def add_picture(self, iteration: int, name: str, picture: np.ndarray) -> None:
         """Add an (H, W, 3) uint8 picture to TensorBoard."""
         if self._board is not None:
-            self._board.add_image(name, picture, iteration, dataformats="HWC")
+            self._board.add_picture(iteration, name, picture)
 
     def close(self) -> None:
-        """Write out what TensorBoard still holds back."""
+        """Close the event file."""
         if self._board is not None:
             self._board.close()
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """Read ``history.jsonl``; a last line that a crash cut off is left out."""
+    """Read ``history.jsonl``; lines that a crash cut off or somebody damaged are left out, as is what is no number.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {why(error)}") from error
     records = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(record, dict) and _is_number(record.get("iteration")):
+            kind = record.get("kind")
+            numbers = {key: value for key, value in record.items() if _is_number(value)}
+            records.append({**numbers, "kind": kind} if isinstance(kind, str) else numbers)
     return records
+
+
+def last_layer_losses(values: Iterable[str]) -> list[str]:
+    """Return the names of the losses of the last decoder layer: ``loss_mask``, and not ``loss_mask_0``."""
+    return [key for key in values if key.startswith("loss_") and not key.rpartition("_")[2].isdigit()]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 def format_seconds(seconds: float) -> str:

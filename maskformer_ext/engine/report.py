@@ -15,12 +15,13 @@ from torch import nn
 
 import maskformer_ext
 from maskformer_ext.config import Config
-from maskformer_ext.config_io import save_config
+from maskformer_ext.config_io import config_yaml
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine.charts import Series, line_chart
-from maskformer_ext.engine.progress import format_seconds, read_history
+from maskformer_ext.engine.progress import format_seconds, last_layer_losses, read_history
 from maskformer_ext.engine.report_pictures import picture_section
 from maskformer_ext.engine.report_style import STYLE
+from maskformer_ext.evaluation.coverage import describe_coverage
 from maskformer_ext.files import write_text
 
 RESULTS_FILE = "results.html"
@@ -72,7 +73,7 @@ def write_report(
         picture_section(model, dataset, config, num_pictures),
         _class_table(metrics.get("per_class", {}), info),
         _usage(folder, metrics),
-        _configuration(config, folder),
+        _configuration(config),
     ]
     title = f"{config.name}: results"
     page = (
@@ -119,6 +120,8 @@ def _scores(metrics: Mapping[str, Any], info: DatasetInfo) -> str:
         for key, value in metrics.items()
         if key.startswith("baseline_all_") and value >= _TELLING_BASELINE
     ]
+    if covered := describe_coverage(metrics, info.classes):
+        notes.append(f"{covered[0].upper()}{covered[1:]}.")
     note = f'<p class="note" style="margin-top:14px">{escape(" ".join(notes))}</p>' if notes else ""
     return f'<div class="scores">{"".join(cards)}</div>{note}'
 
@@ -134,7 +137,7 @@ def _card(title: str, meaning: str, metrics: Mapping[str, Any], untrained: Mappi
 def _curves(history: Sequence[Mapping[str, Any]]) -> str:
     train = [record for record in history if record.get("kind") == "train"]
     scored = [record for record in history if record.get("kind") == "eval"]
-    last_layer = [key for key in ("loss_ce", "loss_mask", "loss_dice", "loss_sem_seg") if any(key in r for r in train)]
+    last_layer = last_layer_losses(dict.fromkeys(key for record in train for key in record))
     charts = [
         ("Loss, weighted sum over layers", line_chart([_series("loss", "loss", train)], label="training loss")),
         (
@@ -201,14 +204,10 @@ def _usage(folder: Path, metrics: Mapping[str, Any]) -> str:
     return f"<h2>Use this model</h2><pre>{escape(commands)}</pre><p>In Python:</p><pre>{escape(code)}</pre>"
 
 
-def _configuration(config: Config, folder: Path) -> str:
-    temporary = folder / ".config.tmp.yaml"
-    save_config(config, temporary)
-    text = temporary.read_text(encoding="utf-8")
-    temporary.unlink()
+def _configuration(config: Config) -> str:
     return (
         "<h2>Configuration</h2><details><summary>Everything that the run depends on</summary>"
-        f"<pre>{escape(text)}</pre></details>"
+        f"<pre>{escape(config_yaml(config))}</pre></details>"
     )
 
 

@@ -15,9 +15,11 @@ from maskformer_ext.data.skipping import read_sample
 from maskformer_ext.data.types import DatasetInfo, Sample
 from maskformer_ext.evaluation.run import tasks_of
 from maskformer_ext.inference import segment_tasks
+from maskformer_ext.picture_size import resize_image, resize_map, shown_size
 from maskformer_ext.visualize import draw_errors, draw_segments, segment_colors, segments_of
 
 _SHORT_SIDE, _LONG_SIDE = 384, 640
+_DRAWN_SIDE = 2 * _LONG_SIDE  # twice what is embedded, so that lines stay smooth
 _NAME_SIZE = 0.06  # the page shows the pictures smaller than they are
 _QUALITY = 84
 
@@ -55,36 +57,35 @@ def picture_section(model: nn.Module, dataset, config: Config, count: int) -> st
 
 def _strip(model: nn.Module, sample: Sample, info: DatasetInfo, config: Config, tasks: list[str]) -> str:
     image = sample.image.permute(1, 2, 0).cpu().numpy()
+    shown = shown_size(*image.shape[:2], short_side=_SHORT_SIDE, long_side=_DRAWN_SIDE)
     results = segment_tasks(model, [sample.image], tasks, thing_classes=info.thing_classes, config=config.inference)[0]
-    pictures = [("image", _enlarge(Image.fromarray(image)))]
+    pictures = [("image", Image.fromarray(resize_image(image, shown)))]
     for task in tasks:
         owners, labels = segments_of(results[task])
         if task != "semantic" or len(tasks) == 1:
             truth = sample.segment_map.cpu().numpy()
-            drawn = draw_segments(
-                image, truth, sample.labels.tolist(), info, short_side=_SHORT_SIDE, name_size=_NAME_SIZE
-            )
-            pictures.append((f"{task} truth", drawn))
-        prediction = draw_segments(image, owners, labels, info, short_side=_SHORT_SIDE, name_size=_NAME_SIZE)
-        pictures.append((f"{task} prediction", prediction))
+            pictures.append((f"{task} truth", _draw(image, truth, sample.labels.tolist(), info)))
+        pictures.append((f"{task} prediction", _draw(image, owners, labels, info)))
         if task == "semantic":
             known = sample.label_map(info.ignore_label).cpu().numpy()
-            wrong = draw_errors(image, results[task].class_map.cpu().numpy(), known, info.ignore_label)
-            pictures.append(("semantic errors", _enlarge(wrong)))
+            classes = results[task].class_map.cpu().numpy()
+            wrong = (resize_image(image, shown), *(resize_map(values, shown) for values in (classes, known)))
+            pictures.append(("semantic errors", draw_errors(*wrong, info.ignore_label)))
     cells = "".join(f'<img alt="{escape(what)} of {escape(sample.name)}" src="{embed(p)}">' for what, p in pictures)
     return f'<figure><div class="strip">{cells}</div><figcaption>{escape(sample.name)}</figcaption></figure>'
 
 
-def _enlarge(picture: Image.Image) -> Image.Image:
-    factor = max(1, round(_SHORT_SIDE / min(picture.size)))
-    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC)
+def _draw(image: np.ndarray, owners: np.ndarray, labels: list[int], info: DatasetInfo) -> Image.Image:
+    return draw_segments(
+        image, owners, labels, info, short_side=_SHORT_SIDE, long_side=_DRAWN_SIDE, name_size=_NAME_SIZE
+    )
 
 
 def embed(picture: Image.Image) -> str:
     """Return a picture as a ``data:`` URL (WebP, at most 640 pixels on its longer side)."""
     scale = min(1.0, _LONG_SIDE / max(picture.size))
     if scale < 1.0:
-        size = (round(picture.width * scale), round(picture.height * scale))
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, format="WEBP", quality=_QUALITY, method=4)

@@ -12,6 +12,7 @@ from maskformer_ext.engine.progress import History, Progress
 from maskformer_ext.engine.report import RESULTS_FILE, write_report
 from maskformer_ext.engine.setup import Setup
 from maskformer_ext.engine.signals import StopSignals, TrainingInterrupted
+from maskformer_ext.evaluation.coverage import describe_coverage
 from maskformer_ext.evaluation.run import evaluate, tasks_of
 from maskformer_ext.files import write_json
 from maskformer_ext.inference import segment
@@ -52,7 +53,9 @@ def evaluate_run(
     )
     scores = "  ".join(f"{key} {metrics[key]:.3f}" for key in _HEADLINES if key in metrics)
     skipped = f", {metrics['skipped']} left out" if "skipped" in metrics else ""
-    progress.note(f"evaluation after {iteration} iterations: {scores}  ({metrics['seconds']:.0f} s{skipped})")
+    covered = describe_coverage(metrics, setup.info.classes)
+    coverage = f"  {covered}" if covered else ""
+    progress.note(f"evaluation after {iteration} iterations: {scores}  ({metrics['seconds']:.0f} s{skipped}){coverage}")
     history.add(iteration, "eval", metrics)
     if setup.accelerator.is_main_process:
         for index in range(min(_PICTURES, len(setup.val_set))):

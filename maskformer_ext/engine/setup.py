@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +18,11 @@ from maskformer_ext.config import Config
 from maskformer_ext.data.build import build_dataset
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine.average import WeightAverage
-from maskformer_ext.engine.optimizer import build_optimizer
+from maskformer_ext.engine.fitting import prepare
+from maskformer_ext.engine.optimizer import build_optimizer, restore_optimizer, restore_scaler
 from maskformer_ext.engine.state import (
     MODEL_FILE,
+    TRAINING_FILE,
     assign_weights,
     damage,
     find_checkpoint,
@@ -27,13 +31,14 @@ from maskformer_ext.engine.state import (
     resolve_checkpoint,
     save_checkpoint,
 )
-from maskformer_ext.errors import UserError
+from maskformer_ext.errors import UserError, why
 from maskformer_ext.modeling.build import build_criterion, build_model
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 _PRECISION = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_RESUMED = {"optimizer", "scaler", "iteration", "seconds", "bad_steps", "untrained"}
 _RUN_FILES = ("checkpoints", "history.jsonl", "metrics.json", "config.yaml", "tensorboard", "results.html")
 
 
@@ -44,6 +49,8 @@ class Setup:
     Attributes:
         config: with ``model.num_classes`` filled in.
         info: the classes of the data set.
+        train_set: the images to train on, where they were opened already.
+        notes: what was found in the data, one line each.
         val_set: the images that are evaluated.
         model: the network itself.
         parallel: the same, wrapped for several processes; this one is called in training.
@@ -68,6 +75,8 @@ class Setup:
     seconds: float = 0.0
     bad_steps: int = 0
     untrained: dict[str, Any] = field(default_factory=dict)
+    train_set: Any = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def device(self) -> torch.device:
@@ -99,6 +108,7 @@ class Setup:
         ]
         if self.iteration:
             lines.append(f"going on after iteration {self.iteration}")
+        lines += self.notes
         return "\n".join(lines)
 
     def save(self, iteration: int, seconds: float, bad_steps: int) -> None:
@@ -136,6 +146,8 @@ def build_setup(config: Config, accelerator: Accelerator) -> Setup:
     device = accelerator.device
     if config.train.precision == "fp16" and device.type == "cpu":
         raise UserError("train.precision=fp16 needs a GPU: use bf16 or fp32 on the CPU")
+    if accelerator.is_main_process:
+        _check_output(Path(config.output_dir))
     checkpoint = _checkpoint_to_resume(config) if accelerator.is_main_process else None
     processes, steps = accelerator.num_processes, config.train.accumulation_steps
     if config.train.batch_size % (processes * steps):
@@ -145,6 +157,8 @@ def build_setup(config: Config, accelerator: Accelerator) -> Setup:
         )
     val_set = build_dataset(config.data, "val")
     info = val_set.info
+    prepared = prepare(config, val_set, accelerator, checkpoint)
+    config = prepared.config
     if config.model.num_classes not in (None, info.num_classes):
         raise UserError(
             f"model.num_classes is {config.model.num_classes}, but the data set {info.name} has {info.num_classes} "
@@ -166,8 +180,8 @@ def build_setup(config: Config, accelerator: Accelerator) -> Setup:
     if config.train.channels_last:
         model.to(memory_format=torch.channels_last)
     average = WeightAverage(model, config.train.ema_decay) if config.train.ema_decay else None
-    if state.get("weights"):  # the file above holds the average
-        assign_weights(model, state["weights"], checkpoint or "")
+    if checkpoint and state.get("weights"):  # the file above holds the average
+        assign_weights(model, state["weights"], checkpoint / TRAINING_FILE)
     if config.train.compile:
         model.compile()
     optimizer = build_optimizer(model, config.optimizer)
@@ -184,14 +198,16 @@ def build_setup(config: Config, accelerator: Accelerator) -> Setup:
         optimizer=optimizer,
         scaler=scaler,
         average=average,
+        train_set=prepared.train_set,
+        notes=prepared.notes,
     )
-    _take_up(setup, state)
+    _take_up(setup, state, checkpoint / TRAINING_FILE if checkpoint else "the checkpoint")
     if accelerator.is_main_process and not checkpoint:
         _move_aside(setup.output_dir)
     return setup
 
 
-def _take_up(setup: Setup, state: dict[str, Any]) -> None:
+def _take_up(setup: Setup, state: dict[str, Any], source: Path | str) -> None:
     """Restore optimizer and counters; in a job of several processes the first one hands its state to the others."""
     if setup.accelerator.num_processes > 1:
         from accelerate.utils import broadcast_object_list
@@ -202,17 +218,12 @@ def _take_up(setup: Setup, state: dict[str, Any]) -> None:
                 torch.distributed.broadcast(value, src=0)
     if not state:
         return
-    try:
-        settings = [dict(group) for group in setup.optimizer.param_groups]
-        setup.optimizer.load_state_dict(state["optimizer"])
-        for group, own in zip(setup.optimizer.param_groups, settings, strict=True):
-            group.clear()
-            group.update(own)  # rates and decays are those of the configuration, not of the checkpoint
-        setup.scaler.load_state_dict(state["scaler"])
-        setup.iteration, setup.seconds = state["iteration"], state["seconds"]
-        setup.bad_steps, setup.untrained = state["bad_steps"], state["untrained"]
-    except (KeyError, ValueError) as error:
-        raise UserError(f"the training state of the checkpoint does not fit this configuration: {error}") from error
+    if missing := sorted(_RESUMED - state.keys()):
+        raise UserError(f"{source} is not a training state of this program: it lacks {missing[0]}")
+    restore_optimizer(setup.optimizer, state["optimizer"], source)
+    restore_scaler(setup.scaler, state["scaler"], source)
+    setup.iteration, setup.seconds = state["iteration"], state["seconds"]
+    setup.bad_steps, setup.untrained = state["bad_steps"], state["untrained"]
 
 
 def _checkpoint_to_resume(config: Config) -> Path | None:
@@ -226,12 +237,28 @@ def _checkpoint_to_resume(config: Config) -> Path | None:
     return checkpoint
 
 
+def _check_output(output_dir: Path) -> None:
+    """Say that nothing can be written there before the work begins, without making anything."""
+    place = output_dir.expanduser().absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise UserError(f"output_dir={output_dir} cannot be made: {place} is a file")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"output_dir={output_dir} cannot be written: {place} is read-only, or belongs to somebody else")
+
+
 def _move_aside(output_dir: Path) -> None:
     """Keep what an earlier run left in the folder, in a subfolder of its own."""
     if not (output_dir / "checkpoints").exists():
         return
-    aside = output_dir / time.strftime("previous-%Y%m%d-%H%M%S")
-    aside.mkdir()
-    for path in [output_dir / name for name in _RUN_FILES]:
-        if path.exists():
-            path.rename(aside / path.name)
+    name = time.strftime("previous-%Y%m%d-%H%M%S")
+    names = itertools.chain([name], (f"{name}-{count}" for count in itertools.count(2)))
+    aside = next(path for path in (output_dir / name for name in names) if not path.exists())
+    try:
+        aside.mkdir()
+        for path in [output_dir / file for file in _RUN_FILES]:
+            if path.exists():
+                path.rename(aside / path.name)
+    except OSError as error:
+        raise UserError(f"the earlier run in {output_dir} cannot be moved to {aside.name}: {why(error)}") from error

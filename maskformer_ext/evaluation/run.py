@@ -18,7 +18,8 @@ from maskformer_ext.evaluation.instance import InstanceEvaluator
 from maskformer_ext.evaluation.panoptic import ConstantBaseline, PanopticEvaluator, RegionEvaluator
 from maskformer_ext.evaluation.semantic import SemanticEvaluator
 from maskformer_ext.evaluation.submission import SubmissionWriter
-from maskformer_ext.inference import TASKS, segment_tasks
+from maskformer_ext.inference import segment_tasks
+from maskformer_ext.tasks import TASKS, possible_tasks
 
 _BATCH_PIXELS = 1 << 18
 """Small images go through the network together until they hold this many pixels."""
@@ -112,12 +113,8 @@ def tasks_of(config: Config, info: DatasetInfo) -> list[str]:
         UserError: if a named task does not exist or the data set or the model cannot do it.
     """
     per_pixel = config.model.architecture != "maskformer"
-    if per_pixel or config.inference.tta or config.data.task == "semantic" or not info.thing_classes:
-        offered = ["semantic"]
-    elif config.data.task == "instance":
-        offered = ["instance"]
-    else:
-        offered = list(TASKS)
+    knows_things = bool(info.thing_classes) and config.data.task != "semantic"  # the truth of that task joins things
+    offered = possible_tasks(config.data.task, config.model.architecture, knows_things, tta=config.inference.tta)
     for task in config.inference.tasks:
         if task not in TASKS:
             raise UserError(f"inference.tasks must be among {', '.join(TASKS)}, got {task!r}")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from maskformer_ext.data.listing import check_below
 from maskformer_ext.data.sources import SOURCES
 from maskformer_ext.data.tables import load_categories
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.decoding import EXTENSIONS
-from maskformer_ext.errors import UserError
+from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import make_folder, write_json
 from maskformer_ext.images import write_png
 
@@ -24,6 +25,27 @@ COCO_CATEGORY_IDS = {80: tuple(_COCO.ids[thing] for thing in _COCO.table.things)
 """COCO's category ids in the order of its classes, by how many classes there are: 80 things, or with 53 of stuff."""
 
 
+class _Claims:
+    """Which result took a file or an id; a second one is an error that names both."""
+
+    def __init__(self) -> None:
+        self.taken: dict[int | str, tuple[int, str]] = {}
+
+    def take(self, target: int | str, what: str, index: int, name: str) -> None:
+        """Note that the result of an image takes a target, called ``what`` in the error."""
+        owner = self.taken.setdefault(target, (index, name))
+        if owner != (index, name):
+            raise UserError(
+                f"the results of {printable(owner[1])!r} (image {owner[0]}) and {printable(name)!r} (image {index}) "
+                f"would both have the {what} {printable(target)}: give the images other names or ids."
+            )
+
+    def merge(self, taken: dict[int | str, tuple[int, str]], what: str) -> None:
+        """Add what another process has noted."""
+        for target, (index, name) in taken.items():
+            self.take(target, what, index, name)
+
+
 class SemanticWriter:
     """Write class maps as PNGs of one byte a pixel: what ADE20K, Cityscapes and Mapillary Vistas take.
 
@@ -32,70 +54,113 @@ class SemanticWriter:
         values: (K,) what a pixel of each class holds, 0..255.
         strip: removed from the end of the images' names.
         suffix: added to them.
+        flat: leave out the folders of the names, as the benchmark wants it.
     """
 
     task = "semantic"
 
-    def __init__(self, folder: Path, values: Sequence[int], *, strip: str = "", suffix: str = "") -> None:
-        self.folder, self.strip, self.suffix = folder, strip, suffix
+    def __init__(
+        self, folder: Path, values: Sequence[int], *, strip: str = "", suffix: str = "", flat: bool = False
+    ) -> None:
+        self.folder, self.strip, self.suffix, self.flat = folder, strip, suffix, flat
         self.values = np.asarray(values, dtype=np.uint8)
+        self._files = _Claims()
 
     def write(self, index: int, name: str, result: Any) -> None:
-        """Write the ``SemanticResult`` of one image."""
-        stem = f"{_stem(name).removesuffix(self.strip)}{self.suffix}"
-        write_png(Image.fromarray(self.values[result.class_map.cpu().numpy()]), self.folder / f"{stem}.png")
+        """Write the ``SemanticResult`` of one image; raises a ``UserError`` if another one has the same file."""
+        path = _file_stem(name)
+        stem = path.name if self.flat else str(path)
+        file = f"{stem.removesuffix(self.strip)}{self.suffix}.png"
+        self._files.take(file, "file", index, name)
+        write_png(Image.fromarray(self.values[result.class_map.cpu().numpy()]), self.folder / file)
 
-    def state(self) -> list[dict[str, Any]]:
-        """Return what other processes have to know: nothing, every image is a file of its own."""
-        return []
+    def state(self) -> dict[str, Any]:
+        """Return what other processes have to know: which files were written."""
+        return {"files": self._files.taken}
 
-    def merge(self, state: list[dict[str, Any]]) -> None:
+    def merge(self, state: dict[str, Any]) -> None:
         """Take over what another process has written."""
+        self._files.merge(state["files"], "file")
 
     def finish(self) -> Path:
         """Return what is to be handed in: the folder."""
         return self.folder
 
 
-class CocoPanopticWriter:
-    """Write COCO's panoptic results: PNGs whose colours are segment ids, and a JSON of the segments.
+class _CocoWriter:
+    """What COCO's writers share: entries with ids of the annotation file.
 
     Args:
-        folder: gets ``panoptic_results.json`` and the folder ``panoptic_results``.
+        folder: gets the files.
         category_ids: (K,) of the classes.
-        image_id: makes the id of an image from its index and name; None: its name as a number, or its index from 1.
+        image_ids: by the images' names, as the annotation file has them; None: see ``image_id``.
+        image_id: makes the id of an image from its index and name where there is no annotation file; None: its name as
+            a number, or its index from 1.
     """
-
-    task = "panoptic"
 
     def __init__(
         self,
         folder: Path,
-        category_ids: Sequence[int],
+        category_ids: Sequence[int | str],
+        image_ids: Mapping[str, int | str] | None = None,
         image_id: Callable[[int, str], int | str] | None = None,
     ) -> None:
-        self.folder, self.category_ids, self.image_id = folder, category_ids, image_id or _image_id
+        self.folder, self.category_ids = folder, category_ids
+        self._known, self._make = image_ids, image_id or _image_id
         self.entries: list[dict[str, Any]] = []
+        self._ids = _Claims()
+
+    def _take_id(self, index: int, name: str) -> int | str:
+        """Return the id of an image, which no other may have."""
+        if self._known is not None and name not in self._known:
+            raise UserError(f"the image {printable(name)!r} is not in the annotation file, so that it has no id")
+        image_id = self._make(index, name) if self._known is None else self._known[name]
+        self._ids.take(image_id, "image id", index, name)
+        return image_id
+
+    def state(self) -> dict[str, Any]:
+        """Return the entries of this process, and which image has which id."""
+        return {"entries": self.entries, "ids": self._ids.taken}
+
+    def merge(self, state: dict[str, Any]) -> None:
+        """Add the entries of another process."""
+        self._ids.merge(state["ids"], "image id")
+        self.entries = self.entries + state["entries"]
+
+
+class CocoPanopticWriter(_CocoWriter):
+    """Write COCO's panoptic results: PNGs whose colours are segment ids, and a JSON of the segments.
+
+    The folder gets ``panoptic_results.json`` and the folder ``panoptic_results``. Arguments as `_CocoWriter`.
+    """
+
+    task = "panoptic"
 
     def write(self, index: int, name: str, result: Any) -> None:
-        """Write the ``PanopticResult`` of one image."""
+        """Write the ``PanopticResult`` of one image; raises a ``UserError`` if another one has the same file or id."""
+        image_id, file = self._take_id(index, name), f"{_file_stem(name)}.png"
+        self._files.take(file, "file", index, name)
         ids = result.segment_map.cpu().numpy()
         colors = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
-        file = f"{_stem(name)}.png"
         write_png(Image.fromarray(colors), self.folder / "panoptic_results" / file)
         segments = [
             {"id": int(segment["id"]), "category_id": self.category_ids[segment["category_id"]]}
             for segment in result.segments_info
         ]
-        self.entries.append({"image_id": self.image_id(index, name), "file_name": file, "segments_info": segments})
+        self.entries.append({"image_id": image_id, "file_name": file, "segments_info": segments})
 
-    def state(self) -> list[dict[str, Any]]:
-        """Return the entries of this process."""
-        return self.entries
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._files = _Claims()
 
-    def merge(self, state: list[dict[str, Any]]) -> None:
+    def state(self) -> dict[str, Any]:
+        """Return the entries of this process, and which image has which id and file."""
+        return {**super().state(), "files": self._files.taken}
+
+    def merge(self, state: dict[str, Any]) -> None:
         """Add the entries of another process."""
-        self.entries = self.entries + state
+        super().merge(state)
+        self._files.merge(state["files"], "file")
 
     def finish(self) -> Path:
         """Write the JSON, in the order of the images' ids, and return its path."""
@@ -104,24 +169,18 @@ class CocoPanopticWriter:
         return path
 
 
-class CocoInstanceWriter:
+class CocoInstanceWriter(_CocoWriter):
     """Write COCO's instance results: one JSON list of masks as compressed run lengths.
 
-    Args:
-        folder: gets ``instance_results.json``.
-        category_ids: (K,) of the classes.
+    The folder gets ``instance_results.json``. Arguments as `_CocoWriter`.
     """
 
     task = "instance"
 
-    def __init__(self, folder: Path, category_ids: Sequence[int]) -> None:
-        self.folder, self.category_ids = folder, category_ids
-        self.entries: list[dict[str, Any]] = []
-
     def write(self, index: int, name: str, result: Any) -> None:
-        """Note the ``Instances`` of one image."""
+        """Note the ``Instances`` of one image; raises a ``UserError`` if another one has the same id."""
         found = zip(result.scores.tolist(), result.labels.tolist(), result.rle(), strict=True)
-        image_id = _image_id(index, name)
+        image_id = self._take_id(index, name)
         self.entries += [
             {
                 "image_id": image_id,
@@ -131,14 +190,6 @@ class CocoInstanceWriter:
             }
             for score, label, rle in found
         ]
-
-    def state(self) -> list[dict[str, Any]]:
-        """Return the entries of this process."""
-        return self.entries
-
-    def merge(self, state: list[dict[str, Any]]) -> None:
-        """Add the entries of another process."""
-        self.entries = self.entries + state
 
     def finish(self) -> Path:
         """Write the JSON, in the order of the images' ids, and return its path."""
@@ -156,7 +207,8 @@ def create_writer(format: str, folder: Path, info: DatasetInfo) -> SubmissionWri
     Args:
         format: one of ``FORMATS``.
         folder: where the files go; it is made.
-        info: the classes; in COCO's formats those of COCO have its category ids, others count from 1.
+        info: the classes of the data set. In COCO's formats, ids of images and categories are those of its annotation
+            file. Where it has none, COCO's 80 or 133 classes have their usual category ids and others count from 1.
 
     Raises:
         UserError: if the format does not exist, or cannot hold the classes, or the folder cannot be made.
@@ -174,25 +226,36 @@ def create_writer(format: str, folder: Path, info: DatasetInfo) -> SubmissionWri
         if count != len(ids):
             raise UserError(f"format={format} takes its {len(ids)} classes, got {count}")
         if format == "ade20k_panoptic":  # as `prepare` writes ade20k_panoptic_val.json
-            return CocoPanopticWriter(folder, range(count), lambda _, name: _stem(name))
+            known = info.file_ids
+            if known is not None:
+                return CocoPanopticWriter(folder, known.categories, known.images)
+            return CocoPanopticWriter(folder, range(count), image_id=lambda _, name: str(_file_stem(name)))
         if format == "mapillary_vistas":
-            return SemanticWriter(folder, ids)
-        return SemanticWriter(folder, ids, strip="_leftImg8bit", suffix="_pred_labelIds")
-    category_ids = COCO_CATEGORY_IDS.get(count, tuple(range(1, count + 1)))
-    return (CocoPanopticWriter if format == "coco_panoptic" else CocoInstanceWriter)(folder, category_ids)
+            return SemanticWriter(folder, ids, flat=True)
+        return SemanticWriter(folder, ids, strip="_leftImg8bit", suffix="_pred_labelIds", flat=True)
+    writer = CocoPanopticWriter if format == "coco_panoptic" else CocoInstanceWriter
+    if info.file_ids is not None:
+        return writer(folder, info.file_ids.categories, info.file_ids.images)
+    return writer(folder, COCO_CATEGORY_IDS.get(count, tuple(range(1, count + 1))))
 
 
-def _stem(name: str) -> str:
-    """Return an image's name without folder and ending; other dots are part of the name."""
-    path = Path(name)
-    return path.stem if path.suffix.lower() in EXTENSIONS else path.name
+def _file_stem(name: str) -> PurePosixPath:
+    """Return the path that an image's name gives its results: its folders stay, as do dots that begin no ending.
+
+    Raises:
+        UserError: if it leads out of the folder of the results.
+    """
+    check_below(name, "the folder of the results")
+    path = PurePosixPath(name)
+    return path.with_suffix("") if path.suffix.lower() in EXTENSIONS else path
 
 
 def _image_id(index: int, name: str) -> int:
     """Return COCO's id of an image, which is its name as a number; elsewhere its place in the data set, from 1."""
-    stem = _stem(name)
-    return int(stem) if stem.isdecimal() else index + 1
+    stem = _file_stem(name).name
+    return int(stem) if stem.isascii() and stem.isdecimal() else index + 1
 
 
-def _id_of(entry: dict[str, Any]) -> Any:
-    return entry["image_id"]
+def _id_of(entry: dict[str, Any]) -> tuple[bool, Any]:
+    """Return a key to sort by; a file may hold numbers and texts."""
+    return isinstance(entry["image_id"], str), entry["image_id"]

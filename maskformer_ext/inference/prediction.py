@@ -14,11 +14,13 @@ from maskformer_ext.config import InferenceConfig
 from maskformer_ext.images import normalize
 from maskformer_ext.modeling.per_pixel import PerPixelOutput
 from maskformer_ext.ops._constants import constant
+from maskformer_ext.ops._rows import Stored, bands, first_argmax, resized
 from maskformer_ext.ops.instance_inference import Instances, instance_inference
 from maskformer_ext.ops.panoptic_inference import panoptic_inference
 from maskformer_ext.ops.semantic_inference import semantic_inference, semantic_scores
 
-TASKS = ("semantic", "instance", "panoptic")
+_ROWS = 256  # of a class map that are looked up at a time
+_MOST_LOGITS = 1 << 26  # of a per-pixel baseline that are stored at the size of the result
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
     Returns:
         One output an image.
     """
-    device = next(model.parameters()).device
+    weight = next(model.parameters())
+    device = weight.device
     config: Any = model.config
     mean, std = (constant(tuple(values), torch.float32, device) for values in (config.pixel_mean, config.pixel_std))
     images = normalize(pixels.to(device), mean, std)
@@ -81,7 +84,7 @@ def run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
     bottom, right = -crop[0] % multiple, -crop[1] % multiple
     images = F.pad(images, (0, right, 0, bottom))  # zeros after normalisation, as in training
     input_size = (crop[0] + bottom, crop[1] + right)
-    output = model(images)
+    output = model(images.to(weight.dtype))  # normalised in float32, whatever the weights are
     if isinstance(output, PerPixelOutput):
         return [QueryOutput(None, logits, input_size, crop) for logits in output.logits]
     pairs = zip(output.class_logits[-1], output.mask_logits(), strict=True)
@@ -114,7 +117,7 @@ class Reducer:
     def semantic(self, output: QueryOutput, size: tuple[int, int]) -> SemanticResult:
         """Return the most probable class of every pixel."""
         if output.class_logits is None:
-            return SemanticResult(_per_pixel_logits(output, size).argmax(0))
+            return SemanticResult(_per_pixel_classes(output, size))
         best_query = self.settings.semantic == "argmax"
         class_logits, label = _classes_of_queries(output.class_logits) if best_query else (output.class_logits, None)
         class_map = semantic_inference(
@@ -125,7 +128,10 @@ class Reducer:
             crop=output.crop,
             resize=self.settings.resize,
         )
-        return SemanticResult(class_map if label is None else label[class_map])
+        if label is not None:
+            for rows in class_map.split(_ROWS):  # in place: a second map of an image's size would be large
+                rows.copy_(label[rows])
+        return SemanticResult(class_map)
 
     def scores(
         self,
@@ -235,3 +241,20 @@ def _per_pixel_logits(output: QueryOutput, size: tuple[int, int]) -> Tensor:
     logits = F.interpolate(output.mask_logits[None].float(), scale_factor=stride, mode="bilinear", align_corners=False)
     logits = logits[..., : output.crop[0], : output.crop[1]]
     return F.interpolate(logits, size, mode="bilinear", align_corners=False)[0]
+
+
+def _per_pixel_classes(output: QueryOutput, size: tuple[int, int]) -> Tensor:
+    """Return the class (H, W) of the largest logit; for large results the logits exist for a band of rows at a time."""
+    if output.mask_logits.shape[0] * size[0] * size[1] <= _MOST_LOGITS:
+        return _per_pixel_logits(output, size).argmax(0)
+    rows = resized(Stored(output.mask_logits), size, input_size=_enlarged(output), crop=output.crop)
+    classes = torch.empty(size, dtype=torch.int64, device=output.mask_logits.device)
+    for begin, end, band in bands(rows):
+        classes[begin:end] = first_argmax(band)[1]
+    return classes
+
+
+def _enlarged(output: QueryOutput) -> tuple[int, int]:
+    """Return the size (H, W) that logits have after an enlargement by their stride."""
+    stride = -(-output.input_size[0] // output.mask_logits.shape[-2])
+    return output.mask_logits.shape[-2] * stride, output.mask_logits.shape[-1] * stride

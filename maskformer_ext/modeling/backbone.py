@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from maskformer_ext.checkpoints.backbone_weights import load_original_backbone, load_timm_backbone
 from maskformer_ext.config import ModelConfig
-from maskformer_ext.errors import UserError
+from maskformer_ext.errors import UserError, why
 from maskformer_ext.modeling import resnet, swin
 from maskformer_ext.modeling.layers import Backbone, FrozenBatchNorm2d
 from maskformer_ext.modeling.vit import SimpleFeaturePyramid, is_plain
@@ -52,16 +53,31 @@ class TimmBackbone(Backbone):
 
 
 def _build_timm_backbone(name: str, config: ModelConfig) -> TimmBackbone | SimpleFeaturePyramid:
+    _check_name(name)
     try:
         net: Any = timm.create_model(name, pretrained=False, features_only=True, **_options(name, config.drop_path))
-    except (RuntimeError, AttributeError, AssertionError, TypeError) as error:
-        raise UserError(
-            f"model.backbone must be resnet50/101/101c, swin_tiny/small/base/large, or a timm model with feature "
-            f"maps, got {name!r}: {error}"
-        ) from error
+    except (RuntimeError, AttributeError, AssertionError, TypeError, ValueError, LookupError) as error:
+        raise UserError(f"{_known()}, with feature maps, got {name!r}: {why(error)}") from error
     if is_plain(net.feature_info.reduction()):
         return SimpleFeaturePyramid(name, config.pixel_decoder_dim)
     return TimmBackbone(name, net)
+
+
+def _check_name(name: str) -> None:
+    """Refuse what is not in timm's tables: timm takes addresses of hubs and paths of folders as well."""
+    architecture, _, tag = name.partition(".")
+    if timm.is_model(architecture) and (not tag or name in timm.list_pretrained()):
+        return
+    names = timm.list_pretrained(f"{architecture}.*") if timm.is_model(architecture) else timm.list_models()
+    near = difflib.get_close_matches(name[:80], [*_ORIGINAL, *names], n=3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise UserError(f"{_known()}, got {name!r:.80}{hint}")
+
+
+def _known() -> str:
+    return (
+        f"model.backbone must be {', '.join(_ORIGINAL)}, or a name that timm.list_models() or list_pretrained() gives"
+    )
 
 
 def _options(name: str, drop_path: float) -> dict:

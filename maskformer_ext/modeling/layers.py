@@ -105,9 +105,19 @@ class MLP(nn.Module):
         return self.layers[-1](x)
 
 
+class GroupNorm(nn.GroupNorm):
+    """A group norm that also takes maps of a single cell, of tiny images: a group of one value becomes the bias.
+
+    torch's refuses them, as it does for training, where such a group learns nothing.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
 def group_norm(channels: int) -> nn.GroupNorm:
     """Return a group norm of 32 groups, or of the most below 32 that divide ``channels``."""
-    return nn.GroupNorm(math.gcd(32, channels), channels)
+    return GroupNorm(math.gcd(32, channels), channels)
 
 
 def init_unit_gain(module: nn.Conv2d) -> None:

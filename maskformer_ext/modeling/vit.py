@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
-from maskformer_ext.errors import UserError
+from maskformer_ext.errors import UserError, why
 from maskformer_ext.modeling.layers import Backbone
 
 _STRIDE = 16  # of the tokens in the image, whatever the size of the patches
@@ -37,7 +37,7 @@ class SimpleFeaturePyramid(Backbone):
         try:
             net: Any = timm.create_model(name, num_classes=0, global_pool="", dynamic_img_size=True)
         except TypeError as error:
-            raise UserError(f"model.backbone={name!r} takes images of one size only: {error}") from error
+            raise UserError(f"model.backbone={name!r} takes images of one size only: {why(error)}") from error
         self.net = net
         self.patch = net.feature_info[-1]["reduction"]
         self.channels = (dim,) * len(self.strides)

@@ -23,16 +23,19 @@ def run_lengths(packed: np.ndarray, box: tuple[int, int, int, int], size: tuple[
     height, width = size
     x0, y0, x1, y1 = box
     total = height * width
+    # Eight columns at a time: a bit is set where a pixel differs from the one above it. A row of 0 above and below
+    # makes every run start and end inside its column; touching runs are joined afterwards.
     first_byte = x0 // 8
-    bits = np.unpackbits(packed[y0:y1, first_byte : (x1 + 7) // 8], axis=1, bitorder="little")
-    columns = bits[:, x0 - 8 * first_byte : x1 - 8 * first_byte].T
-    # One 0 on top and below each column makes every run start and end inside it; touching runs are joined afterwards.
-    padded = np.zeros((x1 - x0, y1 - y0 + 2), dtype=np.uint8)
-    padded[:, 1:-1] = columns
-    column, row = np.nonzero(padded[:, 1:] != padded[:, :-1])
-    if len(row) == 0:
+    inside = packed[y0:y1, first_byte : (x1 + 7) // 8]
+    changes = np.zeros((inside.shape[0] + 1, inside.shape[1]), dtype=np.uint8)
+    changes[:-1] = inside
+    changes[1:] ^= inside
+    changed = np.flatnonzero(changes != 0)  # few: most pixels equal the one above
+    if len(changed) == 0:
         return np.array([total], dtype=np.int64)
-    edges = (x0 + column) * height + y0 + row
+    row, byte = np.divmod(changed, changes.shape[1])
+    which, bit = np.divmod(np.flatnonzero(np.unpackbits(changes[row, byte], bitorder="little").view(bool)), 8)
+    edges = np.sort((8 * (first_byte + byte[which]) + bit) * height + y0 + row[which])
     starts, ends = edges[0::2], edges[1::2]
     apart = starts[1:] != ends[:-1]
     starts = starts[np.concatenate(([True], apart))]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import pickle
+import time
+import tracemalloc
 from collections import OrderedDict
 from pathlib import Path
 
@@ -133,3 +135,54 @@ def test_weights_split_over_files_are_joined(tmp_path: Path) -> None:
     index.write_text('{"weight_map": {"a": "part-1.bin", "c": "part-2.bin"}}')
     with pytest.raises(UserError, match=r"names c, which part-2\.bin does not hold"):
         read_state_dict(index)
+
+
+def _doubled(end: bytes) -> bytes:
+    """A tuple of two tuples of two tuples, 60 deep, each stored once."""
+    return b"\x80\x02)" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(60)) + end
+
+
+BOMBS = {
+    "memo": b"\x80\x02Nr\xff\xff\xff\x10.",
+    "bytes": b"\x80\x03B\xff\xff\xff\xff.",
+    "many bytes": b"\x80\x04\x8e" + (2**62).to_bytes(8, "little") + b".",
+    "bytearray": b"\x80\x05\x96" + (2**34).to_bytes(8, "little") + b".",
+    "text": b"\x80\x04\x8d" + (2**40).to_bytes(8, "little") + b"a.",
+    "frame": b"\x80\x04\x95" + (2**40).to_bytes(8, "little") + b"N.",
+    "integer": b"\x80\x02\x8b\xff\xff\xff\x7f.",
+    "digits": b"L" + b"9" * 100_000 + b"L\n.",
+    "doubled": _doubled(b"."),
+    "doubled key": _doubled(b"}h\x3bNs."),
+    "doubled in a set": _doubled(b"\x8f(h\x3b\x90."),
+    "nested": b"\x80\x02N" + b"\x85" * 100_000 + b".",
+    "cyclic": b"\x80\x02]q\x00h\x00a.",
+    "colliding": b"\x80\x02}("
+    + b"".join(b"\x8a\x0a" + ((2**61 - 1) * i).to_bytes(10, "little") + b"N" for i in range(1, 5000))
+    + b"u.",
+    "sets": b"\x80\x02c__builtin__\nset\nq\x00](" + b"N" * 10_000 + b"eq\x01" + b"h\x00h\x01\x85R0" * 10_000 + b"N.",
+    "extension": b"\x80\x02\x82\x01.",
+    "buffer": b"\x80\x05\x97.",
+    "reference": b"\x80\x02NQ.",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_few_bytes_take_neither_memory_nor_time(tmp_path: Path, name: str) -> None:
+    (tmp_path / "bomb.pkl").write_bytes(BOMBS[name])
+    tracemalloc.start()
+    started = time.process_time()
+    try:
+        assert read_pickle(tmp_path / "bomb.pkl") is None
+    except UserError as error:
+        assert "bomb.pkl" in str(error) and str(error).isprintable()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6 and time.process_time() - started < 20
+
+
+def test_an_array_may_not_be_changed_by_the_file(tmp_path: Path) -> None:
+    content = pickle.dumps(np.arange(4.0), protocol=5)
+    (tmp_path / "x.pkl").write_bytes(content[:-1] + b"N" + b"b.")  # what calls numpy.ndarray.__setstate__
+    with pytest.raises(UserError, match=r"x\.pkl (holds a change of a ndarray|cannot be read)"):
+        read_pickle(tmp_path / "x.pkl")

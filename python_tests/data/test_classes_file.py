@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from maskformer_ext.data.classes import palette, read_classes_file
+from maskformer_ext.data.classes import palette, read_classes_file, void_id
 from maskformer_ext.errors import UserError
 
 
@@ -73,6 +73,13 @@ def test_marks_of_windows_editors_are_no_names_and_numbers_are_no_text(tmp_path)
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"classes\.json is missing"):
         read_classes_file(tmp_path / "classes.json")
+
+
+@pytest.mark.parametrize(
+    ("value", "count", "expected"), [(0, 3, 255), (0, 256, 65535), (250, 3, 250), (65535, 9, 65535)]
+)
+def test_void_of_class_ids_is_no_class(value, count, expected):
+    assert void_id(value, count) == expected
 
 
 def test_palette_colours_differ():

@@ -139,3 +139,109 @@ def test_help_lists_every_key_without_importing_torch():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert "config=NAME_OR_FILE" in result.stdout and "digits" in result.stdout
     assert time.monotonic() - started < 20
+
+
+_BOMB = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: 5", "base must be the name of a configuration, or a list of such, got 5"),
+        ("base: [digits, 3]", "base must be the name"),
+        ("base: {a: 1}", "base must be the name"),
+        ("base:", "base must be the name .* got None"),
+        ("base: nowhere", "base: no configuration is called 'nowhere'"),
+        ('base: "a\\0b"', "base: "),
+        ("base: ~nobody/x", "base: "),
+        ("model: 3", "'model' is a section"),
+        ("model: [1]", "'model' is a section"),
+        ("model: null", "'model' is a section"),
+        ("data: {augmentation: 5}", "'data.augmentation' is a section"),
+        ("data.root: x", "unknown key 'data.root': write it in its section, data: {root: ...}"),
+        ("name: a\nname: b", "duplicate key name"),
+        ("1: 2", "unknown key '1'"),
+        ("~: 3", "is not valid YAML"),
+        ("? [a, b]\n: c", "is not valid YAML"),
+        ("\tname: x", "is not valid YAML: .*cannot start any token"),
+        ("name: !!python/object/apply:os.system [ls]", "is not valid YAML: could not determine a constructor"),
+        ("name: !!binary aGVsbG8=", "name must be str"),
+        ("name: !!set {a, b}", "is not valid YAML"),
+        ("name: [1, 2]", "name must be str"),
+        ("seed: {a: 1}", "unknown key 'seed.a'"),
+        ("name: &a [*a]", "is not valid YAML"),
+        (_BOMB, "its aliases stand for more than 1000000 values"),
+        ("5", "must hold 'key: value' pairs"),
+        ("text", "must hold 'key: value' pairs"),
+        ("---\n---\n", "is not valid YAML"),
+        ("a: " + "[" * 3000, "is not valid YAML"),
+        ("a: " + "{a: " * 2000 + "1" + "}" * 2000, "is not valid YAML: it is nested too deeply"),
+        ("\x00", "is not valid YAML"),
+        ("name: \x1b[31m", "is not valid YAML"),
+        ("train: {max_iters: 1e400}", "train.max_iters must be int"),
+        ("optimizer: {lr: .inf}", "optimizer.lr must be a finite number"),
+        ("criterion: {alpha: .nan}", "criterion.alpha must be a finite number"),
+        ("optimizer: {lr: " + "9" * 5000 + "}", "is not valid YAML"),
+        ("optimizer: {lr: " + "9" * 400 + "}", "optimizer.lr must be float"),
+        ("model: {num_queries: 1000000000}", "model.num_queries must be at most 100000"),
+        ("inference: {tta_min_sizes: [" + "400, " * 2000 + "]}", "must have at most 1000 values"),
+        ("inference: {tile: 1}", "inference.tile must be 0 or at least 16"),
+        ("name: ${oc.env:HOME}", "name: .* refers to something outside the configuration"),
+        ("data: {root: 'x/${oc.env:HOME}'}", "data.root: .* refers to something outside"),
+        ("name: ${output_dir:${oc.decode:x}}", "refers to something outside"),
+        ("name: ${missing}", "name: Interpolation key 'missing' not found"),
+        ("name: ${name}", "name: "),
+        ("name: ${", "is not valid YAML"),
+    ],
+)
+def test_a_file_of_another_structure_is_one_sentence_with_its_name(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=rf"mine\.yaml: .*{message}") as caught:
+        load_config(path)
+    assert str(caught.value).isprintable()
+
+
+def test_bytes_that_are_no_text_are_one_sentence(tmp_path):
+    (tmp_path / "mine.yaml").write_bytes(b"name: \xff\xfe")
+    with pytest.raises(UserError, match=r"mine\.yaml is not a configuration: it is not UTF-8 text"):
+        load_config(tmp_path / "mine.yaml")
+
+
+def test_bases_that_share_their_bases_are_read_once(tmp_path):
+    for number in range(40):
+        text = f"base: [b{number + 1}, b{number + 1}, b{number + 1}]\n" if number < 24 else "name: deep\n"
+        (tmp_path / f"b{number}.yaml").write_text(text)
+    assert load_config(tmp_path / "b0.yaml").name == "deep"
+    for number in range(40):
+        (tmp_path / f"b{number}.yaml").write_text(f"base: b{number + 1}\n")
+    with pytest.raises(UserError, match="leads through more than 30 files"):
+        load_config(tmp_path / "b0.yaml")
+
+
+def test_keys_may_refer_to_one_another_and_to_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET", "hunter2")
+    (tmp_path / "mine.yaml").write_text("name: streets\noutput_dir: output/${name}\n")
+    assert load_config(tmp_path / "mine.yaml").output_dir == "output/streets"
+    assert load_config("digits", ["model.num_queries=${train.batch_size}"]).model.num_queries == 16
+    for override in ("name=${oc.env:SECRET}", "data.root=a/${oc.env:SECRET}/b", "inference.tasks=['${oc.env:SECRET}']"):
+        with pytest.raises(UserError, match="refers to something outside the configuration") as caught:
+            load_config("digits", [override])
+        assert "hunter2" not in str(caught.value)
+    with pytest.raises(UserError, match="refers to something outside"):
+        load_config("digits", {"name": "${oc.env:SECRET}"})
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("a..b=1", "train.max_iters[0]=3", "=5", "x.y=1", "model=null", "name=", "train.max_iters=.inf", "\x1b=1"),
+        *("optimizer.lr=" + "9" * 5000, "train.max_iters=" + "[" * 5000, "name=${", "name={a: 1}", "seed=[1, [2]]"),
+    ],
+)
+def test_an_override_of_another_structure_is_one_sentence(override):
+    with pytest.raises(UserError) as caught:
+        load_config("digits", [override])
+    assert str(caught.value).isprintable()

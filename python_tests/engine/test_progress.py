@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from maskformer_ext.engine.progress import Clock, History, Progress, format_seconds, read_history
+from maskformer_ext.engine.progress import Clock, History, Progress, format_seconds, last_layer_losses, read_history
 
 _VALUES = {
     "loss": 9.5,
@@ -88,3 +88,13 @@ def test_the_clock_counts_waiting_and_leaves_pauses_out(monkeypatch):
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00:00"), (59.6, "0:01:00"), (3600, "1:00:00"), (-5, "0:00:00")])
 def test_seconds_as_a_clock_shows_them(seconds, text):
     assert format_seconds(seconds) == text
+
+
+def test_every_loss_of_the_last_layer_is_shown(capsys):
+    losses = {"loss_ce": 2.0, "loss_box": 0.25, "loss_giou": 0.5, "loss_new": 0.125}
+    losses |= {"loss_box_0": 9.0, "loss_new_12": 9.0}
+    values = _VALUES | losses
+    assert last_layer_losses(losses) == ["loss_ce", "loss_box", "loss_giou", "loss_new"]
+    Progress(1000).show(20, values, 1.0)
+    shown = capsys.readouterr().out
+    assert "box 0.250  giou 0.500  new 0.125" in shown and "9.000" not in shown

@@ -62,7 +62,7 @@ def _png(path: Path) -> np.ndarray:
 def test_ade20k_takes_class_ids_from_one(tmp_path: Path) -> None:
     data = Painted(5)
     _evaluate("ade20k", tmp_path, data)
-    for index, stem in enumerate(("000000000139", "000000000285", "000000000632")):
+    for index, stem in enumerate(("000000000139", "val/000000000285", "000000000632")):
         found = _png(tmp_path / f"{stem}.png")
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, data[index].label_map().numpy() + 1)

@@ -10,8 +10,12 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from maskformer_ext.data.classes import ClassTable, palette
+
+VOID_VALUES = {"ade20k_full": 65535, "mapillary_vistas": 65}
+"""Void in the label maps of the data sets where it is not 255."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +23,12 @@ class Categories:
     """The classes of a public data set and the values that stand for them in its files.
 
     Attributes:
-        ids: the value of each class; the index is the class id.
+        ids: the value of each class, a number (an annotation file of others may use text); the index is the class id.
         table: names, colours and things, by class id.
         instance_ids: the value of each class in a second numbering (ADE20K's instance images), 0 where it has none.
     """
 
-    ids: tuple[int, ...]
+    ids: tuple[Any, ...]
     table: ClassTable
     instance_ids: tuple[int, ...]
 

@@ -1,0 +1,94 @@
+"""The folder that `predict` writes: how it is recognised later, and what its results were made with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from maskformer_ext.errors import UserError
+from maskformer_ext.files import read_json, write_json
+
+_SETTINGS_FILE = "settings.json"
+_FOLDERS = ("overlays", "ids", "json", "queries")
+_SUMMARY_FILE = "queries.png"
+_SETTINGS = ("checkpoint", "task", "min_score", "inference")
+
+
+def note_settings(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
+    """Write down what the results of a folder were made with; by this file the folder is recognised later.
+
+    Args:
+        folder: of the results.
+        settings: each of ``checkpoint``, ``task``, ``min_score`` and ``inference``.
+        resume: what is there is to be completed.
+
+    Raises:
+        UserError: if the file is somebody else's; or if what is there is to be completed, and was made with something
+            else, or does not say with what.
+    """
+    file = folder / _SETTINGS_FILE
+    settings = json.loads(json.dumps(settings))  # as it will be read
+    before = None
+    if file.is_file():
+        try:
+            before = read_json(file, "the settings of earlier results")
+        except UserError as error:
+            if resume:
+                raise UserError(f"resume=true: {error}; give resume=false to make all results anew") from None
+        else:
+            if not _are_settings(before):
+                raise UserError(f"{file} is not a file of predict, which would overwrite it: give another output")
+    if resume and before is not None:
+        for key, value in settings.items():
+            if before.get(key) != value:
+                raise UserError(
+                    f"resume=true: {folder} holds results of another {key}; give another output or resume=false"
+                )
+    write_json(file, settings)
+
+
+class EarlierResults:
+    """Tells what `predict` has written by its place below a folder with such settings; every folder is looked at once.
+
+    A link is what it leads to.
+    """
+
+    def __init__(self) -> None:
+        self._inside: dict[Path, bool] = {}
+        self._outputs: dict[Path, bool] = {}
+
+    def __contains__(self, file: Path) -> bool:
+        if file.is_symlink():
+            file = file.resolve()
+        if file.name == _SUMMARY_FILE and self._is_output(file.parent.resolve()):
+            return True
+        if file.parent not in self._inside:
+            folder = file.parent.resolve()
+            above = (folder, *folder.parents)
+            self._inside[file.parent] = any(place.name in _FOLDERS and self._is_output(place.parent) for place in above)
+        return self._inside[file.parent]
+
+    def _is_output(self, folder: Path) -> bool:
+        if folder not in self._outputs:
+            self._outputs[folder] = _holds_settings(folder)
+        return self._outputs[folder]
+
+
+def _holds_settings(folder: Path) -> bool:
+    file = folder / _SETTINGS_FILE
+    if not file.is_file():
+        return False
+    try:
+        return _are_settings(read_json(file, "settings"))
+    except UserError:  # damaged: its neighbours tell
+        return all((folder / name).is_dir() for name in ("overlays", "ids", "json"))
+
+
+def results_of(folder: Path, name: str) -> list[Path]:
+    """Return the image files that are written for an image of a name."""
+    return [folder / kind / f"{name}.png" for kind in _FOLDERS if kind != "json"]
+
+
+def _are_settings(values: Any) -> bool:
+    return isinstance(values, dict) and all(key in values for key in _SETTINGS)
