@@ -108,12 +108,18 @@ def save_config(config: Config, path: str | Path) -> None:
 def find_config(name: str | Path) -> Path:
     """Return the YAML file of a recipe name, a file or a run's output folder."""
     text = str(name)
-    path = Path(text).expanduser()
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError as error:  # ~ of somebody who is not known here
+        raise UserError(f"configuration {text!r:.80} is no name of a file ({why(error)})") from None
     candidates = [path, path / "config.yaml"] if path.is_absolute() or text.startswith(".") or path.suffix else []
     candidates += [CONFIG_DIR / f"{text}.yaml", CONFIG_DIR / text, path / "config.yaml"]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
+    try:
+        found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    except (OSError, ValueError) as error:
+        raise UserError(f"configuration {text!r:.80} is no name of a file ({why(error)})") from None
+    if found is not None:
+        return found
     known = available_configs()
     nearest = difflib.get_close_matches(text.removesuffix(".yaml"), known, n=3, cutoff=0.5)
     if path.suffix in (".yaml", ".yml") and not nearest:

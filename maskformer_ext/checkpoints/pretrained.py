@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from maskformer_ext.checkpoints.finding import find_weights
-from maskformer_ext.checkpoints.naming import layout_of
+from maskformer_ext.checkpoints.naming import bare_names, layout_of
 from maskformer_ext.checkpoints.native import (
     MODEL_FILE,
     check_weights,
@@ -167,7 +167,7 @@ def read_weights_of_any_layout(file: Path, *, backbone: str | None = None) -> We
     header: dict[str, str] = {}
     if file.suffix == ".safetensors":
         tensors, header = read_safetensors(file)
-    if not {"config", "dataset"} <= header.keys():
+    else:
         tensors = read_state_dict(file)
     try:
         if {"config", "dataset"} <= header.keys():
@@ -175,6 +175,7 @@ def read_weights_of_any_layout(file: Path, *, backbone: str | None = None) -> We
             info = info_from_json(header["dataset"], config.model.num_classes)
             config.model.num_classes = info.num_classes
             return Weights(file, tensors, config, info, native=True, complete=True)
+        tensors = bare_names(tensors)
         layout = layout_of(tensors)
         if layout != "transformers":
             tensors = to_original(tensors, str(file))

@@ -93,7 +93,7 @@ _PACKED = re.compile(r"(.*\.(?:in_proj_|qkv\.))(weight|bias)$")
 
 
 def _compile(source: str) -> re.Pattern[str]:
-    pattern = re.escape(source).replace(r"<\{\}>", r"(\d+)").replace(r"\{\}", r"(\d+)")
+    pattern = re.escape(source).replace(r"<\{\}>", r"(\d{1,4})").replace(r"\{\}", r"(\d{1,4})")
     return re.compile(pattern + _KIND + "$")
 
 
@@ -148,6 +148,9 @@ def to_original_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, three in parts.items():
         if missing := [part for part in "qkv" if part not in three]:
             raise UserError(f"checkpoint: the {missing[0]} projection of {name} is missing")
+        shapes = {tuple(three[part].shape) for part in "qkv"}
+        if len(shapes) > 1 or () in shapes:
+            raise UserError(f"checkpoint: the three projections of {name} must have one shape, got {sorted(shapes)}")
         renamed[name] = torch.cat([three[part] for part in "qkv"])
     return renamed
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from maskformer_ext.engine.board import Board
-from maskformer_ext.errors import UserError, why
+from maskformer_ext.errors import UserError, visible, why
 from maskformer_ext.files import append_text, write_text
 
 _LARGEST = 1e300  # number in a history that is drawn
@@ -116,7 +116,8 @@ class Progress:
             print(f"{iteration:>{width}}/{self._total}  {text}", flush=True)
 
     def note(self, text: str) -> None:
-        """Print a line above the display."""
+        """Print a text above the display; names in it may be anybody's."""
+        text = "\n".join(map(visible, text.splitlines()))
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         elif self._enabled:

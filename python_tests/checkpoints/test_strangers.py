@@ -236,3 +236,39 @@ def test_tensors_that_are_empty_have_no_size(tmp_path: Path) -> None:
         "backbone.stem.conv1.weight": torch.ones(1)}, tmp_path / "x.pth")  # fmt: skip
     with pytest.raises(UserError, match=r"x\.pth: "):
         MaskFormer.from_pretrained(tmp_path / "x.pth")
+
+
+def test_forged_weights_are_read_or_one_sentence(tmp_path: Path) -> None:
+    """Shapes, types and names of tensors at random, in every layout."""
+    import random
+
+    from maskformer_ext.checkpoints import original_name
+    from maskformer_ext.checkpoints.transformers_names import to_transformers_names
+
+    torch.manual_seed(0)
+    sizes = {"pixel_decoder_dim": 32, "feedforward_dim": 8, "decoder_layers": 1, "hidden_dim": 32, "mask_dim": 8}
+    own = build_model(ModelConfig(backbone="resnet50", num_classes=3, num_queries=5, **sizes)).state_dict()
+    own = {
+        name: value[:1] if name.startswith("backbone.res5") else value for name, value in own.items()
+    }  # smaller file
+    theirs = {original_name(name): value for name, value in own.items()}
+    layouts = [own, theirs, to_transformers_names(theirs)]
+    strange = [torch.tensor(1.0), torch.zeros(0), torch.zeros(2**30, 0), torch.ones(2, 2, 2), torch.ones(3).bool()]
+    rng = random.Random(0)
+    for _ in range(60):
+        weights = dict(rng.choice(layouts))
+        for _ in range(rng.choice((1, 2, 30))):
+            name = rng.choice([name for name in weights if not name.startswith("backbone.res")])
+            change = rng.randrange(4)
+            if change == 0:
+                del weights[name]
+            elif change == 1:
+                weights[rng.choice((f"x.{name}", f"{name}.0", "a.999999999999.b", "\x1b[2J"))] = weights.pop(name)
+            elif change == 2:
+                weights[name] = rng.choice(strange)
+            else:
+                weights[f"{name.rpartition('.')[0]}.{10 ** rng.choice((1, 5, 30))}.weight"] = rng.choice(strange)
+        torch.save(weights, tmp_path / "x.pth")
+        with pytest.raises(UserError) as caught:
+            MaskFormer.from_pretrained(tmp_path / "x.pth")
+        assert str(caught.value).isprintable() and "x.pth" in str(caught.value)
