@@ -80,9 +80,11 @@ def _holds_settings(folder: Path) -> bool:
     if not file.is_file():
         return False
     try:
-        return _are_settings(read_json(file, "settings"))
-    except UserError:  # damaged: its neighbours tell
-        return all((folder / name).is_dir() for name in ("overlays", "ids", "json"))
+        if _are_settings(read_json(file, "settings")):
+            return True
+    except UserError:
+        pass
+    return all((folder / name).is_dir() for name in ("overlays", "ids", "json"))  # damaged: its neighbours tell
 
 
 def results_of(folder: Path, name: str) -> list[Path]:

@@ -48,7 +48,7 @@ class SemanticNetwork(nn.Module):
         height, width = images.shape[-2:]
         pixels = (images.float() - self.mean) / self.std
         padded = F.pad(pixels, (0, -width % self.multiple, 0, -height % self.multiple))
-        output = self.model(padded)
+        output = self.model(padded.to(next(self.model.parameters()).dtype))
         if hasattr(output, "logits"):  # a per-pixel baseline
             stride = -(-padded.shape[-2] // output.logits.shape[-2])
             scores = F.interpolate(output.logits.float(), scale_factor=stride, mode="bilinear", align_corners=False)
