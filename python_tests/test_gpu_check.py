@@ -33,6 +33,21 @@ RACECHECK = """========= COMPUTE-SANITIZER
 =========
 ========= RACECHECK SUMMARY: 1 hazard displayed (1 error, 0 warnings)
 """
+INITCHECK = """========= COMPUTE-SANITIZER
+========= Uninitialized __global__ memory read of size 4 bytes
+=========     at void at::native::copy_kernel(float *)+0x90
+=========     by thread (1,0,0) in block (0,0,0)
+========= Uninitialized __global__ memory read of size 4 bytes
+=========     at maskformer_ext::cuda::gather_kernel(Params)+0x90
+=========     by thread (1,0,0) in block (0,0,0)
+========= ERROR SUMMARY: 2 errors
+"""
+SYNCCHECK = """========= COMPUTE-SANITIZER
+========= Barrier error detected. Divergent thread(s) in block
+=========     at maskformer_ext::divergent_barrier_kernel(float *)+0x60 in sanitizer_canary.cu:22
+=========     by thread (0,0,0) in block (0,0,0)
+========= ERROR SUMMARY: 1 error
+"""
 PYTEST = """....s
 SKIPPED [3] python_tests/ops/test_on_a_gpu.py:19: needs two GPUs
 SKIPPED [2] python_tests/test_x.py:4: scipy is not installed
@@ -49,7 +64,7 @@ def test_the_plan_names_every_stage_and_needs_no_gpu():
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("5 minutes in all\n")
     assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == [
-        *("build", "tests", "memcheck", "racecheck", "bench", "cpu-tests")
+        *("build", "tests", "memcheck", "racecheck", "synccheck", "initcheck", "bench", "cpu-tests")
     ]
     assert tool("--dry-run", "--only", "bench").stdout.count("\n") == 2
     assert "invalid choice: 'benches'" in tool("--only", "benches").stderr
@@ -77,6 +92,13 @@ def test_sanitizer_logs_are_read():
     assert gpu_logs.sanitizer_findings(MEMCHECK) == [
         "Invalid __global__ write of size 4 bytes in maskformer_ext::cuda::list_groups_kernel (2x)"
     ]
+    (barrier,) = gpu_logs.sanitizer_findings(SYNCCHECK)
+    assert barrier.startswith("Barrier error detected") and "divergent_barrier_kernel (1x)" in barrier
+    uninitialized = gpu_logs.sanitizer_findings(INITCHECK)
+    assert [gpu_logs.times(finding) for finding in uninitialized] == [1, 1]
+    assert uninitialized[1] == (
+        "Uninitialized __global__ memory read of size 4 bytes in maskformer_ext::cuda::gather_kernel (1x)"
+    )
     (race,) = gpu_logs.sanitizer_findings(RACECHECK)
     assert race.startswith("Race reported between Write access at maskformer_ext::race_kernel") and "(1x)" in race
 

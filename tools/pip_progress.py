@@ -1,7 +1,7 @@
 """Run pip and say what it is doing: large downloads, the installation, and that it still works after a silence.
 
-`pip -q` says nothing for minutes, pip alone writes hundreds of lines. What pip writes to stderr is shown as it is; where
-pip fails, so are the last lines of the rest. Needs the standard library only: `python tools/pip_progress.py install ...`.
+`pip -q` says nothing for minutes, pip alone writes hundreds of lines. What pip writes to stderr is shown as it is;
+where pip fails, so are the last lines of the rest. Needs the standard library only.
 """
 
 from __future__ import annotations
