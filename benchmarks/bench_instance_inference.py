@@ -61,7 +61,8 @@ def build(
 
     options: dict[str, Any] = {"target_sizes": [target_size], "return_coco_annotation": True}
     in_mode = mode == "transformers"
-    theirs, accelerated = scenes.image_processors() if in_mode else (None, None)
+    processors: tuple[Any, Any] = scenes.image_processors() if in_mode else (None, None)
+    theirs, accelerated = processors
     return Case(
         op="instance_inference",
         title=f"{instances} instances, {size[0]}x{size[1]} -> {target_size[0]}x{target_size[1]}, RLE, {mode}'s mode",

@@ -6,7 +6,6 @@ On a GPU the costs come from it and the assignment stays there, so scipy's loop 
 from __future__ import annotations
 
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ ON_GPU = [
 ]
 
 
-def lap_peers(lap: ModuleType | None, arrays: np.ndarray, doubles: np.ndarray) -> dict[str, Any]:
+def lap_peers(lap: Any, arrays: np.ndarray, doubles: np.ndarray) -> dict[str, Any]:
     """Return the solvers that the module `lap` has. Two packages go by that name, and releases of both differ.
 
     Args:

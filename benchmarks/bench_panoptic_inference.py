@@ -55,7 +55,8 @@ def build(
 
     options: dict[str, Any] = {"target_sizes": [target_size], "label_ids_to_fuse": set(), "threshold": 0.8}
     in_mode = mode == "transformers"
-    theirs, accelerated = scenes.image_processors() if in_mode else (None, None)
+    processors: tuple[Any, Any] = scenes.image_processors() if in_mode else (None, None)
+    theirs, accelerated = processors
     return Case(
         op="panoptic_inference",
         title=f"Q {queries}, {kept} kept, {size[0]}x{size[1]} -> {target_size[0]}x{target_size[1]}, {mode}'s mode"

@@ -89,7 +89,7 @@ def build(
     class_logits, mask_logits = (x.to(getattr(torch, dtype)) for x in (class_logits, mask_logits))
     outputs = SimpleNamespace(class_queries_logits=class_logits[None], masks_queries_logits=mask_logits[None])
     transformers = optional("transformers") if resize == "scores" else None
-    processor = transformers.MaskFormerImageProcessor() if transformers else None
+    processor: Any = transformers.MaskFormerImageProcessor() if transformers else None
 
     def composition():
         masks = F.interpolate(mask_logits[None], size=target_size, mode="bilinear", align_corners=False)[0].sigmoid()

@@ -42,7 +42,8 @@ def read(stream, lines: queue.Queue[str | None]) -> None:
 def main(arguments: list[str], silence: float = SILENCE) -> int:
     """Run pip with these arguments; return its status."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments, "--progress-bar", "off"]
-    begin, now, kept = time.monotonic(), "looking for packages", []
+    begin, now = time.monotonic(), "looking for packages"
+    kept: list[str] = []
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace")
     lines: queue.Queue[str | None] = queue.Queue()
     threading.Thread(target=read, args=(process.stdout, lines), daemon=True).start()
