@@ -32,6 +32,19 @@ def test_the_report_reads_what_ptxas_writes(report):
     assert (kernel.architecture, kernel.registers, kernel.shared, kernel.stack, kernel.spills) == (90, 40, 1024, 8, 16)
 
 
+@pytest.mark.parametrize("variable", ["CUDA_HOME", "CUDA_PATH", "PATH"])
+def test_nvcc_is_found_where_the_build_finds_it(report, monkeypatch, tmp_path, variable):
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.write_text("#!/bin/sh\n")
+    nvcc.chmod(0o755)
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", "/no/such/folder")
+    monkeypatch.setenv(variable, str(nvcc.parent if variable == "PATH" else tmp_path))
+    assert report.find_nvcc() == str(nvcc)
+
+
 def test_the_log_of_a_build_is_read_while_it_is_current(report, monkeypatch, tmp_path):
     source = tmp_path / "csrc" / "op" / "op.cu"
     objects = tmp_path / "build" / "tag" / "CMakeFiles" / "_ops_cuda.dir" / "csrc" / "op"

@@ -153,9 +153,42 @@ def test_a_sanitizer_counts_only_once_it_has_found_a_planted_mistake(
     for name, text in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     outcome = gpu_stages.memcheck(gpu_stages.Run(GPU, tmp_path / "memcheck.log", 30.0))
     assert outcome.status == status and outcome.detail.startswith(detail), outcome
+
+
+@pytest.mark.parametrize(
+    ("tool", "log", "status", "detail"),
+    [
+        ("synccheck", SYNCCHECK, "failed", "1 errors, 0 warnings; 5 passed: Barrier error detected"),
+        ("initcheck", INITCHECK, "failed", "1 errors, 0 warnings; 5 passed: Uninitialized __global__ memory read"),
+        ("initcheck", INITCHECK.replace("maskformer_ext", "at"), "passed", "0 errors, 0 warnings; 5 passed"),
+    ],
+)
+def test_barriers_and_unwritten_memory_are_checked(monkeypatch, tmp_path, tool, log, status, detail):
+    """initcheck watches torch's kernels too, to see what they write; what it says of them does not count."""
+    arguments = tmp_path / "arguments.txt"
+    (tmp_path / "log.txt").write_text(log)
+    programs = {
+        "nvcc": 'while [ "$1" != -o ]; do shift; done\n: > "$2"',
+        "compute-sanitizer": f"""case "$*" in
+        *pytest_gpu*) echo "$*" > {arguments}; echo "5 passed in 1.00s"; cat {tmp_path}/log.txt;;
+        *) echo "========= ERROR SUMMARY: 64 errors";;
+        esac""",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    outcome = getattr(gpu_stages, tool)(gpu_stages.Run(GPU, tmp_path / f"{tool}.log", 30.0))
+    assert outcome.status == status and outcome.detail.startswith(detail), outcome
+    assert f"--tool {tool} " in arguments.read_text()
+    assert ("kns=maskformer_ext" in arguments.read_text()) == (tool != "initcheck")
 
 
 def test_results_of_an_earlier_run_stay_until_their_stage_runs_again(monkeypatch, tmp_path):

@@ -148,17 +148,19 @@ def cpu_tests(run: Run) -> Outcome:
 
 
 def find_sanitizer() -> str | None:
-    """Find compute-sanitizer: on PATH, or in nvcc's toolkit, where some installations leave it."""
+    """Find compute-sanitizer: in nvcc's toolkit, where some installations leave it, on PATH, or in the usual place."""
     nvcc = find_nvcc()
     toolkits = [Path(nvcc).resolve().parent.parent] if nvcc else []
     toolkits += [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    toolkits.append(Path("/usr/local/cuda"))
+    on_path = shutil.which("compute-sanitizer")
     places = [folder / "compute-sanitizer" for toolkit in toolkits for folder in (toolkit / "bin", toolkit)]
+    places += [Path(on_path)] if on_path else []
+    places += [Path("/usr/local/cuda/bin/compute-sanitizer"), Path("/usr/local/cuda/compute-sanitizer")]
     for place in places:
         for candidate in (place, place / "compute-sanitizer"):
             if candidate.is_file():
                 return str(candidate)
-    return shutil.which("compute-sanitizer")
+    return None
 
 
 def _sanitize(run: Run, tool: str, few: int) -> Outcome:
