@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$p; break; }; done)
-PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+PIP := $(BIN)/python tools/pip_progress.py
 free_gb = $$(df -Pk $(1) | awk 'NR == 2 { printf "%.1f", $$4 / 1048576 }')
 CLANG_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh') $(wildcard python_tests/cuda_shim/*.cpp python_tests/cuda_shim/include/*.h tools/*.cu)
 
@@ -19,9 +19,9 @@ train: $(STAMPS)/train build ## set everything up, then train on the embedded di
 	$(BIN)/python -m maskformer_ext.train $(or $(ARGS),config=digits)
 
 test: $(STAMPS)/dev build ## set everything up, then run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-build: $(STAMPS)/train ## compile what changed of the native libraries
+build: $(STAMPS)/train ## compile what changed of the native libraries; for the GPU here too, if there is one
 	@$(BIN)/python setup.py -q build_ext --inplace
 
 bench: $(STAMPS)/dev build ## run the benchmarks against their peers, print the table, keep it in benchmarks/results/
@@ -38,8 +38,9 @@ format: $(STAMPS)/dev ## rewrite the sources in the project's style
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CLANG_FILES)
 
-cuda: $(STAMPS)/train ## build with the CUDA library, and fail where nvcc is missing
-	CMAKE_ARGS="-DMASKFORMER_EXT_CUDA=ON $(CMAKE_ARGS)" $(BIN)/python setup.py -q build_ext --inplace
+cuda: $(STAMPS)/train ## build with the CUDA library for every GPU, and fail where nvcc is missing
+	@CMAKE_ARGS="-DMASKFORMER_EXT_CUDA=ON -DMASKFORMER_EXT_CUDA_ALL=ON $(CMAKE_ARGS)" \
+	  $(BIN)/python setup.py -q build_ext --inplace
 
 cuda-report: $(STAMPS)/train ## print registers, spills and shared memory of each CUDA kernel; no GPU needed
 	@$(BIN)/python tools/cuda_report.py $(ARGS)
@@ -78,7 +79,9 @@ $(STAMPS)/tools: setup.py
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/train: pyproject.toml $(STAMPS)/tools
-	@echo "Installing the package with what training needs, and building its native libraries"
+	@echo "Compiling the native libraries (a minute or two)"
+	@$(BIN)/python setup.py -q build_ext --inplace
+	@echo "Installing the package with what training needs"
 	@$(PIP) install --no-build-isolation -e ".[train]"
 	@touch $@
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers.models.maskformer.modeling_maskformer import MaskFormerHungarianMatcher, MaskFormerLoss
 
 from benchmarks import scenes
-from benchmarks.case import Case, case_name, peers_autocast, peers_inputs, relative_error
+from benchmarks.case import Case, case_name, optional, peers_autocast, peers_inputs, relative_error
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.outputs import MaskFormerOutput
 from maskformer_ext.ops import SegmentTargets
@@ -40,6 +39,7 @@ def build(
 
     Every image has so many `segments`, or, with `largest`, one has that many and the mean stays `segments`.
     """
+    transformers = optional("transformers.models.maskformer.modeling_maskformer")
     generator = torch.Generator().manual_seed(7)
     kind = getattr(torch, dtype)
 
@@ -55,8 +55,9 @@ def build(
     masks = [scenes.masks_of(owners, count).float() for owners, count in zip(segment_map, counts, strict=True)]
     their_labels = [row[:count].to(device) for row, count in zip(labels, counts, strict=True)]
     ours_criterion = MaskFormerCriterion(classes).to(device)
-    matcher = MaskFormerHungarianMatcher(cost_class=1.0, cost_mask=20.0, cost_dice=1.0)
-    theirs = MaskFormerLoss(classes, matcher, _WEIGHTS, 0.1).to(device)
+    if transformers:
+        matcher = transformers.MaskFormerHungarianMatcher(cost_class=1.0, cost_mask=20.0, cost_dice=1.0)
+        theirs = transformers.MaskFormerLoss(classes, matcher, _WEIGHTS, 0.1).to(device)
     inputs = (class_logits, embed, features)
 
     def gradients(total: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -88,7 +89,8 @@ def build(
         title=f"L {layers}, B {images}, Q {queries}, K {classes}, T {segments}{crowd}, C {channels}, "
         f"{size}x{size} -> {4 * size}x{4 * size}, forward + backward to the embeddings{precision}",
         ours=ours,
-        peers={"einsum + transformers' MaskFormerLoss": peer},
+        peers={"einsum + transformers' MaskFormerLoss": peer} if transformers else {},
+        no_peer="transformers is not installed",
         tolerance=1e-4 if dtype == "float32" else 2e-2,
         error=error,
         inputs={"class_logits": class_logits, "mask_embed": embed, "mask_features": features},

@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch.nn.functional as F
-from transformers import MaskFormerImageProcessor
 
 from benchmarks import scenes
 from benchmarks.case import Case, case_name, optional
-from maskformer_ext.integrations.transformers import accelerate
 from maskformer_ext.ops import instance_inference
 
 SMALL = {"instances": 4, "size": (16, 32), "target_size": (64, 128)}
-ON_GPU = [{"instances": instances, "mode": "transformers"} for instances in (30, 100)]
+ON_GPU = [*({"instances": instances, "mode": "transformers"} for instances in (30, 100)), {"mode": "original"}]
 coco_mask = optional("pycocotools.mask")
 _CLASSES = 80
 
@@ -62,16 +60,17 @@ def build(
         return worst
 
     options: dict[str, Any] = {"target_sizes": [target_size], "return_coco_annotation": True}
-    theirs, accelerated = MaskFormerImageProcessor(), MaskFormerImageProcessor()
-    accelerate(None, accelerated)
     in_mode = mode == "transformers"
+    processors: tuple[Any, Any] = scenes.image_processors() if in_mode else (None, None)
+    theirs, accelerated = processors
     return Case(
         op="instance_inference",
         title=f"{instances} instances, {size[0]}x{size[1]} -> {target_size[0]}x{target_size[1]}, RLE, {mode}'s mode",
         ours=(lambda: accelerated.post_process_instance_segmentation(outputs, **options)[0]) if in_mode else ours,
         peers={"transformers": lambda: theirs.post_process_instance_segmentation(outputs, **options)[0]}
         if in_mode
-        else {"composition": composition},
+        else ({"composition": composition} if coco_mask else {}),
+        no_peer="pycocotools is not installed",
         tolerance=1e-3,
         inputs={"class_logits": class_logits, "mask_logits": mask_logits},
         error=scores_where_all_else_is_equal if in_mode else error,

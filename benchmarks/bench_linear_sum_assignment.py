@@ -1,4 +1,4 @@
-"""linear_sum_assignment against a loop over scipy's and against lapx, on easy and on congested costs.
+"""linear_sum_assignment against a loop over scipy's and against lapx or lap, on easy and on congested costs.
 
 On a GPU the costs come from it and the assignment stays there, so scipy's loop copies both ways.
 """
@@ -6,6 +6,7 @@ On a GPU the costs come from it and the assignment stays there, so scipy's loop 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,45 @@ ON_GPU = [
     for problems, queries, targets in ((96, 100, 20), (208, 300, 100), (208, 300, 300))
     for costs in ("uniform", "congested")
 ]
-lap, scipy = optional("lap"), optional("scipy.optimize")
+
+
+def lap_peers(lap: Any, arrays: np.ndarray, doubles: np.ndarray) -> dict[str, Any]:
+    """Return the solvers that the module `lap` has. Two packages go by that name, and releases of both differ.
+
+    Args:
+        lap: the module of `lapx` or of `lap`; None where neither is installed.
+        arrays: costs (problems, queries, targets) float32.
+        doubles: the same in float64, for solvers that would copy to it.
+    """
+
+    def jonker_volgenant(matrices):
+        # (cost, column of each row, row of each column), in every release of both packages; of which the rows
+        rows = [lap.lapjv(matrix, extend_cost=True)[2] for matrix in matrices]
+        return [
+            (row[: matrix.shape[1]], np.arange(matrix.shape[1])) for row, matrix in zip(rows, matrices, strict=True)
+        ]
+
+    def single(solver, matrices):
+        return [solver(matrix, extend_cost=True, return_cost=False) for matrix in matrices]
+
+    def batch(solver, matrices):
+        threads = torch.get_num_threads()
+        return list(zip(*solver(matrices, extend_cost=True, return_cost=False, n_threads=threads), strict=True))
+
+    kinds = {
+        "lapjvx": ("lapx lapjvx, a loop", single, doubles),
+        "lapjvr": ("lapx lapjvr, a loop", single, arrays),
+        "lapjvr_batch": ("lapx lapjvr_batch", batch, arrays),
+        "lapjvx_batch": ("lapx lapjvx_batch", batch, doubles),
+    }
+    found = {
+        name: partial(call, getattr(lap, solver), matrices)
+        for solver, (name, call, matrices) in kinds.items()
+        if hasattr(lap, solver)
+    }
+    if not found and hasattr(lap, "lapjv"):
+        found["lap lapjv, a loop"] = partial(jonker_volgenant, doubles)
+    return found
 
 
 def build(*, device: str, problems: int, queries: int, targets: int, costs: str) -> Case:
@@ -34,6 +73,7 @@ def build(*, device: str, problems: int, queries: int, targets: int, costs: str)
     if costs == "congested":
         rows = torch.rand(problems, queries, 1, generator=generator)
         cost = rows * torch.rand(problems, 1, targets, generator=generator) + 0.05 * cost
+    lap, scipy = optional("lap"), optional("scipy.optimize")
     arrays = cost.numpy()
     doubles = arrays.astype(np.float64)
     on_device = cost.to(device)
@@ -48,19 +88,9 @@ def build(*, device: str, problems: int, queries: int, targets: int, costs: str)
             torch.from_numpy(np.stack([np.stack(pair) for pair in found])).to(device)
         return found
 
-    def single(solver, matrices):
-        return [solver(matrix, extend_cost=True, return_cost=False) for matrix in matrices]
-
-    def batch(solver, matrices):
-        threads = torch.get_num_threads()
-        return list(zip(*solver(matrices, extend_cost=True, return_cost=False, n_threads=threads), strict=True))
-
     peers = {"scipy, a loop": scipy_loop} if scipy else {}
-    if device == "cpu" and lap:
-        peers["lapx lapjvx, a loop"] = partial(single, lap.lapjvx, doubles)
-        peers["lapx lapjvr, a loop"] = partial(single, lap.lapjvr, arrays)
-        peers["lapx lapjvr_batch"] = partial(batch, lap.lapjvr_batch, arrays)
-        peers["lapx lapjvx_batch"] = partial(batch, lap.lapjvx_batch, doubles)
+    if device == "cpu":
+        peers |= lap_peers(lap, arrays, doubles)
 
     def error(assignment, peer) -> float:
         """Compare total costs: where costs tie, several assignments are right."""
@@ -81,7 +111,7 @@ def build(*, device: str, problems: int, queries: int, targets: int, costs: str)
         tolerance=1e-6,
         inputs={"cost": on_device},
         error=error,
-        no_peer="scipy is not installed",
+        no_peer="neither scipy nor lapx nor lap is installed",
         notes=("float64 copies of the costs were made beforehand for the peers that would copy to float64",),
     )
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers.models.maskformer.modeling_maskformer import dice_loss, sigmoid_focal_loss
 
 from benchmarks import scenes
-from benchmarks.case import Case, case_name
+from benchmarks.case import Case, case_name, optional
 from maskformer_ext.ops import SegmentTargets, mask_loss, matched_mask_loss
 
 SMALL = {"masks": 4, "size": 16, "target_size": 64}
@@ -36,6 +35,7 @@ def build(
     `targets` is the form that ours is given: `bool` or `float32` masks, or `segment_map`, one map of indices
     (`matched_mask_loss`). The peer is always given float32 masks, the only form that it takes.
     """
+    theirs = optional("transformers.models.maskformer.modeling_maskformer")
     count = max(masks // images, 1)
     images = masks // count
     segment_maps = scenes.segment_maps(images, count, target_size)
@@ -66,7 +66,7 @@ def build(
     def peer():
         resized = F.interpolate(logits[:, None], size=(target_size, target_size), mode="bilinear", align_corners=False)
         resized, flat = resized[:, 0].flatten(1), float_masks.flatten(1)
-        return finish(sigmoid_focal_loss(resized, flat, masks), dice_loss(resized, flat, masks))
+        return finish(theirs.sigmoid_focal_loss(resized, flat, masks), theirs.dice_loss(resized, flat, masks))
 
     passes = "forward + backward" if backward else "forward"
     form = {"bool": "", "float32": ", float32 targets", "segment_map": ", segment map"}[targets]
@@ -75,7 +75,8 @@ def build(
         op="matched_mask_loss" if targets == "segment_map" else "mask_loss",
         title=f"{masks} masks {size}x{size} -> {target_size}x{target_size}, {passes}{form}{precision}",
         ours=ours,
-        peers={"transformers": peer},
+        peers={"transformers": peer} if theirs else {},
+        no_peer="transformers is not installed",
         tolerance=1e-5 if dtype == "float32" else 1e-1,  # the peer adds up gradients in half precision
         inputs={"mask_logits": logits, "targets": given},
         notes=("the peer is given float32 targets, the only form that it takes",),

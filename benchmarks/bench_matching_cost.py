@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers.models.maskformer.modeling_maskformer import pair_wise_dice_loss, pair_wise_sigmoid_focal_loss
 
 from benchmarks import scenes
-from benchmarks.case import Case, case_name, peers_autocast, peers_inputs
+from benchmarks.case import Case, case_name, optional, peers_autocast, peers_inputs
 from maskformer_ext.ops import SegmentTargets, matching_cost
 
 SMALL = {"images": 1, "queries": 4, "segments": 3, "size": 16, "target_size": 64}
@@ -36,6 +35,7 @@ def build(
 
     The peer takes float masks only.
     """
+    theirs = optional("transformers.models.maskformer.modeling_maskformer")
     generator = torch.Generator().manual_seed(1)
     kind = getattr(torch, dtype)
     segment_map = scenes.segment_maps(images, segments, target_size)
@@ -57,8 +57,8 @@ def build(
                     small = F.interpolate(masks, size=(size, size), mode="nearest")[:, 0].flatten(1)
                     probabilities = their_classes[layer, image].softmax(-1)
                     flat = their_logits[layer, image].flatten(1)
-                    cost = -probabilities[:, labels[image]] + pair_wise_dice_loss(flat, small)
-                    costs.append(cost + 20.0 * pair_wise_sigmoid_focal_loss(flat, small))
+                    cost = -probabilities[:, labels[image]] + theirs.pair_wise_dice_loss(flat, small)
+                    costs.append(cost + 20.0 * theirs.pair_wise_sigmoid_focal_loss(flat, small))
         return torch.stack(costs).view(layers, images, queries, segments)
 
     pixels = given.segment_map if isinstance(given, SegmentTargets) else given.masks
@@ -70,7 +70,8 @@ def build(
         op="matching_cost",
         title=f"{sizes}, {targets.replace('_', ' ')}{precision}",
         ours=lambda: matching_cost(class_logits, mask_logits, given),
-        peers={"transformers": peer},
+        peers={"transformers": peer} if theirs else {},
+        no_peer="transformers is not installed",
         tolerance=1e-5 if dtype == "float32" else 2e-2,
         inputs={"class_logits": class_logits, "mask_logits": mask_logits, "targets": pixels},
         notes=("the peer is given float32 masks, the only form that it takes",),

@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import MaskFormerImageProcessor
 
 from benchmarks import scenes
 from benchmarks.bench_semantic_inference import allowed_disagreement, disagreement
 from benchmarks.case import Case, case_name
-from maskformer_ext.integrations.transformers import accelerate
 from maskformer_ext.ops import panoptic_inference
 
 SMALL = {"queries": 8, "kept": 4, "size": (16, 32), "target_size": (64, 128)}
@@ -56,9 +54,9 @@ def build(
         return panoptic_inference(class_logits, mask_logits, target_size, **options)[0]
 
     options: dict[str, Any] = {"target_sizes": [target_size], "label_ids_to_fuse": set(), "threshold": 0.8}
-    theirs, accelerated = MaskFormerImageProcessor(), MaskFormerImageProcessor()
-    accelerate(None, accelerated)
     in_mode = mode == "transformers"
+    processors: tuple[Any, Any] = scenes.image_processors() if in_mode else (None, None)
+    theirs, accelerated = processors
     return Case(
         op="panoptic_inference",
         title=f"Q {queries}, {kept} kept, {size[0]}x{size[1]} -> {target_size[0]}x{target_size[1]}, {mode}'s mode"

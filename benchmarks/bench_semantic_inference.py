@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import MaskFormerImageProcessor
 
 from benchmarks import scenes
-from benchmarks.case import Case, case_name
+from benchmarks.case import Case, case_name, optional
 from maskformer_ext.ops import semantic_inference
 
 SMALL = {"queries": 5, "classes": 4, "size": (16, 32), "target_size": (64, 128)}
@@ -89,17 +88,21 @@ def build(
         class_logits, mask_logits = outputs.class_queries_logits[0], outputs.masks_queries_logits[0]
     class_logits, mask_logits = (x.to(getattr(torch, dtype)) for x in (class_logits, mask_logits))
     outputs = SimpleNamespace(class_queries_logits=class_logits[None], masks_queries_logits=mask_logits[None])
-    processor = MaskFormerImageProcessor()
+    transformers = optional("transformers") if resize == "scores" else None
+    processor: Any = transformers.MaskFormerImageProcessor() if transformers else None
 
     def composition():
         masks = F.interpolate(mask_logits[None], size=target_size, mode="bilinear", align_corners=False)[0].sigmoid()
         return torch.einsum("qc,qhw->chw", class_logits.softmax(-1)[:, :-1], masks).argmax(0)
 
-    def transformers():
+    def post_processing():
         return processor.post_process_semantic_segmentation(outputs, target_sizes=[target_size])[0]
 
     options: dict[str, Any] = {} if resize == "logits" else {"input_size": size, "resize": "scores"}
-    peers = {"composition": composition} if resize == "logits" else {"transformers": transformers}
+    peers = {"composition": composition}
+    if resize == "scores":
+        peers = {"transformers": post_processing} if transformers else {}
+    no_peer = "none fits into memory" if peers else "transformers is not installed"
     available = torch.cuda.get_device_properties().total_memory if device == "cuda" else 8e9
     if mask_logits.element_size() * (queries + classes) * target_size[0] * target_size[1] > available:
         peers = {}
@@ -110,6 +113,7 @@ def build(
         f"{logits} logits, resize {resize}{'' if dtype == 'float32' else f', {dtype}'}",
         ours=lambda: semantic_inference(class_logits, mask_logits, target_size, **options),
         peers=peers,
+        no_peer=no_peer,
         tolerance=allowed_disagreement(device, dtype),
         inputs={"class_logits": class_logits, "mask_logits": mask_logits},
         error=disagreement,

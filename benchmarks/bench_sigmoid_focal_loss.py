@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torchvision.ops import sigmoid_focal_loss as torchvision_loss
 
-from benchmarks.case import Case, case_name
+from benchmarks.case import Case, case_name, optional
 from maskformer_ext.ops import sigmoid_focal_loss
 
 SMALL = {"masks": 2, "size": 32}
@@ -15,6 +14,7 @@ ON_GPU = [{"masks": 320}]
 
 def build(*, device: str, masks: int = 20, size: int = 512, reduction: str = "none") -> Case:
     """Make logits and 0/1 targets (masks, size, size)."""
+    torchvision = optional("torchvision.ops")
     generator = torch.Generator().manual_seed(0)
     shape = (masks, size, size)
     logits = (3 * torch.randn(shape, generator=generator)).to(device).requires_grad_()
@@ -29,7 +29,8 @@ def build(*, device: str, masks: int = 20, size: int = 512, reduction: str = "no
         op="sigmoid_focal_loss",
         title=f"{masks} masks {size}x{size}, reduction={reduction}, forward + backward",
         ours=lambda: call(sigmoid_focal_loss),
-        peers={"torchvision": lambda: call(torchvision_loss)},
+        peers={"torchvision": lambda: call(torchvision.sigmoid_focal_loss)} if torchvision else {},
+        no_peer="torchvision is not installed",
         tolerance=1e-5,
         inputs={"inputs": logits, "targets": targets},
     )

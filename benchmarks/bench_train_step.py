@@ -14,14 +14,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import DetrConfig, MaskFormerConfig, MaskFormerForInstanceSegmentation, ResNetConfig, SwinConfig
 
 from benchmarks import scenes
-from benchmarks.case import Case, case_name, relative_error
+from benchmarks.case import Case, case_name, optional, relative_error
 from maskformer_ext.checkpoints import load_original
 from maskformer_ext.checkpoints.transformers_names import to_original_names
 from maskformer_ext.config import ModelConfig
-from maskformer_ext.integrations.transformers import accelerate
 from maskformer_ext.modeling.backbone import freeze_batch_norm
 from maskformer_ext.modeling.build import build_model
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
@@ -36,17 +34,23 @@ _GRADIENT_TOLERANCE = 1e-3
 _NAMES = {"loss_cross_entropy": "loss_ce", "loss_mask": "loss_mask", "loss_dice": "loss_dice"}
 
 
-class _SameLayers(MaskFormerForInstanceSegmentation):
-    """transformers' model, supervised on the outputs of its decoder layers only."""
+def _same_layers() -> type:
+    """Make the class of transformers' model, supervised on the outputs of its decoder layers only."""
+    from transformers import MaskFormerForInstanceSegmentation
 
-    def get_logits(self, outputs):
-        """Leave out the first hidden state, the decoder's input."""
-        outputs.transformer_decoder_hidden_states = outputs.transformer_decoder_hidden_states[1:]
-        return super().get_logits(outputs)
+    class SameLayers(MaskFormerForInstanceSegmentation):
+        def get_logits(self, outputs):
+            """Leave out the first hidden state, the decoder's input."""
+            outputs.transformer_decoder_hidden_states = outputs.transformer_decoder_hidden_states[1:]
+            return super().get_logits(outputs)
+
+    return SameLayers
 
 
-def transformers_config(classes: int, queries: int, backbone_name: str = "swin_tiny") -> MaskFormerConfig:
+def transformers_config(classes: int, queries: int, backbone_name: str = "swin_tiny") -> Any:
     """Configure transformers' MaskFormer with Swin-T or R50 and deep supervision, without dropout and drop path."""
+    from transformers import DetrConfig, MaskFormerConfig, ResNetConfig, SwinConfig
+
     swin = SwinConfig(
         embed_dim=96,
         depths=[2, 2, 6, 2],
@@ -65,6 +69,26 @@ def transformers_config(classes: int, queries: int, backbone_name: str = "swin_t
     )
 
 
+def _installed(classes: int, queries: int, backbone: str) -> torch.nn.Module:
+    """Make transformers' model, with query embeddings that differ."""
+    from transformers import MaskFormerForInstanceSegmentation
+
+    installed = MaskFormerForInstanceSegmentation(transformers_config(classes, queries, backbone))
+    freeze_batch_norm(installed.model.pixel_level_module.encoder)
+    # transformers draws query embeddings with a standard deviation of 0.02, which leaves all queries alike and the
+    # assignment to rounding; the original draws them from N(0, 1).
+    torch.nn.init.normal_(installed.model.transformer_module.queries_embedder.weight)
+    return installed
+
+
+def _twin(installed: Any, their_class: type) -> Any:
+    """Make a model of a class of transformers' with the same configuration and weights."""
+    twin = their_class(installed.config)
+    freeze_batch_norm(twin.model.pixel_level_module.encoder)
+    twin.load_state_dict(installed.state_dict())
+    return twin
+
+
 def _precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
@@ -72,9 +96,7 @@ def _precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
 class _TransformersStep:
     """Forward and backward of transformers' model; returns its unweighted losses under our names."""
 
-    def __init__(
-        self, model: MaskFormerForInstanceSegmentation, inputs: dict[str, Any], skipped: int, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, model: Any, inputs: dict[str, Any], skipped: int, dtype: torch.dtype) -> None:
         self.model, self.inputs, self.skipped, self.dtype = model, inputs, skipped, dtype
         self.losses: dict[str, Tensor] = {}
         model.criterion.register_forward_hook(self._note)
@@ -142,23 +164,8 @@ def build(
     """
     torch.manual_seed(3)
     kind = getattr(torch, dtype)
-    config = transformers_config(classes, queries, backbone)
-
-    def create(their_class: type[MaskFormerForInstanceSegmentation]) -> MaskFormerForInstanceSegmentation:
-        created = their_class(config)
-        freeze_batch_norm(created.model.pixel_level_module.encoder)
-        return created
-
-    installed = create(MaskFormerForInstanceSegmentation)
-    # transformers draws query embeddings with a standard deviation of 0.02, which leaves all queries alike and the
-    # assignment to rounding; the original draws them from N(0, 1).
-    torch.nn.init.normal_(installed.model.transformer_module.queries_embedder.weight)
-
-    def same_weights(their_class: type[MaskFormerForInstanceSegmentation]) -> MaskFormerForInstanceSegmentation:
-        twin = create(their_class)
-        twin.load_state_dict(installed.state_dict())
-        return twin
-
+    # Without transformers our own network is measured alone; the accelerated one is theirs.
+    installed = _installed(classes, queries, backbone) if model == "accelerated" or optional("transformers") else None
     pixels = torch.randn(images, 3, size, size, device=device)
     segment_map = scenes.segment_maps(images, segments, size)
     labels = torch.randint(classes, (images, segments))
@@ -171,15 +178,19 @@ def build(
     ours: _OurStep | _TransformersStep
     peers: dict[str, Any]
     if model == "accelerated":
-        ours = _TransformersStep(accelerate(same_weights(MaskFormerForInstanceSegmentation)), inputs, 0, kind)
+        from maskformer_ext.integrations.transformers import accelerate
+
+        ours = _TransformersStep(accelerate(_twin(installed, type(installed))), inputs, 0, kind)
         peers = {"transformers": _TransformersStep(installed, inputs, 0, kind)}
     else:
         network = build_model(
             ModelConfig(backbone=backbone, num_classes=classes, num_queries=queries, dropout=0.0, drop_path=0.0)
         )
-        load_original(network, to_original_names(installed.state_dict()))
         ours = _OurStep(network, classes, pixels, targets, kind)
-        peers = {"transformers": _TransformersStep(same_weights(_SameLayers), inputs, 0, kind)}
+        peers = {}
+    if model == "ours" and installed is not None:
+        load_original(network, to_original_names(installed.state_dict()))
+        peers["transformers"] = _TransformersStep(_twin(installed, _same_layers()), inputs, 0, kind)
         if device == "cpu":
             peers["transformers, as installed"] = _TransformersStep(installed, inputs, 1, kind)
     for step in (ours, *peers.values()):
@@ -206,6 +217,7 @@ def build(
         + ("" if dtype == "float32" else f", {dtype}"),
         ours=ours,
         peers=peers,
+        no_peer="transformers is not installed",
         # In half precision the two networks round differently, and rounding decides some of the assignments.
         tolerance=1e-4 if dtype == "float32" else 1e-1,
         inputs={"images": pixels, "segment_map": segment_map},

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import memory, report
+from benchmarks import memory, plain, report
 from benchmarks.harness import compare as compare_case
 
 _records = pytest.StashKey[list[dict[str, Any]]]()
@@ -34,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Restart with the allocator's settings, which a process reads only when it starts, then map memory once."""
     config.stash[_records] = []
     config.addinivalue_line("markers", "timeout(seconds): see pytest-timeout")
+    if not config.pluginmanager.hasplugin("benchmark"):
+        config.pluginmanager.register(plain)
     if config.option.collectonly or config.getoption("benchmark_disable", False):
         return
     if config.getoption("--device") == "cuda":

@@ -18,7 +18,7 @@ from benchmarks.memory import is_steady_state, peak_extra
 from benchmarks.timers import host_syncs, timer_for
 from maskformer_ext.ops import _library
 
-_PACKAGES = ("torch", "torchvision", "transformers", "scipy", "lapx", "numpy", "maskformer-ext")
+_PACKAGES = ("torch", "torchvision", "transformers", "scipy", "lapx", "lap", "numpy", "maskformer-ext")
 # On a GPU, where nothing but our own work runs, few rounds tell the median; its cases are large.
 _ROUNDS = {"cpu": (5, 300), "cuda": (3, 100)}
 

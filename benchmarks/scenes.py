@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,3 +81,14 @@ def predictions(queries: int, kept: int, classes: int, size: tuple[int, int], de
     return SimpleNamespace(
         class_queries_logits=class_logits[None].to(device), masks_queries_logits=mask_logits[None].to(device)
     )
+
+
+def image_processors() -> tuple[Any, Any]:
+    """Return transformers' image processor of MaskFormer, and one that runs on our ops; both need transformers."""
+    from transformers import MaskFormerImageProcessor
+
+    from maskformer_ext.integrations.transformers import accelerate
+
+    accelerated = MaskFormerImageProcessor()
+    accelerate(None, accelerated)
+    return MaskFormerImageProcessor(), accelerated

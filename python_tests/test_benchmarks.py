@@ -4,13 +4,15 @@ import importlib
 import json
 import subprocess
 import sys
+import types
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks import harness, report, tables, timers
+from benchmarks import harness, plain, report, tables, timers
 from benchmarks.case import Case, relative_error
 from benchmarks.memory import default_allocator_environment
 from benchmarks.scenes import segment_counts
@@ -86,6 +88,89 @@ def test_every_case_of_the_gpu_agrees_with_its_peers_when_it_is_small(name):
             pytest.skip(case.no_peer)
         assert set(case.errors()) == set(case.peers), parameters
         case.forget()
+
+
+PEERS = ("transformers", "torchvision", "scipy", "lap", "pycocotools", "timm", "matplotlib", "pytest_benchmark")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_ours_is_measured_where_no_peer_is_installed(name, monkeypatch):
+    absent = set(PEERS) - ({"scipy", "timm", "torchvision"} if name == "bench_train_step" else set())  # our network
+    for module in {*absent, *(module for module in sys.modules if module.partition(".")[0] in absent)}:
+        monkeypatch.setitem(sys.modules, module, None)  # importing it raises ModuleNotFoundError
+    module = importlib.import_module(f"benchmarks.{name}")
+    monkeypatch.delitem(sys.modules, module.__name__)
+    module, measured = importlib.import_module(module.__name__), 0
+    for parameters in module.ON_GPU:
+        try:
+            case = module.build(device="cpu", **{**parameters, **module.SMALL})
+        except ModuleNotFoundError as error:  # a part of transformers that runs on our ops
+            assert "transformers" in str(error), parameters
+            continue
+        case.ours()
+        case.errors()
+        assert case.peers or "not installed" in case.no_peer or "is installed" in case.no_peer, parameters
+        assert not any(peer in name for peer in PEERS for name in case.peers)
+        case.forget()
+        measured += 1
+    assert measured
+
+
+def test_benchmarks_need_no_plugin_that_times(tmp_path):
+    test = "benchmarks/bench_mask_dot.py::test_mask_dot_on_a_gpu"
+    options = ["-p", "no:benchmark", "-p", "no:cacheprovider", "-q", "--device", "cuda"]
+    done = subprocess.run([sys.executable, "-m", "pytest", *options, test], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "error" not in done.stdout, done.stdout[-2000:]
+    calls = []
+    rounds = plain.Rounds()
+    rounds.pedantic(calls.append, args=("ours",), setup=lambda: calls.append("peers"), rounds=2, iterations=1)
+    assert calls == ["peers", "ours"] * 2 and rounds(lambda: 3) == 3 and not rounds.disabled
+
+
+def lap_module(*solvers: str) -> types.ModuleType:
+    """Make a module as lapx or lap has it, with some of their functions, on scipy."""
+    scipy = pytest.importorskip("scipy.optimize")
+    module = types.ModuleType("lap")
+
+    def lapjv(cost, extend_cost=False, cost_limit=float("inf"), return_cost=True):
+        rows, columns = scipy.linear_sum_assignment(cost)
+        x, y = -np.ones(cost.shape[0], int), -np.ones(cost.shape[1], int)
+        x[rows], y[columns] = columns, rows
+        return (cost[rows, columns].sum(), x, y) if return_cost else (x, y)
+
+    def lapjvx(cost, extend_cost=False, cost_limit=float("inf"), return_cost=True):
+        assert extend_cost and not return_cost
+        return scipy.linear_sum_assignment(cost)
+
+    def batch(costs, extend_cost=False, return_cost=True, n_threads=0):
+        return tuple(zip(*(lapjvx(cost, True, return_cost=False) for cost in costs), strict=True))
+
+    kinds = {"lapjv": lapjv, "lapjvx": lapjvx, "lapjvr": lapjvx, "lapjvx_batch": batch, "lapjvr_batch": batch}
+    for name in solvers:
+        setattr(module, name, kinds[name])
+    return module
+
+
+@pytest.mark.parametrize(
+    ("solvers", "expected"),
+    [
+        (("lapjv",), {"lap lapjv, a loop"}),
+        (("lapjv", "lapjvx"), {"lapx lapjvx, a loop"}),
+        (
+            ("lapjv", "lapjvx", "lapjvr", "lapjvr_batch", "lapjvx_batch"),
+            {"lapx lapjvx, a loop", "lapx lapjvr, a loop", "lapx lapjvr_batch", "lapx lapjvx_batch"},
+        ),
+        ((), set()),
+        (None, set()),
+    ],
+)
+@pytest.mark.parametrize(("queries", "targets"), [(5, 3), (4, 4)])
+def test_the_assignments_peers_are_what_the_module_named_lap_has(monkeypatch, solvers, expected, queries, targets):
+    monkeypatch.setitem(sys.modules, "lap", None if solvers is None else lap_module(*solvers))
+    module = importlib.import_module("benchmarks.bench_linear_sum_assignment")
+    case = module.build(device="cpu", problems=3, queries=queries, targets=targets, costs="congested")
+    assert set(case.peers) - {"scipy, a loop"} == expected
+    assert set(case.errors()) == set(case.peers)
 
 
 def test_one_crowded_image_leaves_the_mean():

@@ -33,6 +33,21 @@ RACECHECK = """========= COMPUTE-SANITIZER
 =========
 ========= RACECHECK SUMMARY: 1 hazard displayed (1 error, 0 warnings)
 """
+INITCHECK = """========= COMPUTE-SANITIZER
+========= Uninitialized __global__ memory read of size 4 bytes
+=========     at void at::native::copy_kernel(float *)+0x90
+=========     by thread (1,0,0) in block (0,0,0)
+========= Uninitialized __global__ memory read of size 4 bytes
+=========     at maskformer_ext::cuda::gather_kernel(Params)+0x90
+=========     by thread (1,0,0) in block (0,0,0)
+========= ERROR SUMMARY: 2 errors
+"""
+SYNCCHECK = """========= COMPUTE-SANITIZER
+========= Barrier error detected. Divergent thread(s) in block
+=========     at maskformer_ext::divergent_barrier_kernel(float *)+0x60 in sanitizer_canary.cu:22
+=========     by thread (0,0,0) in block (0,0,0)
+========= ERROR SUMMARY: 1 error
+"""
 PYTEST = """....s
 SKIPPED [3] python_tests/ops/test_on_a_gpu.py:19: needs two GPUs
 SKIPPED [2] python_tests/test_x.py:4: scipy is not installed
@@ -49,7 +64,7 @@ def test_the_plan_names_every_stage_and_needs_no_gpu():
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("5 minutes in all\n")
     assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == [
-        *("build", "tests", "memcheck", "racecheck", "bench", "cpu-tests")
+        *("build", "tests", "memcheck", "racecheck", "synccheck", "initcheck", "bench", "cpu-tests")
     ]
     assert tool("--dry-run", "--only", "bench").stdout.count("\n") == 2
     assert "invalid choice: 'benches'" in tool("--only", "benches").stderr
@@ -77,6 +92,13 @@ def test_sanitizer_logs_are_read():
     assert gpu_logs.sanitizer_findings(MEMCHECK) == [
         "Invalid __global__ write of size 4 bytes in maskformer_ext::cuda::list_groups_kernel (2x)"
     ]
+    (barrier,) = gpu_logs.sanitizer_findings(SYNCCHECK)
+    assert barrier.startswith("Barrier error detected") and "divergent_barrier_kernel (1x)" in barrier
+    uninitialized = gpu_logs.sanitizer_findings(INITCHECK)
+    assert [gpu_logs.times(finding) for finding in uninitialized] == [1, 1]
+    assert uninitialized[1] == (
+        "Uninitialized __global__ memory read of size 4 bytes in maskformer_ext::cuda::gather_kernel (1x)"
+    )
     (race,) = gpu_logs.sanitizer_findings(RACECHECK)
     assert race.startswith("Race reported between Write access at maskformer_ext::race_kernel") and "(1x)" in race
 
@@ -131,9 +153,42 @@ def test_a_sanitizer_counts_only_once_it_has_found_a_planted_mistake(
     for name, text in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     outcome = gpu_stages.memcheck(gpu_stages.Run(GPU, tmp_path / "memcheck.log", 30.0))
     assert outcome.status == status and outcome.detail.startswith(detail), outcome
+
+
+@pytest.mark.parametrize(
+    ("tool", "log", "status", "detail"),
+    [
+        ("synccheck", SYNCCHECK, "failed", "1 errors, 0 warnings; 5 passed: Barrier error detected"),
+        ("initcheck", INITCHECK, "failed", "1 errors, 0 warnings; 5 passed: Uninitialized __global__ memory read"),
+        ("initcheck", INITCHECK.replace("maskformer_ext", "at"), "passed", "0 errors, 0 warnings; 5 passed"),
+    ],
+)
+def test_barriers_and_unwritten_memory_are_checked(monkeypatch, tmp_path, tool, log, status, detail):
+    """initcheck watches torch's kernels too, to see what they write; what it says of them does not count."""
+    arguments = tmp_path / "arguments.txt"
+    (tmp_path / "log.txt").write_text(log)
+    programs = {
+        "nvcc": 'while [ "$1" != -o ]; do shift; done\n: > "$2"',
+        "compute-sanitizer": f"""case "$*" in
+        *pytest_gpu*) echo "$*" > {arguments}; echo "5 passed in 1.00s"; cat {tmp_path}/log.txt;;
+        *) echo "========= ERROR SUMMARY: 64 errors";;
+        esac""",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    outcome = getattr(gpu_stages, tool)(gpu_stages.Run(GPU, tmp_path / f"{tool}.log", 30.0))
+    assert outcome.status == status and outcome.detail.startswith(detail), outcome
+    assert f"--tool {tool} " in arguments.read_text()
+    assert ("kns=maskformer_ext" in arguments.read_text()) == (tool != "initcheck")
 
 
 def test_results_of_an_earlier_run_stay_until_their_stage_runs_again(monkeypatch, tmp_path):

@@ -155,11 +155,22 @@ def refused() -> list[tuple[str, Callable[[Tensor], object]]]:
         ("to the host", lambda t: t.cpu()),
         ("to the device", lambda t: x.to(t.device)),
         ("from Python", lambda t: torch.tensor([1.0], device=t.device)),
+        ("a number from Python", lambda t: torch.tensor(1.0, device=t.device)),
+        ("as_tensor", lambda t: torch.as_tensor([1.0], device=t.device)),
+        ("asarray", lambda t: torch.asarray([1.0], device=t.device)),
+        ("an array", lambda t: torch.as_tensor(x.numpy(), device=t.device)),
         ("new_tensor", lambda t: t.new_tensor(1.0)),
+        ("new_tensor of a list", lambda t: t.new_tensor([1.0])),
+        ("one_hot", lambda t: torch.nn.functional.one_hot(t.long(), -1)),
         ("set to a host tensor", lambda t: t.copy_(x)),
         ("index of the host", lambda t: t[torch.tensor([0, 2])]),
+        ("index of a list", lambda t: t[[0, 2]]),
+        ("index of an array", lambda t: t[None, x.long().numpy()]),
+        ("assigned to a list of indices", lambda t: t.__setitem__([0, 2], 1.0)),
         ("mask", lambda t: t[t > 0]),
         ("assigned through a mask", lambda t: t.__setitem__(t > 0, t)),
+        ("assigned through a mask, from the device", lambda t: t.__setitem__(t > 0, t[0])),
+        ("assigned through a mask and an index", lambda t: t[None].__setitem__((t[:1] > 0, t.long()), 1.0)),
         ("nonzero", lambda t: t.nonzero()),
         ("where", lambda t: torch.where(t > 0)),
         ("masked_select", lambda t: t.masked_select(t > 0)),
@@ -181,8 +192,11 @@ def test_the_watch_lets_pass_what_does_not_wait() -> None:
     with on_a_stand_in():
         t[0] = 2.0
         t[t > 0] = 1.0
+        t[None, t[:, 0] > 0] = 1
+        t[t[:, 0] > 0, 2] = True
         t[torch.arange(3, device="meta"), 1] = 0.0
         torch.where(t > 0, 0.1, 1.0).masked_fill(t > 0, 3.0) + torch.tensor(2.0)
         t.new_full((2,), 7.0).clamp(min=1).topk(1)
+        assert torch.as_tensor(t) is t and t[..., (None, 0)[0]].shape == (3, 4, 1)
     with NeverWaits("cpu"), pytest.raises(WouldWait):
         torch.ones(1).item()

@@ -1,11 +1,14 @@
 """Print what ptxas says of each CUDA kernel: registers, shared memory, stack and spills, for each architecture.
 
-Needs nvcc, no GPU. `--check` fails where a kernel spills; file names limit the report to these sources.
+Needs nvcc, no GPU. `--check` fails where a kernel spills; file names limit the report to these sources. With `--built`,
+what ptxas said when the CUDA library was built is read instead, for the architectures that it has; sources of which no
+current object is found in build/ are compiled for one architecture.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCHITECTURES = (80, 90, 100, 120)
+ONE_ARCHITECTURE = (90,)
 _ENTRY = re.compile(r"Compiling entry function '(\S+)' for 'sm_(\d+)\w*'")
 _STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 _USED = re.compile(r"Used (\d+) registers")
@@ -34,22 +38,33 @@ class Kernel:
     spills: int = 0
 
 
-def compile_report(source: Path) -> list[Kernel]:
-    """Compile a source for all architectures and read what ptxas reports."""
-    command = [
-        "nvcc",
-        "-std=c++20",
-        "-O3",
-        "--expt-relaxed-constexpr",
-        "--threads",
-        "0",
-        "-Xptxas=-v",
-        f"-I{ROOT / 'csrc'}",
-    ]
-    command += [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES]
+def find_nvcc() -> str | None:
+    """Find nvcc as the build does: where CUDA_HOME, CUDA_PATH and PATH say, or in the usual place."""
+    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    folders = [*(f"{home}/bin" for home in homes), os.environ.get("PATH", ""), "/usr/local/cuda/bin"]
+    return shutil.which("nvcc", path=os.pathsep.join(folders))
+
+
+def built_report(source: Path, build: Path = ROOT / "build") -> list[Kernel]:
+    """Read what ptxas said when the library was built (cmake/keep_ptxas.sh); nothing unless that is up to date."""
+    read = [source, *ROOT.glob("csrc/*/*.h"), *ROOT.glob("csrc/*/*.cuh")]
+    newest = max(path.stat().st_mtime for path in read)
+    place = f"*/CMakeFiles/_ops_cuda.dir/{source.relative_to(ROOT)}.o"
+    objects = [path for path in build.glob(place) if path.stat().st_mtime >= newest]
+    for compiled in sorted(objects, key=lambda path: path.stat().st_mtime, reverse=True):
+        log = compiled.with_name(compiled.name + ".ptxas")
+        # A log that is newer than its object is of a compilation that failed.
+        if log.exists() and newest <= log.stat().st_mtime <= compiled.stat().st_mtime:
+            return parse(log.read_text())
+    return []
+
+
+def compile_report(nvcc: str, source: Path, architectures: tuple[int, ...]) -> list[Kernel]:
+    """Compile a source for these architectures and read what ptxas reports."""
+    command = [nvcc, "-std=c++20", "-O3", "--expt-relaxed-constexpr", "--threads", "0", "-Xptxas=-v"]
+    command += [f"-I{ROOT / 'csrc'}", *(f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures)]
     with tempfile.TemporaryDirectory() as folder:
-        command += ["-c", str(source), "-o", f"{folder}/kernels.o"]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run([*command, "-c", str(source), "-o", f"{folder}/o"], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"cuda_report: {source.relative_to(ROOT)} does not compile:\n{done.stderr}")
     return parse(done.stderr + done.stdout)
@@ -85,16 +100,20 @@ def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--built", action="store_true")
     parser.add_argument("sources", nargs="*", type=Path)
     options = parser.parse_args()
-    if shutil.which("nvcc") is None:
-        print("cuda_report: nvcc is not on PATH", file=sys.stderr)
+    nvcc = find_nvcc()
+    if nvcc is None:
+        print("cuda_report: no nvcc was found in CUDA_HOME, in CUDA_PATH or on PATH", file=sys.stderr)
         return 1
     sources = [path.resolve() for path in options.sources] or sorted(ROOT.glob("csrc/*/*.cu"))
     spilling = []
     for source in sources:
         print(f"== {source.relative_to(ROOT)}")
-        kernels = compile_report(source)
+        kernels = built_report(source) if options.built else []
+        if not kernels:
+            kernels = compile_report(nvcc, source, ONE_ARCHITECTURE if options.built else ARCHITECTURES)
         width = max(len(kernel.name) for kernel in kernels)
         print(f"  {'kernel':{width}}  sm   registers  shared  stack  spills")
         for kernel in sorted(kernels, key=lambda one: (one.name, one.architecture)):

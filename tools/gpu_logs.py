@@ -9,9 +9,8 @@ _PYTEST_LAST = re.compile(r"^=*\s*((?:\d+ [a-z]+(?:, )?)+) in [\d.]+s", re.MULTI
 _PYTEST_SKIP = re.compile(r"^SKIPPED \[(\d+)\] \S+: (.+)$", re.MULTILINE)
 _MEMCHECK = re.compile(r"ERROR SUMMARY: (\d+) errors?")
 _RACECHECK = re.compile(r"RACECHECK SUMMARY: \d+ hazards? displayed \((\d+) errors?, (\d+) warnings?\)")
-_FINDING = re.compile(
-    r"^=+ (?:Error: |Warning: )?((?:Invalid|Race reported|Potential|Address|Program hit|Misaligned).*)$"
-)
+_KINDS = "Invalid|Race reported|Potential|Address|Program hit|Misaligned|Barrier error|Uninitialized"
+_FINDING = re.compile(rf"^=+ (?:Error: |Warning: )?((?:{_KINDS}).*)$")
 _PLACE = re.compile(r"^=+\s+(?:at (?:0x[0-9a-f]+ in )?)([\w:]*\w+)")
 
 
@@ -39,7 +38,7 @@ def sanitizer_counts(log: str) -> dict[str, int] | None:
     return {"errors": errors, "warnings": sum(int(count) for _, count in racecheck)}
 
 
-def sanitizer_findings(log: str, limit: int = 20) -> list[str]:
+def sanitizer_findings(log: str, limit: int | None = 20) -> list[str]:
     """Return each kind of finding once, with its kernel and how often it came, `Invalid ... in kernel (64x)`."""
     findings: Counter[str] = Counter()
     lines = log.splitlines()
@@ -51,6 +50,11 @@ def sanitizer_findings(log: str, limit: int = 20) -> list[str]:
             place = _PLACE.match(following)
             findings[f"{text} in {place[1]}" if place and place[1] not in text else text] += 1
     return [f"{text} ({count}x)" for text, count in findings.most_common(limit)]
+
+
+def times(finding: str) -> int:
+    """Return how often a finding of `sanitizer_findings` came."""
+    return int(finding.rpartition("(")[2].removesuffix("x)"))
 
 
 def last_lines(log: str, count: int = 3) -> str:

@@ -10,11 +10,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import gpu_logs
+from cuda_report import find_nvcc
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = Path(__file__).resolve().parent
@@ -108,8 +108,8 @@ def _judged(status: int | None, log: str, seconds: float) -> Outcome:
 
 def build(run: Run) -> Outcome:
     """Compile the libraries for the GPU present, and load them."""
-    if shutil.which("nvcc") is None:
-        return Outcome("failed", "no nvcc was found on PATH")
+    if find_nvcc() is None:
+        return Outcome("failed", "no nvcc was found in CUDA_HOME, in CUDA_PATH, on PATH or in /usr/local/cuda")
     major, minor = run.gpu["capability"]
     folder = ROOT / "build" / f"gpu_check-{sys.implementation.cache_tag}-torch{run.gpu['versions']['torch']}"
     status, log = run.python(
@@ -148,15 +148,19 @@ def cpu_tests(run: Run) -> Outcome:
 
 
 def find_sanitizer() -> str | None:
-    """Find compute-sanitizer: on PATH, or in nvcc's toolkit, where some installations leave it."""
-    nvcc = shutil.which("nvcc")
+    """Find compute-sanitizer: in nvcc's toolkit, where some installations leave it, on PATH, or in the usual place."""
+    nvcc = find_nvcc()
     toolkits = [Path(nvcc).resolve().parent.parent] if nvcc else []
+    toolkits += [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    on_path = shutil.which("compute-sanitizer")
     places = [folder / "compute-sanitizer" for toolkit in toolkits for folder in (toolkit / "bin", toolkit)]
+    places += [Path(on_path)] if on_path else []
+    places += [Path("/usr/local/cuda/bin/compute-sanitizer"), Path("/usr/local/cuda/compute-sanitizer")]
     for place in places:
         for candidate in (place, place / "compute-sanitizer"):
             if candidate.is_file():
                 return str(candidate)
-    return shutil.which("compute-sanitizer")
+    return None
 
 
 def _sanitize(run: Run, tool: str, few: int) -> Outcome:
@@ -164,11 +168,18 @@ def _sanitize(run: Run, tool: str, few: int) -> Outcome:
     sanitizer = find_sanitizer()
     if sanitizer is None:
         return Outcome("skipped", "compute-sanitizer is not installed")
-    # Only this library's kernels are instrumented: torch's would take most of the time.
-    options = ["--tool", tool, "--kernel-name", "kns=maskformer_ext", "--report-api-errors", "no"]
+    options = ["--tool", tool]
+    if tool != "initcheck":
+        # Only this library's kernels are instrumented: torch's would take most of the time.
+        options += ["--kernel-name", "kns=maskformer_ext"]
+    else:  # has to see what torch's kernels write; of what it finds in them, none counts
+        options += ["--print-limit", "10000"]
+    if tool == "memcheck":
+        options += ["--report-api-errors", "no"]
     canary = run.log.with_suffix(".canary")
     major, minor = run.gpu["capability"]
-    status, log = run.command("nvcc", f"-arch=sm_{major}{minor}", "-o", canary, TOOLS / "sanitizer_canary.cu")
+    source, nvcc = TOOLS / "sanitizer_canary.cu", find_nvcc() or "nvcc"
+    status, log = run.command(nvcc, f"-arch=sm_{major}{minor}", "-o", canary, source)
     if status != 0:
         return Outcome("failed", f"tools/sanitizer_canary.cu does not compile: {gpu_logs.last_lines(log)}")
     _, log = run.command(sanitizer, *options, canary, tool, seconds=60.0)
@@ -182,8 +193,12 @@ def _sanitize(run: Run, tool: str, few: int) -> Outcome:
     # Without torch's cache every tensor is an allocation of its own, whose end memcheck knows.
     status, log = run.command(sanitizer, *options, sys.executable, *call, PYTORCH_NO_CUDA_MEMORY_CACHING="1")
     outcome, counts = _judged(status, log, run.seconds), gpu_logs.sanitizer_counts(log)
-    findings = gpu_logs.sanitizer_findings(log)
-    outcome.facts.update(sanitizer=counts, findings=findings)
+    findings = gpu_logs.sanitizer_findings(log, limit=None)
+    if tool == "initcheck":
+        findings = [finding for finding in findings if "maskformer_ext" in finding]
+        if counts is not None:
+            counts["errors"] = sum(map(gpu_logs.times, findings))
+    outcome.facts.update(sanitizer=counts, findings=findings[:20])
     if counts is None:
         return Outcome("failed", f"{tool} wrote no summary: {outcome.detail}", outcome.facts)
     found = f"{counts['errors']} errors, {counts['warnings']} warnings; {outcome.detail}"
@@ -202,10 +217,18 @@ def racecheck(run: Run) -> Outcome:
     return _sanitize(run, "racecheck", few=2)
 
 
+def synccheck(run: Run) -> Outcome:
+    """Look for barriers that not all threads reach."""
+    return _sanitize(run, "synccheck", few=2)
+
+
+def initcheck(run: Run) -> Outcome:
+    """Look for reads of global memory that nobody wrote."""
+    return _sanitize(run, "initcheck", few=1)
+
+
 def bench(run: Run) -> Outcome:
     """Run the benchmarks of the GPU."""
-    if find_spec("pytest_benchmark") is None:
-        return Outcome("skipped", "pytest-benchmark is not installed")
     records = run.log.with_suffix(".records.json")
     records.unlink(missing_ok=True)
     files = sorted((ROOT / "benchmarks").glob("bench_*.py"), key=lambda path: (path.stem in _MINOR_BENCHMARKS, path))
@@ -232,10 +255,12 @@ class Stage:
 
 
 STAGES = (
-    Stage("build", 150.0, build),
-    Stage("tests", 80.0, tests),
-    Stage("memcheck", 60.0, memcheck),
-    Stage("racecheck", 45.0, racecheck),
-    Stage("bench", 205.0, bench),
+    Stage("build", 130.0, build),
+    Stage("tests", 75.0, tests),
+    Stage("memcheck", 50.0, memcheck),
+    Stage("racecheck", 40.0, racecheck),
+    Stage("synccheck", 25.0, synccheck),
+    Stage("initcheck", 30.0, initcheck),
+    Stage("bench", 190.0, bench),
 )
 CPU_TESTS = Stage("cpu-tests", 600.0, cpu_tests)

@@ -15,6 +15,7 @@ IN_USE = _native.build_info()["cpu"]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(0)  # each of the tests that it runs has a limit of its own
 @pytest.mark.skipif(REFERENCE or "MASKFORMER_EXT_CPU" in os.environ, reason="another choice was made")
 @pytest.mark.parametrize("level", LEVELS[: LEVELS.index(IN_USE)])
 def test_all_ops_pass_on(level):
