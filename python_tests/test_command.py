@@ -59,7 +59,7 @@ def test_help_works_in_a_plain_installation_and_into_a_closed_pipe(name: str) ->
         ("export", ["checkpoint=a", "output=a.pt2", "size=8,8"]),
         ("convert", ["a.pth", "b"]),
         ("train", ["config=digits"]),
-        ("analyze", ["config=digits"]),
+        ("analyze", ["repeats=1"]),
     ],
 )
 def test_a_missing_package_is_told_in_one_sentence(tmp_path: Path, name: str, arguments: list[str]) -> None:
