@@ -17,7 +17,7 @@ def patient_output() -> Iterator[PatientStream]:
     """
     before = sys.stdout, sys.stderr
     output, errors = PatientStream(before[0]), PatientStream(before[1])
-    sys.stdout, sys.stderr = output, errors  # type: ignore[assignment]  # all that is used of a text file
+    sys.stdout, sys.stderr = output, errors  # all that is used of a text file
     try:
         yield output
     finally:
@@ -40,7 +40,7 @@ class PatientStream:
 
     def __init__(self, stream: Any) -> None:
         self._nowhere = None if stream is not None else open(os.devnull, "w", encoding="utf-8")
-        self._stream = stream if stream is not None else self._nowhere
+        self._stream: Any = stream if stream is not None else self._nowhere
         if getattr(stream, "errors", None) == "strict" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 

@@ -75,7 +75,7 @@ def write_names(
     scale = max(owners.shape) / max(coarse.shape)
     areas = np.bincount(coarse[coarse >= 0], minlength=len(labels))
     draw = ImageDraw.Draw(picture)
-    font = load_font(text_size(*owners.shape, name_size, 11, 28))
+    font = load_font(text_size(owners.shape[0], owners.shape[1], name_size, 11, 28))
     taken: list[tuple[float, float, float, float]] = []
     for index in np.argsort(-areas, kind="stable")[:_MAX_NAMES]:
         if areas[index] == 0 or occurrences[labels[index]] > _MAX_SAME_NAME:

@@ -172,7 +172,7 @@ class PredictionRun:
             if picture.is_frame:
                 self.new_frames.add(_video(picture))
             if self.summary is not None:
-                self._draw_queries(picture.pixels, picture.name)
+                self._draw_queries(self.summary, picture.pixels, picture.name)
             print(printable(f"{picture.number}/{files}  {picture.source}: {found}"))
         except Exception as error:
             self._fail(_sentence(picture.source, error))
@@ -201,9 +201,9 @@ class PredictionRun:
         except Exception as error:
             self._lose(file, error)
 
-    def _draw_queries(self, pixels: Tensor, name: str) -> None:
+    def _draw_queries(self, summary: QuerySummary, pixels: Tensor, name: str) -> None:
         classes, masks = query_masks(self.model, pixels, self.settings)
-        self.summary.add(classes, masks)
+        summary.add(classes, masks)
         drawn = draw_queries(pixels, classes, masks, self.info)
         write_png(drawn, self.output / "queries" / f"{name}.png")
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from maskformer_ext import picture_size
+from maskformer_ext import images, picture_size
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.inference import SemanticResult
 from maskformer_ext.picture_size import LONG_SIDE, resize_image, resize_map, shown_size
@@ -117,3 +117,23 @@ def test_a_text_is_cut_to_its_room() -> None:
     cut = shortened("a very long name of a class", font, 60)
     assert cut.endswith("\u2026") and font.getlength(cut) <= 60 < font.getlength(cut[:-1] + "xx\u2026")
     assert shortened("\x1b[31mred\nline", font, 1000) == "\\x1b[31mred line"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "1", "CMYK"])
+def test_an_image_is_read_in_strips_as_it_would_be_whole(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (70, 30, 3)).astype(np.uint8)
+    image = Image.fromarray(values).convert(mode)
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 200)
+    pixels = images.pil_to_pixels(image).permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(pixels, np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("size", [(70, 30), (30, 200), (1, 90)])
+def test_a_large_image_is_resized_in_strips_as_it_would_be_whole(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, *size)).astype(np.uint8))
+    whole = images.resize_shortest_edge(pixels, 20, 64).int()
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 200)
+    monkeypatch.setattr(images, "_WHOLE_PIXELS", 0)
+    assert int((images.resize_shortest_edge(pixels, 20, 64).int() - whole).abs().max()) <= 1  # of Pillow's rounding

@@ -81,8 +81,30 @@ def test_the_summary_averages_masks_of_used_queries_only() -> None:
     assert summary.draw().size[0] < 2 * 200  # one tile: the other query is not used
 
 
+def test_the_summary_counts_what_the_pictures_show_bright() -> None:
+    """A class that is more probable than "no object" is enough, in both."""
+    classes = torch.tensor([[0.1, 0.4, 0.15, 0.35], [0.2, 0.3, 0.1, 0.4]])
+    masks = torch.zeros(2, 8, 8)
+    masks[:, :4] = 1.0
+    image = torch.full((3, 88, 88), 100, dtype=torch.uint8)
+    picture = np.asarray(draw_queries(image, classes, masks, INFO, columns=3)).astype(int)
+    bright, dim = (picture[6 + 20, 6 + 182 * column + 80] for column in (1, 2))
+    assert bright[0] - bright[1] > dim[0] - dim[1] > 0
+    summary = QuerySummary(INFO)
+    summary.add(classes, masks)
+    assert summary.counts.tolist() == [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+
+
 def test_an_empty_summary_says_so() -> None:
     assert QuerySummary(INFO).draw().mode == "RGB"
+
+
+@pytest.mark.parametrize("size", [(2, 3000), (3000, 2), (1, 1)])
+def test_pictures_of_queries_are_small_whatever_the_image(size: tuple[int, int]) -> None:
+    classes, masks = torch.full((5, 4), 0.25), torch.zeros(5, 1, 1)
+    long = DatasetInfo("long", ("x" * 50_000, "a\nb", "c"), INFO.colors)
+    picture = draw_queries(torch.zeros((3, *size), dtype=torch.uint8), classes, masks, long)
+    assert max(picture.size) < 1500
 
 
 def test_per_pixel_baselines_have_no_queries() -> None:

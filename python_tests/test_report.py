@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from maskformer_ext.config import Config, ModelConfig
 from maskformer_ext.data.types import DatasetInfo, Sample
 from maskformer_ext.engine.charts import Series, line_chart
 from maskformer_ext.engine.report import write_report
+from maskformer_ext.engine.report_pictures import embed, picture_section
 from maskformer_ext.evaluation.run import evaluate
 from maskformer_ext.visualize import add_legend, draw_errors, draw_segments, outline, segment_colors
 
@@ -106,6 +108,27 @@ def test_the_page_is_valid_self_contained_and_holds_the_scores(tmp_path: Path, t
     with Image.open(io.BytesIO(base64.b64decode(first.partition(",")[2]))) as picture:
         assert picture.size == (64 * 8, 48 * 8)
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("size", [(2, 3000), (1500, 1), (1, 1)])
+@pytest.mark.parametrize("task", ["semantic", "panoptic"])
+def test_pictures_of_the_page_are_small_whatever_the_image(size: tuple[int, int], task: str) -> None:
+    class Thin(_Painted):
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            return replace(
+                sample,
+                image=torch.zeros((3, *size), dtype=torch.uint8),
+                segment_map=torch.zeros(size, dtype=sample.segment_map.dtype),
+            )
+
+    section = picture_section(PaintModel(3), Thin(), _config(task), 1)
+    addresses = re.findall(r"base64,([A-Za-z0-9+/=]+)", section)
+    assert len(addresses) >= 3
+    for address in addresses:
+        with Image.open(io.BytesIO(base64.b64decode(address))) as picture:
+            assert max(picture.size) <= 640
+    assert embed(Image.new("RGB", (1, 5000))).startswith("data:image/webp")
 
 
 def test_the_page_needs_no_history_and_no_untrained_scores(tmp_path: Path) -> None:

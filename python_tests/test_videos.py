@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 from fractions import Fraction
@@ -137,3 +138,23 @@ def test_a_film_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"film\.mp4: the film cannot be written"):
         write_film([tmp_path / "0.png"], tmp_path / "film.mp4", Fraction(25))
     assert {path.name for path in tmp_path.iterdir()} == {"0.png"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux")
+def test_names_that_are_no_utf8_are_read_and_written(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4")
+    odd = tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    clip.rename(odd)
+    assert len(list(read_frames(odd))) == 8 and frame_rate(odd) == 25
+    Image.new("RGB", (32, 32)).save(tmp_path / "0.png")
+    film = tmp_path / os.fsdecode(b"\xff.mp4")
+    write_film([tmp_path / "0.png"] * 3, film, Fraction(25))
+    assert len(list(read_frames(film))) == 3
+
+
+@pytest.mark.parametrize("size", [(1, 300), (300, 1), (1, 1)])
+def test_films_of_thin_pictures_are_written(tmp_path: Path, size: tuple[int, int]) -> None:
+    pytest.importorskip("av")
+    Image.new("RGB", size).save(tmp_path / "0.png")
+    write_film([tmp_path / "0.png"] * 2, tmp_path / "film.mp4", Fraction(25))
+    assert len(list(read_frames(tmp_path / "film.mp4"))) == 2

@@ -55,7 +55,7 @@ def test_trained_or_loaded_weights_are_not_called_untrained() -> None:
     model(torch.zeros(1, 3, 64, 64)).class_logits.sum().backward()
     optimizer.step()
     assert not model.is_untrained and not _warnings(model)
-    assert not _warnings(PaintModel(3))
+    assert not _warnings(PaintModel(256))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

@@ -69,8 +69,9 @@ def _strip(model: nn.Module, sample: Sample, info: DatasetInfo, config: Config, 
         if task == "semantic":
             known = sample.label_map(info.ignore_label).cpu().numpy()
             classes = results[task].class_map.cpu().numpy()
-            wrong = (resize_image(image, shown), *(resize_map(values, shown) for values in (classes, known)))
-            pictures.append(("semantic errors", draw_errors(*wrong, info.ignore_label)))
+            classes, known = resize_map(classes, shown), resize_map(known, shown)
+            wrong = draw_errors(resize_image(image, shown), classes, known, info.ignore_label)
+            pictures.append(("semantic errors", wrong))
     cells = "".join(f'<img alt="{escape(what)} of {escape(sample.name)}" src="{embed(p)}">' for what, p in pictures)
     return f'<figure><div class="strip">{cells}</div><figcaption>{escape(sample.name)}</figcaption></figure>'
 
