@@ -2,7 +2,7 @@
 
 ``torch.load(weights_only=True)`` runs no code of the file, but it builds what the file asks for: a few bytes may ask
 for a tensor of any size, which is not in the file, or for keys that take for ever to hash. So the pickle inside is
-gone through first, by `pickles.SafeUnpickler` with records in place of tensors.
+gone through first, by `SafeUnpickler` with records in place of tensors.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from maskformer_ext.checkpoints.pickles import (
+from maskformer_ext.checkpoints.safe_unpickler import (
     Budget,
     Refused,
     SafeUnpickler,
