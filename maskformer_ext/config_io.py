@@ -17,22 +17,15 @@ from typing import Any
 
 from maskformer_ext.config import Config, to_dict
 from maskformer_ext.config_values import check_values
-from maskformer_ext.errors import UserError, printable, visible, why
-from maskformer_ext.files import read_text, write_text
+from maskformer_ext.config_yaml import STRANGE, read_yaml, reason, refuse_resolvers
+from maskformer_ext.errors import UserError, visible, why
+from maskformer_ext.files import write_text
 
 CONFIG_DIR = Path(__file__).parent / "configs"
 """Where the packaged recipes lie; the name of a recipe is its path below this folder without ``.yaml``."""
 
 _LONGEST_LIST = 1000
-_LONGEST_YAML = 1_000_000  # values in a file, aliases written out
-# A reference that asks a resolver, ${oc.env:HOME}; what a backslash escapes is text.
-_ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\\$\{")
-_RESOLVER = re.compile(r"\$\{[^}]*:")
-
-_DEEPEST_CHAIN = 30  # of files that start from one another
 _DEEPEST_KEY = 8  # of sections in sections
-# What containers of the wrong structure raise below OmegaConf.
-_STRANGE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, MemoryError)
 
 
 def available_configs() -> list[str]:
@@ -59,7 +52,7 @@ def load_config(name: str | Path = "digits", overrides: Iterable[str] | Mapping[
     from omegaconf import OmegaConf
 
     path = find_config(name)
-    values = _read(path, (), {})
+    values = read_yaml(path, find_config, _take)
     if "name" not in values and path.is_relative_to(CONFIG_DIR):
         values.name = path.relative_to(CONFIG_DIR).with_suffix("").as_posix()
         values.setdefault("output_dir", f"output/{values.name}")
@@ -149,111 +142,12 @@ def iterate_fields(schema: Any = Config, prefix: str = "") -> Iterator[tuple[str
             yield key, annotation
 
 
-def _read(path: Path, chain: tuple[Path, ...], known: dict[Path, Any]) -> Any:
-    """Read one YAML file on top of its bases; ``known`` keeps what has been read, since bases may share theirs."""
+def _take(merged: Any, values: Mapping[Any, Any], where: str) -> None:
+    """Check the values of a file, and note what it gives on top of its bases."""
     from omegaconf import OmegaConf
 
-    path = path.resolve()
-    if path in chain:
-        raise UserError(f"{path}: 'base' leads back to the file itself, through {' -> '.join(p.name for p in chain)}")
-    if len(chain) >= _DEEPEST_CHAIN:
-        raise UserError(f"{path}: 'base' leads through more than {_DEEPEST_CHAIN} files")
-    if path in known:
-        return known[path]
-    values = _parse(path)
-    bases = values.pop("base", [])
-    bases = [bases] if isinstance(bases, str) else bases
-    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise UserError(f"{path}: base must be the name of a configuration, or a list of such, got {bases!r:.60}")
-    merged: Any = OmegaConf.create()
-    for base in bases:
-        merged = OmegaConf.merge(merged, _read(_find_base(base, path), (*chain, path), known))
-    _set_values(OmegaConf.structured(Config), values, f"{path}: ")  # only for its errors, which name this file
+    _set_values(OmegaConf.structured(Config), values, where)
     _keep_given(merged, values)
-    known[path] = OmegaConf.merge(merged, OmegaConf.create(values))
-    return known[path]
-
-
-def _find_base(base: str, path: Path) -> Path:
-    try:
-        beside = [path.parent / base, path.parent / f"{base}.yaml"]
-        found = next((file for file in beside if file.is_file() and file.resolve() != path), None)
-        return found or find_config(base)
-    except UserError as error:
-        raise UserError(f"{path}: base: {error}") from None
-    except (ValueError, OSError, RuntimeError) as error:  # a name that no file can have
-        raise UserError(f"{path}: base: {base!r:.60} is no name of a file ({why(error)})") from None
-
-
-def _parse(path: Path) -> dict[Any, Any]:
-    """Return what a YAML file holds, as plain containers, with references between keys unresolved."""
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    text = read_text(path, "a configuration")
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if not isinstance(node, yaml.MappingNode | None):
-            raise UserError(f"{path}: must hold 'key: value' pairs")
-        _check_size(node, path)
-        plain = typing.cast("dict[Any, Any]", OmegaConf.to_container(OmegaConf.create(text)))
-    except (yaml.YAMLError, OmegaConfBaseException, *_STRANGE) as error:
-        raise UserError(f"{path}: is not valid YAML: {_reason(error)}") from error
-    _refuse_resolvers(plain, f"{path}: ")
-    if dotted := next((key for key in plain if "." in str(key)), None):
-        section, _, inside = str(dotted).partition(".")
-        raise UserError(
-            f"{path}: unknown key {dotted!r:.80}: write it in its section, {section:.40}: {{{inside:.40}: ...}}"
-        )
-    return plain
-
-
-def _check_size(node: Any, path: Path) -> None:
-    """Refuse a file whose aliases, written out, give more values than anybody means."""
-    sizes: dict[int, int] = {}
-
-    def size(node: Any) -> int:
-        if id(node) not in sizes:
-            children = node.value if isinstance(node.value, list) else ()
-            pairs = [child if isinstance(child, tuple) else (child,) for child in children]
-            sizes[id(node)] = 1  # where a node holds itself
-            sizes[id(node)] = 1 + sum(size(child) for pair in pairs for child in pair)
-        return sizes[id(node)]
-
-    if node is not None and size(node) > _LONGEST_YAML:
-        raise UserError(f"{path}: is not valid YAML: its aliases stand for more than {_LONGEST_YAML} values")
-
-
-def _refuse_resolvers(values: Any, where: str, key: str = "") -> None:
-    if isinstance(values, Mapping):
-        for name, value in values.items():
-            _refuse_resolvers(value, where, f"{key}.{name}" if key else str(name))
-    elif isinstance(values, list):
-        for value in values:
-            _refuse_resolvers(value, where, key)
-    elif isinstance(values, str) and _RESOLVER.search(_ESCAPED.sub("", values)):
-        raise UserError(
-            f"{where}{key}: {values!r:.60} refers to something outside the configuration, which is not looked up: "
-            'write the value, or let the shell put it in, key="$NAME"'
-        )
-
-
-def _override(config: Any, overrides: Iterable[str] | Mapping[str, Any]) -> Config:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    for key, value in _override_items(overrides):
-        _refuse_resolvers(value, "", key)
-        try:
-            values = OmegaConf.create()
-            OmegaConf.update(values, key, value, force_add=True)
-            plain = typing.cast("dict[str, Any]", OmegaConf.to_container(values))
-        except (OmegaConfBaseException, *_STRANGE) as error:
-            raise UserError(f"{key!r:.60}={value!r:.60} cannot be set: {_reason(error)}") from error
-        config = _set_values(config, plain, "")
-        _keep_given(config, plain)
-    return _finish(config)
 
 
 def _keep_given(config: Any, values: Mapping[Any, Any]) -> None:
@@ -265,6 +159,23 @@ def _keep_given(config: Any, values: Mapping[Any, Any]) -> None:
         given = {key for key, _ in _leaves(values, set())}
         if "data.fit" not in given:
             OmegaConf.update(config, "data.fit", [key for key in fit if key not in given], merge=False)
+
+
+def _override(config: Any, overrides: Iterable[str] | Mapping[str, Any]) -> Config:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    for key, value in _override_items(overrides):
+        refuse_resolvers(value, "", key)
+        try:
+            values = OmegaConf.create()
+            OmegaConf.update(values, key, value, force_add=True)
+            plain = typing.cast("dict[str, Any]", OmegaConf.to_container(values))
+        except (OmegaConfBaseException, *STRANGE) as error:
+            raise UserError(f"{key!r:.60}={value!r:.60} cannot be set: {reason(error)}") from error
+        config = _set_values(config, plain, "")
+        _keep_given(config, plain)
+    return _finish(config)
 
 
 def _override_items(overrides: Iterable[str] | Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -285,8 +196,8 @@ def _override_items(overrides: Iterable[str] | Mapping[str, Any]) -> Iterator[tu
             continue
         try:
             yield key, OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))["value"]  # type: ignore[index, call-overload]
-        except (yaml.YAMLError, OmegaConfBaseException, *_STRANGE) as error:
-            raise UserError(f"{key}: {value!r:.60} is not a valid value: {_reason(error)}") from error
+        except (yaml.YAMLError, OmegaConfBaseException, *STRANGE) as error:
+            raise UserError(f"{key}: {value!r:.60} is not a valid value: {reason(error)}") from error
 
 
 def _set_values(config: Any, values: Mapping[Any, Any], where: str) -> Any:
@@ -306,7 +217,7 @@ def _set_values(config: Any, values: Mapping[Any, Any], where: str) -> Any:
             raise UserError(f"{where}{key} must have at most {_LONGEST_LIST} values, got {len(value)}")
         try:
             OmegaConf.update(config, key, value, merge=False)
-        except (OmegaConfBaseException, *_STRANGE) as error:
+        except (OmegaConfBaseException, *STRANGE) as error:
             raise UserError(f"{where}{key} must be {describe_type(kinds[key])}, got {value!r:.60}") from error
     return config
 
@@ -342,11 +253,6 @@ def _map_texts(value: Any, change: Callable[[str], str], depth: int = 0) -> Any:
     return value
 
 
-def _reason(error: BaseException) -> str:
-    """Return all of a YAML error on one line: the place comes last."""
-    return why(error) if isinstance(error, _STRANGE) else printable(error)
-
-
 def _suggest(key: str, kinds: Mapping[str, Any]) -> str:
     leaf = key.rsplit(".", 1)[-1]
     names = {name.rsplit(".", 1)[-1]: name for name in reversed(list(kinds))}
@@ -363,7 +269,7 @@ def _finish(config: Any, where: str = "") -> Config:
 
     try:
         result = OmegaConf.to_object(config)
-    except (OmegaConfBaseException, *_STRANGE) as error:
+    except (OmegaConfBaseException, *STRANGE) as error:
         key = getattr(error, "full_key", None)
         raise UserError(f"{where or 'configuration: '}{f'{key}: ' if key else ''}{why(error)}") from error
     assert isinstance(result, Config)

@@ -2,7 +2,7 @@
 
 ``torch.load(weights_only=True)`` runs no code of the file, but it builds what the file asks for: a few bytes may ask
 for a tensor of any size, which is not in the file, or for keys that take for ever to hash. So the pickle inside is
-gone through first, by `pickles.SafeUnpickler` with records in place of tensors.
+gone through first, by `SafeUnpickler` with records in place of tensors.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import struct
 import warnings
 import zipfile
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 
-from maskformer_ext.checkpoints.pickles import (
+from maskformer_ext.checkpoints.safe_unpickler import (
     Budget,
     Refused,
     SafeUnpickler,
@@ -64,7 +65,7 @@ def read_torch(path: str | Path) -> Any:
     path = Path(path)
     with opened_pickle(path, "a tensor of real numbers") as file:
         if file[: len(ZIP)] == ZIP:
-            _check_zip(path, len(file))
+            _check_zip(path, file)
         elif file[_TAR_MARK[0] : _TAR_MARK[0] + len(_TAR_MARK[1])] == _TAR_MARK[1]:
             raise UserError(f"weights file {path} is a tar archive of torch's first versions: save it anew with torch")
         else:
@@ -77,24 +78,33 @@ def read_torch(path: str | Path) -> Any:
         raise UserError(f"weights file {path} cannot be read; it may be truncated: {why(error)}") from error
 
 
-def _check_zip(path: Path, size: int) -> None:
+def _check_zip(path: Path, file: Any) -> None:
+    size = len(file)
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            if sum(entry.file_size for entry in entries) > size or len({entry.filename for entry in entries}) < len(
-                entries
-            ):
-                raise Refused("compressed or overlapping records, which torch.save does not write")
-            pickles = [entry.filename for entry in entries if entry.filename.endswith("data.pkl")]
-            if len(pickles) != 1:
-                raise Refused(f"{len(pickles)} records data.pkl, where torch.save writes one")
-            content = archive.read(pickles[0])
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"its archive is damaged ({why(error)})") from None
-    folder = pickles[0].removesuffix("data.pkl") + "data/"
+    stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+    if not stored or sum(entry.file_size for entry in entries) > size:
+        raise Refused("compressed or overlapping records, which torch.save does not write")
+    if len({entry.filename for entry in entries}) < len(entries):
+        raise Refused("two records of one name")
+    pickles = [entry for entry in entries if entry.filename.endswith("data.pkl")]
+    if len(pickles) != 1:
+        raise Refused(f"{len(pickles)} records data.pkl, where torch.save writes one")
+    folder = pickles[0].filename.removesuffix("data.pkl") + "data/"
     records = {entry.filename.removeprefix(folder): entry.file_size for entry in entries}
-    unpickler = SafeUnpickler(_Stream(content), *_names(size, records))
-    unpickler.load()
+    SafeUnpickler(_Stream(_record(file, pickles[0])), *_names(size, records)).load()
+
+
+def _record(file: Any, entry: zipfile.ZipInfo) -> bytes:
+    """Return a record's bytes; its checksum may be missing, since torch can be told to write none."""
+    lengths = file[entry.header_offset + 26 : entry.header_offset + 30]
+    if len(lengths) != 4:
+        raise EOFError("its archive is cut off")
+    start = entry.header_offset + 30 + sum(struct.unpack("<HH", lengths))
+    return file[start : start + entry.file_size]
 
 
 class _Stream(io.BytesIO):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import shutil
 import socket
 from pathlib import Path
@@ -13,9 +14,12 @@ import torch
 from forge import forged
 
 from maskformer_ext import MaskFormer, build_model
+from maskformer_ext.checkpoints import original_name
 from maskformer_ext.checkpoints.native import info_from_json, write_safetensors
+from maskformer_ext.checkpoints.transformers_config import read_transformers_config
+from maskformer_ext.checkpoints.transformers_names import to_transformers_names
 from maskformer_ext.config import Config, ModelConfig, to_dict
-from maskformer_ext.config_io import config_from_dict, load_config, override_config
+from maskformer_ext.config_io import config_from_dict, load_config, override_config, save_config
 from maskformer_ext.convert import main
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
@@ -92,8 +96,6 @@ def test_a_secret_stays_where_it_is(model, tmp_path: Path, capsys) -> None:
 def test_texts_of_a_header_are_literal_through_files_and_overrides(tmp_path: Path, text: str) -> None:
     config = config_from_dict({"data": {"root": text}}, "header")
     assert config.data.root == text
-    from maskformer_ext.config_io import save_config
-
     save_config(override_config(config, ["seed=1"]), tmp_path / "config.yaml")
     assert load_config(tmp_path).data.root == text
 
@@ -192,7 +194,7 @@ def test_no_name_reaches_a_terminal_as_a_command(model, tmp_path: Path) -> None:
 
 def test_forged_headers_are_read_or_one_sentence(model, tmp_path: Path) -> None:
     read = 0
-    for seed in range(120):
+    for seed in range(60):
         values = forged(list(_header()), seed)
         if len(values) != 2:
             continue
@@ -202,7 +204,7 @@ def test_forged_headers_are_read_or_one_sentence(model, tmp_path: Path) -> None:
             read += 1
         except UserError as error:
             assert str(error).isprintable() and str(file) in str(error)
-    assert read > 10
+    assert read > 5
 
 
 def test_forged_files_of_transformers_are_read_or_one_sentence(tmp_path: Path) -> None:
@@ -210,11 +212,9 @@ def test_forged_files_of_transformers_are_read_or_one_sentence(tmp_path: Path) -
     sizes = {"pixel_decoder_dim": 32, "feedforward_dim": 8, "decoder_layers": 1, "hidden_dim": 32, "mask_dim": 8}
     model = build_model(ModelConfig(backbone="resnet50", num_classes=3, num_queries=5, **sizes))
     folder = model.save_pretrained(tmp_path / "hf", layout="hf", info=INFO)
-    from maskformer_ext.checkpoints.transformers_config import read_transformers_config
-
     for name in ("config.json", "preprocessor_config.json"):
         content = (folder / name).read_text()
-        for seed in range(150):
+        for seed in range(60):
             (folder / name).write_text(json.dumps(forged(json.loads(content), seed)))
             try:
                 read_transformers_config(folder, dataclasses.replace(model.config))
@@ -240,17 +240,10 @@ def test_tensors_that_are_empty_have_no_size(tmp_path: Path) -> None:
 
 def test_forged_weights_are_read_or_one_sentence(tmp_path: Path) -> None:
     """Shapes, types and names of tensors at random, in every layout."""
-    import random
-
-    from maskformer_ext.checkpoints import original_name
-    from maskformer_ext.checkpoints.transformers_names import to_transformers_names
-
     torch.manual_seed(0)
     sizes = {"pixel_decoder_dim": 32, "feedforward_dim": 8, "decoder_layers": 1, "hidden_dim": 32, "mask_dim": 8}
     own = build_model(ModelConfig(backbone="resnet50", num_classes=3, num_queries=5, **sizes)).state_dict()
-    own = {
-        name: value[:1] if name.startswith("backbone.res5") else value for name, value in own.items()
-    }  # smaller file
+    own = {name: value.flatten()[:1].clone() if ".res" in name else value for name, value in own.items()}  # small files
     theirs = {original_name(name): value for name, value in own.items()}
     layouts = [own, theirs, to_transformers_names(theirs)]
     strange = [torch.tensor(1.0), torch.zeros(0), torch.zeros(2**30, 0), torch.ones(2, 2, 2), torch.ones(3).bool()]

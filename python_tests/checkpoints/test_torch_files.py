@@ -52,6 +52,15 @@ def test_what_training_programs_save_arrives(tmp_path: Path, zipped: bool) -> No
     assert all(torch.equal(read["model"][name], value) for name, value in model.state_dict().items())
 
 
+def test_files_without_checksums_are_read(tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        _save({"a": torch.ones(3)}, tmp_path / "x.pth", True)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(read_state_dict(tmp_path / "x.pth")["a"], torch.ones(3))
+
+
 def test_eight_bit_floats_arrive(tmp_path: Path) -> None:
     value = torch.tensor([0.5, 2.0]).to(torch.float8_e4m3fn)
     read = read_state_dict(_save({"a": value}, tmp_path / "x.pth", True))["a"]
