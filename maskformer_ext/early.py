@@ -27,7 +27,11 @@ def check_weights(key: str, source: str) -> None:
     if path.exists() or (_HUB_ID.fullmatch(source) and not _is_file_name(path) and not _runs_in(path.parent)):
         return
     near = difflib.get_close_matches(path.name, _runs_in(path.parent), n=1, cutoff=0.6)
-    hint = f": did you mean {path.parent / near[0]}?" if near else ", and is no hub id such as facebook/maskformer-swin"
+    hint = (
+        f": did you mean {path.parent / near[0]}?"
+        if near
+        else ", and is no hub id such as facebook/maskformer-swin-tiny-ade"
+    )
     raise UserError(f"{key}={printable(source)} does not exist{hint}")
 
 
@@ -43,7 +47,9 @@ def check_run(config: Config) -> None:
     if config.init_from:
         check_weights("init_from", config.init_from)
     if config.resume not in ("none", "auto") and not Path(config.resume).expanduser().exists():
-        raise UserError(f"resume={printable(config.resume)} does not exist: give none, auto or a checkpoint folder")
+        raise UserError(
+            f"resume: the checkpoint {printable(config.resume)} does not exist: give none, auto or a checkpoint folder"
+        )
     weights = config.model.backbone_weights
     if weights and _is_file_name(Path(weights)) and not Path(weights).expanduser().exists():
         raise UserError(f"model.backbone_weights={printable(weights)} does not exist")

@@ -58,7 +58,7 @@ def test_help_needs_no_torch(tmp_path: Path, command: str) -> None:
         ("train", ["what"], "for instance config=digits"),
         ("train", ["train.max_iter=5"], "did you mean 'train.max_iters'"),
         ("train", ["init_from=./nowhere"], "init_from=./nowhere does not exist"),
-        ("train", ["resume=nowhere"], "resume=nowhere does not exist"),
+        ("train", ["resume=nowhere"], "resume: the checkpoint nowhere does not exist"),
         ("train", ["model.backbone_weights=nowhere.pth"], "model.backbone_weights=nowhere.pth does not exist"),
         ("evaluate", ["checkpoint=./nowhere"], "checkpoint=./nowhere does not exist"),
         ("evaluate", ["checkpoint=.", "data.root=nowhere"], "the folder nowhere is missing"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 from folder_sets import squares, write_folder
+from PIL import Image
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data import build_dataset
@@ -146,3 +148,18 @@ def test_files_that_cannot_be_read_are_problems(tmp_path: Path) -> None:
 )
 def test_parts_of_a_mask_are_counted_from_its_corners(rows: list[str], parts: int) -> None:
     assert least_parts(np.array([[char == "#" for char in row] for row in rows])) == parts
+
+
+def test_an_annotation_file_without_annotations_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    for split in ("train", "val"):
+        (tmp_path / f"{split}2017").mkdir()
+        images = [{"id": n, "file_name": f"{n}.png", "height": 8, "width": 9} for n in range(3)]
+        for image in images:
+            Image.new("RGB", (9, 8)).save(tmp_path / f"{split}2017" / str(image["file_name"]))
+        content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "person"}]}
+        (tmp_path / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(content))
+    config = DataConfig(name="coco_instance", root=str(tmp_path), task="instance")
+    surveys = [look(build_dataset(config, split), split) for split in ("train", "val")]
+    found = judge(*surveys, task="instance", own=False)
+    assert "the training labels hold no instance (3 of 3 images looked at)" in found.faults[0]
