@@ -22,7 +22,7 @@ def test_only_what_changed_is_compiled_again(tmp_path, monkeypatch):
     source.write_text('#include "a.h"\nint f() { return one(); }\n')
     header.write_text("inline int one() { return 1; }\n")
     all_h.write_text("inline int two() { return 2; }\n")
-    seconds = iter(range(1_000, 100_000, 100))
+    seconds = iter(range(4_000_000_000, 4_001_000_000, 100))
 
     def compiled(*options: str) -> bool:
         """Compile; say whether that was done now."""
@@ -31,7 +31,7 @@ def test_only_what_changed_is_compiled_again(tmp_path, monkeypatch):
         tool.compile_one(source, output, *options)
         after = output.stat().st_mtime
         if after != before:
-            os.utime(output, (next(seconds),) * 2)  # times of a test, each later than the last
+            os.utime(output, (next(seconds),) * 2)  # later than all before, and than the system's headers
         return after != before
 
     def touch(path: Path) -> None:
