@@ -46,9 +46,10 @@ function(maskformer_ext_find_gpus result)
     endif()
   endif()
   file(GLOB devices /dev/nvidia[0-9]* /dev/nvhost-gpu /dev/nvgpu /dev/dxg)
-  if(NOT answer MATCHES "[0-9]+\\.[0-9]" AND devices) # an old driver, or a machine without nvidia-smi; torch takes seconds
-    execute_process(COMMAND "${Python_EXECUTABLE}" -c
-                            "import torch; print(*('%d.%d' % torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())))"
+  if(NOT answer MATCHES "[0-9]+\\.[0-9]" AND devices) # an old driver, or no nvidia-smi; importing torch takes seconds
+    execute_process(COMMAND "${Python_EXECUTABLE}" -c "
+from torch import cuda
+print(*('%d.%d' % cuda.get_device_capability(i) for i in range(cuda.device_count())))"
                     OUTPUT_VARIABLE answer ERROR_QUIET)
   endif()
   string(REGEX MATCHALL "[0-9]+\\.[0-9]" capabilities "${answer}")
@@ -146,8 +147,7 @@ function(maskformer_ext_try_nvcc reason nvcc version architectures)
       set(line "it ended with ${status}")
     endif()
     string(STRIP "${line}" line)
-    set(${reason} "nvcc ${version} (${nvcc}) does not compile with this host compiler (CUDAHOSTCXX names another): ${line}"
-        PARENT_SCOPE)
+    set(${reason} "nvcc ${version} (${nvcc}) cannot compile here (CUDAHOSTCXX names another host compiler): ${line}" PARENT_SCOPE)
   endif()
 endfunction()
 
