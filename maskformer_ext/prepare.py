@@ -10,6 +10,7 @@ from typing import Any
 from maskformer_ext.command import run_command, split_arguments
 from maskformer_ext.config import DataConfig
 from maskformer_ext.errors import UserError, printable
+from maskformer_ext.files import write_text
 
 _HELP = """usage: python -m maskformer_ext.prepare NAME ROOT [key=value ...]
        python -m maskformer_ext.prepare config=RECIPE [data.root=ROOT] [key=value ...]
@@ -65,8 +66,10 @@ def _prepare(arguments: list[str]) -> int:
     root = source_root(source, given)
 
     from maskformer_ext.data.conversions import CONVERSIONS  # brings torch
+    from maskformer_ext.decoding import limit_pixels
 
     conversion = CONVERSIONS.get(name)
+    limit_pixels(config.max_pixels or None)
     print(f"{source.title}: {root}")
     problems = missing_paths(source, root, splits)
     if problems:
@@ -80,9 +83,9 @@ def _prepare(arguments: list[str]) -> int:
         if missing_paths(source, root, [split]):
             print(f"  {split}: incomplete, not checked further")
             continue
-        found = _check_split(source, root, split, files, workers)
+        found = _check_split(source, root, split, files, workers, config.exif)
         if not found and conversion is not None and (wanted == "all" or (wanted == "faster" and conversion.faster)):
-            found = _convert_split(source, conversion, root, split, workers)
+            found = _convert_split(source, conversion, root, split, workers, config.exif)
         problems += found
     return _report(problems, values["report"], name, root)
 
@@ -128,7 +131,7 @@ def _check_own(
     return _report(problems, report, config.name, root)
 
 
-def _check_split(source: Any, root: Path, split: str, files: int | None, workers: int) -> list[str]:
+def _check_split(source: Any, root: Path, split: str, files: int | None, workers: int, exif: bool) -> list[str]:
     """Check one split and print a line about it; return what is wrong."""
     from maskformer_ext.data.check import ReadSample, run_jobs, spread
 
@@ -137,6 +140,7 @@ def _check_split(source: Any, root: Path, split: str, files: int | None, workers
     except UserError as error:
         print(f"  {split}: cannot be read")
         return [str(error)]
+    dataset.exif = exif
     problems = list(dataset.problems)
     indices = spread(len(dataset), files)
     problems += [p for _, p in _track(run_jobs(ReadSample(dataset), indices, workers), len(indices), split) if p]
@@ -146,7 +150,7 @@ def _check_split(source: Any, root: Path, split: str, files: int | None, workers
     return problems
 
 
-def _convert_split(source: Any, conversion: Any, root: Path, split: str, workers: int) -> list[str]:
+def _convert_split(source: Any, conversion: Any, root: Path, split: str, workers: int, exif: bool) -> list[str]:
     """Convert one split and print a line about it; return what went wrong."""
     from maskformer_ext.data.check import run_jobs
 
@@ -154,6 +158,7 @@ def _convert_split(source: Any, conversion: Any, root: Path, split: str, workers
         print(f"  {split}: {conversion.what} are there")
         return []
     dataset = source.build(root, split, conversion.task, False)
+    dataset.exif = exif
     jobs = run_jobs(conversion.job(dataset, root, split), range(len(dataset)), workers)
     results = list(_track(jobs, len(dataset), f"{split}: {conversion.what}"))
     problems = [problem for _, problem in results if problem]
@@ -177,7 +182,7 @@ def _report(problems: list[str], report: str | None, name: str, root: Path) -> i
         path = Path(report).expanduser()
         if not path.parent.is_dir():
             raise UserError(f"report={report}: the folder {path.parent} does not exist")
-        path.write_text("".join(f"{' '.join(problem.split())}\n" for problem in problems), encoding="utf-8")
+        write_text(path, "".join(f"{printable(problem)}\n" for problem in problems))
         print(path)
     if not problems:
         print(f"ready: data.name={name} data.root={root}")

@@ -11,13 +11,13 @@ from maskformer_ext.modeling.backbone import build_backbone
 from maskformer_ext.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
 from maskformer_ext.modeling.position_encoding import FOURIER_FREQUENCIES, fourier_position_encoding
 from maskformer_ext.modeling.transformer import TransformerDecoder
-from maskformer_ext.modeling.weights import weights_version
+from maskformer_ext.modeling.weights import sample_weights, still_holds, weights_version
 
 
 class PixelLevelModule(Pretrained, nn.Module):
     """Map images to mask features and to the feature map that a transformer decoder attends to."""
 
-    _untrained_version: int | None = None
+    _drawn: tuple[int, list[Tensor]] | None = None  # version and sample of the weights that the constructor drew
 
     def __init__(self, config: ModelConfig) -> None:
         """Create backbone and pixel decoder.
@@ -56,12 +56,15 @@ class PixelLevelModule(Pretrained, nn.Module):
 
     def note_untrained(self) -> None:
         """Remember the weights as they are: drawn, but for a backbone's perhaps. Constructors end with this."""
-        self._untrained_version = weights_version(self)
+        self._drawn = weights_version(self), sample_weights(self)
 
     @property
     def is_untrained(self) -> bool:
         """Whether the weights are still those of the constructor: neither trained nor loaded since."""
-        return self._untrained_version == weights_version(self)
+        if self._drawn is None:
+            return False
+        version, sample = self._drawn
+        return version == weights_version(self) and still_holds(self, sample)
 
     @property
     def num_classes(self) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+_SAMPLED = 4  # values of each parameter; every one of them changes in the first step of training
+
 
 def nonfinite_weights(model: nn.Module) -> str | None:
     """Say which weights hold infinite values or NaN, None where all are finite."""
@@ -24,3 +26,20 @@ def nonfinite_weights(model: nn.Module) -> str | None:
 def weights_version(model: nn.Module) -> int:
     """Return a number that grows whenever weights are changed in place: by training, or by loading."""
     return sum(0 if parameter.is_inference() else parameter._version for parameter in model.parameters())
+
+
+def sample_weights(model: nn.Module) -> list[torch.Tensor]:
+    """Return copies of the first values of every parameter, to tell later whether they changed.
+
+    Fused optimizers change weights without counting a version.
+    """
+    return [parameter.detach().reshape(-1)[:_SAMPLED].clone() for parameter in model.parameters()]
+
+
+def still_holds(model: nn.Module, sample: list[torch.Tensor]) -> bool:
+    """Tell whether the parameters begin with the values of an earlier `sample_weights`, rounded to their dtype."""
+    now = sample_weights(model)
+    return len(now) == len(sample) and all(
+        new.shape == old.shape and (new.is_meta or old.is_meta or torch.equal(new, old.to(new)))
+        for new, old in zip(now, sample, strict=True)
+    )
