@@ -1,10 +1,13 @@
 """What users see where the native library is missing, broken, or not to be used."""
 
+import ctypes
 import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -106,3 +109,60 @@ def test_float64_and_unknown_devices_go_to_the_reference():
 def test_cuda_library_has_a_kernel_for_every_op_even_without_a_gpu():
     assert _library.CUDA_ERROR is None
     assert _library._KERNELS["cuda"] == _library._KERNELS["cpu"]
+
+
+NO_CODE = "no kernel image is available for execution on the device"
+TOO_OLD = "CUDA driver version is insufficient for CUDA runtime version"
+
+
+def on_gpu(index: int | None = 0) -> SimpleNamespace:
+    """What `native` looks at of a tensor on a GPU."""
+    return SimpleNamespace(dtype=torch.float32, device=SimpleNamespace(type="cuda", index=index))
+
+
+@pytest.fixture
+def gpus(monkeypatch) -> dict[int, str | None]:
+    """GPUs by number: what the CUDA library says that keeps it from running there; every op has a CUDA kernel."""
+    problems: dict[int, str | None] = {0: None}
+    monkeypatch.setattr(_library, "_SERVED", {})
+    monkeypatch.setattr(_library, "_cuda_problem", lambda index: problems[index])
+    monkeypatch.setitem(_library._KERNELS, "cuda", _library._KERNELS["cpu"])
+    return problems
+
+
+@native_only
+@pytest.mark.parametrize("problem", [NO_CODE, TOO_OLD])
+def test_a_gpu_that_the_library_cannot_run_on_gets_the_references_and_one_warning(problem, gpus):
+    gpus[1] = problem
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert _library.native("dice_loss", on_gpu(0)) and _library.native("dice_loss", on_gpu(None))
+    with pytest.warns(UserWarning, match=f"maskformer_ext: GPU 1 uses the PyTorch references: {problem}") as caught:
+        assert not _library.native("dice_loss", on_gpu(1))
+        assert not _library.native("mask_loss", on_gpu(1))
+        assert _library.native("mask_loss", on_gpu(0)), "another GPU is another matter"
+    assert len(caught) == 1
+
+
+@native_only
+def test_a_compiled_function_asks_about_a_gpu_once(gpus):
+    gpus[1] = NO_CODE
+    marked = torch.compiler.assume_constant_result(lambda index: index)
+    assert vars(marked) == vars(_library._gpu_is_served), "what torch's decorator sets is set without importing it"
+
+    def add(x):
+        return x + 1 if _library._gpu_is_served(1) else x - 1
+
+    with pytest.warns(UserWarning, match="GPU 1 uses the PyTorch references"):
+        compiled = torch.compile(add, fullgraph=True, backend="eager")
+        assert compiled(torch.tensor(5)).item() == 4
+
+
+@native_only
+@pytest.mark.skipif(_library.CUDA_ERROR is not None, reason="there is no CUDA library")
+def test_the_cuda_library_says_whether_it_can_run():
+    problem = _library._cuda_problem(0)
+    if torch.cuda.is_available():
+        assert problem is None
+    elif hasattr(ctypes.CDLL(str(PACKAGE / "_ops_cuda.so")), "maskformer_ext_cuda_problem"):  # not an older build
+        assert problem, "without a GPU or its driver nothing can run"

@@ -96,3 +96,52 @@ def test_build_info_names_compiler_and_instruction_set():
     info = _native.build_info()
     assert info["cpu"] in ("baseline", "avx2", "avx512")
     assert info["compiler"]
+
+
+SQUARE = np.array([[4.0, 1.0], [2.0, 3.0]])
+FORMS = {
+    "float32": SQUARE.astype(np.float32),
+    "float16": SQUARE.astype(np.float16),
+    "int64": SQUARE.astype(np.int64),
+    "bool": SQUARE > 2,
+    "big endian": SQUARE.astype(">f8"),
+    "longdouble": SQUARE.astype(np.longdouble),
+    "complex": SQUARE + 0j,
+    "text": SQUARE.astype(str),
+    "bytes": SQUARE.astype(bytes),
+    "objects": SQUARE.astype(object),
+    "texts in objects": SQUARE.astype(str).astype(object),
+    "None": None,
+    "dates": np.zeros((2, 2), "M8[s]"),
+    "durations": SQUARE.astype("m8[s]"),
+    "records": np.zeros((2, 2), [("a", "f8")]),
+    "no text": np.zeros((0, 0), str),
+    "a word": "abc",
+    "a number": 3.0,
+    "ragged lists": [[1, 2], [3]],
+    "lists of text": [["4", "1"], ["2", "3"]],
+    "a mapping": {},
+    "no rows": np.zeros((0, 3)),
+    "one dimension": SQUARE[0],
+    "three dimensions": SQUARE[None],
+    "masked": np.ma.masked_array(SQUARE, SQUARE > 2),
+}
+
+
+@pytest.mark.parametrize("maximize", [False, True, 1, 0, "yes", "", None, [], np.ones(2)], ids=str)
+@pytest.mark.parametrize("name", FORMS)
+def test_linear_sum_assignment_takes_and_refuses_what_scipys_does(name, maximize):
+    try:
+        expected = scipy_optimize.linear_sum_assignment(FORMS[name], maximize)
+    except (TypeError, ValueError) as error:
+        with pytest.raises((TypeError, ValueError)) as caught:
+            _native.linear_sum_assignment(FORMS[name], maximize)
+        assert caught.type is type(error) and str(caught.value) == str(error)
+        return
+    for got, want in zip(_native.linear_sum_assignment(FORMS[name], maximize), expected, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_a_batch_of_text_is_refused():
+    with pytest.raises(TypeError, match="Cannot cast array data"):
+        _native.linear_sum_assignment_batch(np.zeros((1, 2, 2)).astype(str), np.array([2]))

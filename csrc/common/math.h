@@ -20,6 +20,9 @@
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 
+// How many floats are added one after the other: adding n equal ones can be wrong by n/2 units in the last place.
+inline constexpr int64_t kFloatRun = 32;
+
 // The bits of a float, or of each lane of a FloatVec, and back.
 MASKFORMER_EXT_HD int32_t float_bits(float x) { return std::bit_cast<int32_t>(x); }
 MASKFORMER_EXT_HD float bits_float(int32_t bits) { return std::bit_cast<float>(bits); }
@@ -167,12 +170,13 @@ template <Gamma mode, class F>
 MASKFORMER_EXT_HD SoftPixel<F> soft_pixel(const Logistic<F>& p, F t, float alpha_inside, float alpha_outside,
                                           float gamma) {
   if constexpr (mode == Gamma::two) gamma = 2.0f;
-  if constexpr (mode == Gamma::zero) gamma = 0.0f;
   const F u = 1.0f - t;
   const F missing = t * p.sigmoid_complement, excess = u * p.sigmoid;
   const F wrong = missing + excess;
   const F entropy = t * p.softplus_negative + u * p.softplus;
   const F factor = (alpha_inside * t + alpha_outside * u) * power<mode>(wrong, gamma);
+  // Without the factor the slope is all of the gradient; where the entropy is infinite, 0 times it would be NaN.
+  if constexpr (mode == Gamma::zero) return {missing, excess, factor * entropy, factor * (excess - missing)};
   const F not_zero = wrong < 1e-37f ? F{} + 1e-37f : wrong;
   const F slope = p.sigmoid * p.sigmoid_complement;
   return {missing, excess, factor * entropy,

@@ -34,6 +34,10 @@ struct ResizeCells {
   std::vector<int64_t> begin, end;  // (cells,) the outputs that exist: begin <= start + p < end
   std::vector<float> lower_weight;  // (slots, cells) of sample i - 1 or i
   std::vector<float> upper_weight;  // (slots, cells) of sample i or i + 1; samples beyond the ends repeat the end
+
+  // Whether the outputs are the samples. The weights of neighbours are 0 then, and 0 times an infinite one would be
+  // NaN.
+  bool unchanged() const { return in_size == out_size; }
 };
 
 namespace MASKFORMER_EXT_VARIANT {

@@ -33,18 +33,21 @@ void dice_loss_fwd(const DiceLossParams& p, int64_t first, int64_t last) {
   for (int64_t item = first; item < last; ++item) {
     DiceSums total = {};
     for_runs(p, item, [&](int64_t, int64_t count, const float* logits, const float* targets) {
-      float wrong = 0, wrong_inside = 0, inside = 0;
+      for (int64_t part = 0; part < count; part += kFloatRun * kLanes) {
+        const int64_t end = std::min(part + kFloatRun * kLanes, count);
+        float wrong = 0, wrong_inside = 0, inside = 0;
 #pragma omp simd reduction(+ : wrong, wrong_inside, inside)
-      for (int64_t i = 0; i < count; ++i) {
-        const Logistic<float> s = logistic(logits[i]);
-        const float missing = targets[i] * s.sigmoid_complement;
-        wrong += missing + (1.0f - targets[i]) * s.sigmoid;
-        wrong_inside += missing;
-        inside += targets[i];
+        for (int64_t i = part; i < end; ++i) {
+          const Logistic<float> s = logistic(logits[i]);
+          const float missing = targets[i] * s.sigmoid_complement;
+          wrong += missing + (1.0f - targets[i]) * s.sigmoid;
+          wrong_inside += missing;
+          inside += targets[i];
+        }
+        total.wrong += wrong;
+        total.wrong_inside += wrong_inside;
+        total.inside += inside;
       }
-      total.wrong += wrong;
-      total.wrong_inside += wrong_inside;
-      total.inside += inside;
     });
     p.sums[item] = total;
   }

@@ -38,6 +38,7 @@ class MaskRows {
     logits_.set_row(query, y);
     uint8_t* to = p_.bits + (query * p_.masks.out_height + y) * p_.row_bytes;
     FloatVec sum{};
+    int64_t added = 0;  // to sum
     int64_t pixels = 0, byte = 0;
     uint64_t waiting = 0;  // bits that do not fill a byte yet
     int filled = 0;
@@ -51,6 +52,11 @@ class MaskRows {
         if (bits != 0) {
           sum += inside ? sigmoid(logit) : FloatVec{};
           pixels += std::popcount(bits);
+          if (++added == kFloatRun) {
+            part.probability += sum_lanes(sum);
+            sum = FloatVec{};
+            added = 0;
+          }
         }
         waiting |= bits << filled;
         filled += static_cast<int>(valid);

@@ -23,7 +23,12 @@ int64_t last_touched_before(const MaskLossParams& p, int64_t block) {
 class Sweep {
  public:
   explicit Sweep(const MaskLossParams& params)
-      : p_(params), targets_(params), cells_(params.columns->cells), resized_(cells_ + 2 * kMargin), sums_{} {
+      : p_(params),
+        targets_(params),
+        cells_(params.columns->cells),
+        resized_(cells_ + 2 * kMargin),
+        zeros_(cells_),
+        sums_{} {
     if (p_.logits_dtype != DType::float32) converted_.resize(2 * p_.width);
     if (p_.maps != nullptr) {
       pieces_.resize(3 * kMaps * (cells_ + 2 * kMargin));
@@ -34,6 +39,7 @@ class Sweep {
       }
     }
     row_.logits = resized_.data() + kMargin;
+    row_.next = p_.columns->unchanged() ? zeros_.data() : row_.logits + 1;
     row_.columns = p_.columns;
     row_.alpha_inside = p_.alpha_inside;
     row_.alpha_outside = p_.alpha_outside;
@@ -98,7 +104,7 @@ class Sweep {
     const bool with_grad = p_.maps != nullptr;
     // Only the last vector has cells that do not exist.
     const int64_t full = p_.width / kLanes * kLanes;
-    const int64_t span = std::max<int64_t>(1, kRun / p_.columns->slots) * kLanes;
+    const int64_t span = std::max<int64_t>(1, kFloatRun / p_.columns->slots) * kLanes;
     const LossCells sweep = loss_cells_of(row_, targets_.kind(), targets_.masked(), with_grad);
     for (int64_t i = 0; i < full; i += span) add_cells(sweep, i, std::min(i + span, full));
     if (full < p_.width) add_cells(loss_cells_of(row_, targets_.kind(), true, with_grad), full, full + kLanes);
@@ -119,7 +125,7 @@ class Sweep {
 
   void resize_down(const ResizeTap& tap) {
     const float* lower = logits_row(tap.lower);
-    const float* upper = tap.weight == 0.0f ? lower : logits_row(tap.upper);
+    const float* upper = tap.weight == 0.0f ? zeros_.data() : logits_row(tap.upper);
     const float upper_weight = tap.weight, lower_weight = 1.0f - tap.weight;
     float* row = resized_.data() + kMargin;
     const int64_t width = p_.width;
@@ -136,6 +142,10 @@ class Sweep {
     float* lower = output_row(map, tap.lower);
     float* upper = output_row(map, tap.upper);
     const float upper_weight = tap.weight, lower_weight = 1.0f - tap.weight;
+    if (p_.columns->unchanged()) {  // nothing goes to the neighbours, not even 0 times an infinite gradient
+      std::fill(before, before + width, 0.0f);
+      std::fill(after, after + width, 0.0f);
+    }
     centre[0] += before[0];  // samples beyond the ends repeat the end
     centre[width - 1] += after[width - 1];
     before[width] = after[-1] = 0.0f;
@@ -156,6 +166,7 @@ class Sweep {
   TargetRows targets_;
   int64_t cells_;
   std::vector<float> resized_, converted_, pieces_;
+  std::vector<float> zeros_;  // stands for a neighbour of weight 0, since 0 times an infinite one would be NaN
   LossRow row_{};
   MaskLossSums sums_;
   int64_t mask_ = 0, owned_after_ = -1;
@@ -230,6 +241,13 @@ void mask_loss_bwd(const MaskLossGradParams& p, int64_t begin, int64_t end) {
       const float dice = p.grad_dice != nullptr ? p.grad_dice[mask] : 0.0f;
       const float inside = dice * coefficients[1], all = dice * coefficients[2];
       const float* maps = p.maps + mask * kMaps * p.pixels;
+      if (p.grad_focal == nullptr) {  // its map may be infinite, and 0 times that is NaN
+#pragma omp simd
+        for (int64_t i = 0; i < p.pixels; ++i) {
+          grad[i] = from_float<T>(inside * maps[p.pixels + i] + all * maps[2 * p.pixels + i]);
+        }
+        continue;
+      }
 #pragma omp simd
       for (int64_t i = 0; i < p.pixels; ++i) {
         grad[i] = from_float<T>(focal * maps[i] + inside * maps[p.pixels + i] + all * maps[2 * p.pixels + i]);

@@ -31,6 +31,11 @@ __device__ __forceinline__ Tap tap_of(int out, int in_size, int out_size, float 
   return {lower, lower + 1, static_cast<float>(position - 2 * out_size * lower) * unit};
 }
 
+// A weighted mean of two neighbours. 0 times an infinite one would be NaN where nothing is resized.
+__device__ __forceinline__ float blend(float lower, float upper, float upper_weight) {
+  return upper_weight == 0.0f ? lower : (1.0f - upper_weight) * lower + upper_weight * upper;
+}
+
 // The first output whose lower sample is `sample` or a later one; the end where there is none.
 __device__ __forceinline__ int first_with_lower(int sample, int in_size, int out_size) {
   if (sample <= 0) return 0;
@@ -217,13 +222,11 @@ __global__ void __launch_bounds__(kThreads, 4) mask_loss_sweep_kernel(Params p) 
         if (kGrad) __syncthreads();  // the piece before is no longer read
         for (int x = piece + tid; x < piece_end; x += kThreads) {
           const Tap tap = tap_of(x, p.width, p.target_width, p.column_unit);
-          const float left =
-              lower_weight * as_float(lower_row[tap.lower]) + row.weight * as_float(upper_row[tap.lower]);
-          const float right =
-              lower_weight * as_float(lower_row[tap.upper]) + row.weight * as_float(upper_row[tap.upper]);
+          const float left = blend(as_float(lower_row[tap.lower]), as_float(upper_row[tap.lower]), row.weight);
+          const float right = blend(as_float(lower_row[tap.upper]), as_float(upper_row[tap.upper]), row.weight);
           const Pixel pixel = target_pixel(p, target, y, x);
           // a very negative logit with target 0 adds nothing to any sum, nor to a gradient
-          const float v = pixel.counts ? (1.0f - tap.weight) * left + tap.weight * right : -1e30f;
+          const float v = pixel.counts ? blend(left, right, tap.weight) : -1e30f;
           const float t = pixel.counts ? pixel.value : 0.0f;
           const Evaluated e = evaluate(p, v, t);
           if (tap.lower >= first_column) {
@@ -248,13 +251,14 @@ __global__ void __launch_bounds__(kThreads, 4) mask_loss_sweep_kernel(Params p) 
         for (int x = max(my_begin, piece); x < min(my_end, piece_end); ++x) {
           const float upper_weight = weights[x - piece];
           const float weight = lowers[x - piece] == column ? 1.0f - upper_weight : upper_weight;
+          if (weight == 0.0f) continue;  // a gradient may be infinite
           gathered[0] += weight * grad0[x - piece];
           gathered[1] += weight * grad1[x - piece];
           gathered[2] += weight * grad2[x - piece];
         }
         for (int map = 0; map < kMaps; ++map) {
           own.here[map] += lower_weight * gathered[map];
-          own.below[map] += row.weight * gathered[map];
+          own.below[map] += row.weight == 0.0f ? 0.0f : row.weight * gathered[map];
         }
       }
       for (int i = 0; i < kSums; ++i) sums[i] += part[i];
@@ -307,7 +311,8 @@ __global__ void __launch_bounds__(256) mask_loss_bwd_kernel(MaskLossGradParams p
   const float* maps = p.maps + mask * kMaps * p.pixels;
   T* grad = static_cast<T*>(p.grad_logits) + mask * p.pixels;
   for (int64_t i = blockIdx.y * int64_t{256} + threadIdx.x; i < p.pixels; i += int64_t{gridDim.y} * 256) {
-    const float value = focal * maps[i] + inside * maps[p.pixels + i] + all * maps[2 * p.pixels + i];
+    const float of_dice = inside * maps[p.pixels + i] + all * maps[2 * p.pixels + i];
+    const float value = p.grad_focal != nullptr ? focal * maps[i] + of_dice : of_dice;  // 0 * infinity is NaN
     assign(grad[i], paired ? value : 0.0f);
   }
 }

@@ -104,12 +104,13 @@ class TargetRows {
   template <class Id>
   void read_map(const Id* row, int64_t segment) {
     const Id id = static_cast<Id>(segment);
+    const uint8_t known = id == segment;  // a narrow map cannot name every segment
     const int64_t width = p_.target_width;
     uint8_t* __restrict pixels = pixels_;
     if (p_.ignore_void) {
-      for (int64_t x = 0; x < width; ++x) pixels[x] = (row[x] == id) | ((row[x] < 0) << 1);
+      for (int64_t x = 0; x < width; ++x) pixels[x] = ((row[x] == id) & known) | ((row[x] < 0) << 1);
     } else {
-      for (int64_t x = 0; x < width; ++x) pixels[x] = row[x] == id;
+      for (int64_t x = 0; x < width; ++x) pixels[x] = (row[x] == id) & known;
     }
   }
 

@@ -15,11 +15,10 @@ enum class RowKind { outside, flags, values };
 // A flag byte of a target pixel.
 inline constexpr uint32_t kInside = 1, kLeftOut = 2;
 inline constexpr int kMaps = 3;
-// How many floats are added one after the other: adding n equal ones can be wrong by n/2 units in the last place.
-inline constexpr int64_t kRun = 32;
 
 struct LossRow {
   const float* logits;    // (cells,) with one element before and one after
+  const float* next;      // (cells,) logits + 1, or zeros where nothing is resized: see ResizeCells::unchanged
   const uint32_t* flags;  // (groups, cells): byte p % 4 of group p / 4 is the flag of slot p
   const float* values;    // (slots, cells), where the row is of kind values
   const ResizeCells* columns;
@@ -89,7 +88,7 @@ void loss_cells(const LossRow& row, int64_t first, int64_t last, RowSums& total)
   for (int64_t i = first; i < last; i += kLanes) {
     const FloatVec previous = load<FloatVec>(row.logits + i - 1);
     const FloatVec current = load<FloatVec>(row.logits + i);
-    const FloatVec next = load<FloatVec>(row.logits + i + 1);
+    const FloatVec next = load<FloatVec>(row.next + i);
     FloatVec before[kMaps]{}, centre[kMaps]{}, after[kMaps]{};
     const auto slot = [&](int64_t p, FloatVec lower, FloatVec upper, FloatVec(&lower_grad)[kMaps],
                           FloatVec(&upper_grad)[kMaps], RowSums& sums) __attribute__((always_inline)) {
@@ -119,7 +118,7 @@ void loss_cells(const LossRow& row, int64_t first, int64_t last, RowSums& total)
       for (int64_t p = 0; p < columns.slots;) {  // a run at a time, all on one side of the sample
         const bool first_side = p < columns.slots_before;
         const int64_t side_end = first_side ? columns.slots_before : columns.slots;
-        const int64_t run_end = p + kRun < side_end ? p + kRun : side_end;
+        const int64_t run_end = p + kFloatRun < side_end ? p + kFloatRun : side_end;
         const FloatVec lower = first_side ? previous : current, upper = first_side ? current : next;
         FloatVec lower_grad[kMaps]{}, upper_grad[kMaps]{};
         RowSums run_sums;

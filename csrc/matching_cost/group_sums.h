@@ -33,8 +33,9 @@ inline __attribute__((always_inline)) PixelTerms pixel_terms(float x, float gamm
 template <bool kSquare>
 inline GroupSums sum_group(const float* x, const float* weight, int64_t begin, int64_t end, float gamma) {
   GroupSums total = {0.0, 0.0, 0.0};
-  for (int64_t tile = begin; tile < end; tile += kMatchingCostTile) {
-    const int64_t stop = std::min(tile + kMatchingCostTile, end);
+  constexpr int64_t run = kFloatRun * kLanes;
+  for (int64_t tile = begin; tile < end; tile += run) {
+    const int64_t stop = std::min(tile + run, end);
     float positive = 0.0f, negative = 0.0f, foreground = 0.0f;
 #pragma omp simd reduction(+ : positive, negative, foreground)
     for (int64_t i = tile; i < stop; ++i) {

@@ -41,7 +41,8 @@ void group_pixels_by_masks(const MaskGroupParams& p, MaskGroups& groups) {
   std::fill(groups.member, groups.member + p.num_segments, uint8_t{0});  // null where there are no segments
 
   groups.num_groups = -1;
-  for (int64_t t = 0; t < p.num_segments; ++t) {
+  const bool pixels = p.width > 0;  // without any, the targets may have none either
+  for (int64_t t = 0; t < p.num_segments && pixels; ++t) {
     std::fill(split, split + count, -1);
     for (int64_t y = 0; y < p.height; ++y) {
       const uint8_t* mask = p.masks + (t * p.target_height + row[y]) * p.target_width;

@@ -61,8 +61,10 @@ double sum_masks(const ImageTargets& targets, int64_t num_segments, float gamma,
   const float positive_factor = static_cast<float>(factors.positive);
   const float negative_factor = static_cast<float>(factors.negative);
   const int64_t end = targets.order.begin[targets.order.num_groups];
-  for (int64_t tile = 0; tile < end; tile += kMatchingCostTile) {
-    const int64_t n = std::min(kMatchingCostTile, end - tile);
+  // Twice the floats that are added elsewhere: the sums over lanes count for more here.
+  constexpr int64_t tile_pixels = std::min<int64_t>(kMatchingCostTile, 2 * kFloatRun * kLanes);
+  for (int64_t tile = 0; tile < end; tile += tile_pixels) {
+    const int64_t n = std::min(tile_pixels, end - tile);
     const float* x = scratch.sorted + tile;
     const float* weight = targets.order.weight + tile;
     float tile_foreground = 0.0f;

@@ -13,7 +13,7 @@ namespace maskformer_ext {
 
 // Rows are copied in blocks of this many floats, and every group of pixels is padded to a multiple of it.
 inline constexpr int64_t kMatchingCostLanes = 16;
-// Pixels whose terms are summed in float before the sum goes on in double.
+// Pixels whose terms are kept at once where masks overlap in many ways.
 inline constexpr int64_t kMatchingCostTile = 1024;
 
 // The pixels of one image, to be put in order.

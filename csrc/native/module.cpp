@@ -17,7 +17,9 @@ namespace py = pybind11;
 namespace {
 
 using Int64Array = py::array_t<int64_t, py::array::c_style>;
-using DoubleArray = py::array_t<double, py::array::c_style | py::array::forcecast>;
+// Made from any object, as NumPy makes arrays; what has no safe cast to double (text, objects, complex numbers, dates)
+// is NumPy's TypeError, as in SciPy.
+using DoubleArray = py::array_t<double, py::array::c_style>;
 
 // A label map as contiguous int64; floats are refused rather than rounded.
 Int64Array as_labels(const py::array& array, const char* function, const char* argument) {
@@ -40,7 +42,11 @@ void check_same_shape(const py::array& a, const py::array& b, const char* functi
 }
 
 // SciPy's function of the same name: same indices, same errors.
-std::pair<Int64Array, Int64Array> linear_sum_assignment(const DoubleArray& cost_in, bool maximize) {
+std::pair<Int64Array, Int64Array> linear_sum_assignment(const py::object& cost_object, const py::object& maximize_in) {
+  const int truth = PyObject_IsTrue(maximize_in.ptr());
+  if (truth < 0) throw py::error_already_set();
+  const bool maximize = truth == 1;
+  const DoubleArray cost_in(cost_object);
   if (cost_in.ndim() != 2) {
     throw py::value_error("expected a matrix (2-D array), got a " + std::to_string(cost_in.ndim()) + " array");
   }
@@ -82,7 +88,8 @@ std::pair<Int64Array, Int64Array> linear_sum_assignment(const DoubleArray& cost_
 }
 
 // The op maskformer_ext.ops.linear_sum_assignment for one batch dimension, on one thread.
-Int64Array linear_sum_assignment_batch(const DoubleArray& cost, const py::array& num_targets_in) {
+Int64Array linear_sum_assignment_batch(const py::object& cost_object, const py::array& num_targets_in) {
+  const DoubleArray cost(cost_object);
   const char* name = "linear_sum_assignment_batch";
   const Int64Array num_targets = as_labels(num_targets_in, name, "num_targets");
   if (cost.ndim() != 3 || num_targets.ndim() != 1 || num_targets.shape(0) != cost.shape(0)) {
@@ -175,7 +182,8 @@ PYBIND11_MODULE(_native, module) {
              "Solve one assignment problem as scipy.optimize.linear_sum_assignment does.\n\n"
              "Args:\n    cost: (rows, columns) array; +inf forbids a pair.\n    maximize: whether to maximise.\n\n"
              "Returns:\n    (row_indices, column_indices), int64, rows ascending.\n\n"
-             "Raises:\n    ValueError: not a matrix, a NaN or -inf entry, or no complete assignment.");
+             "Raises:\n    TypeError: entries that have no safe cast to float64, as text or complex numbers.\n"
+             "    ValueError: not a matrix, a NaN or -inf entry, or no complete assignment.");
   module.def("linear_sum_assignment_batch", &linear_sum_assignment_batch, "cost"_a, "num_targets"_a,
              "Solve a batch as maskformer_ext.ops.linear_sum_assignment does.\n\n"
              "Args:\n    cost: (N, Q, T) array; NaN and infinities forbid a pair.\n    num_targets: (N,) integers.\n\n"

@@ -89,7 +89,9 @@ class SemanticCall {
     read_from(source_.at_input());
     const int height = output.height, width = output.width;  // the valid part of the network input
     const int64_t row_elements = std::max<int64_t>(1, int64_t{params_.classes} * width);
-    const int most_rows = static_cast<int>(std::clamp<int64_t>(band_elements / row_elements, 2, height));
+    // Two rows make an output row, where there are two.
+    const int most_rows =
+        static_cast<int>(std::min<int64_t>(std::max<int64_t>(2, band_elements / row_elements), height));
     Tensor band = torch::stable::new_empty(probability_, {row_elements * most_rows}, ScalarType::Float);
     params_.scores = band.mutable_data_ptr<float>();
     params_.weight = 1.0f;

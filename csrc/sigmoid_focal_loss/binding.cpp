@@ -7,16 +7,20 @@
 namespace maskformer_ext {
 namespace {
 
-Tensor sigmoid_focal_loss_cpu(const Tensor& inputs, const Tensor& targets, double alpha, double gamma, bool reduce) {
+Tensor sigmoid_focal_loss_cpu(const Tensor& inputs, const Tensor& targets, double alpha, double gamma,
+                              int64_t reduction) {
   FocalCall call(inputs, targets, alpha, gamma);
+  const bool reduce = reduction != FocalCall::kNone;
   std::vector<double> block_sums(reduce ? call.blocks() : 0);
-  Tensor loss =
-      reduce ? torch::stable::new_empty(call.inputs, {}) : torch::stable::new_empty(call.inputs, call.inputs.sizes());
+  Tensor loss = call.new_loss(reduce);
   call.params.loss = reduce ? nullptr : loss.mutable_data_ptr();
   call.params.block_sums = reduce ? block_sums.data() : nullptr;
   torch::stable::parallel_for(0, call.blocks(), 1,
                               [&](int64_t begin, int64_t end) { sigmoid_focal_loss_fwd(call.params, begin, end); });
-  if (reduce) torch::stable::fill_(loss, std::accumulate(block_sums.begin(), block_sums.end(), 0.0));
+  if (reduce) {
+    const double sum = std::accumulate(block_sums.begin(), block_sums.end(), 0.0);
+    torch::stable::fill_(loss, sum / call.divisor(reduction));
+  }
   return loss;
 }
 
@@ -30,7 +34,7 @@ Tensor sigmoid_focal_loss_backward_cpu(const Tensor& grad, const Tensor& inputs,
 }
 
 STABLE_TORCH_LIBRARY_FRAGMENT(maskformer_ext, library) {
-  library.def("sigmoid_focal_loss(Tensor inputs, Tensor targets, float alpha, float gamma, bool reduce) -> Tensor");
+  library.def("sigmoid_focal_loss(Tensor inputs, Tensor targets, float alpha, float gamma, int reduction) -> Tensor");
   library.def(
       "sigmoid_focal_loss_backward(Tensor grad, Tensor inputs, Tensor targets, float alpha, float gamma) -> Tensor");
 }

@@ -21,6 +21,18 @@ struct FocalCall {
     params.gamma = static_cast<float>(gamma);
   }
 
+  // As Python's list of reductions.
+  static constexpr int64_t kNone = 0, kMean = 1;
+
+  // Of each element in the inputs' dtype; a sum or mean in float32, since a sum may pass what 16 bits hold.
+  Tensor new_loss(bool reduce) const {
+    return reduce ? torch::stable::new_empty(inputs, {}, ScalarType::Float)
+                  : torch::stable::new_empty(inputs, inputs.sizes());
+  }
+
+  // What the sum of the losses is divided by.
+  double divisor(int64_t reduction) const { return reduction == kMean ? static_cast<double>(params.numel) : 1.0; }
+
   // For backward: takes the gradient of the loss, (), or of the inputs' shape, and allocates that of the inputs.
   Tensor& with_grad(const Tensor& grad_in) {
     if (grad_in.dim() > 0) check_same_shape(grad_in, inputs, op, "grad", "inputs");

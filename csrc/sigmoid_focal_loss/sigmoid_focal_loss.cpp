@@ -53,10 +53,13 @@ void sigmoid_focal_loss_fwd(const SigmoidFocalLossParams& p, int64_t first, int6
         store_floats(values, count, p.loss, p.logits_dtype, begin);
         return;
       }
-      float sum = 0;
+      for (int64_t part = 0; part < count; part += kFloatRun * kLanes) {
+        const int64_t end = std::min(part + kFloatRun * kLanes, count);
+        float sum = 0;
 #pragma omp simd reduction(+ : sum)
-      for (int64_t i = 0; i < count; ++i) sum += values[i];
-      total += sum;
+        for (int64_t i = part; i < end; ++i) sum += values[i];
+        total += sum;
+      }
     });
     if (p.block_sums != nullptr) p.block_sums[block] = total;
   }

@@ -34,9 +34,10 @@ MASKFORMER_EXT_CPU_KERNEL(sigmoid_focal_loss_fwd, const SigmoidFocalLossParams& 
 // Blocks [begin, end): grad_logits.
 MASKFORMER_EXT_CPU_KERNEL(sigmoid_focal_loss_bwd, const SigmoidFocalLossParams& params, int64_t begin, int64_t end);
 
-// The same on a GPU, all blocks; `sum`, of logits_dtype, is the sum of block_sums (device memory), or null.
-void sigmoid_focal_loss_fwd_cuda(const SigmoidFocalLossParams& params, void* sum, CUstream_st* stream);
-// Here grad must be of logits_dtype.
+// The same on a GPU, all blocks; `reduced` is the sum of block_sums (device memory) over `divisor`, or null.
+void sigmoid_focal_loss_fwd_cuda(const SigmoidFocalLossParams& params, float* reduced, double divisor,
+                                 CUstream_st* stream);
+// Here grad must be of logits_dtype, or float32 where it is one element for all.
 void sigmoid_focal_loss_bwd_cuda(const SigmoidFocalLossParams& params, CUstream_st* stream);
 
 }  // namespace maskformer_ext

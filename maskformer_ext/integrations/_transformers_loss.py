@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.maskformer.modeling_maskformer import MaskFormerHungarianMatcher, MaskFormerLoss
 
@@ -64,8 +66,14 @@ class Matcher(MaskFormerHungarianMatcher):
         targets = make_targets(mask_labels, class_labels)
         if targets is None:
             return super().forward(masks_queries_logits, class_queries_logits, mask_labels, class_labels)
-        cost = matching_cost(class_queries_logits, masks_queries_logits, targets, **self.options)
+        classes = _with_spare_class(class_queries_logits)
+        cost = matching_cost(classes, masks_queries_logits, targets, **self.options)
         return [_sorted_pairs(row) for row in linear_sum_assignment(cost, targets.num_segments).cpu()]
+
+
+def _with_spare_class(class_logits: Tensor) -> Tensor:
+    """Append a class without probability, so that "no object" is a label, as transformers allows."""
+    return F.pad(class_logits, (0, 1), value=-torch.inf)
 
 
 def _sorted_pairs(query: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,12 +131,20 @@ class Loss(MaskFormerLoss):
         return {_original_name(name): loss.clone() for name, loss in losses.items()}
 
 
+class _LayersMatcher(HungarianMatcher):
+    """Ours, for labels that may be "no object"."""
+
+    def forward(self, out: MaskFormerOutput | DenseOutput, targets: Targets) -> Tensor:
+        return super().forward(replace(out, class_logits=_with_spare_class(out.class_logits)), targets)
+
+
 class _Criterion(MaskFormerCriterion):
     """Ours, with the class weights of a transformers loss and the weights of its matcher."""
 
     def __init__(self, loss: Loss) -> None:
         super().__init__(loss.num_labels)
-        self.matcher = HungarianMatcher(
+        self.label_limit = loss.num_labels + 1  # "no object" may be a label
+        self.matcher = _LayersMatcher(
             class_weight=loss.matcher.cost_class,
             mask_weight=loss.matcher.cost_mask,
             dice_weight=loss.matcher.cost_dice,

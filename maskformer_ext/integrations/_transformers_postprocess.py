@@ -170,7 +170,7 @@ def _rank_instances(class_logits: Tensor, mask_logits: Tensor, threshold: float)
     means = []
     for some in needed.split(_QUERIES_AT_ONCE):
         logits = mask_logits[some].flatten(1)
-        inside = (logits > 0).to(logits.dtype)
+        inside = (logits > 0).float()  # a 16-bit sum would end at 65504 pixels
         means.append((logits.sigmoid() * inside).sum(1) / (inside.sum(1) + 1e-6))
     score = probability * torch.cat(means)[which] if means else probability
     reached = score.double() >= threshold

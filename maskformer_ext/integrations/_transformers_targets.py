@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maskformer_ext.ops._target_checks import check_labels
 from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets, stack_segments
 
 Targets = SegmentTargets | MaskTargets
@@ -19,18 +20,20 @@ def make_targets(mask_labels: Any, class_labels: Any) -> Targets | None:
     Args:
         mask_labels: as in transformers, a float 0/1 or boolean (T, H, W) tensor for each image, or one stacked; or a
             segment map for each image, (H, W) integers that index ``class_labels`` with -1 = void; or targets of ours.
-        class_labels: for each image (T,) int64; ignored where ``mask_labels`` are targets of ours.
+        class_labels: for each image (T,) integers, of which the number of classes itself means "no object"; ignored
+            where ``mask_labels`` are targets of ours.
 
     Returns:
-        Targets; None where ours cannot express the labels: images of different sizes, or masks with values other than
-        0 and 1.
+        Targets; None where ours cannot express the labels: images of different sizes, masks with values other than 0
+        and 1, or negative labels, of which transformers leaves -100 out of the class loss.
 
     Raises:
-        ValueError: if masks and classes do not fit together.
+        TypeError: if class labels are no integers.
+        ValueError: if masks and classes do not fit together, or an id of a segment map is beyond int32.
     """
     if isinstance(mask_labels, SegmentTargets | MaskTargets):
         return mask_labels
-    masks, labels = list(mask_labels), [row.long() for row in class_labels]
+    masks, labels = list(mask_labels), [_as_labels(image, row) for image, row in enumerate(class_labels)]
     if len(masks) != len(labels):
         raise ValueError(
             f"mask_labels and class_labels must have one entry an image, got {len(masks)} and {len(labels)}"
@@ -47,6 +50,8 @@ def make_targets(mask_labels: Any, class_labels: Any) -> Targets | None:
             )
     if any(mask.is_floating_point() and not _is_binary(mask) for mask in masks):
         return None
+    if any(bool((row < 0).any()) for row in labels):
+        return None
     return SegmentTargets.from_masks(masks, labels)
 
 
@@ -56,6 +61,11 @@ def image_class_labels(mask_labels: Any, class_labels: Any) -> Sequence[Tensor]:
         return class_labels
     counts = mask_labels.num_segments.tolist()
     return [row[:count] for row, count in zip(mask_labels.labels, counts, strict=True)]
+
+
+def _as_labels(image: int, labels: Tensor) -> Tensor:
+    check_labels("class_labels", image, labels)
+    return labels.long()
 
 
 def _is_binary(mask: Tensor) -> bool:
@@ -68,5 +78,8 @@ def _from_segment_maps(maps: Sequence[Tensor], labels: Sequence[Tensor]) -> Segm
             f"mask_labels: a segment map (H, W) must hold integers, {VOID} for void, got {maps[0].dtype}; "
             "masks are (T, H, W)"
         )
+    for image, segments in enumerate(maps):
+        if segments.dtype == torch.int64 and not torch.equal(segments, segments.int().long()):
+            raise ValueError(f"mask_labels[{image}] must hold ids that fit into int32, got one beyond")
     dtype = torch.int16 if all(segments.dtype == torch.int16 for segments in maps) else torch.int32
     return stack_segments(torch.stack([segments.to(dtype) for segments in maps]), labels)

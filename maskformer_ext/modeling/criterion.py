@@ -61,6 +61,7 @@ class MaskFormerCriterion(nn.Module):
         """
         super().__init__()
         self.num_classes = num_classes
+        self.label_limit = num_classes  # labels from here on are out of range
         self.weights = {"loss_ce": class_weight, "loss_mask": mask_weight, "loss_dice": dice_weight}
         self.no_object_weight = no_object_weight
         self.alpha, self.gamma, self.ignore_void = alpha, gamma, ignore_void
@@ -113,7 +114,7 @@ class MaskFormerCriterion(nn.Module):
         row, column = image.clamp(0, batch - 1), segment.clamp(0, capacity - 1)
         label = targets.labels[row, column]
         known = (image >= 0) & (image < batch) & (segment >= 0) & (segment < counts[row])
-        known &= (label >= 0) & (label < self.num_classes)
+        known &= (label >= 0) & (label < self.label_limit)
         pair_query = query[:, row, column]  # (L, P)
         matched = known & (pair_query >= 0)
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops._library import allow_tf32, native
+from maskformer_ext.ops._library import allow_tf32, native, once_differentiable, transformed
 
 _BLOCK = 32  # segments of each image that are multiplied at once where counts stay on the device
 
@@ -38,7 +38,9 @@ def pair_logits(pair_embed: Tensor, mask_features: Tensor, image_index: Tensor, 
     """
     dtype = torch.promote_types(pair_embed.dtype, mask_features.dtype)
     flat = mask_features.to(dtype).flatten(2)
-    logits = _pair_logits(pair_embed.to(dtype), flat, image_index, max_segments)
+    # the opaque op's formula is for reverse mode only, its blocks are plain PyTorch
+    multiply = _forward_by_block if transformed() else _pair_logits
+    logits = multiply(pair_embed.to(dtype), flat, image_index, max_segments)
     return logits.unflatten(2, mask_features.shape[-2:])
 
 
@@ -81,6 +83,7 @@ def _backward(ctx, grad: Tensor):
 
 
 _pair_logits.register_autograd(_backward, setup_context=_setup_context)
+_pair_logits_backward.register_autograd(once_differentiable("pair_logits", "use torch.func"))
 
 
 def _blocks(image_index: Tensor, batch: int, max_segments: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -99,7 +102,9 @@ def _forward_by_block(embed: Tensor, features: Tensor, image_index: Tensor, max_
     out = embed.new_zeros(rows + 1, layers, features.shape[2])  # the last row takes what does not exist
     for row, exists in _blocks(image_index, len(features), max_segments):
         block = _take(embed, row, exists)
-        out.index_copy_(0, row.flatten(), torch.bmm(block, features).unflatten(1, (-1, layers)).flatten(0, 1))
+        out = out.index_copy(
+            0, row.flatten(), torch.bmm(block, features).reshape(row.numel(), layers, features.shape[2])
+        )
     return out[:rows].contiguous()
 
 
@@ -111,7 +116,7 @@ def _backward_by_block(
     grad_features = torch.zeros_like(features)
     for row, exists in _blocks(image_index, len(features), max_segments):
         block, grad_block = _take(embed, row, exists), _take(grad, row, exists)
-        product = torch.bmm(grad_block, features.mT).unflatten(1, (-1, layers)).flatten(0, 1)
+        product = torch.bmm(grad_block, features.mT).reshape(row.numel(), layers, channels)
         grad_embed.index_copy_(0, row.flatten(), product)
         grad_features += torch.bmm(block.mT, grad_block)
     return grad_embed[:rows].contiguous(), grad_features

@@ -8,6 +8,8 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor
 
+from maskformer_ext.ops._checks import check_has_values
+
 _PAIRS_MULTIPLE = 64
 
 _T = TypeVar("_T", bound="BatchTargets")
@@ -114,10 +116,16 @@ class BatchTargets:
             return self._pairs
         return self._list_pairs(multiple)
 
-    def _list_pairs(self, multiple: int) -> tuple[Tensor, Tensor]:
+    def known_counts(self, op: str) -> list[int]:
+        """Return the numbers of segments, read on the host; raise ValueError where one lies outside [0, T]."""
+        check_has_values(op, self.num_segments)
         counts, capacity = self.num_segments.tolist(), self.labels.shape[1]
-        if any(not 0 <= count <= capacity for count in counts):  # on the host in any case, so that every device says it
-            raise ValueError(f"pairs: num_segments must lie in [0, T] with T = {capacity}, got {counts}")
+        if any(not 0 <= count <= capacity for count in counts):
+            raise ValueError(f"{op}: num_segments must lie in [0, T] with T = {capacity}, got {counts}")
+        return counts
+
+    def _list_pairs(self, multiple: int) -> tuple[Tensor, Tensor]:
+        counts = self.known_counts("pairs")
         rows = -(-sum(counts) // multiple) * multiple
         image_index = torch.full((rows,), -1, dtype=torch.int64)
         segment_index = torch.full((rows,), -1, dtype=torch.int64)

@@ -1,6 +1,18 @@
 """Argument checks that several ops share; each raises one sentence: argument, what it must be, what it was."""
 
+import operator
+from collections.abc import Iterable
+from math import inf
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
 from torch import Tensor
+
+FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""The floating dtypes that ops take; float64 goes to the references."""
+_FLOATING_NAMES = "float32, bfloat16, float16 or float64"
 
 
 def shape(tensor: Tensor) -> str:
@@ -15,18 +27,29 @@ def check_tensor(op: str, name: str, value: object) -> None:
 
 
 def check_floating(op: str, **tensors: Tensor) -> None:
-    """Raise TypeError unless every tensor is of a floating dtype."""
+    """Raise TypeError unless every tensor is of a floating dtype that ops take."""
     for name, tensor in tensors.items():
         check_tensor(op, name, tensor)
         if not tensor.is_floating_point():
             raise TypeError(f"{op}: {name} must have a floating dtype, got {tensor.dtype}")
+        if tensor.dtype not in FLOATING:
+            raise TypeError(f"{op}: {name} must be {_FLOATING_NAMES}, got {tensor.dtype}")
+
+
+def check_target_dtype(op: str, targets: Tensor) -> None:
+    """Raise TypeError unless targets is bool, uint8 or of a floating dtype that ops take."""
+    check_tensor(op, "targets", targets)
+    if targets.is_floating_point():
+        check_floating(op, targets=targets)
+    elif targets.dtype not in (torch.bool, torch.uint8):
+        raise TypeError(f"{op}: targets must be bool, uint8 or floating, got {targets.dtype}")
 
 
 def check_integer(op: str, **tensors: Tensor) -> None:
     """Raise TypeError unless every tensor is of an integer dtype other than bool."""
     for name, tensor in tensors.items():
         check_tensor(op, name, tensor)
-        if tensor.is_floating_point() or tensor.is_complex() or str(tensor.dtype) == "torch.bool":
+        if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
             raise TypeError(f"{op}: {name} must have an integer dtype, got {tensor.dtype}")
 
 
@@ -42,7 +65,59 @@ def check_same_device(op: str, **tensors: Tensor | None) -> None:
             raise ValueError(f"{op}: {name} must be on {first.device} as {first_name} is, got {tensor.device}")
 
 
+def check_has_values(op: str, tensor: Tensor) -> None:
+    """Raise ValueError for a tensor of the meta device, where the shape of the result follows from values."""
+    if tensor.is_meta:
+        raise ValueError(f"{op}: inputs must have values, since the result's shape follows from them, got meta tensors")
+
+
 def check_choice(op: str, name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless the value is one of the choices."""
     if value not in choices:
         raise ValueError(f"{op}: {name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def check_flag(op: str, **flags: object) -> None:
+    """Raise TypeError unless every value is True or False; the text "false", say, would count as true."""
+    for name, value in flags.items():
+        if not isinstance(value, bool | np.bool_):
+            raise TypeError(f"{op}: {name} must be True or False, got {value!r}")
+
+
+def check_finite(op: str, **numbers: Any) -> None:
+    """Raise TypeError unless every value is a number, ValueError unless it is finite."""
+    for name, value in numbers.items():
+        if type(value) is float and -inf < value < inf:  # what nearly every call passes
+            continue
+        if isinstance(value, Tensor):
+            value = value.item() if value.dim() == 0 else value
+        if not isinstance(value, Real):
+            raise TypeError(f"{op}: {name} must be a number, got {value!r}")
+        if not -inf < float(value) < inf:
+            raise ValueError(f"{op}: {name} must be finite, got {value}")
+
+
+def check_focal(op: str, alpha: float, gamma: float) -> None:
+    """Raise unless alpha is a finite number of at most 1 and gamma one that is not negative."""
+    check_finite(op, alpha=alpha, gamma=gamma)
+    if alpha > 1:
+        raise ValueError(f"{op}: alpha must lie in [0, 1], or be negative for no weights, got {alpha}")
+    if gamma < 0:
+        raise ValueError(f"{op}: gamma must not be negative, got {gamma}")
+
+
+def whole_number(op: str, name: str, value: Any) -> int:
+    """Return an integer as an int (a symbolic one as it is); raise TypeError for anything else."""
+    if isinstance(value, torch.SymInt):
+        return value  # type: ignore[return-value]
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{op}: {name} must be an integer, got {value!r}") from None
+
+
+def whole_numbers(op: str, name: str, values: Iterable[int]) -> list[int]:
+    """Return distinct integers in ascending order; raise TypeError for anything else."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{op}: {name} must be a collection of integers, got {values!r}")
+    return sorted({whole_number(op, name, value) for value in values})

@@ -1,12 +1,15 @@
 """Load the native libraries once and decide, call by call, between a kernel and the PyTorch reference."""
 
+import ctypes
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 NAMESPACE = "maskformer_ext"
 BUILD_COMMAND = "make build (or: pip install --no-build-isolation .)"
@@ -43,6 +46,34 @@ if CPU_ERROR is None and torch.version.cuda is not None:  # schemas are in the C
         warnings.warn(f"maskformer_ext: CUDA tensors use the PyTorch references: {CUDA_ERROR}", stacklevel=2)
 _OUTDATED: set[str] = set()  # ops of this package that the library, built from older sources, does not have
 _KERNELS = {"cpu": _kernels("CPU"), "cuda": _kernels("CUDA")}
+_DIFFERENTIABLE: set[str] = set()  # those with an autograd formula, which is for reverse mode only
+_SERVED: dict[int, bool] = {}  # by the number of a GPU: whether the CUDA library can run there
+
+
+def _cuda_problem(index: int) -> str | None:
+    """Ask the CUDA library why it cannot run on a GPU: None where it can, else the CUDA runtime's own sentence."""
+    library = ctypes.CDLL(str(_FOLDER / "_ops_cuda.so"))
+    try:
+        ask = library.maskformer_ext_cuda_problem
+    except AttributeError:  # built before there was the question
+        return None
+    ask.restype = ctypes.c_char_p
+    answer = ask(ctypes.c_int(index))
+    return None if answer is None else answer.decode()
+
+
+def _gpu_is_served(index: int) -> bool:
+    """Tell whether a GPU runs the CUDA library, asked once; where it does not, one warning says why."""
+    if index not in _SERVED:
+        problem = _cuda_problem(index)
+        _SERVED[index] = problem is None
+        if problem is not None:
+            warnings.warn(f"maskformer_ext: GPU {index} uses the PyTorch references: {problem}", stacklevel=3)
+    return _SERVED[index]
+
+
+# What torch.compiler.assume_constant_result sets, without its import of the compiler, which takes over a second.
+_gpu_is_served._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def native(name: str, *tensors: Tensor | None) -> bool:
@@ -53,8 +84,9 @@ def native(name: str, *tensors: Tensor | None) -> bool:
         tensors: the op's inputs; None is skipped.
 
     Returns:
-        False where the PyTorch reference is to run instead: under `MASKFORMER_EXT_REFERENCE=1`, for float64 inputs, and
-        on a device without a kernel.
+        False where the PyTorch reference is to run instead: under `MASKFORMER_EXT_REFERENCE=1`, for float64 inputs,
+        on a device without a kernel, on a GPU that the library has no code for, and for differentiable ops where
+        derivatives are asked for in a way that kernels do not have (``transformed``).
 
     Raises:
         RuntimeError: the native library is missing, does not load, or was built from older sources.
@@ -67,10 +99,32 @@ def native(name: str, *tensors: Tensor | None) -> bool:
             f"maskformer_ext: the native library is not available, since {reason}: build it with `{BUILD_COMMAND}`, "
             "or set MASKFORMER_EXT_REFERENCE=1 to run on the PyTorch references"
         )
+    if name in _DIFFERENTIABLE and transformed():
+        return False
     for tensor in tensors:
-        if tensor is not None and (tensor.dtype == torch.float64 or name not in _KERNELS.get(tensor.device.type, ())):
+        if tensor is None:
+            continue
+        if tensor.dtype == torch.float64 or name not in _KERNELS.get(tensor.device.type, ()):
+            return False
+        if tensor.device.type == "cuda" and not _gpu_is_served(tensor.device.index or 0):
             return False
     return True
+
+
+def transformed() -> bool:
+    """Tell whether forward-mode derivatives or a transform of torch.func (jvp, grad, vmap) are under way.
+
+    The formulas of native ops would give 0 for the first and an obscure error for the second; the references give what
+    is right.
+    """
+    if forward_ad._current_level >= 0:
+        return True
+    return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def without_autocast(tensor: Tensor) -> AbstractContextManager:
+    """Switch autocast off for a tensor's device; the meta device, where shapes are counted, knows none."""
+    return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
 
 
 def allow_tf32(tensor: Tensor) -> bool:
@@ -104,22 +158,22 @@ def register(
         return
     torch.library.register_fake(f"{NAMESPACE}::{name}", fake)
     if backward is not None:
+        _DIFFERENTIABLE.add(name)
         torch.library.register_autograd(f"{NAMESPACE}::{name}", backward, setup_context=setup_context)
 
 
-def once_differentiable(op: str) -> Callable:
+def once_differentiable(op: str, remedy: str = "use float64 inputs or MASKFORMER_EXT_REFERENCE=1") -> Callable:
     """Make the autograd formula of a native backward op that has no derivative itself: it says so instead of guessing.
 
     Args:
         op: the public name of the op.
+        remedy: what gives a second derivative.
 
     Returns:
         `backward(ctx, *grads)` for `register`; it raises RuntimeError.
     """
 
     def backward(ctx, *grads):
-        raise RuntimeError(
-            f"{op}: the native kernel has no second derivative; use float64 inputs or MASKFORMER_EXT_REFERENCE=1"
-        )
+        raise RuntimeError(f"{op}: the native kernel has no second derivative; {remedy}")
 
     return backward

@@ -1,10 +1,31 @@
 """Checks of the targets that the matching costs share, and their form for the kernels."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from maskformer_ext.ops import _checks, _values
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
+
+
+class CostOptions(NamedTuple):
+    """What the matching costs are told beside predictions and targets; ``matching_cost`` says what each means."""
+
+    class_weight: float = 1.0
+    focal_weight: float = 20.0
+    dice_weight: float = 1.0
+    alpha: float = 0.25
+    gamma: float = 2.0
+    ignore_void: bool = False
+
+    def check(self, op: str) -> None:
+        """Raise TypeError or ValueError unless every option is in its range."""
+        _checks.check_finite(
+            op, class_weight=self.class_weight, focal_weight=self.focal_weight, dice_weight=self.dice_weight
+        )
+        _checks.check_focal(op, self.alpha, self.gamma)
+        _checks.check_flag(op, ignore_void=self.ignore_void)
 
 
 def check_targets(
@@ -14,32 +35,52 @@ def check_targets(
     *,
     batch: int,
     size: torch.Size,
-    gamma: float,
-    ignore_void: bool,
+    options: CostOptions,
 ) -> None:
     """Raise TypeError or ValueError unless the targets fit predictions of ``batch`` images at ``size`` (h, w)."""
+    options.check(op)
     if not isinstance(targets, SegmentTargets | MaskTargets):
         raise TypeError(f"{op}: targets must be SegmentTargets or MaskTargets, got {type(targets).__name__}")
     if batch != targets.labels.shape[0]:
         raise ValueError(f"{op}: targets must hold B = {batch} images, got {targets.labels.shape[0]}")
     if 0 in targets.size and 0 not in size:
         raise ValueError(f"{op}: targets must have at least one pixel, got size {tuple(targets.size)}")
+    void = void_pixels(op, targets, options.ignore_void)
     pixels = targets.segment_map if isinstance(targets, SegmentTargets) else targets.masks
     _checks.check_same_device(
-        op, class_logits=class_logits, targets=pixels, labels=targets.labels, num_segments=targets.num_segments
+        op,
+        class_logits=class_logits,
+        targets=pixels,
+        labels=targets.labels,
+        num_segments=targets.num_segments,
+        void=void,
     )
-    if gamma < 0:
-        raise ValueError(f"{op}: gamma must be at least 0, got {gamma}")
-    if ignore_void and isinstance(targets, MaskTargets) and targets.void is None:
+    if isinstance(targets, MaskTargets):
+        _checks.check_target_dtype(op, pixels)
+
+
+def void_pixels(op: str, targets: SegmentTargets | MaskTargets, ignore_void: bool) -> Tensor | None:
+    """Return the void pixels where they are needed and are not in the segment map itself.
+
+    Raises:
+        TypeError: they are not bool.
+        ValueError: they are needed and missing.
+    """
+    if not ignore_void or isinstance(targets, SegmentTargets):
+        return None
+    if targets.void is None:
         raise ValueError(f"{op}: targets.void must be given with ignore_void=True, got None")
+    if targets.void.dtype != torch.bool:
+        raise TypeError(f"{op}: targets.void must be bool, got {targets.void.dtype}")
+    return targets.void
 
 
 def call_kernel(
     op: str,
     predictions: tuple[Tensor, ...],
     targets: SegmentTargets | MaskTargets,
-    *options: float,
-    flags: tuple[bool, ...],
+    options: CostOptions,
+    *flags: bool,
 ) -> Tensor:
     """Call a native matching cost.
 
@@ -47,8 +88,8 @@ def call_kernel(
         op: its name.
         predictions: tensors, the class logits first.
         targets: the segments.
-        options: weights, alpha, gamma.
-        flags: ignore_void, then what only this op takes.
+        options: of the cost.
+        flags: what only this op takes.
 
     Raises:
         ValueError: a label, a segment id or a number of segments is out of range, where `_values.may_read` says so.
@@ -58,9 +99,8 @@ def call_kernel(
         pixels = targets.segment_map
     else:
         pixels = targets.masks if targets.masks.dtype in (torch.bool, torch.uint8) else targets.masks != 0
-        void = targets.void if flags[0] else None
+        void = void_pixels(op, targets, options.ignore_void)
     kernel = getattr(torch.ops.maskformer_ext, op)
-    numbers = [float(option) for option in options]
     return _values.call_checked(
         kernel,
         *predictions,
@@ -68,7 +108,12 @@ def call_kernel(
         targets.labels,
         targets.num_segments,
         void,
-        *numbers,
+        float(options.class_weight),
+        float(options.focal_weight),
+        float(options.dice_weight),
+        float(options.alpha) if options.alpha >= 0 else -1.0,
+        float(options.gamma),
+        options.ignore_void,
         *flags,
         device=pixels.device,
         check=lambda: check_values(op, predictions[0].shape[-1] - 1, targets),

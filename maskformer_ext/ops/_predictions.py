@@ -27,19 +27,22 @@ def check_prediction(
             f"{op}: class_logits must be (Q, K + 1) with Q = {queries}, as mask_logits, and K >= 1, "
             f"got {_checks.shape(class_logits)}"
         )
-    _check_size(op, "size", size)
+    check_size(op, "size", size)
     if input_size is not None:
-        _check_size(op, "input_size", input_size)
+        check_size(op, "input_size", input_size)
     if crop is not None:
-        _check_size(op, "crop", crop)
+        check_size(op, "crop", crop)
         if input_size is None:
             raise ValueError(f"{op}: crop is in pixels of input_size, which must be given with it, got None")
         if crop[0] > input_size[0] or crop[1] > input_size[1]:
             raise ValueError(f"{op}: crop must lie inside input_size {tuple(input_size)}, got {tuple(crop)}")
 
 
-def _check_size(op: str, name: str, size: Sequence[int]) -> None:
-    if len(size) != 2 or size[0] < 1 or size[1] < 1:
+def check_size(op: str, name: str, size: Sequence[int]) -> None:
+    """Raise TypeError or ValueError unless the size is a pair of positive integers."""
+    if isinstance(size, str) or not hasattr(size, "__len__"):
+        raise TypeError(f"{op}: {name} must be (height, width), got {size!r}")
+    if len(size) != 2 or any(_checks.whole_number(op, name, extent) < 1 for extent in size):
         raise ValueError(f"{op}: {name} must be (height, width), both at least 1, got {tuple(size)}")
 
 

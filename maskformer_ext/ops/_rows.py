@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maskformer_ext.ops._library import without_autocast
+
 # Elements of the largest band: small enough to stay in the last-level cache, large enough that call overheads vanish.
 _BAND_ELEMENTS = 1 << 20
 
@@ -126,7 +128,8 @@ class Bilinear:
         row = torch.arange(end - begin)
         matrix[row, low - first] = 1 - weight
         matrix[row, high - first] += weight
-        return torch.matmul(matrix.to(band), band)
+        with without_autocast(band):
+            return torch.matmul(matrix.to(band), band)
 
     def _resize_columns(self, band: Tensor) -> Tensor:
         if self.width != self.source.width:

@@ -26,7 +26,7 @@ def may_read(device: torch.device) -> bool:
         return False
     if device.type == "cpu":
         return True
-    return CHECKS and not (device.type == "cuda" and torch.cuda.is_current_stream_capturing())
+    return CHECKS and device.type != "meta" and not (device.type == "cuda" and torch.cuda.is_current_stream_capturing())
 
 
 def kernels_refuse(device: torch.device) -> bool:
@@ -113,11 +113,11 @@ def check_pairs(op: str, targets: SegmentTargets | MaskTargets, image_index: Ten
 
 
 def check_num_targets(op: str, num_targets: Tensor, capacity: int) -> None:
-    """Raise RuntimeError, as the CPU kernel does, where a problem (N,) has a number of targets out of range."""
+    """Raise ValueError where a problem (N,) has a number of targets out of range."""
     wrong = (num_targets < 0) | (num_targets > capacity)
     if bool(wrong.any()):
         problem = _first(wrong)
-        raise RuntimeError(
+        raise ValueError(
             f"{op}: num_targets must lie in [0, T] with T = {capacity}, got {int(num_targets[problem])} "
             f"for problem {problem}"
         )

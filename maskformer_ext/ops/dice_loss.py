@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops._checks import check_choice, check_floating, check_same_device, check_tensor, shape
+from maskformer_ext.ops._checks import check_choice, check_floating, check_same_device, check_target_dtype, shape
 from maskformer_ext.ops._library import native, once_differentiable, register
 
 _OP = "dice_loss"
@@ -47,13 +47,6 @@ def dice_loss(mask_logits: Tensor, targets: Tensor, *, reduction: str = "none") 
     if reduction == "none":
         return loss
     return loss.mean() if reduction == "mean" else loss.sum()
-
-
-def check_target_dtype(op: str, targets: Tensor) -> None:
-    """Raise TypeError unless targets is bool, uint8 or floating."""
-    check_tensor(op, "targets", targets)
-    if not targets.is_floating_point() and targets.dtype not in (torch.bool, torch.uint8):
-        raise TypeError(f"{op}: targets must be bool, uint8 or floating, got {targets.dtype}")
 
 
 def target_values(targets: Tensor, dtype: torch.dtype) -> Tensor:

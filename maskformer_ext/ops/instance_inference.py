@@ -94,23 +94,27 @@ def instance_inference(
         times the mean mask probability inside the mask.
 
     Raises:
-        TypeError: an input is not floating.
-        ValueError: shapes, sizes or devices do not fit, or a value is out of range.
+        TypeError: an input is not floating, or an option is of another type.
+        ValueError: shapes, sizes or devices do not fit, a value is out of range, or the inputs are meta tensors.
 
     Source: Mask2Former (arXiv 2112.01527), section 4.1, for the score.
     """
     check_prediction(_OP, class_logits, mask_logits, size, input_size, crop)
     _checks.check_choice(_OP, "resize", resize, ("logits", "nearest"))
+    _checks.check_has_values(_OP, mask_logits)
+    top_k = _checks.whole_number(_OP, "top_k", top_k)
     if top_k < 1:
         raise ValueError(f"{_OP}: top_k must be at least 1, got {top_k}")
+    _checks.check_finite(_OP, mask_threshold=mask_threshold)
     if not 0 <= mask_threshold <= 1:
         raise ValueError(f"{_OP}: mask_threshold must lie between 0 and 1, got {mask_threshold}")
+    pairs = class_logits.shape[0] * (class_logits.shape[1] - 1)  # rows that cannot be filled would only cost memory
     scores, labels, boxes, valid, packed = _instance_inference(
         class_logits.detach(),
         mask_logits.detach(),
         size,
-        int(top_k),
-        None if thing_classes is None else sorted({int(category) for category in thing_classes}),
+        min(top_k, pairs),
+        None if thing_classes is None else _checks.whole_numbers(_OP, "thing_classes", thing_classes),
         float(mask_threshold),
         input_size,
         crop,

@@ -29,9 +29,9 @@ def linear_sum_assignment(cost: Tensor, num_targets: Tensor) -> Tensor:
     Raises:
         ValueError: cost has fewer than two dimensions, num_targets does not broadcast against its leading ones, or the
             two are on different devices.
-        TypeError: cost is not floating, or num_targets not integer.
-        RuntimeError: an entry of num_targets lies outside [0, T] (on a GPU it is clamped unless
+        ValueError: an entry of num_targets lies outside [0, T] (on a GPU it is clamped unless
             `MASKFORMER_EXT_CHECKS=1`).
+        TypeError: cost is not floating, or num_targets not integer.
 
     Source: D. F. Crouse, "On implementing 2D rectangular assignment algorithms", IEEE TAES 52 (2016), section III.
     """
@@ -55,9 +55,15 @@ def linear_sum_assignment(cost: Tensor, num_targets: Tensor) -> Tensor:
 def _solve(cost: Tensor, num_targets: Tensor) -> Tensor:
     # The kernel computes in float64, so that float64 costs need no reference: only the device is asked for.
     if native(_OP, num_targets):
-        if not _values.kernels_refuse(num_targets.device) and _values.may_read(num_targets.device):
-            _values.check_num_targets(_OP, num_targets, cost.shape[-1])
-        return torch.ops.maskformer_ext.linear_sum_assignment(cost, num_targets)
+        return _values.call_checked(
+            torch.ops.maskformer_ext.linear_sum_assignment,
+            cost,
+            num_targets,
+            device=num_targets.device,
+            check=lambda: _values.check_num_targets(_OP, num_targets, cost.shape[-1]),
+        )
+    if cost.is_meta:
+        return _fake(cost, num_targets)
     if native(_OP, num_targets.cpu()):  # a device without the kernel
         return torch.ops.maskformer_ext.linear_sum_assignment(cost.cpu(), num_targets.cpu()).to(cost.device)
     return _reference(cost, num_targets)

@@ -1,13 +1,12 @@
 """Mask logits from mask embeddings: one dot product a query and pixel."""
 
 import math
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from maskformer_ext.ops import _checks
-from maskformer_ext.ops._library import allow_tf32, native, register
+from maskformer_ext.ops._library import allow_tf32, native, register, transformed, without_autocast
 
 _OP = "mask_dot"
 _ACTIVATIONS = ("none", "sigmoid", "binary")  # the kernel's numbers
@@ -30,7 +29,7 @@ def mask_dot(
         (..., B, Q, h, w). "none" and "sigmoid" are differentiable.
 
     Raises:
-        TypeError: an input is not floating.
+        TypeError: an input or ``out_dtype`` is not floating.
         ValueError: shapes or devices do not fit, or the activation is unknown.
 
     Source: MaskFormer (arXiv 2107.06278), section 3.3: mask prediction by dot product.
@@ -39,6 +38,7 @@ def mask_dot(
     _checks.check_choice(_OP, "activation", activation, _ACTIVATIONS)
     promoted = torch.promote_types(mask_embed.dtype, mask_features.dtype)
     result = out_dtype or (torch.bool if activation == "binary" else promoted)
+    _check_out_dtype(result, activation)
     # A plain product is torch's own business where it has instructions for it: 16-bit matrices, and all on a GPU.
     plain = activation == "none" and mask_embed.dtype == mask_features.dtype == result
     torchs = plain and (result in _16_BIT or mask_embed.device.type == "cuda")
@@ -50,13 +50,22 @@ def mask_dot(
     return mask_dot_reference(mask_embed, mask_features, activation, result)
 
 
+def _check_out_dtype(dtype: torch.dtype, activation: str) -> None:
+    if dtype in _checks.FLOATING or (activation == "binary" and dtype in (torch.bool, torch.uint8)):
+        return
+    choices = "bool, uint8 or floating" if activation == "binary" else "floating"
+    raise TypeError(f"{_OP}: out_dtype must be {choices} with activation {activation}, got {dtype}")
+
+
 def mask_dot_reference(mask_embed: Tensor, mask_features: Tensor, activation: str, result: torch.dtype) -> Tensor:
     """Compute ``mask_dot`` in plain PyTorch, of dtype ``result``; the other arguments are those of ``mask_dot``."""
     promoted = torch.promote_types(mask_embed.dtype, mask_features.dtype)
     compute = torch.promote_types(promoted, result) if result.is_floating_point else promoted
-    # the meta device, where shapes and operations are counted, knows no autocast
-    with nullcontext() if mask_embed.is_meta else torch.autocast(mask_embed.device.type, enabled=False):
-        logits = _product(mask_embed.to(compute), mask_features.to(compute))
+    # Only where backward, too, will run under autocast: the plain product has more kinds of derivatives.
+    under_autocast = not mask_embed.is_meta and torch.is_autocast_enabled(mask_embed.device.type)
+    multiply = _Product.apply if under_autocast and not transformed() else _product
+    with without_autocast(mask_embed):
+        logits = multiply(mask_embed.to(compute), mask_features.to(compute))
     if activation == "binary":
         return (logits > 0).to(result)
     return (logits.sigmoid() if activation == "sigmoid" else logits).to(result)
@@ -70,6 +79,36 @@ def _product(mask_embed: Tensor, mask_features: Tensor) -> Tensor:
     rows = mask_embed.reshape(depth, batch, queries, channels).transpose(0, 1).reshape(batch, depth * queries, channels)
     logits = torch.bmm(rows, mask_features.flatten(-2)).view(batch, depth, queries, height, width)
     return logits.transpose(0, 1).reshape(*layers, batch, queries, height, width)
+
+
+def _product_gradients(grad: Tensor, mask_embed: Tensor, mask_features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradients of ``_product``, all of one dtype."""
+    *layers, batch, queries, channels = mask_embed.shape
+    depth = math.prod(layers)
+    # (B, L * Q, h * w): all layers of an image are rows of one matrix, as in _product
+    pixels = grad.shape[-2] * grad.shape[-1]
+    rows = grad.reshape(depth, batch, queries, pixels).transpose(0, 1).flatten(1, 2)
+    grad_embed = torch.bmm(rows, mask_features.flatten(2).mT).view(batch, depth, queries, channels).transpose(0, 1)
+    embed = mask_embed.reshape(depth, batch, queries, channels).transpose(0, 1).flatten(1, 2)
+    grad_features = torch.bmm(embed.mT, rows).view(mask_features.shape)
+    return grad_embed.reshape(mask_embed.shape), grad_features
+
+
+class _Product(torch.autograd.Function):
+    """``_product``, whose gradients are computed in the inputs' dtype where backward runs under autocast."""
+
+    @staticmethod
+    def forward(mask_embed: Tensor, mask_features: Tensor) -> Tensor:
+        return _product(mask_embed, mask_features)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        with without_autocast(grad):
+            return _product_gradients(grad, *ctx.saved_tensors)
 
 
 def check_embeddings(op: str, mask_embed: Tensor, mask_features: Tensor) -> None:
@@ -103,23 +142,19 @@ def _setup_context(ctx, inputs: tuple, output: Tensor) -> None:
 def _backward(ctx, grad: Tensor) -> tuple:
     if ctx.activation == "binary":
         return None, None, None, None, None
+    with without_autocast(grad):
+        return *_gradients(ctx, grad), None, None, None
+
+
+def _gradients(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
     mask_embed, mask_features, probability = ctx.saved_tensors
-    *layers, batch, queries, channels = mask_embed.shape
-    depth = math.prod(layers)
-    grad = grad.float().reshape(depth, batch, queries, *grad.shape[-2:])
+    grad = grad.float()
     if ctx.activation == "sigmoid":
         if probability is None:
             probability = mask_dot(mask_embed, mask_features, activation="sigmoid", out_dtype=torch.float32)
-        probability = probability.view(grad.shape)
         grad = grad * (probability * (1 - probability))
-    # (B, L * Q, h * w): all layers of an image are rows of one matrix, as in _product
-    rows = grad.transpose(0, 1).flatten(1, 2).flatten(2)
-    flat = mask_features.float().flatten(2)
-    grad_embed = torch.bmm(rows, flat.mT).view(batch, depth, queries, channels).transpose(0, 1)
-    grad_embed = grad_embed.reshape(mask_embed.shape)
-    embed = mask_embed.float().reshape(depth, batch, queries, channels).transpose(0, 1).flatten(1, 2)
-    grad_features = torch.bmm(embed.mT, rows).view(mask_features.shape)
-    return grad_embed.to(mask_embed.dtype), grad_features.to(mask_features.dtype), None, None, None
+    grad_embed, grad_features = _product_gradients(grad, mask_embed.float(), mask_features.float())
+    return grad_embed.to(mask_embed.dtype), grad_features.to(mask_features.dtype)
 
 
 register(_OP, fake=_fake, backward=_backward, setup_context=_setup_context)

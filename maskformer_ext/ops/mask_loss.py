@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from maskformer_ext.ops._checks import check_floating, check_same_device, shape
+from maskformer_ext.ops._checks import check_floating, check_focal, check_same_device, check_target_dtype, shape
 from maskformer_ext.ops._library import native, once_differentiable, register
-from maskformer_ext.ops.dice_loss import check_target_dtype, dice_reference, target_values
-from maskformer_ext.ops.sigmoid_focal_loss import check_focal, focal_reference
+from maskformer_ext.ops.dice_loss import dice_reference, target_values
+from maskformer_ext.ops.sigmoid_focal_loss import focal_reference
 
 _OP = "mask_loss"
 # Target pixels that the reference holds at a time.
@@ -33,7 +33,7 @@ def mask_loss(
         input is).
 
     Raises:
-        TypeError: mask_logits is not floating, or targets is of another integer dtype.
+        TypeError: mask_logits is not floating, targets is of another integer dtype, or alpha or gamma is no number.
         ValueError: shapes or devices do not fit, or alpha or gamma is out of range.
 
     Source: MaskFormer (arXiv 2107.06278), section 3.3; focal loss: arXiv 1708.02002, equation 5; dice loss: arXiv
@@ -49,7 +49,9 @@ def mask_loss(
     targets = targets.detach()
     if native(_OP, mask_logits, targets):
         with_grad = mask_logits.requires_grad and torch.is_grad_enabled()
-        focal, dice, _, _ = torch.ops.maskformer_ext.mask_loss(mask_logits, targets, alpha, gamma, with_grad)
+        focal, dice, _, _ = torch.ops.maskformer_ext.mask_loss(
+            mask_logits, targets, float(alpha), float(gamma), with_grad
+        )
         return focal, dice
     return chunked_reference(mask_logits, lambda rows: (targets[rows], None), targets, alpha, gamma)
 

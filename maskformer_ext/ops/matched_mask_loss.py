@@ -4,9 +4,16 @@ import torch
 from torch import Tensor
 
 from maskformer_ext.ops import _values
-from maskformer_ext.ops._checks import check_integer, check_same_device, shape
+from maskformer_ext.ops._checks import (
+    check_flag,
+    check_focal,
+    check_integer,
+    check_same_device,
+    check_target_dtype,
+    shape,
+)
 from maskformer_ext.ops._library import native, register
-from maskformer_ext.ops.dice_loss import check_target_dtype
+from maskformer_ext.ops._matching import void_pixels
 from maskformer_ext.ops.mask_loss import (
     check_mask_logits,
     check_sizes,
@@ -15,7 +22,6 @@ from maskformer_ext.ops.mask_loss import (
     gradient_from_maps,
     save_gradient_maps,
 )
-from maskformer_ext.ops.sigmoid_focal_loss import check_focal
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 _OP = "matched_mask_loss"
@@ -49,7 +55,8 @@ def matched_mask_loss(
         The focal and the dice loss of each mask, both (N,) float32 (float64 where an input is).
 
     Raises:
-        TypeError: mask_logits is not floating, targets is no targets, or an index is not int64.
+        TypeError: mask_logits is not floating, targets is no targets, an index is not int64, or an option is of another
+            type.
         ValueError: shapes or devices do not fit, alpha or gamma is out of range, `ignore_void` lacks `targets.void`.
         ValueError: an image, a segment or an id in the segment map is out of range (on a GPU it counts as no pair, or
             void, unless `MASKFORMER_EXT_CHECKS=1`).
@@ -57,8 +64,9 @@ def matched_mask_loss(
     Source: MaskFormer (arXiv 2107.06278), section 3.3.
     """
     check_mask_logits(_OP, mask_logits)
+    check_flag(_OP, ignore_void=ignore_void)
     pixels = _pixels(targets)
-    void = _void(targets, ignore_void)
+    void = void_pixels(_OP, targets, ignore_void)
     for name, index in (("image_index", image_index), ("segment_index", segment_index)):
         check_integer(_OP, **{name: index})
         if index.dim() != 1 or index.shape[0] != mask_logits.shape[0]:
@@ -66,7 +74,13 @@ def matched_mask_loss(
         if index.dtype != torch.int64:
             raise TypeError(f"{_OP}: {name} must be int64, got {index.dtype}")
     check_same_device(
-        _OP, mask_logits=mask_logits, targets=pixels, image_index=image_index, segment_index=segment_index, void=void
+        _OP,
+        mask_logits=mask_logits,
+        targets=pixels,
+        num_segments=targets.num_segments,
+        image_index=image_index,
+        segment_index=segment_index,
+        void=void,
     )
     check_sizes(_OP, mask_logits, pixels)
     check_focal(_OP, alpha, gamma)
@@ -82,8 +96,8 @@ def matched_mask_loss(
             void,
             image_index,
             segment_index,
-            alpha,
-            gamma,
+            float(alpha),
+            float(gamma),
             ignore_void,
             with_grad,
             device=mask_logits.device,
@@ -100,17 +114,6 @@ def _pixels(targets: SegmentTargets | MaskTargets) -> Tensor:
         raise TypeError(f"{_OP}: targets must be SegmentTargets or MaskTargets, got {type(targets).__name__}")
     check_target_dtype(_OP, targets.masks)
     return targets.masks.detach()
-
-
-def _void(targets: SegmentTargets | MaskTargets, ignore_void: bool) -> Tensor | None:
-    """Give the void pixels where they are needed and are not in the segment map itself."""
-    if not ignore_void or isinstance(targets, SegmentTargets):
-        return None
-    if targets.void is None:
-        raise ValueError(f"{_OP}: targets must have void pixels, MaskTargets(..., void=...), for ignore_void=True")
-    if targets.void.dtype != torch.bool:
-        raise TypeError(f"{_OP}: targets.void must be bool, got {targets.void.dtype}")
-    return targets.void
 
 
 def _reference(

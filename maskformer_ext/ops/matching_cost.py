@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskformer_ext.ops import _checks, _values
-from maskformer_ext.ops._library import native, register
-from maskformer_ext.ops._matching import call_kernel, check_targets, check_values, fake_cost
+from maskformer_ext.ops._library import native, register, without_autocast
+from maskformer_ext.ops._matching import CostOptions, call_kernel, check_targets, check_values, fake_cost
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 _OP = "matching_cost"
@@ -46,30 +46,21 @@ def matching_cost(
         of queries with a NaN or +inf class logit or a non-finite mask logit.
 
     Raises:
-        TypeError: an input is not floating.
-        ValueError: shapes or devices do not fit, or a label or segment id is out of range (on a GPU such
-            segments are void unless `MASKFORMER_EXT_CHECKS=1`).
+        TypeError: an input is not floating, or an option is of another type.
+        ValueError: shapes or devices do not fit, or an option is out of range.
+        ValueError: a label or segment id is out of range (on a GPU such segments are void unless
+            `MASKFORMER_EXT_CHECKS=1`).
 
     Source: MaskFormer (arXiv 2107.06278), section 3.3 and appendix A; DETR (arXiv 2005.12872), equation 9.
     """
     _check_predictions(class_logits, mask_logits)
     batch, size = mask_logits.shape[-4], mask_logits.shape[-2:]
-    check_targets(_OP, class_logits, targets, batch=batch, size=size, gamma=gamma, ignore_void=ignore_void)
+    options = CostOptions(class_weight, focal_weight, dice_weight, alpha, gamma, ignore_void)
+    check_targets(_OP, class_logits, targets, batch=batch, size=size, options=options)
     class_logits, mask_logits = class_logits.detach(), mask_logits.detach()
-    if not native(_OP, class_logits, mask_logits):
-        return matching_cost_reference(
-            class_logits,
-            mask_logits,
-            targets,
-            class_weight=class_weight,
-            focal_weight=focal_weight,
-            dice_weight=dice_weight,
-            alpha=alpha,
-            gamma=gamma,
-            ignore_void=ignore_void,
-        )
-    weights = (class_weight, focal_weight, dice_weight, alpha, gamma)
-    return call_kernel(_OP, (class_logits, mask_logits), targets, *weights, flags=(ignore_void,))
+    if native(_OP, class_logits, mask_logits):
+        return call_kernel(_OP, (class_logits, mask_logits), targets, options)
+    return matching_cost_reference(class_logits, mask_logits, targets, **options._asdict())
 
 
 register(_OP, fake=lambda class_logits, mask_logits, *rest: fake_cost(class_logits, *rest))
@@ -100,7 +91,7 @@ def matching_cost_reference(
     double = torch.float64 in (class_logits.dtype, mask_logits.dtype)
     dtype = torch.float64 if double else torch.float32
     height, width = mask_logits.shape[-2:]
-    with torch.no_grad(), torch.autocast(class_logits.device.type, enabled=False):
+    with torch.no_grad(), without_autocast(class_logits):
         logits = mask_logits.to(dtype).flatten(-2)
         finite = class_logits.amax(-1).isfinite() & logits.isfinite().all(-1)
         logits = logits.where(finite.unsqueeze(-1), logits.new_zeros(()))

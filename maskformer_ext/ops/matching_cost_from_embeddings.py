@@ -1,5 +1,6 @@
 """The matching cost from mask embeddings, so that no mask logits are kept."""
 
+import math
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from maskformer_ext.ops import _checks
 from maskformer_ext.ops._library import allow_tf32, native, register
-from maskformer_ext.ops._matching import call_kernel, check_targets, fake_cost
+from maskformer_ext.ops._matching import CostOptions, call_kernel, check_targets, fake_cost
 from maskformer_ext.ops.mask_dot import check_embeddings, mask_dot
 from maskformer_ext.ops.matching_cost import matching_cost
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
@@ -46,32 +47,23 @@ def matching_cost_from_embeddings(
         (..., B, Q, T) float32, as ``matching_cost``. No gradient.
 
     Raises:
-        TypeError: an input is not floating.
-        ValueError: shapes or devices do not fit, or a label or segment id is out of range (on a GPU such
-            segments are void unless `MASKFORMER_EXT_CHECKS=1`).
+        TypeError: an input is not floating, or an option is of another type.
+        ValueError: shapes or devices do not fit, or an option is out of range.
+        ValueError: a label or segment id is out of range (on a GPU such segments are void unless
+            `MASKFORMER_EXT_CHECKS=1`).
 
     Source: MaskFormer (arXiv 2107.06278), section 3.3.
     """
     _check_predictions(class_logits, mask_embed, mask_features)
     batch, size = len(mask_features), mask_features.shape[-2:]
-    check_targets(_OP, class_logits, targets, batch=batch, size=size, gamma=gamma, ignore_void=ignore_void)
+    options = CostOptions(class_weight, focal_weight, dice_weight, alpha, gamma, ignore_void)
+    check_targets(_OP, class_logits, targets, batch=batch, size=size, options=options)
     class_logits, mask_embed, mask_features = (x.detach() for x in (class_logits, mask_embed, mask_features))
     if native(_OP, class_logits, mask_embed, mask_features):
-        weights = (class_weight, focal_weight, dice_weight, alpha, gamma)
         predictions = (class_logits, mask_embed, mask_features)
-        flags = (ignore_void, allow_tf32(mask_embed))
-        return call_kernel(_OP, predictions, targets, *weights, flags=flags)
+        return call_kernel(_OP, predictions, targets, options, allow_tf32(mask_embed))
     return matching_cost_from_embeddings_reference(
-        class_logits,
-        mask_embed,
-        mask_features,
-        targets,
-        class_weight=class_weight,
-        focal_weight=focal_weight,
-        dice_weight=dice_weight,
-        alpha=alpha,
-        gamma=gamma,
-        ignore_void=ignore_void,
+        class_logits, mask_embed, mask_features, targets, **options._asdict()
     )
 
 
@@ -89,7 +81,8 @@ def matching_cost_from_embeddings_reference(
     float64 = torch.float64 in (class_logits.dtype, mask_embed.dtype, mask_features.dtype)
     dtype = torch.float64 if float64 else torch.float32  # 16-bit logits would lose what the sums keep
     layers = class_logits.shape[:-3]
-    classes, embeds = (tensor.reshape(-1, *tensor.shape[-3:]) for tensor in (class_logits, mask_embed))
+    depth = math.prod(layers)  # -1 would be ambiguous without elements
+    classes, embeds = (tensor.reshape(depth, *tensor.shape[-3:]) for tensor in (class_logits, mask_embed))
     costs = [  # one layer's logits live at a time
         matching_cost(layer_classes, mask_dot(layer_embed, mask_features, out_dtype=dtype), targets, **options)
         for layer_classes, layer_embed in zip(classes, embeds, strict=True)

@@ -55,8 +55,9 @@ def panoptic_inference(
         ``score`` (class probability of its first query) and ``area`` (pixels).
 
     Raises:
-        TypeError: an input is not floating.
-        ValueError: shapes, sizes or devices do not fit, or a mode is unknown.
+        TypeError: an input is not floating, or an option is of another type.
+        ValueError: shapes, sizes or devices do not fit, a mode is unknown, a threshold is not finite, or the inputs are
+            meta tensors.
 
     Source: MaskFormer (arXiv 2107.06278), section 3.4, general inference.
     """
@@ -64,7 +65,14 @@ def panoptic_inference(
     _checks.check_choice(_OP, "resize", resize, ("logits", "probabilities"))
     _checks.check_choice(_OP, "area", area, ("probability", "weighted"))
     class_logits, mask_logits = class_logits.detach(), mask_logits.detach()
-    things = sorted({int(category) for category in thing_classes})
+    _checks.check_has_values(_OP, mask_logits)
+    _checks.check_finite(
+        _OP,
+        object_mask_threshold=object_mask_threshold,
+        overlap_threshold=overlap_threshold,
+        mask_threshold=mask_threshold,
+    )
+    things = _checks.whole_numbers(_OP, "thing_classes", thing_classes)
     thresholds = (float(object_mask_threshold), float(overlap_threshold), float(mask_threshold))
     if native(_OP, class_logits, mask_logits):
         probability, _ = class_probabilities(class_logits, mask_logits)

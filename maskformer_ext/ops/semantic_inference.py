@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from maskformer_ext.ops import _checks
-from maskformer_ext.ops._library import NAMESPACE, native, register
+from maskformer_ext.ops._library import NAMESPACE, native, register, without_autocast
 from maskformer_ext.ops._predictions import check_prediction, class_probabilities
 from maskformer_ext.ops._rows import Mapped, Rows, Stored, bands, first_argmax, resized
 
@@ -39,13 +39,14 @@ def semantic_inference(
         (H, W) int64 class ids; the lowest of equal classes.
 
     Raises:
-        TypeError: an input is not floating.
+        TypeError: an input is not floating, or ``flip`` is no truth value.
         ValueError: shapes, sizes or devices do not fit, or ``resize`` is unknown.
 
     Source: MaskFormer (arXiv 2107.06278), section 3.4, semantic inference.
     """
     check_prediction("semantic_inference", class_logits, mask_logits, size, input_size, crop)
     _checks.check_choice("semantic_inference", "resize", resize, _RESIZE)
+    _checks.check_flag("semantic_inference", flip=flip)
     class_logits, mask_logits = class_logits.detach(), mask_logits.detach()
     if native("semantic_inference", class_logits, mask_logits):
         probability, _ = class_probabilities(class_logits, mask_logits)
@@ -85,17 +86,20 @@ def semantic_scores(
         class logit or a non-finite mask logit count as absent.
 
     Raises:
-        TypeError: an input is not floating, or ``out`` is not float32.
-        ValueError: shapes, sizes or devices do not fit, or ``resize`` is unknown.
+        TypeError: an input is not floating, ``out`` is not float32, or an option is of another type.
+        ValueError: shapes, sizes or devices do not fit, ``resize`` is unknown, or ``weight`` is not finite.
 
     Source: MaskFormer (arXiv 2107.06278), section 3.4, semantic inference.
     """
     op = "semantic_scores"
     check_prediction(op, class_logits, mask_logits, size, input_size, crop)
     _checks.check_choice(op, "resize", resize, _RESIZE)
+    _checks.check_flag(op, flip=flip)
+    _checks.check_finite(op, weight=weight)
     shape = (class_logits.shape[1] - 1, *size)
     if out is None:
         out = class_logits.new_zeros(shape, dtype=torch.float32)
+    _checks.check_tensor(op, "out", out)
     _checks.check_same_device(op, class_logits=class_logits, out=out)
     if out.dtype != torch.float32:
         raise TypeError(f"{op}: out must be float32, got {out.dtype}")
@@ -179,7 +183,8 @@ def _score_rows(
 
     def to_scores(logits: Rows) -> Rows:
         def score(band: Tensor) -> Tensor:
-            return (weights.to(band.dtype) @ band.sigmoid().flatten(1)).unflatten(1, band.shape[1:])
+            with without_autocast(band):
+                return (weights.to(band.dtype) @ band.sigmoid().flatten(1)).unflatten(1, band.shape[1:])
 
         return Mapped(logits, len(weights), score)
 

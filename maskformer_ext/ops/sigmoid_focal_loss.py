@@ -4,11 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskformer_ext.ops._checks import check_choice, check_floating, check_same_device, shape
+from maskformer_ext.ops._checks import check_choice, check_floating, check_focal, check_same_device, shape
 from maskformer_ext.ops._library import native, once_differentiable, register
 
 _OP = "sigmoid_focal_loss"
-_REDUCTIONS = ("none", "mean", "sum")
+_REDUCTIONS = ("none", "mean", "sum")  # the kernel's numbers
 
 
 def sigmoid_focal_loss(
@@ -27,7 +27,7 @@ def sigmoid_focal_loss(
         The loss, of the inputs' dtype: elementwise, or a scalar.
 
     Raises:
-        TypeError: inputs or targets are not floating.
+        TypeError: inputs or targets are not floating, or alpha or gamma is no number.
         ValueError: the shapes or devices differ, or alpha, gamma or reduction is out of range.
 
     Source: Lin et al., "Focal Loss for Dense Object Detection" (arXiv 1708.02002), equation 5.
@@ -39,20 +39,13 @@ def sigmoid_focal_loss(
     check_focal(_OP, alpha, gamma)
     check_choice(_OP, "reduction", reduction, _REDUCTIONS)
     if native(_OP, inputs, targets) and not targets.requires_grad:
-        loss = torch.ops.maskformer_ext.sigmoid_focal_loss(inputs, targets, alpha, gamma, reduction != "none")
-        return loss / inputs.numel() if reduction == "mean" else loss
+        kind = _REDUCTIONS.index(reduction)
+        loss = torch.ops.maskformer_ext.sigmoid_focal_loss(inputs, targets, float(alpha), float(gamma), kind)
+        return loss if reduction == "none" else loss.to(inputs.dtype)  # sums come in float32
     loss = focal_reference(_widen(inputs), _widen(targets), alpha, gamma)
     if reduction != "none":
         loss = loss.mean() if reduction == "mean" else loss.sum()
     return loss.to(inputs.dtype)
-
-
-def check_focal(op: str, alpha: float, gamma: float) -> None:
-    """Raise ValueError unless alpha is at most 1 and gamma is not negative."""
-    if not alpha <= 1:
-        raise ValueError(f"{op}: alpha must lie in [0, 1], or be negative for no weights, got {alpha}")
-    if not gamma >= 0:
-        raise ValueError(f"{op}: gamma must not be negative, got {gamma}")
 
 
 def focal_reference(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
@@ -73,8 +66,10 @@ def _widen(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
-def _fake(inputs: Tensor, targets: Tensor, alpha: float, gamma: float, reduce: bool) -> Tensor:
-    return inputs.new_empty(()) if reduce else torch.empty_like(inputs, memory_format=torch.contiguous_format)
+def _fake(inputs: Tensor, targets: Tensor, alpha: float, gamma: float, reduction: int) -> Tensor:
+    if _REDUCTIONS[reduction] != "none":
+        return inputs.new_empty((), dtype=torch.float32)
+    return torch.empty_like(inputs, memory_format=torch.contiguous_format)
 
 
 def _fake_backward(grad: Tensor, inputs: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
@@ -82,12 +77,14 @@ def _fake_backward(grad: Tensor, inputs: Tensor, targets: Tensor, alpha: float, 
 
 
 def _setup_context(ctx, inputs: tuple, output: Tensor) -> None:
-    logits, targets, ctx.alpha, ctx.gamma, _ = inputs
+    logits, targets, ctx.alpha, ctx.gamma, ctx.reduction = inputs
     ctx.save_for_backward(logits, targets)
 
 
 def _backward(ctx, grad: Tensor) -> tuple:
     logits, targets = ctx.saved_tensors
+    if _REDUCTIONS[ctx.reduction] == "mean":
+        grad = grad / logits.numel()
     grad_logits = torch.ops.maskformer_ext.sigmoid_focal_loss_backward(grad, logits, targets, ctx.alpha, ctx.gamma)
     return grad_logits, None, None, None, None
 

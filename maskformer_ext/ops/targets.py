@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maskformer_ext.ops import _target_checks
 from maskformer_ext.ops._batch_targets import BatchTargets
+from maskformer_ext.ops._checks import check_same_device, whole_number
 
 VOID = -1
 """Value of ``segment_map`` where a pixel belongs to no segment."""
@@ -20,7 +22,8 @@ class SegmentTargets(BatchTargets):
     """Segments that do not overlap.
 
     Attributes:
-        segment_map: (B, H, W) int16 or int32; the index of the segment that owns the pixel, ``VOID`` (-1) for none.
+        segment_map: (B, H, W) int32, or int16 where T is at most 32768; the index of the segment that owns the pixel,
+            ``VOID`` (-1) for none.
         labels: (B, T) int64 class ids; what lies beyond ``num_segments`` is ignored.
         num_segments: (B,) int64.
     """
@@ -32,9 +35,9 @@ class SegmentTargets(BatchTargets):
     _pairs: tuple[Tensor, Tensor] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check_common("SegmentTargets", self.segment_map, "segment_map", 3, self.labels, self.num_segments)
-        if self.segment_map.dtype not in (torch.int16, torch.int32):
-            raise TypeError(f"SegmentTargets: segment_map must be int16 or int32, got {self.segment_map.dtype}")
+        name = "SegmentTargets"
+        _target_checks.check_fields(name, self.segment_map, "segment_map", 3, self.labels, self.num_segments)
+        _target_checks.check_map_dtype(name, self.segment_map.dtype, self.labels.shape[1])
 
     @property
     def size(self) -> tuple[int, int]:
@@ -59,18 +62,11 @@ class SegmentTargets(BatchTargets):
             ``SegmentTargets`` where no two masks of an image overlap, otherwise ``MaskTargets``.
 
         Raises:
-            ValueError: if the lists differ in length or an image has another number of masks than labels.
+            TypeError: if labels are no integers.
+            ValueError: if there is no image, the lists differ in length, an image has another number of masks than
+                labels, or images differ in size or device.
         """
-        if len(masks) != len(labels):
-            raise ValueError(
-                f"from_masks: masks and labels must have one entry an image, got {len(masks)}, {len(labels)}"
-            )
-        for image, (mask, label) in enumerate(zip(masks, labels, strict=True)):
-            if mask.dim() != 3 or len(mask) != len(label):
-                raise ValueError(
-                    f"from_masks: masks[{image}] must be (T, H, W) with T = {len(label)} labels, "
-                    f"got {tuple(mask.shape)}"
-                )
+        _target_checks.check_masks("from_masks", masks, labels)
         boolean = [mask != 0 for mask in masks]
         if any(len(mask) > 1 and bool((mask.sum(0) > 1).any()) for mask in boolean):
             return _stack_masks(boolean, labels)
@@ -90,12 +86,21 @@ class SegmentTargets(BatchTargets):
         Args:
             label_map: (B, H, W) or (H, W) integer class ids.
             ignore: the value that means void.
+
+        Raises:
+            TypeError: if ``label_map`` or ``ignore`` is not integer.
+            ValueError: if ``label_map`` has another shape, or a value that is neither a class id nor ``ignore``.
         """
-        batch = label_map.unsqueeze(0) if label_map.dim() == 2 else label_map
+        ignore = whole_number("from_label_map", "ignore", ignore)
         maps, labels = [], []
-        for image in batch.long():
+        for number, image in enumerate(_target_checks.as_batch("from_label_map", "label_map", label_map)):
             present, inverse = torch.unique(image, return_inverse=True)
             keep = present != ignore
+            if bool((present[keep] < 0).any()):
+                raise ValueError(
+                    f"from_label_map: label_map must hold class ids from 0, or ignore = {ignore}, "
+                    f"got {int(present[keep][0])} in image {number}"
+                )
             renumber = torch.where(keep, keep.cumsum(0) - 1, VOID).int()
             maps.append(renumber[inverse])
             labels.append(present[keep])
@@ -108,15 +113,16 @@ class SegmentTargets(BatchTargets):
         Args:
             id_map: (B, H, W) or (H, W) integer segment ids.
             categories: class id of each segment id, for each image; others (background, crowd) are void.
+
+        Raises:
+            TypeError: if ``id_map``, a segment id or a class id is not integer.
+            ValueError: if ``id_map`` has another shape, or there is not one table for each image.
         """
-        batch = id_map.unsqueeze(0) if id_map.dim() == 2 else id_map
+        batch = _target_checks.as_batch("from_id_map", "id_map", id_map)
         tables = [categories] if isinstance(categories, Mapping) else list(categories)
-        if len(tables) != len(batch):
-            raise ValueError(
-                f"from_id_map: categories must have one table an image, B = {len(batch)}, got {len(tables)}"
-            )
+        _target_checks.check_categories("from_id_map", tables, len(batch))
         maps, labels = [], []
-        for image, table in zip(batch.long(), tables, strict=True):
+        for image, table in zip(batch, tables, strict=True):
             present, inverse = torch.unique(image, return_inverse=True)
             index_of = {segment_id: index for index, segment_id in enumerate(table)}
             renumber = [index_of.get(segment_id, VOID) for segment_id in present.tolist()]
@@ -131,7 +137,22 @@ class SegmentTargets(BatchTargets):
         Args:
             targets: batches of any size.
             size: height and width of the result, at least the largest of them (default).
+
+        Returns:
+            One batch; its map is int16 where all are and none has more than 32768 segments, otherwise int32.
+
+        Raises:
+            TypeError: if one of them is no ``SegmentTargets``.
+            ValueError: if there is none, ``size`` is too small, a number of segments lies outside [0, T], or they are
+                on several devices.
         """
+        if not len(targets):
+            raise ValueError("collate: targets must hold at least one batch, got none")
+        for index, target in enumerate(targets):
+            if not isinstance(target, SegmentTargets):
+                raise TypeError(f"collate: targets[{index}] must be SegmentTargets, got {type(target).__name__}")
+            first = targets[0].segment_map
+            check_same_device("collate", **{"targets[0]": first, f"targets[{index}]": target.segment_map})
         height, width = size or (max(t.size[0] for t in targets), max(t.size[1] for t in targets))
         maps, labels = [], []
         for target in targets:
@@ -139,8 +160,11 @@ class SegmentTargets(BatchTargets):
             if h > height or w > width:
                 raise ValueError(f"collate: size {(height, width)} must hold every segment_map, got one of {(h, w)}")
             maps.append(F.pad(target.segment_map, (0, width - w, 0, height - h), value=VOID))
-            labels += [row[: int(n)] for row, n in zip(target.labels, target.num_segments, strict=True)]
-        dtype = torch.int32 if any(m.dtype == torch.int32 for m in maps) else torch.int16
+            counts = target.known_counts("collate")
+            labels += [row[:count] for row, count in zip(target.labels, counts, strict=True)]
+        most = max((len(row) for row in labels), default=0)
+        narrow = all(m.dtype == torch.int16 for m in maps) and most <= _target_checks.MOST_INT16_SEGMENTS
+        dtype = torch.int16 if narrow else torch.int32
         return stack_segments(torch.cat([m.to(dtype) for m in maps]), labels)
 
 
@@ -149,7 +173,7 @@ class MaskTargets(BatchTargets):
     """Segments that may overlap.
 
     Attributes:
-        masks: (B, T, H, W) bool (uint8 and float 0/1 accepted).
+        masks: (B, T, H, W) bool (uint8 and float 0/1 accepted by the ops).
         labels: (B, T) int64 class ids; what lies beyond ``num_segments`` is ignored.
         num_segments: (B,) int64.
         void: (B, H, W) bool, needed by ``ignore_void``.
@@ -163,7 +187,7 @@ class MaskTargets(BatchTargets):
     _pairs: tuple[Tensor, Tensor] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check_common("MaskTargets", self.masks, "masks", 4, self.labels, self.num_segments)
+        _target_checks.check_fields("MaskTargets", self.masks, "masks", 4, self.labels, self.num_segments)
         if self.masks.shape[1] != self.labels.shape[1]:
             raise ValueError(
                 f"MaskTargets: masks must hold T = {self.labels.shape[1]} segments, as labels, "
@@ -180,22 +204,14 @@ class MaskTargets(BatchTargets):
 
     @staticmethod
     def from_masks(masks: Sequence[Tensor], labels: Sequence[Tensor]) -> MaskTargets:
-        """Build targets from one mask a segment, (T_i, H, W) and (T_i,) for each image, padded to the largest T."""
+        """Build targets from one mask a segment, (T_i, H, W) and (T_i,) for each image, padded to the largest T.
+
+        Raises:
+            TypeError: if labels are no integers.
+            ValueError: as ``SegmentTargets.from_masks``.
+        """
+        _target_checks.check_masks("from_masks", masks, labels)
         return _stack_masks([mask != 0 for mask in masks], labels)
-
-
-def _check_common(name: str, pixels: Tensor, pixels_name: str, dims: int, labels: Tensor, num_segments: Tensor) -> None:
-    shape = {3: "(B, H, W)", 4: "(B, T, H, W)"}[dims]
-    if pixels.dim() != dims:
-        raise ValueError(f"{name}: {pixels_name} must be {shape}, got {tuple(pixels.shape)}")
-    batch = pixels.shape[0]
-    if labels.dim() != 2 or labels.shape[0] != batch:
-        raise ValueError(f"{name}: labels must be (B, T) with B = {batch}, got {tuple(labels.shape)}")
-    if tuple(num_segments.shape) != (batch,):
-        raise ValueError(f"{name}: num_segments must be (B,) with B = {batch}, got {tuple(num_segments.shape)}")
-    for tensor, what in ((labels, "labels"), (num_segments, "num_segments")):
-        if tensor.dtype != torch.int64:
-            raise TypeError(f"{name}: {what} must be int64, got {tensor.dtype}")
 
 
 def _pad_labels(labels: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -207,7 +223,18 @@ def _pad_labels(labels: Sequence[Tensor], device: torch.device) -> tuple[Tensor,
 
 
 def stack_segments(segment_map: Tensor, labels: Sequence[Tensor]) -> SegmentTargets:
-    """Join (B, H, W) segment indices and the class ids (T_i,) of each image, padded to the largest T."""
+    """Join (B, H, W) segment indices and the class ids (T_i,) of each image, padded to the largest T.
+
+    Raises:
+        TypeError: if labels are no integers.
+        ValueError: if there is not one row of labels for each image.
+    """
+    if len(labels) != len(segment_map):
+        raise ValueError(
+            f"SegmentTargets: labels must have one entry an image, B = {len(segment_map)}, got {len(labels)}"
+        )
+    for image, row in enumerate(labels):
+        _target_checks.check_labels("SegmentTargets", image, row)
     padded, counts = _pad_labels(labels, segment_map.device)
     return SegmentTargets(segment_map, padded, counts).with_pairs()
 

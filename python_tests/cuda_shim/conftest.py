@@ -1,7 +1,9 @@
 """Gives the tests the CUDA kernels: their host build, or, where there is a GPU, the CUDA library itself.
 
-With MASKFORMER_EXT_CUDA_SHIM, the host build's file, they run on the host (tools/test_cuda_shim.py); without it, on a
-GPU, or not at all.
+* With ``MASKFORMER_EXT_CUDA_SHIM``, the host build's file, they run on the host (tools/test_cuda_shim.py).
+* Without it they run on a GPU, or not at all.
+* With ``MASKFORMER_EXT_CUDA_HARNESS=cpu`` the CPU's kernels are called as those of a GPU would be, so that what only a
+  GPU runs of these files is tested without one (python_tests/test_gpu_harness.py).
 """
 
 from __future__ import annotations
@@ -19,9 +21,12 @@ from torch import Tensor
 from maskformer_ext.ops import _library
 
 SHIM = os.environ.get("MASKFORMER_EXT_CUDA_SHIM")
+HARNESS = os.environ.get("MASKFORMER_EXT_CUDA_HARNESS")
 ON_GPU = SHIM is None and torch.cuda.is_available() and _library.CUDA_ERROR is None
+DEVICE = HARNESS or ("cuda" if ON_GPU else "cpu")
+"""Where the tensors of a test are when a kernel of the CUDA library is called for them."""
 sys.path.insert(0, str(Path(__file__).parents[1] / "ops"))
-if ON_GPU:
+if ON_GPU or HARNESS:
     collect_ignore = ["test_stand_in.py"]
 elif SHIM is None:
     collect_ignore_glob = ["test_*.py"]
@@ -31,6 +36,8 @@ else:
         schema = str(getattr(torch.ops.maskformer_ext, name.partition(".")[0]).default._schema)
         _LIBRARY.define(schema.removeprefix("maskformer_ext::"))
     torch.ops.load_library(SHIM)
+
+cuda_kernels_only = pytest.mark.skipif(HARNESS == "cpu", reason="of what only the kernels for CUDA do")
 
 
 def same_layout(tensor: Tensor, device: str) -> Tensor:
@@ -48,13 +55,29 @@ class OnGpu:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if self.device == "cuda" and name not in _library._KERNELS["cuda"]:
             pytest.skip(f"{name} has no CUDA kernel")
+        op = getattr(torch.ops.maskformer_ext, name)
+        written = [a.name for a in op.default._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
 
         def call(*arguments: Any, **options: Any) -> Any:
-            moved = [same_layout(x, self.device) if isinstance(x, Tensor) else x for x in arguments]
-            result = getattr(torch.ops.maskformer_ext, name)(*moved, **options)
-            return result.cpu() if isinstance(result, Tensor) else tuple(part.cpu() for part in result)
+            names = [argument.name for argument in op.default._schema.arguments]
+            given = dict(zip(names, arguments, strict=False)) | options
+            moved = {
+                key: same_layout(value, self.device) if isinstance(value, Tensor) else value
+                for key, value in given.items()
+            }
+            result = op(**moved)
+            for key in written:
+                given[key].copy_(moved[key])
+            return back(result)
 
         return call
+
+
+def back(result: Any) -> Any:
+    """Bring what an op returns to the CPU: a tensor, several, or nothing."""
+    if isinstance(result, Tensor):
+        return result.cpu()
+    return None if result is None else tuple(back(part) for part in result)
 
 
 @pytest.fixture(autouse=SHIM is not None)
@@ -68,4 +91,4 @@ def rubbish_in_new_memory() -> Iterator[None]:
 @pytest.fixture
 def shim():
     """The ops as the CUDA kernels compute them, on CPU tensors."""
-    return OnGpu() if ON_GPU else torch.ops.maskformer_ext_shim
+    return torch.ops.maskformer_ext_shim if SHIM else OnGpu(DEVICE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import cuda_kernels_only
 from op_checks import LARGEST_ERROR, error
 
 NONE, SIGMOID, BINARY = range(3)
@@ -25,6 +26,7 @@ def product(mask_embed, mask_features):
     return torch.einsum("...bqc,bchw->...bqhw", mask_embed.double(), mask_features.double())
 
 
+@cuda_kernels_only
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_float32_is_as_exact_as_float32(shim, shape, channels_last):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from conftest import cuda_kernels_only
 from op_checks import LARGEST_ERROR, error
 from test_mask_loss import SHAPES, make, widen
 from test_matched_mask_loss import IMAGE, SEGMENT, as_dtype, make_targets
@@ -83,6 +86,7 @@ def test_matched_mask_loss(shim, form, size, ignore_void):
     compare(shim, shim.matched_mask_loss(logits, pixels, *arguments), expected)
 
 
+@cuda_kernels_only
 def test_what_is_out_of_range_is_no_pair_and_void(shim):
     targets, logits = make_targets("segments"), torch.randn(4, 8, 10)
     image, segment = torch.tensor([0, 7, 0, -3]), torch.tensor([1, 0, 99, 2])
@@ -94,3 +98,20 @@ def test_what_is_out_of_range_is_no_pair_and_void(shim):
         assert (focal[1:] == 0).all() and (dice[1:] == 0).all() and (maps[1:] == 0).all()
         assert focal[0] > 0
     assert all(torch.equal(a, b) for a, b in zip(*outputs, strict=True))
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+@pytest.mark.parametrize("target", [0.0, 0.5, 1.0])
+def test_one_infinite_logit_spoils_neither_dice_nor_other_pixels(shim, value, target):
+    logits, targets = make((1, (9, 11), (9, 11)), "float32")
+    logits[0, 3, 4], targets[0, 3, 4] = value, target
+    _, dice, maps, coefficients = shim.mask_loss(logits, targets, 0.25, 2.0, True)
+    (_, _, _), (expected, direction, gradient) = losses_and_gradients(lambda x: mask_loss(x, targets), logits)
+    assert expected.isfinite() and gradient.isfinite().all()
+    assert error(dice, expected) <= LARGEST_ERROR
+    of_dice = shim.mask_loss_backward(maps, coefficients, None, direction.float(), torch.float32)
+    assert error(of_dice, gradient) <= LARGEST_ERROR
+    other = torch.ones(9, 11, dtype=torch.bool)
+    other[3, 4] = False
+    of_focal = shim.mask_loss_backward(maps, coefficients, torch.ones(1), None, torch.float32)
+    assert of_focal[0, other].isfinite().all() and maps[0, :, other].isfinite().all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import cuda_kernels_only
 from op_checks import error
 from test_matching_cost import DEFAULTS, PARTS, random_targets, reference
 
@@ -68,6 +69,7 @@ def test_queries_with_bad_numbers_cost_infinity(shim, form, ignore_void):
     assert (found[0, [2, 5]].isfinite()).all() and (found[0, :, 3] == 0).all()
 
 
+@cuda_kernels_only
 def test_ids_out_of_range_are_void_and_read_nothing(shim):
     targets = random_targets(1, [3], 3, (16, 16), 3)
     class_logits, mask_logits = torch.randn(1, 2, 4), torch.randn(1, 2, 8, 8)

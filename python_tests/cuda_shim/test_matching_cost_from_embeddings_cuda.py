@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import cuda_kernels_only
 from op_checks import error
 from test_matching_cost import DEFAULTS, PARTS, random_targets
 
@@ -58,6 +59,7 @@ def test_16_bit_embeddings_and_channels_last(shim, dtype):
     assert error(mixed, truth) <= 1e-2
 
 
+@cuda_kernels_only
 def test_tf32_where_it_is_allowed(shim):
     targets = random_targets(1, [3], 3, (20, 20), 4)
     predictions = draw((), 1, 4, 32, (10, 10))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import cuda_kernels_only
 from op_checks import LARGEST_ERROR, error
 
 CASES = [  # pairs of each image, layers, channels, pixels
@@ -68,6 +69,7 @@ def test_features_that_are_part_of_a_larger_tensor(shim, layout):
         assert error(ours, theirs) <= LARGEST_ERROR
 
 
+@cuda_kernels_only
 def test_tf32_where_it_is_allowed(shim):
     embed, features, image_index = draw([9, 4], 2, 64, 90)
     grad = torch.randn(*embed.shape[:2], features.shape[2])

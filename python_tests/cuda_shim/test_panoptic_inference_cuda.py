@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from conftest import cuda_kernels_only
 from predictions import confident_predictions, with_broken_queries
 from resizes import RESIZES, peaks, resized
 
@@ -95,6 +96,7 @@ def test_nothing_kept_and_no_queries(shim):
         assert (segment_map == 0).all() and (table == 0).all()
 
 
+@cuda_kernels_only
 def test_thing_classes_that_do_not_fit_are_refused(shim):
     with pytest.raises(RuntimeError, match="thing_classes must be below 16384 on CUDA, got 16384"):
         shim.panoptic_inference(

@@ -14,8 +14,8 @@ def test_loss_sum_and_gradient(shim, dtype, gamma):
     inputs, targets = torch.randn(3, 6001).to(dtype), torch.rand(3, 6001).to(dtype)
     grad = torch.randn(3, 6001).to(dtype)
     tolerance = 2e-6 if dtype == torch.float32 else 8e-3
-    for reduce in (False, True):
-        arguments = (inputs, targets, 0.25, gamma, reduce)
+    for reduction in (0, 1, 2):  # none, mean, sum
+        arguments = (inputs, targets, 0.25, gamma, reduction)
         assert error(shim.sigmoid_focal_loss(*arguments), cpu.sigmoid_focal_loss(*arguments)) <= tolerance
     for given in (grad, grad[0, 0]):
         ours = shim.sigmoid_focal_loss_backward(given, inputs, targets, 0.25, gamma)

@@ -45,3 +45,10 @@ def test_workspaces_begin_with_rubbish():
     assert torch.empty(16).isnan().all()
     assert (torch.empty(16, dtype=torch.int32) == torch.iinfo(torch.int32).max).all()
     assert torch.ops.aten.new_empty(torch.zeros(1), [16], dtype=torch.float64).isnan().all()
+
+
+def test_the_library_says_which_gpu_it_cannot_run_on():
+    ask = ctypes.CDLL(SHIM).maskformer_ext_cuda_problem
+    ask.restype = ctypes.c_char_p
+    assert ask(0) is None
+    assert ask(1) == b"invalid device ordinal"

@@ -116,6 +116,71 @@ def test_soft_masks_and_other_sizes_go_through_the_original() -> None:
         _assert_same_step(_step(model, given, labels, pixels), theirs)
 
 
+@pytest.mark.parametrize("form", ["masks", "segment maps", "targets"])
+@pytest.mark.parametrize("auxiliary", [True, False])
+def test_no_object_is_a_label_as_in_transformers(auxiliary: bool, form: str) -> None:
+    model = _model(auxiliary=auxiliary, no_object_weight=0.3)
+    pixels = torch.randn(3, 3, 64, 96)
+    maps, masks, labels = _labels()
+    labels[0][1] = labels[2][0] = labels[2][4] = CLASSES
+    theirs = _step(model, masks, labels, pixels)
+    accelerate(model)
+    given = {"segment maps": list(maps), "targets": SegmentTargets.from_masks(masks, labels)}.get(form, masks)
+    _assert_same_step(_step(model, given, labels, pixels), theirs)
+    logits, classes = torch.randn(3, QUERIES, 16, 24), torch.randn(3, QUERIES, CLASSES + 1)
+    ours, original = model.matcher(logits, classes, given, labels), restore(model).matcher
+    for pairs in zip(ours, original(logits, classes, masks, labels), strict=True):
+        assert [index.tolist() for index in pairs[0]] == [index.tolist() for index in pairs[1]]
+
+
+@pytest.mark.parametrize("label", [-1, -100, CLASSES + 1])
+def test_labels_that_transformers_refuses_are_refused(label: int) -> None:
+    model = _model()
+    pixels = torch.randn(3, 3, 64, 96)
+    _, masks, labels = _labels()
+    labels[2][3] = label
+    for _ in range(2):
+        with pytest.raises((IndexError, ValueError)):
+            _step(model, masks, labels, pixels)
+        accelerate(model)
+
+
+def test_a_label_that_transformers_leaves_out_is_left_out() -> None:
+    """Its matcher reads class -100 from the end, and its class loss ignores the query."""
+    from transformers.models.maskformer import modeling_maskformer as original_code
+
+    from maskformer_ext.integrations._transformers_loss import Loss
+
+    weights = {"loss_cross_entropy": 1.0, "loss_mask": 20.0, "loss_dice": 1.0}
+    original = original_code.MaskFormerLoss(120, original_code.MaskFormerHungarianMatcher(1.0, 20.0, 1.0), weights, 0.1)
+    arguments = (
+        torch.randn(1, QUERIES, 8, 8),
+        torch.randn(1, QUERIES, 121),
+        [torch.randn(2, 16, 16).gt(0).float()],
+        [torch.tensor([7, -100])],
+    )
+    expected = original(*arguments)
+    for key, loss in Loss(original)(*arguments).items():
+        torch.testing.assert_close(loss, expected[key], rtol=1e-5, atol=1e-6)
+
+
+def test_class_labels_are_integers() -> None:
+    model = accelerate(_model())
+    _, masks, labels = _labels()
+    labels[0] = labels[0] + 0.5
+    with pytest.raises(TypeError, match=r"class_labels: labels\[0\] must have an integer dtype, got torch.float32"):
+        _step(model, masks, labels, torch.randn(3, 3, 64, 96))
+
+
+def test_ids_of_a_segment_map_that_int32_would_wrap_are_refused() -> None:
+    model = accelerate(_model())
+    maps, _, labels = _labels()
+    wild = [one.long() for one in maps]
+    wild[0][0, 0] = 2**32  # 0 in int32
+    with pytest.raises(ValueError, match=r"mask_labels\[0\] must hold ids that fit into int32"):
+        _step(model, wild, labels, torch.randn(3, 3, 64, 96))
+
+
 def test_class_weights_and_matching_costs_that_were_changed_later_count() -> None:
     model = _model()
     pixels = torch.randn(3, 3, 64, 96)

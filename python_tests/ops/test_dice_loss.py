@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_checks import LARGEST_ERROR, at_thread_counts, error
+from op_checks import LARGEST_ERROR, at_thread_counts, error, native_only
 
 from maskformer_ext.ops import dice_loss
 
@@ -124,3 +124,18 @@ def test_dice_loss_of_any_shape_equals_float64_reference(shape, target, scale, s
     torch.manual_seed(seed)
     errors = errors_of(*make(shape, target, scale), floor=1e-9)  # below that the float64 reference cancels
     assert max(errors) <= LARGEST_ERROR
+
+
+@native_only
+@given(
+    value=st.floats(-20, 20, width=32),
+    share=st.sampled_from([0.0, 0.3, 1.0]),
+    size=st.sampled_from([(16, 16), (1, 1024), (37, 501), (300, 300), (1, 16384), (700, 1024)]),
+    target=st.sampled_from([torch.bool, torch.float32]),
+)
+@settings(max_examples=60, deadline=None)
+def test_dice_loss_of_constant_logits_does_not_add_up_rounding(value, share, size, target):
+    """Rounding that always goes the same way: sums of many equal floats, one after the other, would show it."""
+    torch.manual_seed(0)
+    logits, targets = torch.full((2, *size), value), (torch.rand(2, *size) < share).to(target)
+    assert max(errors_of(logits, targets, floor=1e-9)) <= LARGEST_ERROR

@@ -127,7 +127,7 @@ def test_pairs_out_of_range_are_named(image: list[int], segment: list[int], mess
 
 @pytest.mark.parametrize("count", [-1, 4])
 def test_a_number_of_targets_out_of_range_is_named(count: int, device: str) -> None:
-    with pytest.raises(RuntimeError, match=rf"num_targets must lie in \[0, T\] with T = 3, got {count} for problem 1"):
+    with pytest.raises(ValueError, match=rf"num_targets must lie in \[0, T\] with T = 3, got {count} for problem 1"):
         linear_sum_assignment(torch.rand(2, 5, 3, device=device), torch.tensor([3, count], device=device))
 
 

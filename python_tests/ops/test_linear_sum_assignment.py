@@ -178,8 +178,8 @@ def test_compiles_without_graph_breaks():
         (torch.zeros(2, 3, 4), torch.zeros(3, dtype=torch.int64), ValueError, r"must broadcast .* \(2,\) .* \(3,\)"),
         (torch.zeros(3, 4, dtype=torch.int64), torch.tensor(4), TypeError, "cost must have a floating dtype"),
         (torch.zeros(3, 4), torch.tensor(4.0), TypeError, "num_targets must have an integer dtype"),
-        (torch.zeros(3, 4), torch.tensor(5), RuntimeError, r"must lie in \[0, T\] with T = 4, got 5 for problem 0"),
-        (torch.zeros(3, 4), torch.tensor(-1), RuntimeError, r"must lie in \[0, T\] with T = 4, got -1 for problem 0"),
+        (torch.zeros(3, 4), torch.tensor(5), ValueError, r"must lie in \[0, T\] with T = 4, got 5 for problem 0"),
+        (torch.zeros(3, 4), torch.tensor(-1), ValueError, r"must lie in \[0, T\] with T = 4, got -1 for problem 0"),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_named(cost, counts, error, message):

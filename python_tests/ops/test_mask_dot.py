@@ -159,3 +159,14 @@ def test_opcheck():
     inputs = torch.randn(3, 2, 7, 16, requires_grad=True), torch.randn(2, 16, 5, 9, requires_grad=True)
     for activation, dtype in ((0, torch.float32), (1, torch.float32), (1, torch.bfloat16), (2, torch.bool)):
         torch.library.opcheck(torch.ops.maskformer_ext.mask_dot, (*inputs, activation, dtype))
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 3, 5), (2, 1, 0, 5), (2, 1, 3, 0), (2, 0, 3, 5)], ids=str)
+@pytest.mark.parametrize("size", [(4, 4), (0, 4)], ids=str)
+def test_gradients_without_elements_have_the_inputs_shapes(shape, size):
+    embed = torch.zeros(shape, requires_grad=True)
+    features = torch.zeros(shape[1], shape[3], *size, requires_grad=True)
+    logits = mask_dot(embed, features)
+    assert logits.shape == (*shape[:3], *size)
+    gradients = torch.autograd.grad(logits.sum(), (embed, features))
+    assert [gradient.shape for gradient in gradients] == [embed.shape, features.shape]

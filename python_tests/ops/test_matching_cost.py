@@ -359,3 +359,15 @@ def test_any_sizes_are_close_to_the_float64_reference(
         ours = matching_cost(class_logits, mask_logits, targets, **options)
         truth = reference(class_logits.double(), mask_logits.double(), targets, **options)
         assert error(ours, truth) <= LARGEST_ERROR, part
+
+
+@pytest.mark.parametrize("form", ["segment_map", "masks"])
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)], ids=str)
+@pytest.mark.parametrize("shape", [(12, 0), (0, 12), (0, 0)], ids=str)
+def test_neither_predictions_nor_targets_have_a_pixel(form, size, shape):
+    targets = SegmentTargets(
+        torch.zeros(2, *size, dtype=torch.int32), torch.zeros(2, 1, dtype=torch.int64), torch.tensor([0, 1])
+    )
+    targets = targets.to_masks() if form == "masks" else targets
+    cost = matching_cost(torch.zeros(2, 1, 4), torch.zeros(2, 1, *shape), targets, ignore_void=True)
+    assert cost.flatten().tolist() == [0.0, -0.25]

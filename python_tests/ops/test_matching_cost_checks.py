@@ -48,7 +48,7 @@ def test_invalid_targets_are_refused(targets, message):
         ((3, 5, 5), (3, 5, 4, 4), {}, "targets must hold B = 3 images"),
         ((5, 5), (5, 4, 4), {}, "mask_logits must be"),
         ((2, 5, 1), (2, 5, 4, 4), {}, "K >= 1"),
-        ((2, 5, 5), (2, 5, 4, 4), {"gamma": -1.0}, "gamma must be at least 0"),
+        ((2, 5, 5), (2, 5, 4, 4), {"gamma": -1.0}, "gamma must not be negative"),
     ],
 )
 def test_misfitting_arguments_are_named(class_shape, mask_shape, options, message):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from op_checks import LARGEST_ERROR, at_thread_counts, error, native_only
 from test_matching_cost import PARTS, random_targets
 
-from maskformer_ext.ops import MaskTargets, mask_dot, matching_cost, matching_cost_from_embeddings
+from maskformer_ext.ops import MaskTargets, SegmentTargets, mask_dot, matching_cost, matching_cost_from_embeddings
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -175,3 +175,14 @@ def test_opcheck(form):
     op = torch.ops.maskformer_ext.matching_cost_from_embeddings
     arguments = (*inputs, pixels, targets.labels, targets.num_segments, None, 1.0, 20.0, 1.0, 0.25, 2.0, False)
     torch.library.opcheck(op, arguments)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("layers", "queries", "size"), [((0,), 3, (4, 4)), ((2,), 0, (4, 4)), ((1, 0), 1, (0, 3))])
+def test_without_elements_the_shape_is_kept(layers, queries, size, dtype):
+    targets = SegmentTargets(
+        torch.zeros(1, 4, 4, dtype=torch.int32), torch.zeros(1, 2, dtype=torch.int64), torch.tensor([1])
+    )
+    embed, features = torch.zeros(*layers, 1, queries, 5, dtype=dtype), torch.zeros(1, 5, *size, dtype=dtype)
+    cost = matching_cost_from_embeddings(torch.zeros(*layers, 1, queries, 4, dtype=dtype), embed, features, targets)
+    assert cost.shape == (*layers, 1, queries, 2)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_checks import LARGEST_ERROR, at_thread_counts, error
+from op_checks import LARGEST_ERROR, at_thread_counts, error, native_only
 
 from maskformer_ext.ops import sigmoid_focal_loss
 from maskformer_ext.ops._library import native
@@ -154,3 +154,43 @@ def test_sigmoid_focal_loss_of_any_input_equals_float64_reference(shape, alpha, 
     inputs, targets = make(shape, between=between, scale=scale)
     # powers of small probabilities leave the range of float32
     assert max(errors_of(inputs, targets, alpha, gamma, floor=1e-30)) <= LARGEST_ERROR
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("value", "options"), [(-2.0, (-1, 0.0)), (-60.0, (-1, 0.0)), (3.0, (0.25, 2.0))])
+def test_a_mean_of_16_bits_does_not_pass_through_a_16_bit_sum(dtype, value, options):
+    logits = torch.full((400, 500), value, dtype=dtype).requires_grad_()
+    wide = logits.detach().double().requires_grad_()
+    mean, expected = (sigmoid_focal_loss(x, torch.ones_like(x), *options, "mean") for x in (logits, wide))
+    assert mean.dtype == dtype and mean.item() == pytest.approx(expected.item(), rel=torch.finfo(dtype).eps)
+    scale = 2.0**14  # keeps the gradient above what 16 bits can still tell from 0
+    (gradient,), (truth,) = (
+        torch.autograd.grad(scale * loss.double(), x) for loss, x in ((mean, logits), (expected, wide))
+    )
+    limits = torch.finfo(dtype)
+    torch.testing.assert_close(gradient.double(), truth, rtol=limits.eps, atol=limits.smallest_normal * limits.eps)
+
+
+@native_only
+def test_a_mean_is_finite_where_only_the_sum_passes_float32():
+    logits = torch.full((1 << 18,), -1e34)
+    mean = sigmoid_focal_loss(logits, torch.ones_like(logits), -1, 0.0, "mean")
+    assert mean.item() == pytest.approx(1e34, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_sums_are_right_where_the_dtype_can_hold_them(dtype):
+    logits = torch.linspace(-4, 4, 5000).to(dtype)
+    targets = (torch.arange(5000) % 3 == 0).to(dtype)
+    found = sigmoid_focal_loss(logits, targets, reduction="sum")
+    expected = sigmoid_focal_loss(logits.double(), targets.double(), reduction="sum")
+    assert found.dtype == dtype and found.item() == pytest.approx(expected.item(), rel=torch.finfo(dtype).eps)
+    assert sigmoid_focal_loss(-1e4 * torch.ones(50, dtype=torch.half), torch.ones(50).half(), -1, 0.0, "sum").isinf()
+
+
+@pytest.mark.parametrize("value", [-12.0, -2.3, 0.1, 5.0, 12.0])
+def test_sums_of_equal_losses_do_not_add_up_rounding(value):
+    logits, targets = torch.full((1, 16384 * 3 + 100), value), torch.ones(1, 16384 * 3 + 100)
+    found = sigmoid_focal_loss(logits, targets, reduction="sum")
+    expected = sigmoid_focal_loss(logits.double(), targets.double(), reduction="sum")
+    assert error(found, expected) <= LARGEST_ERROR

@@ -1,0 +1,184 @@
+"""Every op refuses options that would give a wrong result without a word, and dtypes that it has no kernel for."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from maskformer_ext import ops
+from maskformer_ext.ops import MaskTargets, SegmentTargets
+
+TARGETS = SegmentTargets(
+    torch.zeros(1, 8, 8, dtype=torch.int32), torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, dtype=torch.int64)
+)
+PAIR = torch.zeros(1, dtype=torch.int64)
+CLASSES, MASKS = torch.zeros(1, 3, 5), torch.zeros(1, 3, 4, 4)
+EMBED, FEATURES = torch.zeros(1, 3, 6), torch.zeros(1, 6, 4, 4)
+
+LOSSES = {
+    "sigmoid_focal_loss": lambda **o: ops.sigmoid_focal_loss(MASKS, torch.zeros_like(MASKS), **o),
+    "mask_loss": lambda **o: ops.mask_loss(MASKS[0], torch.zeros(3, 8, 8), **o),
+    "matched_mask_loss": lambda **o: ops.matched_mask_loss(MASKS[0, :1], TARGETS, PAIR, PAIR, **o),
+}
+COSTS = {
+    "matching_cost": lambda **o: ops.matching_cost(CLASSES, MASKS, TARGETS, **o),
+    "matching_cost_from_embeddings": lambda **o: ops.matching_cost_from_embeddings(
+        CLASSES, EMBED, FEATURES, TARGETS, **o
+    ),
+}
+INFERENCE = {
+    "semantic_inference": lambda size=(8, 8), **o: ops.semantic_inference(CLASSES[0], MASKS[0], size, **o),
+    "semantic_scores": lambda size=(8, 8), **o: ops.semantic_scores(CLASSES[0], MASKS[0], size, **o),
+    "panoptic_inference": lambda size=(8, 8), **o: ops.panoptic_inference(
+        CLASSES[0], MASKS[0], size, **{"thing_classes": [0], **o}
+    ),
+    "instance_inference": lambda size=(8, 8), **o: ops.instance_inference(CLASSES[0], MASKS[0], size, **o),
+}
+ALL = LOSSES | COSTS | INFERENCE
+
+NO_NUMBERS = [("1", TypeError), (None, TypeError), (math.nan, ValueError), (math.inf, ValueError)]
+
+
+@pytest.mark.parametrize("name", LOSSES | COSTS)
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"alpha": 1.1}, ValueError, r"alpha must lie in \[0, 1\], or be negative for no weights, got 1\.1"),
+        ({"alpha": -math.inf}, ValueError, "alpha must be finite, got -inf"),
+        ({"gamma": -0.5}, ValueError, r"gamma must not be negative, got -0\.5"),
+        *(({"alpha": value}, kind, "alpha must be") for value, kind in NO_NUMBERS),
+        *(({"gamma": value}, kind, "gamma must be") for value, kind in NO_NUMBERS),
+    ],
+    ids=str,
+)
+def test_focal_options_out_of_range_are_named(name, options, kind, message):
+    with pytest.raises(kind, match=f"^{name}: {message}"):
+        ALL[name](**options)
+
+
+@pytest.mark.parametrize("name", COSTS)
+@pytest.mark.parametrize("weight", ["class_weight", "focal_weight", "dice_weight"])
+@pytest.mark.parametrize(("value", "kind"), NO_NUMBERS, ids=str)
+def test_weights_of_costs_must_be_finite_numbers(name, weight, value, kind):
+    with pytest.raises(kind, match=f"^{name}: {weight} must be (finite|a number), got"):
+        COSTS[name](**{weight: value})
+
+
+@pytest.mark.parametrize("value", [0.5, 1, np.float32(0.25), np.int64(1), torch.tensor(0.25), -3])
+def test_numbers_of_any_kind_are_numbers(value):
+    for call in (*LOSSES.values(), *COSTS.values()):
+        expected, found = call(alpha=float(value)), call(alpha=value)
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_an_alpha_that_float32_would_round_to_0_still_means_no_weights():
+    torch.manual_seed(0)
+    logits = torch.randn(1, 3, 4, 4)
+    found = ops.matching_cost(CLASSES, logits, TARGETS, alpha=-1e-60)
+    assert torch.equal(found, ops.matching_cost(CLASSES, logits, TARGETS, alpha=-1.0))
+
+
+@pytest.mark.parametrize("name", ["matched_mask_loss", *COSTS])
+@pytest.mark.parametrize("value", ["false", "no", 0, None])
+def test_what_is_no_truth_value_is_named(name, value):
+    with pytest.raises(TypeError, match=f"^{name}: ignore_void must be True or False, got"):
+        ALL[name](ignore_void=value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "kind", "message"),
+    [
+        ("semantic_inference", {"flip": "no"}, TypeError, "flip must be True or False, got 'no'"),
+        ("semantic_scores", {"flip": 0}, TypeError, "flip must be True or False, got 0"),
+        ("semantic_scores", {"weight": math.nan}, ValueError, "weight must be finite, got nan"),
+        ("semantic_scores", {"weight": "1"}, TypeError, "weight must be a number, got '1'"),
+        ("semantic_scores", {"out": np.zeros((4, 8, 8))}, TypeError, "out must be a Tensor, got ndarray"),
+        ("panoptic_inference", {"object_mask_threshold": math.nan}, ValueError, "object_mask_threshold must be finite"),
+        ("panoptic_inference", {"overlap_threshold": "0.8"}, TypeError, "overlap_threshold must be a number"),
+        ("panoptic_inference", {"mask_threshold": math.inf}, ValueError, "mask_threshold must be finite"),
+        ("panoptic_inference", {"thing_classes": "12"}, TypeError, "thing_classes must be a collection of integers"),
+        ("panoptic_inference", {"thing_classes": [1.5]}, TypeError, r"thing_classes must be an integer, got 1\.5"),
+        ("instance_inference", {"thing_classes": ["1"]}, TypeError, "thing_classes must be an integer, got '1'"),
+        ("instance_inference", {"mask_threshold": math.nan}, ValueError, "mask_threshold must be finite, got nan"),
+        ("instance_inference", {"mask_threshold": 1.5}, ValueError, "mask_threshold must lie between 0 and 1"),
+        ("instance_inference", {"top_k": 0}, ValueError, "top_k must be at least 1, got 0"),
+        ("instance_inference", {"top_k": -5}, ValueError, "top_k must be at least 1, got -5"),
+        ("instance_inference", {"top_k": 2.5}, TypeError, r"top_k must be an integer, got 2\.5"),
+        ("instance_inference", {"top_k": "7"}, TypeError, "top_k must be an integer, got '7'"),
+    ],
+    ids=str,
+)
+def test_options_of_inference_are_checked(name, options, kind, message):
+    with pytest.raises(kind, match=f"^{name}: {message}"):
+        INFERENCE[name](**options)
+
+
+@pytest.mark.parametrize("name", INFERENCE)
+@pytest.mark.parametrize(
+    ("size", "kind"), [((8.5, 8), TypeError), ("88", TypeError), (8, TypeError), ((8, -1), ValueError)], ids=str
+)
+def test_sizes_are_pairs_of_integers(name, size, kind):
+    with pytest.raises(kind, match=f"^{name}: size must be"):
+        INFERENCE[name](size)
+
+
+def test_top_k_beyond_all_pairs_costs_nothing():
+    torch.manual_seed(0)
+    predictions = torch.randn(3, 5), 5 * torch.randn(3, 4, 4)
+    everything = ops.instance_inference(*predictions, (8, 8), top_k=12)
+    found = ops.instance_inference(*predictions, (8, 8), top_k=10**15)  # as many rows would not fit into memory
+    assert len(found) == len(everything) > 0
+    assert torch.equal(found.scores, everything.scores) and torch.equal(found.masks, everything.masks)
+
+
+FLOAT8 = [torch.float8_e4m3fn, torch.float8_e5m2]
+OF_DTYPE = {
+    "mask_dot": lambda dtype: ops.mask_dot(EMBED.to(dtype), FEATURES),
+    "sigmoid_focal_loss": lambda dtype: ops.sigmoid_focal_loss(MASKS, torch.zeros_like(MASKS).to(dtype)),
+    "dice_loss": lambda dtype: ops.dice_loss(MASKS.to(dtype), torch.zeros_like(MASKS)),
+    "mask_loss": lambda dtype: ops.mask_loss(MASKS[0], torch.zeros(3, 8, 8).to(dtype)),
+    "matched_mask_loss": lambda dtype: ops.matched_mask_loss(MASKS[0, :1].to(dtype), TARGETS, PAIR, PAIR),
+    "matching_cost": lambda dtype: ops.matching_cost(CLASSES.to(dtype), MASKS, TARGETS),
+    "matching_cost_from_embeddings": lambda dtype: ops.matching_cost_from_embeddings(
+        CLASSES, EMBED, FEATURES.to(dtype), TARGETS
+    ),
+    "linear_sum_assignment": lambda dtype: ops.linear_sum_assignment(CLASSES.to(dtype), torch.tensor(5)),
+    "semantic_inference": lambda dtype: ops.semantic_inference(CLASSES[0].to(dtype), MASKS[0], (8, 8)),
+    "semantic_scores": lambda dtype: ops.semantic_scores(CLASSES[0], MASKS[0].to(dtype), (8, 8)),
+    "panoptic_inference": lambda dtype: ops.panoptic_inference(
+        CLASSES[0].to(dtype), MASKS[0], (8, 8), thing_classes=[0]
+    ),
+    "instance_inference": lambda dtype: ops.instance_inference(CLASSES[0], MASKS[0].to(dtype), (8, 8)),
+}
+
+
+@pytest.mark.parametrize("dtype", FLOAT8, ids=str)
+@pytest.mark.parametrize("name", OF_DTYPE)
+def test_dtypes_without_a_kernel_are_named_with_those_that_have_one(name, dtype):
+    OF_DTYPE[name](torch.float32)
+    with pytest.raises(TypeError, match=rf"^{name}: \w+ must be float32, bfloat16, float16 or float64, got {dtype}"):
+        OF_DTYPE[name](dtype)
+
+
+@pytest.mark.parametrize("name", COSTS)
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float8_e5m2])
+def test_masks_of_other_dtypes_are_refused_by_costs_as_by_losses(name, dtype):
+    masks = MaskTargets(torch.zeros(1, 1, 8, 8).to(dtype), TARGETS.labels, TARGETS.num_segments)
+    cost = {
+        "matching_cost": lambda: ops.matching_cost(CLASSES, MASKS, masks),
+        "matching_cost_from_embeddings": lambda: ops.matching_cost_from_embeddings(CLASSES, EMBED, FEATURES, masks),
+    }[name]
+    for call in (cost, lambda: ops.matched_mask_loss(MASKS[0, :1], masks, PAIR, PAIR)):
+        with pytest.raises(TypeError, match=rf": targets must be .*, got {dtype}"):
+            call()
+
+
+def test_mask_dot_gives_no_dtype_that_cannot_hold_its_result():
+    for activation in ("none", "sigmoid"):
+        with pytest.raises(TypeError, match=f"mask_dot: out_dtype must be floating with activation {activation}, got"):
+            ops.mask_dot(EMBED, FEATURES, activation=activation, out_dtype=torch.int32)
+    with pytest.raises(TypeError, match="mask_dot: out_dtype must be bool, uint8 or floating with activation binary"):
+        ops.mask_dot(EMBED, FEATURES, activation="binary", out_dtype=torch.int64)
