@@ -63,6 +63,8 @@ def test_help_works_in_a_plain_installation_and_into_a_closed_pipe(name: str) ->
     ],
 )
 def test_a_missing_package_is_told_in_one_sentence(tmp_path: Path, name: str, arguments: list[str]) -> None:
+    for file in ("a", "a.pth", "b"):  # what is missing on the disk is told before any package is asked for
+        (tmp_path / file).write_bytes(b"")
     told = _python(_PLAIN + _command(name), *arguments, cwd=tmp_path)
     assert told.returncode == 2
     assert "Traceback" not in told.stderr and told.stderr.count("\n") == 1
