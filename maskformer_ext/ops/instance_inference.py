@@ -17,6 +17,7 @@ from maskformer_ext.ops._rows import Stored, bands, resized
 from maskformer_ext.ops.matching_cost import nearest_index
 
 _OP = "instance_inference"
+_MASK_BYTES = 1 << 27  # of masks that are made at a time: those without a pixel are dropped before the next
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,11 @@ def instance_inference(
     if not 0 <= mask_threshold <= 1:
         raise ValueError(f"{_OP}: mask_threshold must lie between 0 and 1, got {mask_threshold}")
     pairs = class_logits.shape[0] * (class_logits.shape[1] - 1)  # rows that cannot be filled would only cost memory
-    scores, labels, boxes, valid, packed = _instance_inference(
+    find = _count_instances if _may_count(mask_logits.device) and not torch.compiler.is_compiling() else _list_instances
+    return find(
         class_logits.detach(),
         mask_logits.detach(),
-        size,
+        (int(size[0]), int(size[1])),
         min(top_k, pairs),
         None if thing_classes is None else _checks.whole_numbers(_OP, "thing_classes", thing_classes),
         float(mask_threshold),
@@ -120,8 +122,44 @@ def instance_inference(
         crop,
         resize,
     )
-    height, width = size
-    return Instances(scores, labels, boxes, packed, (int(height), int(width)))[valid]
+
+
+def _list_instances(class_logits, mask_logits, size, *options) -> Instances:
+    """Return the valid rows of the registered op, whose shapes follow from no value."""
+    scores, labels, boxes, valid, packed = _instance_inference(class_logits, mask_logits, size, *options)
+    return Instances(scores, labels, boxes, packed, size)[valid]
+
+
+def _count_instances(
+    class_logits, mask_logits, size, top_k, thing_classes, mask_threshold, input_size, crop, resize
+) -> Instances:
+    """Return the same where shapes may follow from values: no row is made, and no mask kept, that is not returned."""
+    query, label, ranked, real = _ranked_pairs(class_logits, mask_logits, top_k, thing_classes)
+    query, label, ranked = query[real], label[real], ranked[real]
+    needed, which = _distinct(query, len(mask_logits))
+    first = torch.full((len(needed),), len(query)).scatter_reduce(0, which, torch.arange(len(query)), "amin")
+    order = first.argsort()  # of a query's best class, so that the masks lie as they are returned
+    needed, which = needed[order], order.argsort()[which]
+
+    row = size[0] * ((size[1] + 7) // 8)
+    packed = torch.empty((len(needed), size[0], (size[1] + 7) // 8), dtype=torch.uint8)  # untouched pages cost nothing
+    place, kept = torch.full((len(needed),), -1), 0
+    mean, box = torch.zeros(len(needed), dtype=torch.float64), torch.zeros((len(needed), 4))
+    binarise = _nearest_masks if resize == "nearest" else _resized_masks
+    step = max(1, _MASK_BYTES // max(1, row))
+    for begin in range(0, len(needed), step):
+        part = slice(begin, begin + step)
+        mean[part], box[part], bits = binarise(
+            mask_logits[needed[part]], size, _logit(mask_threshold), input_size, crop
+        )
+        found = (box[part, 2] > 0).nonzero().flatten()
+        place[begin + found] = torch.arange(kept, kept + len(found))
+        packed[kept : kept + len(found)] = bits if len(found) == len(bits) else bits[found]
+        kept += len(found)
+    rows = (place[which] >= 0).nonzero().flatten()
+    query = which[rows]
+    masks = packed[:kept] if torch.equal(place[query], torch.arange(kept)) else packed[place[query]]
+    return Instances((ranked[rows] * mean[query]).float(), label[rows], box[query], masks, size)
 
 
 @torch.library.custom_op(
@@ -141,21 +179,12 @@ def _instance_inference(
     Nothing here waits for a device that has the kernel: there, rows that drop out are carried along as invalid.
     """
     scores, labels, boxes, valid, packed = _empty_result(class_logits, size, top_k)
-    probability, finite = class_probabilities(class_logits, mask_logits)
-    ranked = probability[:, :-1].where(finite.unsqueeze(-1), -1).flatten()
-    ranked, index = ranked.sort(descending=True, stable=True)
-    chosen = min(top_k, len(ranked))
-    ranked, index = ranked[:chosen], index[:chosen]
-    num_classes = probability.shape[1] - 1
-    query, label = index // num_classes, index % num_classes
-    real = ranked >= 0
-    if thing_classes is not None:
-        real &= class_table(tuple(thing_classes), num_classes, label.device)[label]
+    query, label, ranked, real = _ranked_pairs(class_logits, mask_logits, top_k, thing_classes)
     if _may_count(query.device):
         rows = real.nonzero().flatten()
         query, label, ranked, real = (values[rows] for values in (query, label, ranked, real))
     else:
-        rows = torch.arange(chosen, device=query.device)
+        rows = torch.arange(len(query), device=query.device)
     if len(rows) == 0:
         return scores, labels, boxes, valid, packed
 
@@ -169,6 +198,22 @@ def _instance_inference(
     valid[rows] = (box[:, 2] > 0)[which] & real
     packed[rows] = bits[which]
     return scores, labels, boxes, valid, packed
+
+
+def _ranked_pairs(
+    class_logits: Tensor, mask_logits: Tensor, top_k: int, thing_classes: Sequence[int] | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return query, class, probability and whether it counts, (k,) each, of the most probable queries and classes."""
+    probability, finite = class_probabilities(class_logits, mask_logits)
+    ranked = probability[:, :-1].where(finite.unsqueeze(-1), -1).flatten()
+    ranked, index = ranked.sort(descending=True, stable=True)
+    ranked, index = ranked[:top_k], index[:top_k]
+    num_classes = probability.shape[1] - 1
+    query, label = index // num_classes, index % num_classes
+    real = ranked >= 0
+    if thing_classes is not None:
+        real &= class_table(tuple(thing_classes), num_classes, label.device)[label]
+    return query, label, ranked, real
 
 
 def _distinct(query: Tensor, num_queries: int) -> tuple[Tensor, Tensor]:

@@ -278,3 +278,18 @@ def test_rows_carried_along_where_counting_would_wait_change_nothing(things, res
     found = instance_inference(class_logits, mask_logits, (50, 70), **options)
     for name in ("scores", "labels", "boxes", "packed_masks"):
         assert torch.equal(getattr(found, name), getattr(expected, name))
+
+
+@pytest.mark.parametrize("things", [None, [0, 2], []])
+@pytest.mark.parametrize("resize", ["logits", "nearest"])
+@pytest.mark.parametrize("top_k", [3, 48])
+@pytest.mark.parametrize("made_at_once", [1, 1000])
+def test_masks_made_a_few_at_a_time_change_nothing(things, resize, top_k, made_at_once, monkeypatch):
+    class_logits, mask_logits = confident_predictions(12, 4, (16, 24), seed=5)
+    mask_logits[[2, 5]] = -9.0  # masks without a pixel, between others
+    options = dict(top_k=top_k, thing_classes=things, resize=resize)
+    expected = instance_inference(class_logits, mask_logits, (50, 70), **options)
+    monkeypatch.setitem(instance_inference.__globals__, "_MASK_BYTES", made_at_once)
+    found = instance_inference(class_logits, mask_logits, (50, 70), **options)
+    for name in ("scores", "labels", "boxes", "packed_masks"):
+        assert torch.equal(getattr(found, name), getattr(expected, name))

@@ -111,7 +111,6 @@ def test_images_without_segments_and_labels_of_any_integer_dtype_are_legal(form)
             r"categories\[0\] must be a mapping, got list",
         ),
     ],
-    ids=str,
 )
 def test_maps_that_cannot_be_read_are_named(call, kind, message):
     with pytest.raises(kind, match=message):
