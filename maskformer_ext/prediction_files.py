@@ -102,7 +102,7 @@ def id_map(result: Any, info: DatasetInfo, *, min_score: float = PICTURED_SCORE)
     ids = result.segment_map.cpu().numpy() if isinstance(result, PanopticResult) else instance_owners(result, min_score)
     if ids.max(initial=0) > _WIDEST_MAP:
         raise UserError(f"{ids.max()} segments are more than a 16-bit PNG can number")
-    return ids.astype(np.uint16)
+    return ids.astype(np.uint16, copy=False)
 
 
 def describe(result: Any, ids: np.ndarray, info: DatasetInfo) -> list[dict[str, Any]]:

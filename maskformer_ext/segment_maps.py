@@ -28,13 +28,13 @@ def index_of(values: np.ndarray, ids: Sequence[int]) -> np.ndarray:
 
 
 def instance_owners(result: Instances, min_score: float) -> np.ndarray:
-    """Return (H, W) int32: 1 + the index of the best instance at each pixel, 0 where there is none.
+    """Return (H, W) uint16 or int32: 1 + the index of the best instance at each pixel, 0 where there is none.
 
     Args:
         result: where scores are equal, the later instance is the better one.
         min_score: instances below it are left out.
     """
-    owners = np.zeros(result.size, dtype=np.int32)
+    owners = np.zeros(result.size, dtype=np.uint16 if len(result) <= np.iinfo(np.uint16).max else np.int32)
     packed = result.packed_masks.cpu().numpy()
     free = np.full((result.size[0], packed.shape[2]), 255, dtype=np.uint8)
     scores = result.scores.cpu().numpy()
@@ -49,7 +49,7 @@ def instance_owners(result: Instances, min_score: float) -> np.ndarray:
         part = own[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         window = owners[rows[0] : rows[-1] + 1, 8 * columns[0] : 8 * (columns[-1] + 1)]
         mask = np.unpackbits(part, axis=1, count=window.shape[1], bitorder="little").view(bool)
-        np.copyto(window, np.int32(index + 1), where=mask)
+        np.copyto(window, owners.dtype.type(index + 1), where=mask)
     return owners
 
 
