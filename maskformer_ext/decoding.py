@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from maskformer_ext.errors import UserError, printable, why
 
@@ -171,4 +171,6 @@ def _why_unreadable(path: Path, error: BaseException) -> str:
     width, height = (int.from_bytes(start[offset : offset + 4], "big") for offset in (16, 20))
     if start.startswith(b"\x89PNG") and not (width and height):
         return f"it has {width}x{height} pixels"
+    if isinstance(error, UnidentifiedImageError):  # whose text repeats the path
+        return "it is damaged, or of a format or a depth that Pillow does not read"
     return why(error).replace(printable(path), "the file")
