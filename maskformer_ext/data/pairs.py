@@ -71,9 +71,11 @@ class PairedImages(Dataset):
 def check_same_size(label: Path, label_size: Sequence[int], image: Path, image_size: Sequence[int]) -> None:
     """Raise a ``UserError`` that names both files if their (height, width) differ."""
     if tuple(label_size) != tuple(image_size):
+        turned = tuple(label_size) == tuple(image_size)[::-1]
+        hint = " One of them is turned: for labels drawn on the raw image set data.exif=false." if turned else ""
         raise UserError(
             f"{label} is {label_size[1]}x{label_size[0]} pixels, but its image {image} is "
-            f"{image_size[1]}x{image_size[0]}: both must have the same size."
+            f"{image_size[1]}x{image_size[0]}: both must have the same size.{hint}"
         )
 
 

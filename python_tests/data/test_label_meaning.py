@@ -188,7 +188,7 @@ def test_exif_turns_images_and_labels_alike_or_neither(tmp_path):
     save(tmp_path / "train/labels/a.png", rows(0, 1, 2))  # drawn on the raw image: says nothing of an orientation
     assert build_dataset(config, "train")[0].size == SIZE
     config.exif = True
-    with pytest.raises(UserError, match="both must have the same size"):
+    with pytest.raises(UserError, match=r"both must have the same size\. .*data\.exif=false"):
         build_dataset(config, "train")[0]
 
 
