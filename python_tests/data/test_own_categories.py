@@ -220,6 +220,15 @@ def test_images_keep_their_folders_and_ids(tmp_path):
     assert dataset.info.file_ids.images == {"7": 7, "day/7": 8, "night/7": 9, "a.png": 10, "a.jpg": 11}
 
 
+def test_a_size_that_is_turned_names_the_key(tmp_path):
+    path = _write(tmp_path, _SHIPS, [_annotation(1, 1)])
+    content = json.loads(path.read_text())
+    content["images"][0] |= {"height": SIZE[1], "width": SIZE[0]}
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"One of them is turned: .* data\.exif=false"):
+        _build(tmp_path)[0]
+
+
 @pytest.mark.parametrize("other", ["day/a.png", "day\\a.png", "./day/a.png"])
 def test_two_images_of_one_file_are_refused(tmp_path, other):
     _write(tmp_path, _SHIPS, [_annotation(1, 1)], files=("day/a.png", other))
