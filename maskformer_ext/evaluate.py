@@ -102,7 +102,8 @@ def _evaluate(arguments: list[str]) -> int:
             "are the same under other names, name them with maskformer_ext.convert config=RECIPE or classes=FILE"
         )
     output = Path(values["output"] or default_output(resolve_checkpoint(checkpoint)))
-    if rank == 0 and (doubt := never_learnt(trained, tasks_of(config, dataset.info))):
+    asked = tasks_of(config, dataset.info)
+    if rank == 0 and (doubt := never_learnt(trained, asked, bool(dataset.info.thing_classes))):
         print(f"warning: {doubt}", file=sys.stderr)
     writer = _writer(values["submission"], values["format"], dataset.info)  # which knows the ids of its files
 

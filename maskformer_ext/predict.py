@@ -206,7 +206,7 @@ def choose_task(
         raise UserError(f"task={task}: a {architecture} model can do semantic only")
     if task != "semantic" and tta:
         raise UserError(f"task={task}: test-time augmentation (inference.tta) is for semantic only")
-    if doubt := never_learnt(trained, [task]):
+    if doubt := never_learnt(trained, [task], knows_things):
         print(f"warning: {doubt}", file=sys.stderr)
     return task
 

@@ -41,3 +41,10 @@ def test_what_a_model_for_instances_never_learnt() -> None:
     assert said is not None and said.startswith(
         "task=semantic,panoptic: this model was trained with data.task=instance"
     )
+
+
+def test_a_semantic_model_without_things_joins_instances(capsys) -> None:
+    assert never_learnt("semantic", ["semantic", "panoptic"], False) is None
+    assert never_learnt("semantic", ["instance"], True) is None  # others' weights, which name things
+    assert choose_task("instance", "maskformer", False, trained="semantic") == "instance"
+    assert "knows no things: all pixels of a class become one instance" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from maskformer_ext.data.labels import LABEL_EXTENSIONS, read_label
+from maskformer_ext.data.labels import LABEL_EXTENSIONS, read_color_ids, read_label
 from maskformer_ext.data.listing import Listing, composed, list_files
 from maskformer_ext.data.types import DatasetInfo, Sample
 from maskformer_ext.decoding import EXTENSIONS
@@ -17,7 +17,13 @@ from maskformer_ext.errors import UserError, printable
 from maskformer_ext.images import read_image
 
 __all__ = [
-    *("Pair", "PairedImages", "check_same_size", "labels_by_name", "pair_files", "read_color_ids", "read_label"),
+    "Pair",
+    "PairedImages",
+    "check_same_size",
+    "labels_by_name",
+    "pair_files",
+    "read_color_ids",
+    "read_label",
     "turned_hint",
 ]
 

@@ -15,7 +15,7 @@ from maskformer_ext.engine.signals import StopSignals, TrainingInterrupted
 from maskformer_ext.evaluation.coverage import describe_coverage
 from maskformer_ext.evaluation.run import evaluate, tasks_of
 from maskformer_ext.files import write_json
-from maskformer_ext.inference import segment
+from maskformer_ext.inference import segment_tasks
 from maskformer_ext.picture_size import resize_image
 from maskformer_ext.visualize import draw_segments, segments_of
 
@@ -103,10 +103,10 @@ def _picture(setup: Setup, sample: Sample) -> np.ndarray:
     info = setup.info
     offered = tasks_of(setup.config, info)
     task = next(task for task in ("panoptic", "instance", "semantic") if task in offered)
-    result = segment(
+    (results,) = segment_tasks(  # which, other than `segment`, does not warn of weights that are not trained yet
         setup.evaluated_model,
-        sample.image,
-        task=task,
+        [sample.image],
+        [task],
         thing_classes=info.thing_classes,
         config=setup.config.inference,
     )
@@ -114,6 +114,6 @@ def _picture(setup: Setup, sample: Sample) -> np.ndarray:
     truth = draw_segments(
         image, sample.segment_map.cpu().numpy(), sample.labels.tolist(), info, long_side=_LONGEST_SIDE
     )
-    drawn = draw_segments(image, *segments_of(result), info, long_side=_LONGEST_SIDE)
+    drawn = draw_segments(image, *segments_of(results[task]), info, long_side=_LONGEST_SIDE)
     shown = resize_image(image, (truth.height, truth.width))
     return np.concatenate([shown, np.asarray(truth), np.asarray(drawn)], axis=1)

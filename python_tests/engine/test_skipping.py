@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -42,5 +43,7 @@ def test_pictures_of_evaluations_are_shrunk(tmp_path: Path, monkeypatch: pytest.
     added = []
     monkeypatch.setattr(results, "_LONGEST_SIDE", 40)
     monkeypatch.setattr(History, "add_picture", lambda self, iteration, name, picture: added.append(picture.shape))
-    train(small_config(tmp_path / "run", "data.image_size=64", "train.max_iters=1"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="segment: the model's weights are untrained")  # of course they are
+        train(small_config(tmp_path / "run", "data.image_size=64", "train.max_iters=1", "eval_untrained=true"))
     assert added and set(added) == {(40, 3 * 40, 3)}
