@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from maskformer_ext.errors import UserError, printable, why
 
@@ -26,6 +26,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_PNG_START = 24  # bytes of a PNG up to its height
 _HEIF = (".heic", ".heif", ".hif")
 
 EXTENSIONS = (
@@ -163,12 +164,14 @@ def _why_unreadable(path: Path, error: BaseException) -> str:
     """Say in one line why a file is no image; Pillow only says that it is none where there are no pixels."""
     try:
         with path.open("rb") as file:
-            start = file.read(24)
+            start = file.read(_PNG_START)
     except OSError as problem:
         return why(problem)
     if not start:
         return "the file is empty"
     width, height = (int.from_bytes(start[offset : offset + 4], "big") for offset in (16, 20))
-    if start.startswith(b"\x89PNG") and not (width and height):
+    if start.startswith(b"\x89PNG") and len(start) == _PNG_START and not (width and height):
         return f"it has {width}x{height} pixels"
+    if isinstance(error, UnidentifiedImageError):  # whose text repeats the path
+        return "it is damaged, or of a format or a depth that Pillow does not read"
     return why(error).replace(printable(path), "the file")

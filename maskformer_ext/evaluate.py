@@ -20,6 +20,7 @@ from maskformer_ext.config import Config
 from maskformer_ext.early import check_data_root, check_weights
 from maskformer_ext.errors import UserError
 from maskformer_ext.files import write_json
+from maskformer_ext.tasks import never_learnt
 
 _HELP = """usage: python -m maskformer_ext.evaluate checkpoint=RUN [key=value ...]
 
@@ -81,7 +82,7 @@ def _evaluate(arguments: list[str]) -> int:
     from maskformer_ext.data.build import build_dataset
     from maskformer_ext.engine.distributed import explain_lost_processes, start_processes, stop_processes
     from maskformer_ext.engine.state import load_checkpoint, resolve_checkpoint
-    from maskformer_ext.evaluation.run import evaluate
+    from maskformer_ext.evaluation.run import evaluate, tasks_of
 
     rank, world, device = 0, 1, "cpu"
     if launched:
@@ -90,7 +91,7 @@ def _evaluate(arguments: list[str]) -> int:
     else:
         device = choose_device(values["device"])
     model, config, info = load_checkpoint(checkpoint, device)
-    config = override_checkpoint(config, overrides)
+    trained, config = config.data.task, override_checkpoint(config, overrides)
     dataset = build_dataset(config.data, str(values["split"]))
     if not info.name and info.num_classes == dataset.info.num_classes:
         info = dataset.info  # the weights say how many classes there are, not what they are called
@@ -101,6 +102,9 @@ def _evaluate(arguments: list[str]) -> int:
             "are the same under other names, name them with maskformer_ext.convert config=RECIPE or classes=FILE"
         )
     output = Path(values["output"] or default_output(resolve_checkpoint(checkpoint)))
+    asked = tasks_of(config, dataset.info)
+    if rank == 0 and (doubt := never_learnt(trained, asked, bool(dataset.info.thing_classes))):
+        print(f"warning: {doubt}", file=sys.stderr)
     writer = _writer(values["submission"], values["format"], dataset.info)  # which knows the ids of its files
 
     def score(progress: Callable[[int, int], None] | None) -> dict[str, Any]:
@@ -149,6 +153,7 @@ def print_scores(metrics: dict[str, Any], classes: Sequence[str]) -> None:
         classes: names, in the order of the rows.
     """
     from rich.console import Console
+    from rich.markup import escape  # names of classes may hold brackets, which Rich takes for styles
     from rich.table import Table
 
     from maskformer_ext.evaluation.coverage import describe_coverage
@@ -160,7 +165,7 @@ def print_scores(metrics: dict[str, Any], classes: Sequence[str]) -> None:
             console.print("   ".join(parts))
     for key, value in metrics.items():
         if key.startswith("baseline_all_"):
-            console.print(f"every pixel called {key.removeprefix('baseline_all_')}: PQ {value:.4f}")
+            console.print(f"every pixel called {escape(key.removeprefix('baseline_all_'))}: PQ {value:.4f}")
     per_class = metrics["per_class"]
     columns = [name for name in _TABLE_COLUMNS if any(scores.get(name) is not None for scores in per_class.values())]
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -169,10 +174,10 @@ def print_scores(metrics: dict[str, Any], classes: Sequence[str]) -> None:
         table.add_column(name, justify="right")
     for name in classes:
         cells = (per_class[name].get(column) for column in columns)
-        table.add_row(name, *("\u2013" if cell is None else f"{cell:.3f}" for cell in cells))
+        table.add_row(escape(name), *("\u2013" if cell is None else f"{cell:.3f}" for cell in cells))
     console.print(table)
     if covered := describe_coverage(metrics, classes):
-        console.print(covered)
+        console.print(covered, markup=False)
     skipped = f", {metrics['skipped']} left out (data.on_error=skip)" if "skipped" in metrics else ""
     console.print(f"{metrics['images']} images in {metrics['seconds']:.1f} s{skipped}")
 

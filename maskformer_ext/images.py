@@ -15,7 +15,8 @@ from torch import Tensor
 from maskformer_ext.decoding import as_stored, open_image, upright
 from maskformer_ext.files import writing
 
-_BITS_PER_SAMPLE = 258  # a tag of TIFF
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANES = 258, 262, 284  # tags of TIFF
+_WHITE_IS_ZERO, _APART = 0, 2
 _STRIP_PIXELS = 1 << 22  # of an image that Pillow copies at a time
 _WHOLE_PIXELS = 1 << 25  # of images that Pillow resizes whole, the longer way first in some of its versions
 _SIXTEEN_BIT = ("PNG", "PPM")  # formats of at most 16 bits a channel, which Pillow may give as 32
@@ -35,10 +36,14 @@ def read_image(path: str | os.PathLike[str], *, exif: bool = True) -> Tensor:
         UserError: if the file does not exist or is no complete image.
     """
     with open_image(path) as image:
-        bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE)
+        tags: Any = getattr(image, "tag_v2", {})
+        bits, photometric = tags.get(_BITS_PER_SAMPLE, ()), tags.get(_PHOTOMETRIC)
+        if len(bits) > 1 and max(bits) > 8 and tags.get(_PLANES) == _APART:  # of which Pillow reads wrong bytes
+            raise ValueError(f"its channels of {max(bits)} bits are stored apart: store them together, or 8 bits")
         turned = upright(image) if exif else as_stored(image)
-        if bits == (12,):  # of a TIFF, whose numbers come as they are
-            turned = Image.fromarray((np.asarray(turned) >> 4).astype(np.uint8))
+        if bits in ((12,), (16,)) and turned.mode.startswith("I;16"):  # their numbers come as they are
+            levels = (np.asarray(turned) >> (bits[0] - 8)).astype(np.uint8)
+            turned = Image.fromarray(255 - levels if photometric == _WHITE_IS_ZERO else levels)
         return pil_to_pixels(turned)
 
 

@@ -41,7 +41,7 @@ def note_settings(folder: Path, settings: dict[str, Any], *, resume: bool) -> No
                 raise UserError(f"{file} is not a file of predict, which would overwrite it: give another output")
     if resume and before is not None:
         for key, value in settings.items():
-            if before.get(key) != value:
+            if key in before and before[key] != value:  # earlier versions noted less
                 raise UserError(
                     f"resume=true: {folder} holds results of another {key}; give another output or resume=false"
                 )

@@ -19,7 +19,7 @@ from maskformer_ext.config import Config
 from maskformer_ext.early import check_weights
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import make_folder
-from maskformer_ext.tasks import TASKS, default_task, possible_tasks
+from maskformer_ext.tasks import TASKS, default_task, never_learnt
 
 _HELP = """usage: python -m maskformer_ext.predict checkpoint=RUN input=FILE|FOLDER|GLOB output=FOLDER [key=value ...]
 
@@ -95,6 +95,10 @@ def _predict(arguments: list[str]) -> int:
     from maskformer_ext.decoding import limit_pixels
     from maskformer_ext.listing import list_files
 
+    if values["task"] not in (None, *TASKS):
+        raise UserError(f"task must be one of {', '.join(TASKS)}, got {values['task']!r}")
+    if output.exists() and not output.is_dir():
+        raise UserError(f"the folder {output} cannot be made: a file has this name")
     limit_pixels(max_pixels)
     listing = list_files(source, output)
     check_weights("checkpoint", checkpoint)
@@ -122,6 +126,8 @@ def _predict(arguments: list[str]) -> int:
         "checkpoint": printable(resolve_checkpoint(checkpoint).resolve()),
         "task": task,
         "min_score": min_score,
+        "names": names,
+        "overlay_size": overlay_size,
         "inference": asdict(config.inference),
     }
     note_settings(output, settings, resume=resume)
@@ -192,7 +198,6 @@ def choose_task(
     Raises:
         UserError: if the task does not exist or the model cannot do it.
     """
-    possible = possible_tasks(trained, architecture, knows_things, tta=tta)
     if task is None:
         return default_task(trained, architecture, knows_things, tta=tta)
     if task not in TASKS:
@@ -201,12 +206,8 @@ def choose_task(
         raise UserError(f"task={task}: a {architecture} model can do semantic only")
     if task != "semantic" and tta:
         raise UserError(f"task={task}: test-time augmentation (inference.tta) is for semantic only")
-    if task not in possible and trained == "instance":
-        print(
-            f"warning: task={task}: this model was trained with data.task=instance and never learnt what lies between "
-            "the instances; task=instance is what it can do",
-            file=sys.stderr,
-        )
+    if doubt := never_learnt(trained, [task], knows_things):
+        print(f"warning: {doubt}", file=sys.stderr)
     return task
 
 

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -120,7 +121,7 @@ class PredictionRun:
             return _Seen(picture.source, picture.name, picture.number, picture.is_frame, size, picture.pixels)
         ground = resize_image(picture.pixels.permute(1, 2, 0).numpy(), shown_size(*size, long_side=self.overlay_size))
         network_input = resize_shortest_edge(picture.pixels, settings.min_size, settings.max_size)
-        shown = torch.from_numpy(ground).permute(2, 0, 1)
+        shown = torch.from_numpy(np.array(ground)).permute(2, 0, 1)  # Pillow's memory is read-only
         return _Seen(picture.source, picture.name, picture.number, picture.is_frame, size, shown, network_input)
 
     def _segment(self, pictures: list[_Seen], files: int) -> None:

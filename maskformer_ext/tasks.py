@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 TASKS = ("semantic", "instance", "panoptic")
 
 
@@ -19,6 +21,28 @@ def possible_tasks(trained: str, architecture: str, knows_things: bool, *, tta: 
     if trained == "instance":
         return ["instance"]
     return list(TASKS) if knows_things else ["semantic"]
+
+
+def never_learnt(trained: str, asked: Collection[str], knows_things: bool = True) -> str | None:
+    """Say which of the tasks that a user asks for the weights never learnt; None where they learnt all.
+
+    Args:
+        trained: ``data.task`` of the run that trained the weights.
+        asked: tasks.
+        knows_things: whether some classes are things.
+    """
+    if trained == "semantic" and not knows_things and "instance" in asked:
+        return (
+            "task=instance: this model was trained with data.task=semantic and knows no things: all pixels of a class "
+            "become one instance"
+        )
+    others = [task for task in asked if task != "instance"]
+    if trained != "instance" or not others:
+        return None
+    return (
+        f"task={','.join(others)}: this model was trained with data.task=instance and never learnt what lies between "
+        "the instances; task=instance is what it can do"
+    )
 
 
 def default_task(trained: str, architecture: str, knows_things: bool, *, tta: bool = False) -> str:

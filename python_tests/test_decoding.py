@@ -127,3 +127,18 @@ def test_threads_leave_pillows_own_limit_as_it_was(tmp_path: Path) -> None:
     with open_image(path), open_image(path):
         assert Image.MAX_IMAGE_PIXELS is None
     assert before == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_file_that_is_no_image_is_named_once(tmp_path: Path) -> None:
+    path = tmp_path / "it's.tif"
+    path.write_bytes(b"II*\0 and then nothing of the kind")
+    with pytest.raises(UserError) as raised, open_image(path):
+        pass
+    assert str(raised.value).count(str(path)) == 1 and "damaged, or of a format" in str(raised.value)
+
+
+def test_a_png_that_ends_before_its_size_is_not_called_empty(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(UserError, match=r"a.png: cannot be read as an image \(it is damaged"), open_image(path):
+        pass

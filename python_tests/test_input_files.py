@@ -95,6 +95,9 @@ def test_damaged_settings_are_named(tmp_path: Path, text: str) -> None:
     note_settings(tmp_path, SETTINGS, resume=True)
     with pytest.raises(UserError, match="holds results of another task"):
         note_settings(tmp_path, {**SETTINGS, "task": "panoptic"}, resume=True)
+    note_settings(tmp_path, {**SETTINGS, "overlay_size": 30}, resume=True)  # an earlier version did not note it
+    with pytest.raises(UserError, match="results of another overlay_size"):
+        note_settings(tmp_path, {**SETTINGS, "overlay_size": 2048}, resume=True)
 
 
 def test_what_is_passed_over_is_counted_and_named(tmp_path: Path) -> None:

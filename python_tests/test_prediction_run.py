@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,16 @@ def test_a_large_image_is_not_kept_but_segmented_as_others(run, tmp_path, monkey
         files = sorted(path for path in output.rglob("*") if path.suffix == ".png" or path.name == "a.json")
         found.append([path.read_bytes() for path in files])
     assert found[0] == found[1] and len(found[0]) == 3
+
+
+def test_a_large_image_that_is_shrunk_for_its_overlay_gives_no_warning(run, tmp_path, monkeypatch) -> None:
+    Image.fromarray(np.zeros((60, 90, 3), np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(prediction_run, "_LARGE", 1)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        arguments = [f"checkpoint={run}", f"input={tmp_path / 'a.png'}", f"output={tmp_path / 'out'}"]
+        assert predict.main([*arguments, "overlay_size=30", "inference.max_size=64"]) == 0
+    assert not [one for one in said if "not writable" in str(one.message)]
 
 
 def test_images_above_the_limit_are_read_when_the_user_says_so(run, tmp_path, monkeypatch, capsys) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from maskformer_ext.predict import choose_task
-from maskformer_ext.tasks import default_task, possible_tasks
+from maskformer_ext.tasks import default_task, never_learnt, possible_tasks
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,18 @@ def test_a_task_that_was_never_taught_is_done_with_a_warning(capsys) -> None:
     warning = capsys.readouterr().err
     assert warning.startswith("warning: task=panoptic: this model was trained with data.task=instance")
     assert warning.count("\n") == 1
+
+
+def test_what_a_model_for_instances_never_learnt() -> None:
+    assert never_learnt("instance", ["instance"]) is None and never_learnt("panoptic", ["semantic", "panoptic"]) is None
+    said = never_learnt("instance", ["semantic", "instance", "panoptic"])
+    assert said is not None and said.startswith(
+        "task=semantic,panoptic: this model was trained with data.task=instance"
+    )
+
+
+def test_a_semantic_model_without_things_joins_instances(capsys) -> None:
+    assert never_learnt("semantic", ["semantic", "panoptic"], False) is None
+    assert never_learnt("semantic", ["instance"], True) is None  # others' weights, which name things
+    assert choose_task("instance", "maskformer", False, trained="semantic") == "instance"
+    assert "knows no things: all pixels of a class become one instance" in capsys.readouterr().err

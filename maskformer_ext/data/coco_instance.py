@@ -23,6 +23,7 @@ from maskformer_ext.data.coco_masks import rasterise
 from maskformer_ext.data.listing import find_file
 from maskformer_ext.data.own_categories import choose_categories
 from maskformer_ext.data.packed import PackedList
+from maskformer_ext.data.pairs import turned_hint
 from maskformer_ext.data.tables import Categories
 from maskformer_ext.data.targets import drop_empty
 from maskformer_ext.data.tasks import TaskView
@@ -98,7 +99,7 @@ class CocoInstance(Dataset):
         if list(image.shape[-2:]) != size:
             raise UserError(
                 f"{path} is {image.shape[-1]}x{image.shape[-2]} pixels, but {self.annotations} says "
-                f"{size[1]}x{size[0]}."
+                f"{size[1]}x{size[0]}.{turned_hint(size, image.shape[-2:])}"
             )
         masks, labels, whole = [], [], []
         for number, category, segmentation, crowd, area in instances:

@@ -47,10 +47,11 @@ def images_by_id(content: dict[str, Any], path: Path, folder: Path) -> dict[Any,
         folder: below which the images lie.
 
     Raises:
-        UserError: if a record lacks what it must have, an id occurs twice, a size is not positive, or a file name leads
-            out of the folder.
+        UserError: if a record lacks what it must have, an id or a file occurs twice, a size is not positive, or a file
+            name leads out of the folder.
     """
     images: dict[Any, dict[str, Any]] = {}
+    owners: dict[PurePosixPath, Any] = {}
     for image in content["images"]:
         number, name = field(image, "id", "image", path), field(image, "file_name", "image", path, TEXT)
         height, width = (field(image, key, "image", path, NUMBER) for key in ("height", "width"))
@@ -61,6 +62,11 @@ def images_by_id(content: dict[str, Any], path: Path, folder: Path) -> dict[Any,
                 f"{path}: the image {printable(name)} must have a positive size, got {width}x{height} pixels."
             )
         check_below(name, folder)
+        if (owner := owners.setdefault(_whole(name), number)) != number:
+            raise UserError(
+                f"{path}: the images {printable(owner)} and {printable(number)} have one file, {printable(name)}: "
+                "results could not tell them apart."
+            )
         images[number] = image
     return images
 
@@ -71,10 +77,17 @@ def sample_names(files: Sequence[str]) -> list[str]:
     Args:
         files: of the images, below their folder.
     """
-    whole = [PurePosixPath(composed(file).replace("\\", "/")) for file in files]
-    cut = [str(path.with_suffix("")) if path.suffix.lower() in EXTENSIONS else str(path) for path in whole]
-    counts = Counter(cut)
-    return [name if counts[name] == 1 else str(path) for name, path in zip(cut, whole, strict=True)]
+    whole = [_whole(file) for file in files]
+    names = [str(path.with_suffix("")) if path.suffix.lower() in EXTENSIONS else str(path) for path in whole]
+    for _ in range(2):  # a.jpg and a.png keep their endings, and then a.jpg.png has to keep its own
+        counts = Counter(names)
+        names = [name if counts[name] == 1 else str(path) for name, path in zip(names, whole, strict=True)]
+    return names
+
+
+def _whole(file: str) -> PurePosixPath:
+    """Return the path of an image in one form, whatever its separators and accents."""
+    return PurePosixPath(composed(file).replace("\\", "/"))
 
 
 def field(record: Any, key: str, kind: str, path: Path, types: tuple[type, ...] = _ID, *, default: Any = None) -> Any:

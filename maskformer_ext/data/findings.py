@@ -10,6 +10,7 @@ from maskformer_ext.data.survey import Survey, percent
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import printable
 
+_MASK = 255  # what programs write for "inside" in a mask of one object
 _MOST_VOID = 0.5  # more, beside classes that never occur, is no ordinary border or unlabelled rest
 _NAMED = 8  # classes that a sentence names
 
@@ -108,7 +109,7 @@ def _judge_instances(train: Survey, found: Findings, own: bool) -> None:
         return
     _warn_absent(train, found, own)
     with_one, same = len(train.lone_ids), len(set(train.lone_ids)) == 1
-    if most == 1 and with_one and same and train.looked > 1:
+    if most == 1 and with_one and same and (train.looked > 1 or _MASK in train.lone_ids):
         value = train.lone_ids[0]
         sentence = (
             f"no training label has more than one instance, and its id is always {value} ({train.extent}): masks of 0 "

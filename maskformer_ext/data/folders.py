@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from maskformer_ext.data.classes import ClassTable, void_id
-from maskformer_ext.data.labels import read_color_ids
+from maskformer_ext.data.labels import read_color_ids, read_palette
 from maskformer_ext.data.pairs import PairedImages, pair_files
 from maskformer_ext.data.targets import merge_classes, segments_from_ids
 from maskformer_ext.data.tasks import TaskView
@@ -68,7 +68,30 @@ class SemanticFolder(PairedImages):
                 colored = opened.mode == "RGB"
             if colored:
                 return self._numbers_of_colors(path)
+            if (palette := read_palette(path)) is not None:
+                return self._in_order(super().read_labels(path), palette)
         return super().read_labels(path)
+
+    def _in_order(self, label: np.ndarray, palette: np.ndarray) -> np.ndarray:
+        """Return the numbers of the classes where a palette has the classes' colours, but in another order.
+
+        Programs that save space or quantise write colour images so; the order of such a palette means nothing.
+        """
+        used = np.unique(label)
+        used = used[used < len(palette)]
+        keys = (palette[used] << (0, 8, 16)).sum(axis=1)
+        number = {
+            int(index): self.class_of_color[key] + self.first
+            for index, key in zip(used, keys.tolist(), strict=True)
+            if key in self.class_of_color
+        }
+        others = [int(index) for index in np.unique(label) if index != self.void]
+        if not all(index in number for index in others) or all(number[index] == index for index in others):
+            return label
+        table = np.arange(int(label.max()) + 1)
+        for index, value in number.items():
+            table[index] = value
+        return table[label]
 
     def segments(self, label: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
         first, last = self.first, self.first + self.info.num_classes - 1

@@ -77,6 +77,17 @@ def read_color_ids(path: Path, *, exif: bool = True) -> np.ndarray:
     return np.frombuffer(pixels, "<u4").reshape(size[1], size[0]) & np.uint32(0xFFFFFF)
 
 
+def read_palette(path: Path) -> np.ndarray | None:
+    """Return (n, 3) the colours of a palette image, n at most 256; None for other images.
+
+    Raises:
+        UserError: if the file does not exist or is damaged.
+    """
+    with open_image(path, "a label image") as opened:
+        colors = opened.getpalette("RGB") if opened.mode == "P" else None
+        return None if colors is None else np.array(colors, np.int64).reshape(-1, 3)
+
+
 def _check_lossless(path: Path, image: Image.Image) -> None:
     """Raise for a format that changes numbers."""
     kind = image.format

@@ -16,7 +16,16 @@ from maskformer_ext.decoding import EXTENSIONS
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.images import read_image
 
-__all__ = ["Pair", "PairedImages", "check_same_size", "labels_by_name", "pair_files", "read_color_ids", "read_label"]
+__all__ = [
+    "Pair",
+    "PairedImages",
+    "check_same_size",
+    "labels_by_name",
+    "pair_files",
+    "read_color_ids",
+    "read_label",
+    "turned_hint",
+]
 
 Pair = tuple[str, Path, Path]
 
@@ -74,7 +83,15 @@ def check_same_size(label: Path, label_size: Sequence[int], image: Path, image_s
         raise UserError(
             f"{label} is {label_size[1]}x{label_size[0]} pixels, but its image {image} is "
             f"{image_size[1]}x{image_size[0]}: both must have the same size."
+            f"{turned_hint(label_size, image_size)}"
         )
+
+
+def turned_hint(size: Sequence[int], other: Sequence[int]) -> str:
+    """Return what to say of two sizes that are each other's, turned; nothing for other sizes."""
+    if tuple(size) != tuple(other)[::-1]:
+        return ""
+    return " One of them is turned: for labels drawn on the raw image set data.exif=false."
 
 
 def pair_files(

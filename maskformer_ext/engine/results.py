@@ -15,13 +15,15 @@ from maskformer_ext.engine.signals import StopSignals, TrainingInterrupted
 from maskformer_ext.evaluation.coverage import describe_coverage
 from maskformer_ext.evaluation.run import evaluate, tasks_of
 from maskformer_ext.files import write_json
-from maskformer_ext.inference import segment
+from maskformer_ext.inference import segment_tasks
+from maskformer_ext.picture_size import resize_image
 from maskformer_ext.visualize import draw_segments, segments_of
 
 METRICS_FILE = "metrics.json"
 __all__ = ["METRICS_FILE", "RESULTS_FILE", "evaluate_run", "write_results"]
 
 _PICTURES = 3
+_LONGEST_SIDE = 1024  # of a picture in pixels; each evaluation adds some to a file that is kept
 _HEADLINES = ("mIoU", "pACC", "PQ", "SQ", "RQ", "PQ_things", "PQ_stuff", "AP", "AP50")
 
 
@@ -97,18 +99,21 @@ def write_results(
 
 
 def _picture(setup: Setup, sample: Sample) -> np.ndarray:
-    """Put image, truth and prediction side by side, (H, 3 W, 3) uint8."""
+    """Put image, truth and prediction side by side, (h, 3 w, 3) uint8, shrunk to what a page shows."""
     info = setup.info
     offered = tasks_of(setup.config, info)
     task = next(task for task in ("panoptic", "instance", "semantic") if task in offered)
-    result = segment(
+    (results,) = segment_tasks(  # which, other than `segment`, does not warn of weights that are not trained yet
         setup.evaluated_model,
-        sample.image,
-        task=task,
+        [sample.image],
+        [task],
         thing_classes=info.thing_classes,
         config=setup.config.inference,
     )
     image = sample.image.permute(1, 2, 0).cpu().numpy()
-    truth = draw_segments(image, sample.segment_map.cpu().numpy(), sample.labels.tolist(), info)
-    owners, labels = segments_of(result)
-    return np.concatenate([image, np.asarray(truth), np.asarray(draw_segments(image, owners, labels, info))], axis=1)
+    truth = draw_segments(
+        image, sample.segment_map.cpu().numpy(), sample.labels.tolist(), info, long_side=_LONGEST_SIDE
+    )
+    drawn = draw_segments(image, *segments_of(results[task]), info, long_side=_LONGEST_SIDE)
+    shown = resize_image(image, (truth.height, truth.width))
+    return np.concatenate([shown, np.asarray(truth), np.asarray(drawn)], axis=1)

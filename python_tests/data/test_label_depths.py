@@ -46,6 +46,27 @@ def test_photographs_of_12_bits_use_the_whole_range(tmp_path):
     assert pixels[:, 0].tolist() == [[0, 1, 255]] * 3
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_photographs_whose_white_is_zero(tmp_path, bits):
+    largest = (1 << bits) - 1
+    pixels = read_image(tiff(tmp_path / "a.tif", np.array([[0, largest, largest - 1]]), bits, photometric=0))
+    assert pixels[0, 0].tolist() == [255, 0, 0 if bits == 16 else 255 // largest]
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_photographs_of_16_bits_whose_channels_lie_apart_are_refused(tmp_path, channels):
+    tifffile = pytest.importorskip("tifffile")
+    pixels, path = np.random.default_rng(0).integers(0, 65536, (5, 7, channels)).astype(np.uint16), tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels, photometric="rgb", planarconfig="contig")
+    assert np.array_equal(read_image(path).permute(1, 2, 0), (pixels >> 8)[..., :3])
+    tifffile.imwrite(path, np.moveaxis(pixels, 2, 0), photometric="rgb", planarconfig="separate")
+    with pytest.raises(UserError, match=r"a.tif: .*its channels of 16 bits are stored apart"):
+        read_image(path)
+    apart = np.moveaxis((pixels >> 8).astype(np.uint8), 2, 0)
+    tifffile.imwrite(path, apart, photometric="rgb", planarconfig="separate")
+    assert np.array_equal(read_image(path), apart[:3])
+
+
 @pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("maximum", [1, 2, 10, 254, 255, 256, 4095, 65535])
 def test_pgm(tmp_path, maximum, plain):

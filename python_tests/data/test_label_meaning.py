@@ -102,6 +102,34 @@ def test_label_images_in_the_colours_of_the_classes(tmp_path):
         dataset[0]
 
 
+@pytest.mark.parametrize("void", [255, 0])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_palettes_with_the_colours_of_the_classes_in_another_order(tmp_path, order, void):
+    colors = [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
+    truth = np.array([[0, 0, 1, 2], [2, 1, 0, 0]])
+    first = 1 if void == 0 else 0  # index 0 is then void, of a colour that no class has
+    index = (np.argsort(order)[truth] + first).astype(np.uint8)
+    flat = [9, 9, 9] * first + [value for place in order for value in colors[place]]
+    config = _palette_folder(tmp_path, index, flat, classes=["sea", "ship", "buoy"], colors=colors)
+    config.ignore_label = void
+    assert build_dataset(config, "train")[0].label_map().tolist() == truth.tolist()
+
+
+def test_palettes_with_other_colours_are_numbers(tmp_path):
+    index = np.array([[0, 1], [1, 255]], np.uint8)
+    colors = [[0, 0, 0], [0, 128, 0]]
+    config = _palette_folder(tmp_path, index, [0, 128, 0] + [7] * 765, classes=["sea", "ship"], colors=colors)
+    assert build_dataset(config, "train")[0].label_map().tolist() == index.tolist()
+
+
+def _palette_folder(root, index, flat, **content):
+    config = _folder(root, index, **content)
+    label = Image.frombytes("P", index.shape[::-1], index.tobytes())
+    label.putpalette(flat)
+    label.save(root / "train/labels/a.png")
+    return config
+
+
 @pytest.mark.parametrize("colors", [None, [[9, 9, 9]] * 3])
 def test_colours_that_tell_no_classes_apart_are_no_labels(tmp_path, colors):
     config = _folder(tmp_path, np.full((*SIZE, 3), 9, np.uint8), colors=colors)
@@ -160,7 +188,7 @@ def test_exif_turns_images_and_labels_alike_or_neither(tmp_path):
     save(tmp_path / "train/labels/a.png", rows(0, 1, 2))  # drawn on the raw image: says nothing of an orientation
     assert build_dataset(config, "train")[0].size == SIZE
     config.exif = True
-    with pytest.raises(UserError, match="both must have the same size"):
+    with pytest.raises(UserError, match=r"both must have the same size\. .*data\.exif=false"):
         build_dataset(config, "train")[0]
 
 

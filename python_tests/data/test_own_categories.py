@@ -10,6 +10,7 @@ from public_layouts import SIZE, photograph, rows, save
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data import build_dataset
+from maskformer_ext.data.coco_json import sample_names
 from maskformer_ext.data.coco_masks import expand_counts, rasterise
 from maskformer_ext.errors import UserError
 
@@ -217,6 +218,26 @@ def test_images_keep_their_folders_and_ids(tmp_path):
     dataset = _build(tmp_path)
     assert [sample.name for sample in dataset] == ["7", "day/7", "night/7", "a.png", "a.jpg"]
     assert dataset.info.file_ids.images == {"7": 7, "day/7": 8, "night/7": 9, "a.png": 10, "a.jpg": 11}
+
+
+def test_a_size_that_is_turned_names_the_key(tmp_path):
+    path = _write(tmp_path, _SHIPS, [_annotation(1, 1)])
+    content = json.loads(path.read_text())
+    content["images"][0] |= {"height": SIZE[1], "width": SIZE[0]}
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"One of them is turned: .* data\.exif=false"):
+        _build(tmp_path)[0]
+
+
+@pytest.mark.parametrize("other", ["day/a.png", "day\\a.png", "./day/a.png"])
+def test_two_images_of_one_file_are_refused(tmp_path, other):
+    _write(tmp_path, _SHIPS, [_annotation(1, 1)], files=("day/a.png", other))
+    with pytest.raises(UserError, match=r"the images 7 and 8 have one file, .*a\.png"):
+        _build(tmp_path)
+
+
+def test_names_that_only_endings_tell_apart_stay_apart():
+    assert sample_names(["a.jpg", "a.png", "a.jpg.png", "b.tif"]) == ["a.jpg", "a.png", "a.jpg.png", "b"]
 
 
 def test_folders_of_windows_are_folders(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from PIL import Image
 from runs import small_config
 
+from maskformer_ext.engine import results
 from maskformer_ext.engine.loop import train
+from maskformer_ext.engine.progress import History
 from maskformer_ext.errors import UserError
 
 
@@ -34,3 +37,13 @@ def test_a_run_ends_with_pictures_whatever_cannot_be_read(tmp_path: Path, caplog
         train(small_config(tmp_path / "other", *data, "data.on_error=raise"))
     with pytest.raises(UserError, match=r"number of classes: .* init_from=.* with reset_head=true"):
         train(small_config(tmp_path / "run", "resume=auto"))  # digits has other classes
+
+
+def test_pictures_of_evaluations_are_shrunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    added = []
+    monkeypatch.setattr(results, "_LONGEST_SIDE", 40)
+    monkeypatch.setattr(History, "add_picture", lambda self, iteration, name, picture: added.append(picture.shape))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="segment: the model's weights are untrained")  # of course they are
+        train(small_config(tmp_path / "run", "data.image_size=64", "train.max_iters=1", "eval_untrained=true"))
+    assert added and set(added) == {(40, 3 * 40, 3)}

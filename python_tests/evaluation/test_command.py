@@ -71,3 +71,24 @@ def test_skipped_files_are_named_and_counted(
 def test_other_classes_are_refused(folder: Path, info: DatasetInfo, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(folder, info) == 2
     assert "the data set semantic_folder has others (sky, tree...)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("asked", ["semantic", "panoptic"])
+def test_scores_of_what_was_never_learnt_come_with_a_warning(
+    tmp_path: Path, asked: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, generator = tmp_path / "data", np.random.default_rng(0)
+    for part, high in (("images", 255), ("labels", 3)):
+        (root / "val" / part).mkdir(parents=True)
+        Image.fromarray(generator.integers(0, high, (32, 40), np.uint8)).save(root / "val" / part / "a.png")
+    (root / "classes.json").write_text('{"things": ["[red]cell"], "stuff": ["background"]}')
+    config, checkpoint = Config(), tmp_path / "model"
+    config.data.name, config.data.task, config.data.root = "instance_folder", "instance", str(root)
+    info = DatasetInfo("cells", ("[red]cell",), ((1, 2, 3),), (0,))
+    build_model(tiny_config(1)).save_pretrained(checkpoint, config=config, info=info, overwrite=True)
+    command = [f"checkpoint={checkpoint}", f"output={tmp_path / 'scores.json'}", "device=cpu"]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert "warning" not in said.err and "[red]cell" in said.out
+    assert main([*command, f"inference.tasks=[{asked}]"]) == 0
+    assert f"warning: task={asked}: this model was trained with data.task=instance" in capsys.readouterr().err
