@@ -97,10 +97,11 @@ def check_finite(op: str, **numbers: Any) -> None:
             value = value.item() if value.dim() == 0 else value
         if not isinstance(value, Real) or isinstance(value, bool):
             raise TypeError(f"{op}: {name} must be a number, got {value!r:.200}")
-        if not -inf < value < inf:
-            raise ValueError(f"{op}: {name} must be finite, got {value}")
-        if not -_LARGEST <= value <= _LARGEST:
-            raise ValueError(f"{op}: {name} must not be beyond float32, got {_digits(value)}")
+        number: Any = value  # compared as it is: an integer may be beyond every float
+        if not -inf < number < inf:
+            raise ValueError(f"{op}: {name} must be finite, got {number}")
+        if not -_LARGEST <= number <= _LARGEST:
+            raise ValueError(f"{op}: {name} must not be beyond float32, got {_digits(number)}")
 
 
 def _digits(value: Any) -> str:
