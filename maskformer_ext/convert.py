@@ -64,6 +64,7 @@ def _convert(arguments: list[str]) -> int:
 
     from maskformer_ext.checkpoints.pretrained import LAYOUTS, load_pretrained
     from maskformer_ext.checkpoints.sizes import NoHead
+    from maskformer_ext.modeling.weights import nonfinite_weights
 
     if layout not in LAYOUTS:
         raise UserError(f"--to must be one of {', '.join(LAYOUTS)}, got {layout!r}")
@@ -86,6 +87,8 @@ def _convert(arguments: list[str]) -> int:
         f"{model.config.architecture} with {model.config.backbone}, {model.num_classes} classes, "
         f"{parameters / 1e6:.1f} million parameters"
     )
+    if problem := nonfinite_weights(model):
+        print(f"warning: {source}: the weights are not finite: {problem}", file=sys.stderr)
     print(folder)
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def export_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     """Write a program of `export_program` as one ONNX file; it appears whole or not at all.
 
     Raises:
-        UserError: if the packages for ONNX are not installed.
+        UserError: if the packages for ONNX are not installed, or the file cannot be written.
     """
     for package in ("onnx", "onnxscript"):
         try:
@@ -97,9 +98,15 @@ def export_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
 
 
 def save_program(program: torch.export.ExportedProgram, path: Path) -> None:
-    """Write a program for ``torch.export.load``; it appears whole or not at all."""
+    """Write a program for ``torch.export.load``; it appears whole or not at all.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    archive = io.BytesIO()  # torch's own writer of files ends the process where the disk is full
+    torch.export.save(program, archive)
     with writing(path) as temporary:
-        torch.export.save(program, temporary)
+        temporary.write_bytes(archive.getbuffer())
 
 
 def check_export(model: nn.Module, path: Path, size: tuple[int, int], batch_size: int, *, scores: bool) -> str:

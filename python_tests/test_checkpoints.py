@@ -121,3 +121,9 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path: Path) -> None:
     torch.save({"iteration": 3}, tmp_path / "other.pth")
     with pytest.raises(UserError, match="must hold a state dict"):
         read_state_dict(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize("content", [None, [1], {1: torch.ones(1)}])
+def test_load_original_takes_a_mapping_of_names(content) -> None:
+    with pytest.raises(TypeError, match="load_original: state_dict must map names to tensors, got"):
+        load_original(torch.nn.Linear(1, 1), content)

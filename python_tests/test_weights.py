@@ -43,6 +43,8 @@ def test_untrained_weights_are_said_once(architecture: str) -> None:
     assert _warnings(
         build_model(tiny_config(3), architecture=architecture).bfloat16()
     )  # a change of type trains nothing
+    copied = copy.deepcopy(build_model(tiny_config(3), architecture=architecture))
+    assert copied.is_untrained and _warnings(copied)
 
 
 def test_trained_or_loaded_weights_are_not_called_untrained() -> None:
@@ -55,6 +57,7 @@ def test_trained_or_loaded_weights_are_not_called_untrained() -> None:
     model(torch.zeros(1, 3, 64, 64)).class_logits.sum().backward()
     optimizer.step()
     assert not model.is_untrained and not _warnings(model)
+    assert not copy.deepcopy(model).is_untrained
     assert not _warnings(PaintModel(256))
 
 

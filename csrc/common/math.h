@@ -173,7 +173,8 @@ MASKFORMER_EXT_HD SoftPixel<F> soft_pixel(const Logistic<F>& p, F t, float alpha
   const F u = 1.0f - t;
   const F missing = t * p.sigmoid_complement, excess = u * p.sigmoid;
   const F wrong = missing + excess;
-  const F entropy = t * p.softplus_negative + u * p.softplus;
+  const F zero{};  // a side without weight adds nothing, even where its logarithm is infinite
+  const F entropy = (t != 0.0f ? t * p.softplus_negative : zero) + (u != 0.0f ? u * p.softplus : zero);
   const F factor = (alpha_inside * t + alpha_outside * u) * power<mode>(wrong, gamma);
   // Without the factor the slope is all of the gradient; where the entropy is infinite, 0 times it would be NaN.
   if constexpr (mode == Gamma::zero) return {missing, excess, factor * entropy, factor * (excess - missing)};

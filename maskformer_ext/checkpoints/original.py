@@ -59,7 +59,10 @@ def load_original(model: nn.Module, state_dict: Mapping[str, Tensor], *, source:
 
     Raises:
         UserError: if a weight is missing, left over, or of another shape; nothing has been changed then.
+        TypeError: if ``state_dict`` maps no names.
     """
+    if not isinstance(state_dict, Mapping) or not all(isinstance(name, str) for name in state_dict):
+        raise TypeError(f"load_original: state_dict must map names to tensors, got {type(state_dict).__name__}")
     model.load_state_dict(fit_original(model, to_original(state_dict, source), source))
 
 

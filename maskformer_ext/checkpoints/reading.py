@@ -25,6 +25,7 @@ _REAL = {
 _VIEWS = 8  # times the file's bytes: what the weights may take, since some share their numbers
 _LEAST = 1 << 20
 _MOST_PARTS = 10_000
+_MOST_TENSORS = 100_000  # of a file of safetensors: a hundred times what networks have, and seconds to look through
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -152,12 +153,14 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors of a ``.safetensors`` file, and the texts in its header.
 
     Raises:
-        UserError: if the file is missing or truncated.
+        UserError: if the file is missing or truncated, or has more tensors than any network.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as opened:
+            if len(opened.keys()) > _MOST_TENSORS:
+                raise UserError(f"weights file {path} has {len(opened.keys())} tensors, more than {_MOST_TENSORS}")
             weights, header = {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}
     except (SafetensorError, OSError, AttributeError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         raise UserError(f"weights file {path} cannot be read; it may be truncated: {why(error)}") from error

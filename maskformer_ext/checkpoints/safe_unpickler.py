@@ -43,7 +43,11 @@ def opened_pickle(path: Path, what: str) -> Iterator[mmap.mmap]:
     except UserError:
         raise
     except Refused as error:
-        hint = ": save torch's tensors with torch.save, as .pth" if error.of_torch and "NumPy" in what else ""
+        hint = ""
+        if error.of_torch and "NumPy" in what:
+            hint = ": save torch's tensors with torch.save, as .pth"
+        elif isinstance(error, RefusedName) and not error.of_torch:
+            hint = ": its author can save the weights alone, by torch.save(model.state_dict(), FILE)"
         raise UserError(
             f"weights file {path} holds {printable(error)}, which is neither {what} nor a plain container; it was not "
             f"loaded{hint}"
@@ -68,6 +72,10 @@ class Refused(Exception):
     @property
     def of_torch(self) -> bool:
         return str(self).startswith("torch.")
+
+
+class RefusedName(Refused):
+    """A class or a function that the file names: whoever wrote it can leave that out."""
 
 
 class Budget:
@@ -133,7 +141,7 @@ class SafeUnpickler(_Machine):
         try:
             return self._names[f"{module}.{name}"]
         except KeyError:
-            raise Refused(f"{module}.{name}") from None
+            raise RefusedName(f"{module}.{name}") from None
 
     def persistent_load(self, pid: Any) -> Any:
         if self._persistent is None:

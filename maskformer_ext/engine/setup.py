@@ -33,6 +33,7 @@ from maskformer_ext.engine.state import (
 )
 from maskformer_ext.errors import UserError, why
 from maskformer_ext.modeling.build import build_criterion, build_model
+from maskformer_ext.modeling.weights import nonfinite_weights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -172,6 +173,9 @@ def build_setup(config: Config, accelerator: Accelerator) -> Setup:
         model = load_pretrained(config.init_from, config=config, reset_head=config.reset_head)
     else:
         model = build_model(config.model, pretrained_backbone=not checkpoint)  # a checkpoint holds the backbone too
+    if not checkpoint and (problem := nonfinite_weights(model)):
+        source = f"init_from={config.init_from}" if config.init_from else f"backbone {config.model.backbone_weights}"
+        raise UserError(f"{source}: training cannot start from weights that are not finite: {problem}")
     weights = read_weights(checkpoint / MODEL_FILE)[0] if checkpoint else {}
     state = load_training_state(checkpoint) if checkpoint else {}
     if checkpoint:

@@ -10,9 +10,11 @@ from maskformer_ext.errors import UserError
 from maskformer_ext.modeling.boxes import box_distance, segment_boxes
 from maskformer_ext.modeling.matcher import BoxMatcher, FixedMatcher, HungarianMatcher
 from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput, query_boxes, rows_of_pairs
-from maskformer_ext.ops import _values
+from maskformer_ext.ops import _checks, _values
 from maskformer_ext.ops.matched_mask_loss import matched_mask_loss
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
+
+_NAME = "MaskFormerCriterion"
 
 
 class MaskFormerCriterion(nn.Module):
@@ -57,9 +59,24 @@ class MaskFormerCriterion(nn.Module):
             giou_weight: with "box", the factor of their generalised IoU.
 
         Raises:
+            TypeError: an option is of another type.
+            ValueError: a number is out of range.
             UserError: ``matching`` is unknown.
         """
         super().__init__()
+        _check_options(
+            num_classes,
+            {
+                "class_weight": class_weight,
+                "mask_weight": mask_weight,
+                "dice_weight": dice_weight,
+                "no_object_weight": no_object_weight,
+                "box_weight": box_weight,
+                "giou_weight": giou_weight,
+            },
+        )
+        _checks.check_focal(_NAME, alpha, gamma)
+        _checks.check_flag(_NAME, ignore_void=ignore_void)
         self.num_classes = num_classes
         self.label_limit = num_classes  # labels from here on are out of range
         self.weights = {"loss_ce": class_weight, "loss_mask": mask_weight, "loss_dice": dice_weight}
@@ -207,3 +224,12 @@ def _name_layers(per_layer: dict[str, Tensor]) -> dict[str, Tensor]:
     for layer in range(len(per_layer["loss_ce"]) - 1):
         losses.update({f"{name}_{layer}": loss[layer] for name, loss in per_layer.items()})
     return losses
+
+
+def _check_options(num_classes: int, weights: dict[str, float]) -> None:
+    """Raise TypeError or ValueError for a weight or a number of classes that would spoil the total without a word."""
+    if _checks.whole_number(_NAME, "num_classes", num_classes) < 1:
+        raise ValueError(f"{_NAME}: num_classes must be at least 1, got {num_classes}")
+    _checks.check_finite(_NAME, **weights)
+    if weights["no_object_weight"] < 0:
+        raise ValueError(f"{_NAME}: no_object_weight must not be negative, got {weights['no_object_weight']}")

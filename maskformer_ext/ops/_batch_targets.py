@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops._checks import check_has_values
+from maskformer_ext.ops._checks import check_has_values, whole_number
 
 _PAIRS_MULTIPLE = 64
 
@@ -55,8 +55,11 @@ class BatchTargets:
             max_pairs: rows of ``pairs()`` of the result.
 
         Raises:
+            TypeError: if a number is no integer.
             ValueError: if an image has more segments, or all of them together.
         """
+        max_segments = whole_number("pad_to", "max_segments", max_segments)
+        max_pairs = whole_number("pad_to", "max_pairs", max_pairs)
         if self.labels.shape[1] > max_segments:
             raise ValueError(f"pad_to: max_segments must be at least T = {self.labels.shape[1]}, got {max_segments}")
         image, segment = self._list_pairs(multiple=1)
@@ -110,7 +113,8 @@ class BatchTargets:
             ``image_index`` and ``segment_index``, both (P,) int64; -1 in the rows beyond the last segment.
 
         Raises:
-            ValueError: if the list is made here and a number of segments lies outside [0, T].
+            TypeError: if ``multiple`` is no integer.
+            ValueError: if it is below 1, or the list is made here and a number of segments lies outside [0, T].
         """
         if self._pairs is not None and multiple == _PAIRS_MULTIPLE:
             return self._pairs
@@ -125,6 +129,8 @@ class BatchTargets:
         return counts
 
     def _list_pairs(self, multiple: int) -> tuple[Tensor, Tensor]:
+        if whole_number("pairs", "multiple", multiple) < 1:
+            raise ValueError(f"pairs: multiple must be at least 1, got {multiple}")
         counts = self.known_counts("pairs")
         rows = -(-sum(counts) // multiple) * multiple
         image_index = torch.full((rows,), -1, dtype=torch.int64)

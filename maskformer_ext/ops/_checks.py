@@ -13,6 +13,7 @@ from torch import Tensor
 FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 """The floating dtypes that ops take; float64 goes to the references."""
 _FLOATING_NAMES = "float32, bfloat16, float16 or float64"
+_LARGEST = torch.finfo(torch.float32).max
 
 
 def shape(tensor: Tensor) -> str:
@@ -73,7 +74,7 @@ def check_has_values(op: str, tensor: Tensor) -> None:
 
 def check_choice(op: str, name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless the value is one of the choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{op}: {name} must be one of {', '.join(choices)}, got {value!r}")
 
 
@@ -85,16 +86,27 @@ def check_flag(op: str, **flags: object) -> None:
 
 
 def check_finite(op: str, **numbers: Any) -> None:
-    """Raise TypeError unless every value is a number, ValueError unless it is finite."""
+    """Raise TypeError unless every value is a number, ValueError unless it is finite, in float32 as well.
+
+    A truth value counts as no number: in the place of one, it is an argument that slipped.
+    """
     for name, value in numbers.items():
-        if type(value) is float and -inf < value < inf:  # what nearly every call passes
+        if type(value) is float and -_LARGEST <= value <= _LARGEST:  # what nearly every call passes
             continue
         if isinstance(value, Tensor):
             value = value.item() if value.dim() == 0 else value
-        if not isinstance(value, Real):
-            raise TypeError(f"{op}: {name} must be a number, got {value!r}")
-        if not -inf < float(value) < inf:
-            raise ValueError(f"{op}: {name} must be finite, got {value}")
+        if not isinstance(value, Real) or isinstance(value, bool):
+            raise TypeError(f"{op}: {name} must be a number, got {value!r:.200}")
+        number: Any = value  # compared as it is: an integer may be beyond every float
+        if not -inf < number < inf:
+            raise ValueError(f"{op}: {name} must be finite, got {number}")
+        if not -_LARGEST <= number <= _LARGEST:
+            raise ValueError(f"{op}: {name} must not be beyond float32, got {_digits(number)}")
+
+
+def _digits(value: Any) -> str:
+    """Write a number; Python refuses to write an integer of thousands of digits."""
+    return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else str(value)
 
 
 def check_focal(op: str, alpha: float, gamma: float) -> None:
@@ -107,17 +119,23 @@ def check_focal(op: str, alpha: float, gamma: float) -> None:
 
 
 def whole_number(op: str, name: str, value: Any) -> int:
-    """Return an integer as an int (a symbolic one as it is); raise TypeError for anything else."""
+    """Return an integer as an int (a symbolic one as it is); raise TypeError for anything else, truth values too."""
     if isinstance(value, torch.SymInt):
         return value  # type: ignore[return-value]
     try:
+        if isinstance(value, bool):
+            raise TypeError
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{op}: {name} must be an integer, got {value!r}") from None
+        raise TypeError(f"{op}: {name} must be an integer, got {value!r:.200}") from None
 
 
 def whole_numbers(op: str, name: str, values: Iterable[int]) -> list[int]:
-    """Return distinct integers in ascending order; raise TypeError for anything else."""
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise TypeError(f"{op}: {name} must be a collection of integers, got {values!r}")
-    return sorted({whole_number(op, name, value) for value in values})
+    """Return distinct integers in ascending order; raise TypeError for anything else, ValueError beyond int64."""
+    single = isinstance(values, Tensor | np.ndarray) and values.ndim == 0  # iterable by its type, not by its shape
+    if isinstance(values, str | bytes) or single or not isinstance(values, Iterable):
+        raise TypeError(f"{op}: {name} must be a collection of integers, got {values!r:.200}")
+    numbers = sorted({whole_number(op, name, value) for value in values})
+    if numbers and not -(2**63) <= numbers[0] <= numbers[-1] < 2**63:
+        raise ValueError(f"{op}: {name} must hold numbers of 64 bits, got larger ones")
+    return numbers

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from maskformer_ext.ops import _checks
 
+_LONGEST = 1 << 31  # pixels along a side: what the kernels' indices can tell
+
 
 def check_prediction(
     op: str,
@@ -40,10 +42,11 @@ def check_prediction(
 
 def check_size(op: str, name: str, size: Sequence[int]) -> None:
     """Raise TypeError or ValueError unless the size is a pair of positive integers."""
-    if isinstance(size, str) or not hasattr(size, "__len__"):
-        raise TypeError(f"{op}: {name} must be (height, width), got {size!r}")
-    if len(size) != 2 or any(_checks.whole_number(op, name, extent) < 1 for extent in size):
-        raise ValueError(f"{op}: {name} must be (height, width), both at least 1, got {tuple(size)}")
+    single = getattr(size, "shape", None) == ()  # a tensor or an array without dimensions has no length
+    if isinstance(size, str | bytes) or single or not hasattr(size, "__len__"):
+        raise TypeError(f"{op}: {name} must be (height, width), got {size!r:.200}")
+    if len(size) != 2 or any(not 1 <= _checks.whole_number(op, name, extent) < _LONGEST for extent in size):
+        raise ValueError(f"{op}: {name} must be (height, width), each from 1 to 2^31 - 1, got {tuple(size)!r:.200}")
 
 
 def class_probabilities(class_logits: Tensor, mask_logits: Tensor) -> tuple[Tensor, Tensor]:

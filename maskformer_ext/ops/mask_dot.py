@@ -37,7 +37,7 @@ def mask_dot(
     check_embeddings(_OP, mask_embed, mask_features)
     _checks.check_choice(_OP, "activation", activation, _ACTIVATIONS)
     promoted = torch.promote_types(mask_embed.dtype, mask_features.dtype)
-    result = out_dtype or (torch.bool if activation == "binary" else promoted)
+    result = (torch.bool if activation == "binary" else promoted) if out_dtype is None else out_dtype
     _check_out_dtype(result, activation)
     # A plain product is torch's own business where it has instructions for it: 16-bit matrices, and all on a GPU.
     plain = activation == "none" and mask_embed.dtype == mask_features.dtype == result
@@ -51,6 +51,8 @@ def mask_dot(
 
 
 def _check_out_dtype(dtype: torch.dtype, activation: str) -> None:
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"{_OP}: out_dtype must be a torch.dtype, got {dtype!r:.200}")
     if dtype in _checks.FLOATING or (activation == "binary" and dtype in (torch.bool, torch.uint8)):
         return
     choices = "bool, uint8 or floating" if activation == "binary" else "floating"

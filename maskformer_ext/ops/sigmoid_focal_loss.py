@@ -50,7 +50,8 @@ def sigmoid_focal_loss(
 
 def focal_reference(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
     """Compute the focal loss of each element in PyTorch; logits and targets are float32 or float64."""
-    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    # binary_cross_entropy_with_logits subtracts two large numbers, which loses small losses.
+    loss = targets * F.softplus(-logits) + (1 - targets) * F.softplus(logits)
     if gamma != 0:
         # 1 - p_t, from both sides of the sigmoid: 1 - sigmoid(x) would cancel.
         wrong = targets * torch.sigmoid(-logits) + (1 - targets) * torch.sigmoid(logits)

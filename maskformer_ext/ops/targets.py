@@ -11,7 +11,8 @@ from torch import Tensor
 
 from maskformer_ext.ops import _target_checks
 from maskformer_ext.ops._batch_targets import BatchTargets
-from maskformer_ext.ops._checks import check_same_device, whole_number
+from maskformer_ext.ops._checks import check_same_device, check_tensor, whole_number
+from maskformer_ext.ops._predictions import check_size
 
 VOID = -1
 """Value of ``segment_map`` where a pixel belongs to no segment."""
@@ -142,7 +143,7 @@ class SegmentTargets(BatchTargets):
             One batch; its map is int16 where all are and none has more than 32768 segments, otherwise int32.
 
         Raises:
-            TypeError: if one of them is no ``SegmentTargets``.
+            TypeError: if one of them is no ``SegmentTargets``, or ``size`` is no pair of integers.
             ValueError: if there is none, ``size`` is too small, a number of segments lies outside [0, T], or they are
                 on several devices.
         """
@@ -153,6 +154,8 @@ class SegmentTargets(BatchTargets):
                 raise TypeError(f"collate: targets[{index}] must be SegmentTargets, got {type(target).__name__}")
             first = targets[0].segment_map
             check_same_device("collate", **{"targets[0]": first, f"targets[{index}]": target.segment_map})
+        if size is not None:
+            check_size("collate", "size", size)
         height, width = size or (max(t.size[0] for t in targets), max(t.size[1] for t in targets))
         maps, labels = [], []
         for target in targets:
@@ -194,6 +197,8 @@ class MaskTargets(BatchTargets):
                 f"got {tuple(self.masks.shape)}"
             )
         expected = (self.masks.shape[0], *self.masks.shape[2:])
+        if self.void is not None:
+            check_tensor("MaskTargets", "void", self.void)
         if self.void is not None and tuple(self.void.shape) != expected:
             raise ValueError(f"MaskTargets: void must be (B, H, W) = {expected}, got {tuple(self.void.shape)}")
 

@@ -265,3 +265,11 @@ def test_forged_weights_are_read_or_one_sentence(tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             MaskFormer.from_pretrained(tmp_path / "x.pth")
         assert str(caught.value).isprintable() and "x.pth" in str(caught.value)
+
+
+def test_more_tensors_than_any_network_has_are_not_looked_through(tmp_path: Path) -> None:
+    entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header = json.dumps({f"k{number}": entry for number in range(100_001)}).encode()
+    (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(UserError, match=r"x\.safetensors has 100001 tensors, more than 100000$"):
+        MaskFormer.from_pretrained(tmp_path / "x.safetensors")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import io
 import random
 import struct
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -50,6 +52,22 @@ def test_what_training_programs_save_arrives(tmp_path: Path, zipped: bool) -> No
     read = read_torch(_save(content, tmp_path / "x.pt", zipped))
     assert read["plain"] == content["plain"] and torch.equal(read["view"], torch.tensor([3.0, 4.0]))
     assert all(torch.equal(read["model"][name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("beside", "named"),
+    [
+        (argparse.Namespace(lr=1.0), "argparse.Namespace"),
+        (np.float64(0.5), "numpy.core.multiarray.scalar"),
+        (Path("runs"), "pathlib"),
+        (datetime.date(2020, 1, 1), "datetime.date"),
+    ],
+    ids=["options", "score", "folder", "day"],
+)
+def test_objects_beside_the_weights_are_named_with_the_way_out(tmp_path: Path, beside, named: str) -> None:
+    path = _save({"model": {"a": torch.ones(1)}, "beside": beside}, tmp_path / "run.pth", True)
+    with pytest.raises(UserError, match=rf"run\.pth holds {named}.*: its author can save the weights alone, by torch"):
+        read_state_dict(path)
 
 
 def test_files_without_checksums_are_read(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,26 @@ def test_a_checkpoint_on_a_full_disk(small_disk: Path) -> None:
     with pytest.raises(UserError, match="No space left on device"):
         _save(small_disk, 1, 2000)  # the same iteration again
     assert not _left_over(small_disk) and find_checkpoint(small_disk) == earlier and damage(earlier) is None
+
+
+_EXPORT = """
+import sys, torch
+from pathlib import Path
+from maskformer_ext.errors import UserError
+from maskformer_ext.programs import save_program
+try:
+    save_program(torch.export.export(torch.nn.Linear(1000, 1000), (torch.zeros(1, 1000),)), Path(sys.argv[1]))
+except UserError as error:
+    print(error)
+"""
+
+
+def test_an_exported_program_on_a_full_disk(small_disk: Path) -> None:
+    """In a process of its own: torch's writer of files would end it."""
+    command = [sys.executable, "-c", _EXPORT, str(small_disk / "model.pt2")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{small_disk / 'model.pt2'} could not be written: No space left on device\n"
+    assert not list(small_disk.iterdir())
 
 
 def test_training_on_a_full_disk_is_one_sentence(small_disk: Path, capfd) -> None:

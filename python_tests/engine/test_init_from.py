@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from runs import small_config
 
-from maskformer_ext import build_model
+from maskformer_ext import build_model, convert
 from maskformer_ext.checkpoints import original_name
 from maskformer_ext.engine.setup import build_setup
 from maskformer_ext.errors import UserError
@@ -45,3 +45,16 @@ def test_weights_of_the_original_must_be_of_the_same_network(tmp_path) -> None:
         UserError, match=r"r50\.pth belongs to .* model\.backbone=resnet50, but the configuration says test"
     ):
         build_setup(replace(config, init_from=str(tmp_path / "r50.pth"), reset_head=True), Accelerator(cpu=True))
+
+
+def test_training_does_not_start_from_weights_that_are_not_finite(tmp_path, capsys) -> None:
+    config = small_config(tmp_path / "run")
+    setup = build_setup(config, Accelerator(cpu=True))
+    with torch.no_grad():
+        setup.model.mask_head.layers[0].bias[0] = float("nan")
+    folder = setup.model.save_pretrained(tmp_path / "weights", config=config, info=setup.info)
+    what = "not finite: 1 of 32 values of mask_head.layers.0.bias are infinite or NaN"
+    with pytest.raises(UserError, match=f"^init_from=.*: training cannot start from weights that are {what}"):
+        build_setup(replace(config, init_from=str(folder)), Accelerator(cpu=True))
+    assert convert.main([str(folder), str(tmp_path / "converted")]) == 0
+    assert f"warning: {folder}: the weights are {what}" in capsys.readouterr().err

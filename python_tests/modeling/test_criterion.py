@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -25,6 +26,9 @@ CASES = json.loads((ROOT / "criterion.json").read_text())
 def arrays() -> dict[str, np.ndarray]:
     with np.load(ROOT / "criterion.npz") as stored:
         return dict(stored)
+
+
+WEIGHTS = ("class_weight", "mask_weight", "dice_weight", "no_object_weight", "box_weight", "giou_weight")
 
 
 def _as_embeddings(class_logits: Tensor, mask_logits: Tensor) -> MaskFormerOutput:
@@ -222,3 +226,23 @@ def test_unknown_matching_and_too_few_queries_are_refused():
     model = build_model(tiny_config(num_classes=9))
     with pytest.raises(UserError, match=r"fixed needs a query for each of the 9 classes, got model\.num_queries=8"):
         build_criterion(model, CriterionConfig(matching="fixed"))
+
+
+@pytest.mark.parametrize("matching", ["bipartite", "box", "fixed"])
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        *(({name: math.nan}, ValueError, f"{name} must be finite, got nan") for name in WEIGHTS),
+        *(({name: "1"}, TypeError, f"{name} must be a number, got '1'") for name in WEIGHTS),
+        ({"no_object_weight": -0.1}, ValueError, r"no_object_weight must not be negative, got -0\.1"),
+        ({"alpha": 1.5}, ValueError, r"alpha must lie in \[0, 1\], or be negative for no weights, got 1\.5"),
+        ({"gamma": -1}, ValueError, "gamma must not be negative, got -1"),
+        ({"ignore_void": "no"}, TypeError, "ignore_void must be True or False, got 'no'"),
+        ({"num_classes": 0}, ValueError, "num_classes must be at least 1, got 0"),
+        ({"num_classes": 1.5}, TypeError, r"num_classes must be an integer, got 1\.5"),
+    ],
+    ids=str,
+)
+def test_options_that_would_spoil_the_total_are_named(matching, options, kind, message):
+    with pytest.raises(kind, match=f"^MaskFormerCriterion: {message}$"):
+        MaskFormerCriterion(**{"num_classes": 4, "matching": matching, **options})

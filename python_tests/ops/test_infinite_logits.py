@@ -11,7 +11,7 @@ from op_checks import native_only
 from maskformer_ext.ops import dice_loss, mask_loss, sigmoid_focal_loss
 
 PLACE = (0, 3, 4)
-OPTIONS = [(0.25, 2.0), (-1.0, 0.0), (0.3, 1.5)]
+OPTIONS = [(0.25, 2.0), (-1.0, 0.0), (0.3, 1.5), (0.25, 0.5)]
 
 
 def make(dtype, value, target, size=(12, 12)):
@@ -78,3 +78,8 @@ def test_a_logit_on_the_right_side_costs_nothing(value):
     large, _ = make(torch.float32, math.copysign(1e4, value), 0.0)
     for ours, theirs in zip(mask_loss(logits, targets), mask_loss(large, targets), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
+    for gamma in (0.0, 0.5, 2.0):
+        right = logits.clone().requires_grad_()
+        loss = sigmoid_focal_loss(right, targets, gamma=gamma)
+        (grad,) = torch.autograd.grad(loss.sum(), right)
+        assert max(abs(loss[PLACE]), abs(grad[PLACE])) < 1e-30

@@ -39,7 +39,8 @@ INFERENCE = {
 }
 ALL = LOSSES | COSTS | INFERENCE
 
-NO_NUMBERS = [("1", TypeError), (None, TypeError), (math.nan, ValueError), (math.inf, ValueError)]
+NO_NUMBERS = [("1", TypeError), (None, TypeError), (True, TypeError), (math.nan, ValueError), (math.inf, ValueError)]
+BEYOND_FLOAT32 = [1e300, -1e300, 10**39, -(10**5000), torch.tensor(1e300, dtype=torch.float64)]
 
 
 @pytest.mark.parametrize("name", LOSSES | COSTS)
@@ -65,6 +66,16 @@ def test_focal_options_out_of_range_are_named(name, options, kind, message):
 def test_weights_of_costs_must_be_finite_numbers(name, weight, value, kind):
     with pytest.raises(kind, match=f"^{name}: {weight} must be (finite|a number), got"):
         COSTS[name](**{weight: value})
+
+
+@pytest.mark.parametrize("value", BEYOND_FLOAT32, ids=range(5))
+def test_numbers_beyond_float32_are_refused_since_kernels_would_make_them_infinite(value):
+    calls = [(call, "alpha") for call in (LOSSES | COSTS).values()]
+    calls += [(call, name) for call in COSTS.values() for name in ("class_weight", "focal_weight", "dice_weight")]
+    calls += [(INFERENCE["semantic_scores"], "weight"), (INFERENCE["panoptic_inference"], "overlap_threshold")]
+    for call, name in calls:
+        with pytest.raises(ValueError, match=f"{name} must not be beyond float32, got"):
+            call(**{name: value})
 
 
 @pytest.mark.parametrize("value", [0.5, 1, np.float32(0.25), np.int64(1), torch.tensor(0.25), -3])
@@ -101,6 +112,18 @@ def test_what_is_no_truth_value_is_named(name, value):
         ("panoptic_inference", {"mask_threshold": math.inf}, ValueError, "mask_threshold must be finite"),
         ("panoptic_inference", {"thing_classes": "12"}, TypeError, "thing_classes must be a collection of integers"),
         ("panoptic_inference", {"thing_classes": [1.5]}, TypeError, r"thing_classes must be an integer, got 1\.5"),
+        (
+            "panoptic_inference",
+            {"thing_classes": [False, True]},
+            TypeError,
+            "thing_classes must be an integer, got Fal",
+        ),
+        ("panoptic_inference", {"thing_classes": b"01"}, TypeError, "thing_classes must be a collection of integers"),
+        ("panoptic_inference", {"thing_classes": torch.tensor(1)}, TypeError, "thing_classes must be a collection of"),
+        ("panoptic_inference", {"thing_classes": [10**30]}, ValueError, "thing_classes must hold numbers of 64 bits"),
+        ("semantic_inference", {"resize": np.zeros(2)}, ValueError, "resize must be one of logits, scores, got array"),
+        ("semantic_inference", {"input_size": torch.tensor(8)}, TypeError, "input_size must be .height, width., got"),
+        ("semantic_inference", {"input_size": (8, 10**30)}, ValueError, "input_size must be .height, width., each"),
         ("instance_inference", {"thing_classes": ["1"]}, TypeError, "thing_classes must be an integer, got '1'"),
         ("instance_inference", {"mask_threshold": math.nan}, ValueError, "mask_threshold must be finite, got nan"),
         ("instance_inference", {"mask_threshold": 1.5}, ValueError, "mask_threshold must lie between 0 and 1"),
@@ -118,7 +141,17 @@ def test_options_of_inference_are_checked(name, options, kind, message):
 
 @pytest.mark.parametrize("name", INFERENCE)
 @pytest.mark.parametrize(
-    ("size", "kind"), [((8.5, 8), TypeError), ("88", TypeError), (8, TypeError), ((8, -1), ValueError)], ids=str
+    ("size", "kind"),
+    [
+        ((10**30, 8), ValueError),
+        ((True, 8), TypeError),
+        (torch.tensor(8), TypeError),
+        ((8.5, 8), TypeError),
+        ("88", TypeError),
+        (8, TypeError),
+        ((8, -1), ValueError),
+    ],
+    ids=str,
 )
 def test_sizes_are_pairs_of_integers(name, size, kind):
     with pytest.raises(kind, match=f"^{name}: size must be"):

@@ -9,6 +9,7 @@ from op_checks import LARGEST_ERROR, at_thread_counts, error, native_only
 
 from maskformer_ext.ops import sigmoid_focal_loss
 from maskformer_ext.ops._library import native
+from maskformer_ext.ops.sigmoid_focal_loss import focal_reference
 
 
 def make(shape=(3, 5001), between=False, dtype=torch.float32, scale=6.0):
@@ -154,6 +155,15 @@ def test_sigmoid_focal_loss_of_any_input_equals_float64_reference(shape, alpha, 
     inputs, targets = make(shape, between=between, scale=scale)
     # powers of small probabilities leave the range of float32
     assert max(errors_of(inputs, targets, alpha, gamma, floor=1e-30)) <= LARGEST_ERROR
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_reference_keeps_small_losses(dtype, target):
+    away = torch.tensor([10.0, 15.0, 28.1662, 36.0], dtype=dtype)
+    logits = away if target else -away
+    loss = focal_reference(logits, torch.full_like(logits, target), -1.0, 0.0)
+    torch.testing.assert_close(loss, torch.log1p(torch.exp(-away)), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -183,3 +183,19 @@ def test_fields_that_are_no_tensors_are_named(form):
 def test_pairs_of_meta_tensors_are_refused_with_a_sentence():
     with pytest.raises(ValueError, match="pairs: inputs must have values"):
         many(1).to("meta").pairs()
+
+
+def test_counts_and_sizes_of_padding_are_checked():
+    targets = SegmentTargets.from_label_map(torch.zeros(1, 4, 4, dtype=torch.int64))
+    for call, kind, message in (
+        (lambda: targets.pairs(0), ValueError, "pairs: multiple must be at least 1, got 0"),
+        (lambda: targets.pairs(2.5), TypeError, r"pairs: multiple must be an integer, got 2\.5"),
+        (lambda: targets.pad_to(2.5, 4), TypeError, r"pad_to: max_segments must be an integer, got 2\.5"),
+        (lambda: targets.pad_to(2, "4"), TypeError, "pad_to: max_pairs must be an integer, got '4'"),
+        (lambda: SegmentTargets.collate([targets], "88"), TypeError, "collate: size must be .height, width., got '88'"),
+        (lambda: SegmentTargets.collate([targets], (8.5, 8)), TypeError, r"collate: size must be an integer, got 8\.5"),
+    ):
+        with pytest.raises(kind, match=f"^{message}"):
+            call()
+    with pytest.raises(TypeError, match="MaskTargets: void must be a Tensor, got int"):
+        MaskTargets(torch.zeros(1, 1, 4, 4), targets.labels, targets.num_segments, void=5)
