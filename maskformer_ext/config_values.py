@@ -8,6 +8,9 @@ import math
 from maskformer_ext.config import Config, to_dict
 from maskformer_ext.errors import UserError
 
+LAYOUTS = ("native", "hf")
+"""How weights may be written: as this package's files, or as transformers'."""
+
 _CHOICES = {
     "model.architecture": ("maskformer", "per_pixel_baseline", "per_pixel_baseline_plus"),
     "model.pixel_decoder": ("fpn", "transformer_encoder"),

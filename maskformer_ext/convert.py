@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskformer_ext.command import run_command, split_arguments
+from maskformer_ext.config_values import LAYOUTS
 from maskformer_ext.early import check_weights
 from maskformer_ext.errors import UserError
 
@@ -58,16 +59,18 @@ def _convert(arguments: list[str]) -> int:
     if others:
         raise UserError(f"{others[0].partition('=')[0]} cannot be set here: the keys are {', '.join(_OWN)}")
     layout = values["to"] or ""
+    if layout not in LAYOUTS:
+        raise UserError(f"--to must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    num_classes, reset_head = _positive(values, "num_classes"), _flag(values, "reset_head")
+    overwrite = _flag(values, "overwrite")
     check_weights("INPUT", source)
 
     import torch
 
-    from maskformer_ext.checkpoints.pretrained import LAYOUTS, load_pretrained
+    from maskformer_ext.checkpoints.pretrained import load_pretrained
     from maskformer_ext.checkpoints.sizes import NoHead
     from maskformer_ext.modeling.weights import nonfinite_weights
 
-    if layout not in LAYOUTS:
-        raise UserError(f"--to must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     info = _read_classes(values["classes"])
     torch.manual_seed(0)
     if values["backbone"]:
@@ -76,12 +79,12 @@ def _convert(arguments: list[str]) -> int:
         model = load_pretrained(
             source,
             config=values["config"],
-            num_classes=_positive(values, "num_classes") or (info.num_classes if info else None),
-            reset_head=_flag(values, "reset_head"),
+            num_classes=num_classes or (info.num_classes if info else None),
+            reset_head=reset_head,
         )
     except NoHead:
         return _convert_backbone(source, output, values)
-    folder = model.save_pretrained(output, layout=layout, info=info, overwrite=_flag(values, "overwrite"))
+    folder = model.save_pretrained(output, layout=layout, info=info, overwrite=overwrite)
     parameters = sum(value.numel() for value in model.parameters())
     print(
         f"{model.config.architecture} with {model.config.backbone}, {model.num_classes} classes, "

@@ -33,6 +33,7 @@ from maskformer_ext.checkpoints.transformers_config import (
 from maskformer_ext.checkpoints.transformers_names import to_original_names, to_transformers_names
 from maskformer_ext.config import Config, ModelConfig, to_dict
 from maskformer_ext.config_io import config_from_dict, load_config
+from maskformer_ext.config_values import LAYOUTS
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, why
 from maskformer_ext.files import new_folder
@@ -40,7 +41,6 @@ from maskformer_ext.files import new_folder
 if TYPE_CHECKING:
     from maskformer_ext.modeling.pixel_level import PixelLevelModule
 
-LAYOUTS = ("native", "hf")
 _HEADER = "maskformer_ext_"  # before the keys of a header beside transformers' names
 # The weights whose first dimension is the number of classes; a per-pixel baseline "plus" has one query a class.
 _HEADS = {

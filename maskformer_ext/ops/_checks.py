@@ -14,6 +14,8 @@ FLOATING = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 """The floating dtypes that ops take; float64 goes to the references."""
 _FLOATING_NAMES = "float32, bfloat16, float16 or float64"
 _LARGEST = torch.finfo(torch.float32).max
+WITHOUT_VALUES = frozenset({"meta"})
+"""Devices whose tensors have shapes only."""
 
 
 def shape(tensor: Tensor) -> str:
@@ -68,7 +70,7 @@ def check_same_device(op: str, **tensors: Tensor | None) -> None:
 
 def check_has_values(op: str, tensor: Tensor) -> None:
     """Raise ValueError for a tensor of the meta device, where the shape of the result follows from values."""
-    if tensor.is_meta:
+    if tensor.device.type in WITHOUT_VALUES:
         raise ValueError(f"{op}: inputs must have values, since the result's shape follows from them, got meta tensors")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from maskformer_ext.ops import _checks
 from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets
 
 # Read once, as MASKFORMER_EXT_REFERENCE.
@@ -26,7 +27,11 @@ def may_read(device: torch.device) -> bool:
         return False
     if device.type == "cpu":
         return True
-    return CHECKS and device.type != "meta" and not (device.type == "cuda" and torch.cuda.is_current_stream_capturing())
+    return (
+        CHECKS
+        and device.type not in _checks.WITHOUT_VALUES
+        and not (device.type == "cuda" and torch.cuda.is_current_stream_capturing())
+    )
 
 
 def kernels_refuse(device: torch.device) -> bool:
