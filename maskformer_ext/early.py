@@ -62,7 +62,8 @@ def check_data_root(config: DataConfig) -> None:
         UserError: if it is missing.
     """
     if config.root and not Path(config.root).expanduser().is_dir():
-        raise UserError(f"the folder {printable(config.root)} is missing: set data.root to the folder of the data set.")
+        problem = "is a file" if Path(config.root).expanduser().exists() else "is missing"
+        raise UserError(f"the folder {printable(config.root)} {problem}: set data.root to the folder of the data set.")
 
 
 def _is_file_name(path: Path) -> bool:

@@ -97,7 +97,8 @@ def find_root(config: DataConfig) -> Path:
             + (" (or of all data sets in MASKFORMER_EXT_DATA)." if folder else ".")
         )
     if not root.is_dir():
-        raise UserError(f"the folder {root} is missing: set data.root to the folder of {name}.")
+        problem = "is a file" if root.exists() else "is missing"
+        raise UserError(f"the folder {root} {problem}: set data.root to the folder of {name}.")
     return root
 
 

@@ -45,6 +45,14 @@ def test_void_in_place_of_a_class_is_a_fault(tmp_path: Path, classes: str, draw,
     assert all(word in found.faults[0] for word in words)
 
 
+@pytest.mark.parametrize(("value", "warned"), [(255, True), (1, False)])
+def test_a_mask_is_known_by_its_value_where_there_is_one_image(tmp_path: Path, value: int, warned: bool) -> None:
+    root = write_folder(tmp_path / "data", '{"things": ["cell"]}', lambda g, s, n: squares(value), images=1)
+    surveys, found = _look(root, "instance_folder")
+    assert surveys["train"].looked == 1 and found.faults == []
+    assert ("masks of 0 and 255 join all objects" in str(found.warnings)) == warned
+
+
 def test_the_void_value_is_that_of_the_files(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "data", _TWO, lambda g, s, n: squares(1))
     surveys, found = _look(root, "semantic_folder", ignore_label=0)
