@@ -46,6 +46,8 @@ _OWN = {
     "overwrite": "false",
 }
 
+_LAYOUTS = ("native", "hf")  # of `save_pretrained`, which torch must be imported for
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or 2 after a problem that the user can fix."""
@@ -58,16 +60,17 @@ def _convert(arguments: list[str]) -> int:
     if others:
         raise UserError(f"{others[0].partition('=')[0]} cannot be set here: the keys are {', '.join(_OWN)}")
     layout = values["to"] or ""
+    if layout not in _LAYOUTS:
+        raise UserError(f"--to must be one of {', '.join(_LAYOUTS)}, got {layout!r}")
+    num_classes, reset_head = _positive(values, "num_classes"), _flag(values, "reset_head")
     check_weights("INPUT", source)
 
     import torch
 
-    from maskformer_ext.checkpoints.pretrained import LAYOUTS, load_pretrained
+    from maskformer_ext.checkpoints.pretrained import load_pretrained
     from maskformer_ext.checkpoints.sizes import NoHead
     from maskformer_ext.modeling.weights import nonfinite_weights
 
-    if layout not in LAYOUTS:
-        raise UserError(f"--to must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     info = _read_classes(values["classes"])
     torch.manual_seed(0)
     if values["backbone"]:
@@ -76,8 +79,8 @@ def _convert(arguments: list[str]) -> int:
         model = load_pretrained(
             source,
             config=values["config"],
-            num_classes=_positive(values, "num_classes") or (info.num_classes if info else None),
-            reset_head=_flag(values, "reset_head"),
+            num_classes=num_classes or (info.num_classes if info else None),
+            reset_head=reset_head,
         )
     except NoHead:
         return _convert_backbone(source, output, values)
