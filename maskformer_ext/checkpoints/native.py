@@ -46,8 +46,11 @@ def write_safetensors(file: Path, weights: Mapping[str, Tensor], header: Mapping
     from safetensors.torch import save_file
 
     plain = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
+    file.touch()
+    mode = file.stat().st_mode  # of any new file; safetensors makes one that only its owner can read
     try:
         save_file(plain, file, metadata={"format": "pt", **header})
+        file.chmod(mode)
     except SafetensorError as error:  # which tells the disk's own error in words
         number = re.search(r"os error (\d+)", str(error))
         reason = os.strerror(int(number[1])) if number else str(error)

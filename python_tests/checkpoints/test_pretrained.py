@@ -289,3 +289,9 @@ def test_the_command_says_what_is_wrong(arguments, message: str, capsys) -> None
 def test_the_command_explains_itself(capsys) -> None:
     assert main(["--help"]) == 0
     assert capsys.readouterr().out.startswith("usage: python -m maskformer_ext.convert INPUT OUTPUT")
+
+
+def test_weights_can_be_read_by_whom_the_other_files_can(tmp_path: Path) -> None:
+    (tmp_path / "other").touch()
+    write_safetensors(tmp_path / "x.safetensors", {"a": torch.ones(1)}, {})
+    assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode

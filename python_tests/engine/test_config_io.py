@@ -245,3 +245,22 @@ def test_an_override_of_another_structure_is_one_sentence(override):
     with pytest.raises(UserError) as caught:
         load_config("digits", [override])
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("criterion.alpha=2", "criterion.alpha must be at most 1, got 2"),
+        ("criterion.gamma=-1", "criterion.gamma must be at least 0, got -1"),
+        ("criterion.no_object_weight=-1", "criterion.no_object_weight must be at least 0, got -1"),
+        ("criterion.mask_weight=1e39", "criterion.mask_weight must be at most 1000000, got 1e"),
+        ("optimizer.betas=[0.9, 1.0]", "optimizer.betas must be at most 0.999999, got 1"),
+        ("optimizer.weight_decay=-1", "optimizer.weight_decay must be at least 0, got -1"),
+        ("optimizer.eps=-1", "optimizer.eps must be at least 0, got -1"),
+        ("inference.mask_threshold=2", "inference.mask_threshold must be at most 1, got 2"),
+        ("inference.overlap_threshold=1e300", "inference.overlap_threshold must be at most 1000000, got 1e"),
+    ],
+)
+def test_what_the_criterion_the_optimizer_or_an_op_would_refuse_later_is_told_by_its_key(override, message) -> None:
+    with pytest.raises(UserError, match=f"^{message}"):
+        load_config("digits", [override])
