@@ -39,11 +39,9 @@ def allowed_disagreement(device: str, dtype: str) -> float:
 
 def trained_outputs(size: tuple[int, int], device: str) -> SimpleNamespace:
     """Run a trained CamVid model on a validation image, repeated until it measures four times `size`."""
-    from maskformer_ext.engine.state import (
-        load_checkpoint,  # what training needs is installed where a model was trained
-    )
-    from maskformer_ext.images import to_pixels
+    from maskformer_ext.checkpoints.models import load_checkpoint
     from maskformer_ext.inference.prediction import run_network
+    from maskformer_ext.media.images import to_pixels
 
     run, data = Path(os.environ["MASKFORMER_EXT_CAMVID_RUN"]), Path(os.environ["MASKFORMER_EXT_DATA"])
     model, _, _ = load_checkpoint(run, device)

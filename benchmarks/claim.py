@@ -108,7 +108,7 @@ def warm_up(output: Path, recipe: str, settings: Sequence[str]) -> list[str]:
     """Train the backbone that all runs of a recipe start from; return the setting that names it."""
     if recipe not in WARM_UP:
         return []
-    from maskformer_ext.engine.state import resolve_checkpoint
+    from maskformer_ext.checkpoints.runs import resolve_checkpoint
 
     folder = output / recipe / "backbone"
     train(folder, recipe, [*settings, *WARM_UP[recipe]], os.cpu_count() or 1)
@@ -149,7 +149,7 @@ def table(results: dict[tuple[str, str, str], list[dict[str, float]]]) -> str:
 
 def study(output: Path, recipe: str, studies: Sequence[str], seeds: int, jobs: int, settings: list[str]) -> str:
     """Run what is missing of the studies of one recipe; return their table."""
-    from maskformer_ext.config_io import load_config
+    from maskformer_ext.config.load import load_config
     from maskformer_ext.data.build import build_dataset
 
     config = load_config(recipe, settings)

@@ -16,7 +16,7 @@ from benchmarks import isolated
 from benchmarks.case import Case, describe
 from benchmarks.memory import is_steady_state, peak_extra
 from benchmarks.timers import host_syncs, timer_for
-from maskformer_ext.ops import _library
+from maskformer_ext.ops.support import library
 
 _PACKAGES = ("torch", "torchvision", "transformers", "scipy", "lapx", "lap", "numpy", "maskformer-ext")
 # On a GPU, where nothing but our own work runs, few rounds tell the median; its cases are large.
@@ -99,8 +99,8 @@ def _describe(case: Case, parameters: dict[str, Any], errors: dict[str, float]) 
 def implementation(kernels: tuple[str, ...], device: str) -> str:
     """Say whether ops, given by the beginning of their names, run on native kernels or on the PyTorch references."""
     registered = torch._C._dispatch_get_registrations_for_dispatch_key({"cpu": "CPU", "cuda": "CUDA"}[device])
-    missing = [name for name in kernels if not any(op.startswith(f"{_library.NAMESPACE}::{name}") for op in registered)]
-    return "reference" if _library.REFERENCE or missing else "native"
+    missing = [name for name in kernels if not any(op.startswith(f"{library.NAMESPACE}::{name}") for op in registered)]
+    return "reference" if library.REFERENCE or missing else "native"
 
 
 def machine(device: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from transformers import DetrConfig, MaskFormerConfig, MaskFormerForInstanceSegm
 from benchmarks import scenes
 from maskformer_ext.checkpoints.backbone_weights import load_timm_backbone
 from maskformer_ext.config import Config, ModelConfig
-from maskformer_ext.config_io import load_config
+from maskformer_ext.config.load import load_config
 from maskformer_ext.data.build import build_dataset, build_loader
 from maskformer_ext.data.types import Batch
 from maskformer_ext.engine.allocator import keep_freed_memory

@@ -39,7 +39,7 @@ from maskformer_ext.data.loader import Collate, Item
 from maskformer_ext.data.pairs import read_color_ids
 from maskformer_ext.data.transforms import Augment
 from maskformer_ext.data.types import Sample
-from maskformer_ext.images import read_image
+from maskformer_ext.media.images import read_image
 
 _DRAWN = 64
 _SIZE = (480, 640)  # height and width of most of COCO's photographs

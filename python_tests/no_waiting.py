@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from maskformer_ext.ops import _checks, _library
+from maskformer_ext.ops.support import checks, library
 
 # Operations whose result, or the shape of it, the host has to wait for. bincount and histc look for the largest value.
 _WAITING = (
@@ -159,10 +159,10 @@ def on_a_stand_in(without: Collection[str] = ()) -> Iterator[NeverWaits]:
         without: native ops that count as not having a CUDA kernel. pair_dot, which lives inside an opaque op and has no
             fake implementation, never has one, so that what runs instead of it is looked at.
     """
-    kernels = _library._KERNELS["cpu"] - {"pair_dot", "pair_dot_backward", *without}
+    kernels = library._KERNELS["cpu"] - {"pair_dot", "pair_dot_backward", *without}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(_library._KERNELS, "meta", kernels)
-        patch.setattr(_checks, "WITHOUT_VALUES", frozenset())
+        patch.setitem(library._KERNELS, "meta", kernels)
+        patch.setattr(checks, "WITHOUT_VALUES", frozenset())
         patch.setattr(torch, "autocast", lambda *args, **options: contextlib.nullcontext())  # unknown to "meta"
         with NeverWaits() as watch:
             yield watch

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from maskformer_ext.checkpoints import load_original, original_name
+from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.checkpoints.reading import read_state_dict
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
-from maskformer_ext.modeling.build import build_model
 
 SMALL = {"num_classes": 3, "num_queries": 4, "hidden_dim": 32, "pixel_decoder_dim": 32, "mask_dim": 32, "num_heads": 4}
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import claim
-from maskformer_ext.config_io import load_config
+from maskformer_ext.config.load import load_config
 
 TINY = [
     "train.max_iters=1", "train.batch_size=2", "data.num_train=4", "data.num_val=2", "data.num_workers=0",

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskformer_ext.decoding import as_stored, limit_pixels, open_image, upright
 from maskformer_ext.errors import UserError
-from maskformer_ext.images import read_image
+from maskformer_ext.media.decoding import as_stored, limit_pixels, open_image, upright
+from maskformer_ext.media.images import read_image
 
 
 def exif(*entries: tuple[int, int, int, bytes], extra: bytes = b"") -> bytes:

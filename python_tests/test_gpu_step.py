@@ -12,9 +12,9 @@ import torch
 from tiny import tiny_config
 from torch import Tensor
 
+from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.config import OptimizerConfig
 from maskformer_ext.engine.optimizer import build_optimizer, clip_grad_norm
-from maskformer_ext.modeling.build import build_model
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.outputs import MaskFormerOutput
 from maskformer_ext.ops import (
@@ -27,7 +27,7 @@ from maskformer_ext.ops import (
     matching_cost,
     sigmoid_focal_loss,
 )
-from maskformer_ext.ops._library import native
+from maskformer_ext.ops.support.library import native
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

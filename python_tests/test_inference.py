@@ -16,10 +16,10 @@ from tiny import tiny_config
 from maskformer_ext import build_model
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.errors import UserError
-from maskformer_ext.images import read_image, resize_shortest_edge
 from maskformer_ext.inference import segment, segment_tasks
 from maskformer_ext.inference.prediction import QueryOutput, Reducer, run_network
 from maskformer_ext.inference.tiling import make_tiles, owners
+from maskformer_ext.media.images import read_image, resize_shortest_edge
 
 THINGS = (1, 2)
 

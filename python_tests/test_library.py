@@ -13,13 +13,13 @@ import pytest
 import torch
 
 import maskformer_ext
-from maskformer_ext.ops import _library
+from maskformer_ext.ops.support import library
 
 PACKAGE = Path(maskformer_ext.__file__).parent
 ASSIGN = "import torch; from maskformer_ext import ops; print(ops.linear_sum_assignment(torch.eye(2), torch.tensor(2)).tolist())"  # fmt: skip  # noqa: E501
 
 native_only = pytest.mark.skipif(
-    _library.REFERENCE or _library.CPU_ERROR is not None, reason="the native library is not in use"
+    library.REFERENCE or library.CPU_ERROR is not None, reason="the native library is not in use"
 )
 
 
@@ -55,9 +55,9 @@ def test_broken_library_is_one_sentence_with_the_reason(package_copy):
 @native_only
 def test_outdated_library_is_named():
     code = (
-        "from maskformer_ext.ops import _library; import torch\n"
-        "_library.register('an_op_of_tomorrow', fake=lambda x: x)\n"
-        "_library.native('an_op_of_tomorrow', torch.zeros(1))"
+        "from maskformer_ext.ops.support import library; import torch\n"
+        "library.register('an_op_of_tomorrow', fake=lambda x: x)\n"
+        "library.native('an_op_of_tomorrow', torch.zeros(1))"
     )
     last = run(code).stderr.strip().splitlines()[-1]
     assert "was built before an_op_of_tomorrow was added: build it with `make build" in last
@@ -97,18 +97,18 @@ def test_importing_the_ops_needs_torch_and_numpy_only():
 
 @native_only
 def test_float64_and_unknown_devices_go_to_the_reference():
-    assert _library.native("linear_sum_assignment", torch.zeros(1), None)
-    assert not _library.native("linear_sum_assignment", torch.zeros(1), torch.zeros(1, dtype=torch.float64))
-    assert not _library.native("linear_sum_assignment", torch.zeros(1, device="meta"))
-    assert not _library.native("no_such_op", torch.zeros(1))
+    assert library.native("linear_sum_assignment", torch.zeros(1), None)
+    assert not library.native("linear_sum_assignment", torch.zeros(1), torch.zeros(1, dtype=torch.float64))
+    assert not library.native("linear_sum_assignment", torch.zeros(1, device="meta"))
+    assert not library.native("no_such_op", torch.zeros(1))
 
 
 @native_only
 @pytest.mark.gpu
 @pytest.mark.skipif(not (PACKAGE / "_ops_cuda.so").exists(), reason="a CPU-only build")
 def test_cuda_library_has_a_kernel_for_every_op_even_without_a_gpu():
-    assert _library.CUDA_ERROR is None
-    assert _library._KERNELS["cuda"] == _library._KERNELS["cpu"]
+    assert library.CUDA_ERROR is None
+    assert library._KERNELS["cuda"] == library._KERNELS["cpu"]
 
 
 NO_CODE = "no kernel image is available for execution on the device"
@@ -124,9 +124,9 @@ def on_gpu(index: int | None = 0) -> SimpleNamespace:
 def gpus(monkeypatch) -> dict[int, str | None]:
     """GPUs by number: what the CUDA library says that keeps it from running there; every op has a CUDA kernel."""
     problems: dict[int, str | None] = {0: None}
-    monkeypatch.setattr(_library, "_SERVED", {})
-    monkeypatch.setattr(_library, "_cuda_problem", lambda index: problems[index])
-    monkeypatch.setitem(_library._KERNELS, "cuda", _library._KERNELS["cpu"])
+    monkeypatch.setattr(library, "_SERVED", {})
+    monkeypatch.setattr(library, "_cuda_problem", lambda index: problems[index])
+    monkeypatch.setitem(library._KERNELS, "cuda", library._KERNELS["cpu"])
     return problems
 
 
@@ -136,11 +136,11 @@ def test_a_gpu_that_the_library_cannot_run_on_gets_the_references_and_one_warnin
     gpus[1] = problem
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert _library.native("dice_loss", on_gpu(0)) and _library.native("dice_loss", on_gpu(None))
+        assert library.native("dice_loss", on_gpu(0)) and library.native("dice_loss", on_gpu(None))
     with pytest.warns(UserWarning, match=f"maskformer_ext: GPU 1 uses the PyTorch references: {problem}") as caught:
-        assert not _library.native("dice_loss", on_gpu(1))
-        assert not _library.native("mask_loss", on_gpu(1))
-        assert _library.native("mask_loss", on_gpu(0)), "another GPU is another matter"
+        assert not library.native("dice_loss", on_gpu(1))
+        assert not library.native("mask_loss", on_gpu(1))
+        assert library.native("mask_loss", on_gpu(0)), "another GPU is another matter"
     assert len(caught) == 1
 
 
@@ -148,10 +148,10 @@ def test_a_gpu_that_the_library_cannot_run_on_gets_the_references_and_one_warnin
 def test_a_compiled_function_asks_about_a_gpu_once(gpus):
     gpus[1] = NO_CODE
     marked = torch.compiler.assume_constant_result(lambda index: index)
-    assert vars(marked) == vars(_library._gpu_is_served), "what torch's decorator sets is set without importing it"
+    assert vars(marked) == vars(library._gpu_is_served), "what torch's decorator sets is set without importing it"
 
     def add(x):
-        return x + 1 if _library._gpu_is_served(1) else x - 1
+        return x + 1 if library._gpu_is_served(1) else x - 1
 
     with pytest.warns(UserWarning, match="GPU 1 uses the PyTorch references"):
         compiled = torch.compile(add, fullgraph=True, backend="eager")
@@ -159,9 +159,9 @@ def test_a_compiled_function_asks_about_a_gpu_once(gpus):
 
 
 @native_only
-@pytest.mark.skipif(_library.CUDA_ERROR is not None, reason="there is no CUDA library")
+@pytest.mark.skipif(library.CUDA_ERROR is not None, reason="there is no CUDA library")
 def test_the_cuda_library_says_whether_it_can_run():
-    problem = _library._cuda_problem(0)
+    problem = library._cuda_problem(0)
     if torch.cuda.is_available():
         assert problem is None
     elif hasattr(ctypes.CDLL(str(PACKAGE / "_ops_cuda.so")), "maskformer_ext_cuda_problem"):  # not an older build

@@ -11,25 +11,25 @@ from no_waiting import NeverWaits, WouldWait, on_a_stand_in
 from tiny import tiny_config
 from torch import Tensor
 
+from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.config import CriterionConfig, InferenceConfig, OptimizerConfig
 from maskformer_ext.engine.optimizer import clip_grad_norm
 from maskformer_ext.inference.prediction import Reducer, run_network
-from maskformer_ext.modeling import pair_logits
-from maskformer_ext.modeling.build import build_criterion, build_model
+from maskformer_ext.modeling.criteria import build_criterion
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.outputs import DenseOutput
 from maskformer_ext.ops import (
     SegmentTargets,
-    _library,
-    _values,
     instance_inference,
     panoptic_inference,
     semantic_inference,
     semantic_scores,
 )
-from maskformer_ext.ops._constants import class_table, constant
+from maskformer_ext.ops import pair_dot as pair_logits
+from maskformer_ext.ops.support import library, value_checks
+from maskformer_ext.ops.support.constants import class_table, constant
 
-pytestmark = pytest.mark.skipif(_library.REFERENCE, reason="the references of some ops run on the host")
+pytestmark = pytest.mark.skipif(library.REFERENCE, reason="the references of some ops run on the host")
 
 CLASSES, SIZE = 5, (64, 96)
 
@@ -112,7 +112,7 @@ def test_mask_logits_of_another_network_never_wait() -> None:
 
 
 def test_checks_of_values_wait_where_they_are_asked_for(monkeypatch) -> None:
-    monkeypatch.setattr(_values, "CHECKS", True)
+    monkeypatch.setattr(value_checks, "CHECKS", True)
     with pytest.raises(WouldWait, match="_local_scalar_dense"):
         step({}, make_targets((3, 1)))
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.config import ModelConfig, OptimizerConfig
 from maskformer_ext.engine.optimizer import build_optimizer, clip_grad_norm, parameter_groups
-from maskformer_ext.modeling.build import build_model
 
 
 def _model(**overrides) -> nn.Module:

@@ -10,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from maskformer_ext import images, picture_size
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.inference import SemanticResult
-from maskformer_ext.picture_size import LONG_SIDE, resize_image, resize_map, shown_size
-from maskformer_ext.picture_text import load_font, shortened, text_size
-from maskformer_ext.prediction_files import write_prediction
-from maskformer_ext.visualize import add_legend, draw_segments
+from maskformer_ext.media import images
+from maskformer_ext.pictures import sizes as picture_size
+from maskformer_ext.pictures.segments import add_legend, draw_segments
+from maskformer_ext.pictures.sizes import LONG_SIDE, resize_image, resize_map, shown_size
+from maskformer_ext.pictures.text import load_font, shortened, text_size
+from maskformer_ext.prediction.files import write_prediction
 
 INFO = DatasetInfo("two", ("left side", "right side"), ((255, 0, 0), (0, 0, 255)))
 
@@ -64,7 +65,7 @@ def test_drawing_in_bands_is_drawing_whole(monkeypatch: pytest.MonkeyPatch) -> N
     # 20 times: outlines that are thicker than a band
     whole, bands = (None, None)
     for pixels in (1 << 30, 700):
-        monkeypatch.setattr("maskformer_ext.visualize._BAND_PIXELS", pixels)
+        monkeypatch.setattr("maskformer_ext.pictures.segments._BAND_PIXELS", pixels)
         drawn = np.asarray(draw_segments(image, owners, [0, 1], INFO, short_side=1400, names=False))
         whole, bands = (drawn, bands) if pixels > 700 else (whole, drawn)
     assert whole is not None and bands is not None

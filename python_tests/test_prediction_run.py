@@ -15,10 +15,11 @@ import torch
 from PIL import Image
 from tiny import tiny_config
 
-from maskformer_ext import build_model, evaluate, export, predict, prediction_run
+from maskformer_ext import build_model, evaluate, export, predict
 from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine.state import save_checkpoint
+from maskformer_ext.prediction import run as prediction_run
 
 INFO = DatasetInfo("painted", ("ground", "box", "tile"), ((90, 90, 90), (250, 0, 0), (0, 0, 250)), thing_classes=(1, 2))
 
@@ -197,7 +198,7 @@ def test_a_large_image_that_is_shrunk_for_its_overlay_gives_no_warning(run, tmp_
 
 
 def test_images_above_the_limit_are_read_when_the_user_says_so(run, tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("maskformer_ext.decoding._DEFAULT_LIMIT", 1000)
+    monkeypatch.setattr("maskformer_ext.media.decoding._DEFAULT_LIMIT", 1000)
     monkeypatch.setenv("MASKFORMER_EXT_MAX_PIXELS", "1000")
     Image.new("RGB", (50, 40)).save(tmp_path / "a.png")
     arguments = [f"checkpoint={run}", f"input={tmp_path / 'a.png'}", f"output={tmp_path / 'out'}"]

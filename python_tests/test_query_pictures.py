@@ -13,7 +13,7 @@ from tiny import tiny_config
 from maskformer_ext import build_model
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.query_pictures import QuerySummary, draw_queries, query_masks
+from maskformer_ext.pictures.queries import QuerySummary, draw_queries, query_masks
 
 INFO = DatasetInfo("painted", ("ground", "box", "tile"), ((90, 90, 90), (250, 0, 0), (0, 0, 250)), thing_classes=(1, 2))
 

@@ -18,11 +18,11 @@ from PIL import Image
 
 from maskformer_ext.config import Config, ModelConfig
 from maskformer_ext.data.types import DatasetInfo, Sample
-from maskformer_ext.engine.charts import Series, line_chart
 from maskformer_ext.engine.report import write_report
 from maskformer_ext.engine.report_pictures import embed, picture_section
 from maskformer_ext.evaluation.run import evaluate
-from maskformer_ext.visualize import add_legend, draw_errors, draw_segments, outline, segment_colors
+from maskformer_ext.pictures.charts import Series, line_chart
+from maskformer_ext.pictures.segments import add_legend, draw_errors, draw_segments, outline, segment_colors
 
 INFO = DatasetInfo(
     "boxes <&> tiles", ("ground", "box <b>", "tile"), ((90, 90, 90), (250, 0, 0), (0, 0, 250)), thing_classes=(1, 2)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from maskformer_ext import command, predict
+from maskformer_ext import predict
+from maskformer_ext.cli import command
+from maskformer_ext.cli.extras import MissingPackage, missing_package
 from maskformer_ext.errors import UserError
-from maskformer_ext.extras import MissingPackage, missing_package
 
 COMMANDS = ("train", "evaluate", "predict", "convert", "prepare", "export", "analyze")
 _PLAIN = """
@@ -75,7 +76,7 @@ def test_a_missing_package_is_told_in_python() -> None:
     code = _PLAIN + "from maskformer_ext import build_model"
     told = _python(code)
     last = told.stderr.strip().splitlines()[-1]
-    assert last.startswith("maskformer_ext.extras.MissingPackage: this needs the package ")
+    assert last.startswith("maskformer_ext.cli.extras.MissingPackage: this needs the package ")
     assert last.endswith("pip install 'maskformer-ext[train]'")
     assert "ModuleNotFoundError" not in told.stderr
 
@@ -91,7 +92,7 @@ def test_only_optional_packages_are_called_missing() -> None:
 
 
 def _printing(text: str) -> str:
-    code = "from maskformer_ext.command import run_command\nimport sys\n"
+    code = "from maskformer_ext.cli.command import run_command\nimport sys\n"
     return code + f"sys.exit(run_command(lambda arguments: print({text!r}) or 0, '', ['a']))"
 
 
@@ -99,7 +100,7 @@ def test_a_command_goes_on_where_its_output_ends() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     work = (
-        "from maskformer_ext.command import run_command\nimport sys\n"
+        "from maskformer_ext.cli.command import run_command\nimport sys\n"
         "def work(arguments):\n"
         "    for number in range(20000): print('x' * 80)\n"
         "    print('done', file=sys.stderr)\n"

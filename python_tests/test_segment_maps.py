@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from maskformer_ext import segment_maps
-from maskformer_ext.ops._rle import run_lengths
 from maskformer_ext.ops.instance_inference import Instances
-from maskformer_ext.segment_maps import bands, boxes_and_areas, index_of, instance_owners, present_values
+from maskformer_ext.ops.support.rle import run_lengths
+from maskformer_ext.pictures import segment_maps
+from maskformer_ext.pictures.segment_maps import bands, boxes_and_areas, index_of, instance_owners, present_values
 
 
 @pytest.mark.parametrize("seed", range(8))

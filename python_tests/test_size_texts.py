@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from maskformer_ext.cli.sizes import parse_size
 from maskformer_ext.errors import UserError
-from maskformer_ext.sizes import parse_size
 
 
 @pytest.mark.parametrize("text", ["480x640", "480,640", "[480,640]", "(480, 640)", " 480 X 640 "])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from maskformer_ext.config.tasks import default_task, never_learnt, possible_tasks
 from maskformer_ext.predict import choose_task
-from maskformer_ext.tasks import default_task, never_learnt, possible_tasks
 
 
 @pytest.mark.parametrize(

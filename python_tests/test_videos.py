@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from maskformer_ext.errors import UserError
-from maskformer_ext.sources import read_pictures
-from maskformer_ext.videos import frame_rate, is_video, read_frames, write_film
+from maskformer_ext.media.videos import frame_rate, is_video, read_frames, write_film
+from maskformer_ext.prediction.inputs import read_pictures
 
 # Quarter turns clockwise, and the matrix (a, b, c, d) of the file that means them: (x, y) -> (a x + c y, b x + d y).
 TURNS = {0: (1, 0, 0, 1), 1: (0, 1, -1, 0), 2: (-1, 0, 0, -1), 3: (0, -1, 1, 0)}

@@ -10,9 +10,9 @@ def compute() -> dict[str, np.ndarray]:
     import torch
 
     from maskformer_ext import ops
-    from maskformer_ext.ops import _library
+    from maskformer_ext.ops.support import library
 
-    assert _library.CPU_ERROR is None and not _library.REFERENCE, _library.CPU_ERROR
+    assert library.CPU_ERROR is None and not library.REFERENCE, library.CPU_ERROR
     rng = np.random.default_rng(0)
     queries, classes, segments, size, full = 12, 5, 7, (24, 40), (96, 150)
 

@@ -23,8 +23,8 @@ _SHIM_TESTS = "python_tests/cuda_shim"  # the smallest cases of every kernel; on
 _MINOR_BENCHMARKS = ("bench_dice_loss", "bench_instance_inference", "bench_mask_dot", "bench_sigmoid_focal_loss")
 _PROBE = """
 import json
-from maskformer_ext.ops import _library
-print(json.dumps({"error": _library.CPU_ERROR or _library.CUDA_ERROR, "ops": sorted(_library._KERNELS["cuda"])}))
+from maskformer_ext.ops.support import library
+print(json.dumps({"error": library.CPU_ERROR or library.CUDA_ERROR, "ops": sorted(library._KERNELS["cuda"])}))
 """
 
 

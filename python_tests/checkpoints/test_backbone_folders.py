@@ -19,7 +19,7 @@ from maskformer_ext.checkpoints.native import write_safetensors
 from maskformer_ext.checkpoints.sizes import infer_backbone
 from maskformer_ext.checkpoints.transformers_names import to_transformers_names
 from maskformer_ext.config import ModelConfig
-from maskformer_ext.config_io import load_config
+from maskformer_ext.config.load import load_config
 from maskformer_ext.convert import main
 from maskformer_ext.errors import UserError
 from maskformer_ext.modeling.backbone import build_backbone

@@ -16,11 +16,11 @@ from tiny import tiny_config
 from torch import Tensor, nn
 
 from maskformer_ext.checkpoints.backbone_weights import pair_in_order
+from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.checkpoints.reading import read_state_dict
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.modeling.backbone import build_backbone
-from maskformer_ext.modeling.build import build_model
 
 
 def test_resnet_takes_torchvision_weights(tmp_path: Path) -> None:

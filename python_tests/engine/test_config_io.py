@@ -9,8 +9,8 @@ import time
 import pytest
 
 from maskformer_ext.config import Config, to_dict
-from maskformer_ext.config_help import describe_keys
-from maskformer_ext.config_io import (
+from maskformer_ext.config.help import describe_keys
+from maskformer_ext.config.load import (
     available_configs,
     config_from_dict,
     find_config,
@@ -51,7 +51,7 @@ def test_a_file_composes_from_bases_in_order(tmp_path):
 def test_a_recipe_in_a_subfolder_is_found_by_its_path(tmp_path, monkeypatch):
     (tmp_path / "ade20k-150").mkdir()
     (tmp_path / "ade20k-150" / "r50.yaml").write_text("name: ade\n")
-    monkeypatch.setattr("maskformer_ext.config_io.CONFIG_DIR", tmp_path)
+    monkeypatch.setattr("maskformer_ext.config.load.CONFIG_DIR", tmp_path)
     assert available_configs() == ["ade20k-150/r50"]
     assert load_config("ade20k-150/r50").name == "ade"
     with pytest.raises(UserError, match="did you mean 'ade20k-150/r50'"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from maskformer_ext.evaluation import counting
+from maskformer_ext.ops import counting
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskformer_ext.modeling.pair_logits import pair_logits
+from maskformer_ext.ops.pair_dot import pair_logits
 
 COUNTS = [(3, 0, 5), (0, 0), (40, 1, 33), (1,)]
 

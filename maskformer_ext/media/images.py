@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from maskformer_ext.decoding import as_stored, open_image, upright
 from maskformer_ext.files import writing
+from maskformer_ext.media.decoding import as_stored, open_image, upright
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANES = 258, 262, 284  # tags of TIFF
 _WHITE_IS_ZERO, _APART = 0, 2

@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 
 NAMESPACE = "maskformer_ext"
 BUILD_COMMAND = "make build (or: pip install --no-build-isolation .)"
-_FOLDER = Path(__file__).resolve().parent.parent
+_FOLDER = Path(__file__).resolve().parents[2]
 
 # Read once, so that a compiled graph cannot disagree with an eager call.
 REFERENCE = os.environ.get("MASKFORMER_EXT_REFERENCE", "0") == "1"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import ImageSequence
 
-from maskformer_ext.decoding import check_size, open_image, upright
 from maskformer_ext.errors import UserError, why
 from maskformer_ext.files import writing
+from maskformer_ext.media.decoding import check_size, open_image, upright
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +56,7 @@ def read_frames(path: Path) -> Iterator[Tensor]:
     """
     import torch  # listing files does not need it
 
-    from maskformer_ext.images import pil_to_pixels
+    from maskformer_ext.media.images import pil_to_pixels
 
     if not is_film(path):
         with open_image(path) as image:

@@ -8,8 +8,8 @@ import re
 import typing
 from typing import Any
 
-from maskformer_ext.config import Config
-from maskformer_ext.config_io import available_configs
+from maskformer_ext.config.load import available_configs
+from maskformer_ext.config.schema import Config
 
 _FIELD = re.compile(r"^ {4}(?P<name>\w+): .*?# (?P<comment>.*)$", re.MULTILINE)
 

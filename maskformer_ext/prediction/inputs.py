@@ -9,9 +9,9 @@ from pathlib import Path
 from torch import Tensor
 
 from maskformer_ext.errors import why
-from maskformer_ext.images import read_image
-from maskformer_ext.listing import find_files
-from maskformer_ext.videos import is_video, read_frames
+from maskformer_ext.media.images import read_image
+from maskformer_ext.media.videos import is_video, read_frames
+from maskformer_ext.prediction.listing import find_files
 
 __all__ = ["Picture", "find_files", "read_pictures"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from maskformer_ext.ops._library import REFERENCE
+from maskformer_ext.ops.support.library import REFERENCE
 
 try:
     from maskformer_ext import _native

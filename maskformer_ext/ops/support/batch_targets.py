@@ -8,7 +8,7 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops._checks import check_has_values, whole_number
+from maskformer_ext.ops.support.checks import check_has_values, whole_number
 
 _PAIRS_MULTIPLE = 64
 

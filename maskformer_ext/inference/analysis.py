@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.config import Config
-from maskformer_ext.config_io import available_configs, find_config
+from maskformer_ext.config.load import available_configs, find_config
 from maskformer_ext.inference import segment
-from maskformer_ext.modeling.build import build_model
 from maskformer_ext.modeling.outputs import MaskFormerOutput
 
 _PAPER = re.compile(r"^# paper: (?P<figures>.+)$", re.MULTILINE)

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops._library import allow_tf32, native, once_differentiable, transformed
+from maskformer_ext.ops.support.library import allow_tf32, native, once_differentiable, transformed
 
 _BLOCK = 32  # segments of each image that are multiplied at once where counts stay on the device
 

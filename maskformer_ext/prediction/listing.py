@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from maskformer_ext.decoding import EXTENSIONS
 from maskformer_ext.errors import UserError, printable, why
-from maskformer_ext.output_folder import EarlierResults, results_of
-from maskformer_ext.videos import VIDEO_EXTENSIONS, is_video
+from maskformer_ext.media.decoding import EXTENSIONS
+from maskformer_ext.media.videos import VIDEO_EXTENSIONS, is_video
+from maskformer_ext.prediction.output_folder import EarlierResults, results_of
 
 _READABLE = (*EXTENSIONS, ".apng", *VIDEO_EXTENSIONS)
 _RESULTS, _HIDDEN, _OTHER, _UNREADABLE = (

@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.inference.prediction import SemanticResult
 from maskformer_ext.ops.instance_inference import Instances
-from maskformer_ext.picture_size import resize_image, resize_map, shown_size
-from maskformer_ext.picture_text import load_font, shortened, text_size, write_names
-from maskformer_ext.segment_maps import bands, index_of, instance_owners, present_values
+from maskformer_ext.pictures.segment_maps import bands, index_of, instance_owners, present_values
+from maskformer_ext.pictures.sizes import resize_image, resize_map, shown_size
+from maskformer_ext.pictures.text import load_font, shortened, text_size, write_names
 
 _GOLDEN_ANGLE = 0.61803398875
 _BAND_PIXELS = 1 << 16  # that are mixed at a time: what they need stays in the cache

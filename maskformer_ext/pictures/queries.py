@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.images import resize_shortest_edge
 from maskformer_ext.inference.prediction import require_queries, run_network
-from maskformer_ext.picture_size import resize_image
-from maskformer_ext.picture_text import load_font, shortened
-from maskformer_ext.visualize import outline
+from maskformer_ext.media.images import resize_shortest_edge
+from maskformer_ext.pictures.segments import outline
+from maskformer_ext.pictures.sizes import resize_image
+from maskformer_ext.pictures.text import load_font, shortened
 
 _TILE_SIDE = 176  # longer side of a tile in pixels
 _GAP, _TEXT = 6, 12

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 
-from maskformer_ext.config import Config, to_dict
+from maskformer_ext.config.schema import Config, to_dict
 from maskformer_ext.errors import UserError
 
 LAYOUTS = ("native", "hf")

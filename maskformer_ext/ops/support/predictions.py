@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops import _checks
+from maskformer_ext.ops.support import checks
 
 _LONGEST = 1 << 31  # pixels along a side: what the kernels' indices can tell
 
@@ -19,15 +19,15 @@ def check_prediction(
     crop: Sequence[int] | None,
 ) -> None:
     """Raise TypeError or ValueError unless one image's predictions and the sizes fit together."""
-    _checks.check_floating(op, class_logits=class_logits, mask_logits=mask_logits)
-    _checks.check_same_device(op, class_logits=class_logits, mask_logits=mask_logits)
+    checks.check_floating(op, class_logits=class_logits, mask_logits=mask_logits)
+    checks.check_same_device(op, class_logits=class_logits, mask_logits=mask_logits)
     if mask_logits.dim() != 3 or 0 in mask_logits.shape[1:]:
-        raise ValueError(f"{op}: mask_logits must be (Q, h, w) with pixels, got {_checks.shape(mask_logits)}")
+        raise ValueError(f"{op}: mask_logits must be (Q, h, w) with pixels, got {checks.shape(mask_logits)}")
     queries = mask_logits.shape[0]
     if class_logits.dim() != 2 or class_logits.shape[0] != queries or class_logits.shape[1] < 2:
         raise ValueError(
             f"{op}: class_logits must be (Q, K + 1) with Q = {queries}, as mask_logits, and K >= 1, "
-            f"got {_checks.shape(class_logits)}"
+            f"got {checks.shape(class_logits)}"
         )
     check_size(op, "size", size)
     if input_size is not None:
@@ -45,7 +45,7 @@ def check_size(op: str, name: str, size: Sequence[int]) -> None:
     single = getattr(size, "shape", None) == ()  # a tensor or an array without dimensions has no length
     if isinstance(size, str | bytes) or single or not hasattr(size, "__len__"):
         raise TypeError(f"{op}: {name} must be (height, width), got {size!r:.200}")
-    if len(size) != 2 or any(not 1 <= _checks.whole_number(op, name, extent) < _LONGEST for extent in size):
+    if len(size) != 2 or any(not 1 <= checks.whole_number(op, name, extent) < _LONGEST for extent in size):
         raise ValueError(f"{op}: {name} must be (height, width), each from 1 to 2^31 - 1, got {tuple(size)!r:.200}")
 
 

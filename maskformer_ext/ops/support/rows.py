@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskformer_ext.ops._library import without_autocast
+from maskformer_ext.ops.support.library import without_autocast
 
 # Elements of the largest band: small enough to stay in the last-level cache, large enough that call overheads vanish.
 _BAND_ELEMENTS = 1 << 20

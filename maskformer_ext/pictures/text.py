@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import printable
-from maskformer_ext.picture_size import LONG_SIDE, resize_map, shown_size
+from maskformer_ext.pictures.sizes import LONG_SIDE, resize_map, shown_size
 
 _MAX_NAMES, _MAX_SAME_NAME = 60, 8
 _MEASURED = 512  # longer side of the map on which the room for names is looked for

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops import _checks
+from maskformer_ext.ops.support import checks
 from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets
 
 # Read once, as MASKFORMER_EXT_REFERENCE.
@@ -29,7 +29,7 @@ def may_read(device: torch.device) -> bool:
         return True
     return (
         CHECKS
-        and device.type not in _checks.WITHOUT_VALUES
+        and device.type not in checks.WITHOUT_VALUES
         and not (device.type == "cuda" and torch.cuda.is_current_stream_capturing())
     )
 

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, printable, why
-from maskformer_ext.images import resize_shortest_edge, write_png
 from maskformer_ext.inference import Instances, PanopticResult, SemanticResult, segment
-from maskformer_ext.picture_size import resize_image, shown_size
-from maskformer_ext.prediction_files import description_file, write_prediction
-from maskformer_ext.query_pictures import QuerySummary, draw_queries, query_masks
-from maskformer_ext.sources import Picture, read_pictures
-from maskformer_ext.videos import frame_rate, is_film, write_film
+from maskformer_ext.media.images import resize_shortest_edge, write_png
+from maskformer_ext.media.videos import frame_rate, is_film, write_film
+from maskformer_ext.pictures.queries import QuerySummary, draw_queries, query_masks
+from maskformer_ext.pictures.sizes import resize_image, shown_size
+from maskformer_ext.prediction.files import description_file, write_prediction
+from maskformer_ext.prediction.inputs import Picture, read_pictures
 
 _LARGE = 1 << 25  # pixels of an image that is not kept while it is segmented
 

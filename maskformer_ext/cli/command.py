@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from maskformer_ext.cli.extras import missing_package
+from maskformer_ext.cli.output_streams import patient_output
 from maskformer_ext.config import Config
 from maskformer_ext.errors import UserError, printable, why
-from maskformer_ext.extras import missing_package
-from maskformer_ext.output_streams import patient_output
 
 
 def run_command(
@@ -103,7 +103,7 @@ def override_checkpoint(config: Config, overrides: Sequence[str]) -> Config:
     Raises:
         UserError: for a key or value that does not exist, and for keys below ``model``, which the weights decide.
     """
-    from maskformer_ext.config_io import override_config
+    from maskformer_ext.config.load import override_config
 
     for override in overrides:
         if override.startswith("model."):

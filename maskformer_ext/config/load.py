@@ -1,4 +1,4 @@
-"""Find, compose, check and save configurations: YAML files below ``configs/`` or anywhere, and ``key=value``.
+"""Find, compose, check and save configurations: YAML files below ``recipes/`` or anywhere, and ``key=value``.
 
 What comes with weights (`config_from_dict`) is taken literally. A YAML file or an override may refer to other keys of
 the configuration, ``output_dir: output/${name}``; nothing may refer to the environment or anything else outside.
@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from maskformer_ext.config import Config, to_dict
-from maskformer_ext.config_values import check_values
-from maskformer_ext.config_yaml import STRANGE, read_yaml, reason, refuse_resolvers
+from maskformer_ext.config.schema import Config, to_dict
+from maskformer_ext.config.values import check_values
+from maskformer_ext.config.yaml_files import STRANGE, read_yaml, reason, refuse_resolvers
 from maskformer_ext.errors import UserError, visible, why
 from maskformer_ext.files import write_text
 
-CONFIG_DIR = Path(__file__).parent / "configs"
+CONFIG_DIR = Path(__file__).parent / "recipes"
 """Where the packaged recipes lie; the name of a recipe is its path below this folder without ``.yaml``."""
 
 _LONGEST_LIST = 1000

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops._checks import check_integer, check_same_device, check_tensor, shape, whole_number
+from maskformer_ext.ops.support.checks import check_integer, check_same_device, check_tensor, shape, whole_number
 
 MOST_INT16_SEGMENTS = 1 << 15
 """How many segments an int16 map can name; one id more would be read as a negative one, which is void."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops import _checks, _values
+from maskformer_ext.ops.support import checks, value_checks
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 
@@ -21,11 +21,11 @@ class CostOptions(NamedTuple):
 
     def check(self, op: str) -> None:
         """Raise TypeError or ValueError unless every option is in its range."""
-        _checks.check_finite(
+        checks.check_finite(
             op, class_weight=self.class_weight, focal_weight=self.focal_weight, dice_weight=self.dice_weight
         )
-        _checks.check_focal(op, self.alpha, self.gamma)
-        _checks.check_flag(op, ignore_void=self.ignore_void)
+        checks.check_focal(op, self.alpha, self.gamma)
+        checks.check_flag(op, ignore_void=self.ignore_void)
 
 
 def check_targets(
@@ -47,7 +47,7 @@ def check_targets(
         raise ValueError(f"{op}: targets must have at least one pixel, got size {tuple(targets.size)}")
     void = void_pixels(op, targets, options.ignore_void)
     pixels = targets.segment_map if isinstance(targets, SegmentTargets) else targets.masks
-    _checks.check_same_device(
+    checks.check_same_device(
         op,
         class_logits=class_logits,
         targets=pixels,
@@ -56,7 +56,7 @@ def check_targets(
         void=void,
     )
     if isinstance(targets, MaskTargets):
-        _checks.check_target_dtype(op, pixels)
+        checks.check_target_dtype(op, pixels)
 
 
 def void_pixels(op: str, targets: SegmentTargets | MaskTargets, ignore_void: bool) -> Tensor | None:
@@ -92,7 +92,7 @@ def call_kernel(
         flags: what only this op takes.
 
     Raises:
-        ValueError: a label, a segment id or a number of segments is out of range, where `_values.may_read` says so.
+        ValueError: a label, a segment id or a number of segments is out of range, where values may be read.
     """
     void = None
     if isinstance(targets, SegmentTargets):
@@ -101,7 +101,7 @@ def call_kernel(
         pixels = targets.masks if targets.masks.dtype in (torch.bool, torch.uint8) else targets.masks != 0
         void = void_pixels(op, targets, options.ignore_void)
     kernel = getattr(torch.ops.maskformer_ext, op)
-    return _values.call_checked(
+    return value_checks.call_checked(
         kernel,
         *predictions,
         pixels,
@@ -127,5 +127,5 @@ def fake_cost(class_logits: Tensor, pixels: Tensor, labels: Tensor, *rest) -> Te
 
 def check_values(op: str, num_classes: int, targets: SegmentTargets | MaskTargets) -> None:
     """Raise ValueError where a label, a segment id or a number of segments is out of range (reads the tensors)."""
-    _values.check_targets(op, targets)
-    _values.check_labels(op, targets, num_classes)
+    value_checks.check_targets(op, targets)
+    value_checks.check_labels(op, targets, num_classes)
