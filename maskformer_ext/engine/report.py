@@ -196,7 +196,7 @@ def _usage(folder: Path, metrics: Mapping[str, Any]) -> str:
         f"python -m maskformer_ext.predict checkpoint={folder} input=images/ output=predictions task={task}"
     )
     code = (
-        "from maskformer_ext.engine.state import load_checkpoint\nfrom maskformer_ext.inference import segment\n\n"
+        "from maskformer_ext.checkpoints import load_checkpoint\nfrom maskformer_ext.inference import segment\n\n"
         f'model, config, info = load_checkpoint("{folder}")\n'
         'options = {"thing_classes": info.thing_classes, "config": config.inference}\n'
         f'result = segment(model, "image.jpg", task="{task}", **options)'

@@ -15,10 +15,10 @@ from runs import SMALL
 from torch import nn
 
 from maskformer_ext import train
+from maskformer_ext.checkpoints.native import read_weights
 from maskformer_ext.checkpoints.runs import damage, find_checkpoint
 from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.engine import state
 from maskformer_ext.engine.board import Board
 from maskformer_ext.engine.progress import History, read_history
 from maskformer_ext.engine.state import save_checkpoint
@@ -176,4 +176,4 @@ def test_a_checkpoint_of_the_same_iteration_replaces_the_earlier(tmp_path: Path)
     _save(tmp_path, 1)
     again = _save(tmp_path, 1, size=4)
     assert damage(again) is None and not _left_over(tmp_path)
-    assert state.read_weights(again / "model.safetensors")[0]["weight"].shape == (4, 4)
+    assert read_weights(again / "model.safetensors")[0]["weight"].shape == (4, 4)

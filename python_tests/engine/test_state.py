@@ -90,7 +90,7 @@ def test_a_wrong_pointer_is_passed_over(tmp_path, pointer):
     assert find_checkpoint(tmp_path) == newest
 
 
-@pytest.mark.parametrize("function", ["write_model_files", "_digest", "write_json", "write_text"])
+@pytest.mark.parametrize("function", ["write_model_files", "digest_of", "write_json", "write_text"])
 @pytest.mark.parametrize("call", [1, 2, 3])
 def test_a_failing_write_loses_no_earlier_checkpoint(tmp_path, monkeypatch, function, call):
     earlier = _save(tmp_path, 1)

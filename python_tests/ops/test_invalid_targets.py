@@ -149,7 +149,7 @@ def test_references_read_nothing_out_of_bounds_where_nothing_is_checked(fault: s
 
 
 def test_the_variable_is_read_at_import() -> None:
-    code = "from maskformer_ext.ops.support import values; print(value_checks.CHECKS)"
+    code = "from maskformer_ext.ops.support import value_checks; print(value_checks.CHECKS)"
     for value, expected in (("1", "True"), ("0", "False")):
         environment = {**os.environ, "MASKFORMER_EXT_CHECKS": value}
         assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == expected
