@@ -141,7 +141,7 @@ def tests(run: Run) -> Outcome:
 def cpu_tests(run: Run) -> Outcome:
     """Run the tests that need none."""
     # The figures just written are not in the pages yet.
-    pages = "python_tests/test_benchmarks.py::test_the_pages_show_what_was_recorded"
+    pages = "python_tests/benchmarks/test_benchmarks.py::test_the_pages_show_what_was_recorded"
     options = ["-m", "not gpu and not slow", "--deselect", pages]
     status, log = run.python(*_pytest("python_tests", *options, seconds=run.seconds))
     return _judged(status, log, run.seconds)

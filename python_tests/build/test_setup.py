@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
     pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="the tests of an installed package"),
     pytest.mark.skipif(importlib.util.find_spec("setuptools") is None, reason="setuptools is not installed"),

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 
 CLASSES, LAYERS, QUERIES, CHANNELS = 7, 3, 20, 16
 PREDICTION, SIZE = (24, 32), (96, 128)
-DOCS = Path(__file__).parents[1] / "docs" / "training.md"
+DOCS = Path(__file__).parents[2] / "docs" / "training.md"
 
 
 def make_targets(counts: tuple[int, ...], seed: int = 0, *, masks: bool = False) -> SegmentTargets | MaskTargets:
@@ -157,7 +157,9 @@ def test_the_criterion_in_one_graph_runs_on_new_targets(masks: bool) -> None:
 
 
 def test_the_recorded_step_of_the_documentation_equals_eager_steps() -> None:
-    code = re.search(r"run by python_tests/test_gpu_step\.py -->\n```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    code = re.search(
+        r"run by python_tests/engine/test_gpu_step\.py -->\n```python\n(.*?)```", DOCS.read_text(), re.DOTALL
+    )
     names: dict[str, Callable] = {"torch": torch}  # type: ignore[dict-item]
     exec(code.group(1), names)
     config = tiny_config(CLASSES)

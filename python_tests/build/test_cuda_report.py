@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-TOOL = Path(__file__).resolve().parents[1] / "tools" / "cuda_report.py"
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "cuda_report.py"
 PTXAS = """
 ptxas info    : Compiling entry function '_Z1fPf' for 'sm_90a'
 ptxas info    : Function properties for _Z1fPf

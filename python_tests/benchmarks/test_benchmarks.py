@@ -17,7 +17,7 @@ from benchmarks.case import Case, relative_error
 from benchmarks.memory import default_allocator_environment
 from benchmarks.scenes import segment_counts
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SLOW = {"bench_train_step"}  # builds six networks
 MODULES = [
     pytest.param(path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else [])

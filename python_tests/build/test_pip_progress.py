@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-TOOL = Path(__file__).resolve().parents[1] / "tools" / "pip_progress.py"
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "pip_progress.py"
 PIP = """import sys, time
 assert sys.argv[1:] == ["--disable-pip-version-check", "install", "a", "--progress-bar", "off"], sys.argv
 print("Collecting a")
