@@ -212,7 +212,7 @@ def build(
     name = {"swin_tiny": "Swin-T", "resnet50": "R50"}[backbone]
     return Case(
         op="train_step",
-        title=f"{name}, {size}x{size}, batch {images}, {segments} segments an image, "
+        title=f"{name}, {size}x{size}, batch {images}, {segments} segments per image, "
         + ("transformers' network after accelerate()" if model == "accelerated" else "6 supervised layers")
         + ("" if dtype == "float32" else f", {dtype}"),
         ours=ours,

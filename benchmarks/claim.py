@@ -43,8 +43,8 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "plain (the paper's)": Variant(("model.masked_attention=false",)),
     },
     "matching": {
-        "bipartite, a query a class": Variant(("model.num_queries={classes}",)),
-        "fixed, a query a class": Variant(("model.num_queries={classes}", "criterion.matching=fixed")),
+        "bipartite, one query per class": Variant(("model.num_queries={classes}",)),
+        "fixed, one query per class": Variant(("model.num_queries={classes}", "criterion.matching=fixed")),
     },
     "cost": {
         "masks": Variant(),
