@@ -157,13 +157,8 @@ def table(results: dict[tuple[str, str, str], list[dict[str, float]]]) -> str:
 
 
 def study(output: Path, recipe: str, studies: Sequence[str], seeds: int, jobs: int, settings: list[str]) -> str:
-<<<<<<< HEAD
-    """Run what is missing of the studies of one recipe; return their table."""
-    from maskformer_ext.config.load import load_config
-=======
     """Run what is missing of the studies of one recipe, and return their table."""
-    from maskformer_ext.config_io import load_config
->>>>>>> docs-b
+    from maskformer_ext.config.load import load_config
     from maskformer_ext.data.build import build_dataset
 
     config = load_config(recipe, settings)
