@@ -237,7 +237,7 @@ def test_property_tests_are_skipped_without_hypothesis(tmp_path):
         "def test_usual():\n    pass\n"
     )
     options = ["-rs", "-q", "-p", "no:hypothesispytest", str(tmp_path)]
-    environment = {"PYTHONPATH": str(Path(__file__).parent), "PATH": "/usr/bin:/bin"}
+    environment = {"PYTHONPATH": str(ROOT / "python_tests" / "shared"), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options], capture_output=True, text=True, cwd=tmp_path, env=environment
     )
