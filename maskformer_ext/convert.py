@@ -67,8 +67,8 @@ def _convert(arguments: list[str]) -> int:
 
     import torch
 
+    from maskformer_ext.checkpoints.layouts.inferred_config import NoHead
     from maskformer_ext.checkpoints.models import load_model
-    from maskformer_ext.checkpoints.sizes import NoHead
     from maskformer_ext.modeling.weights import nonfinite_weights
 
     info = _read_classes(values["classes"])

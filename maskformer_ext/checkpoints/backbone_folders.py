@@ -8,10 +8,11 @@ from pathlib import Path
 from maskformer_ext.checkpoints.backbone_weights import (
     build_pretrained_backbone,
     read_backbone_weights,
-    rename_backbone,
 )
-from maskformer_ext.checkpoints.native import CONFIG_FILE, MODEL_FILE, write_safetensors
-from maskformer_ext.checkpoints.sizes import infer_backbone
+from maskformer_ext.checkpoints.files.safetensors_files import write_safetensors
+from maskformer_ext.checkpoints.layouts.backbone_names import rename_backbone
+from maskformer_ext.checkpoints.layouts.inferred_config import infer_backbone
+from maskformer_ext.checkpoints.layouts.native import CONFIG_FILE, MODEL_FILE
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.files import new_folder, write_text

@@ -12,26 +12,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from maskformer_ext.checkpoints.finding import find_weights
-from maskformer_ext.checkpoints.naming import bare_names, layout_of
-from maskformer_ext.checkpoints.native import (
+from maskformer_ext.checkpoints.files.safetensors_files import read_safetensors, write_safetensors
+from maskformer_ext.checkpoints.files.state_dicts import read_state_dict
+from maskformer_ext.checkpoints.layouts.inferred_config import infer_model_config
+from maskformer_ext.checkpoints.layouts.native import (
     MODEL_FILE,
     check_weights,
     info_from_json,
     write_model_files,
-    write_safetensors,
 )
-from maskformer_ext.checkpoints.original import fit_original, original_name, to_original
-from maskformer_ext.checkpoints.reading import read_safetensors, read_state_dict
-from maskformer_ext.checkpoints.sizes import infer_model_config
-from maskformer_ext.checkpoints.transformers_config import (
+from maskformer_ext.checkpoints.layouts.original import fit_original, original_name, to_original
+from maskformer_ext.checkpoints.layouts.recognition import bare_names, layout_of
+from maskformer_ext.checkpoints.layouts.transformers_config import (
     CONFIG_FILE,
     check_writable,
     named_classes,
     read_transformers_config,
     write_transformers_config,
 )
-from maskformer_ext.checkpoints.transformers_names import to_original_names, to_transformers_names
+from maskformer_ext.checkpoints.layouts.transformers_names import to_original_names, to_transformers_names
+from maskformer_ext.checkpoints.weight_files import find_weights
 from maskformer_ext.config import Config, ModelConfig, to_dict
 from maskformer_ext.config.load import config_from_dict, load_config
 from maskformer_ext.config.values import LAYOUTS

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from maskformer_ext.checkpoints.native import MODEL_FILE
+from maskformer_ext.checkpoints.layouts.native import MODEL_FILE
 from maskformer_ext.errors import UserError, visible, why
 from maskformer_ext.files import read_json
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from maskformer_ext.checkpoints.layouts.native import MODEL_FILE, assign_weights, read_weights
 from maskformer_ext.checkpoints.models import Model, build_model, load_model
-from maskformer_ext.checkpoints.native import MODEL_FILE, assign_weights, read_weights
 from maskformer_ext.checkpoints.runs import damage, find_checkpoint, resolve_checkpoint
 from maskformer_ext.config import Config
 from maskformer_ext.data.build import build_dataset

@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from maskformer_ext.checkpoints.native import write_model_files
-from maskformer_ext.checkpoints.reading import check_tensor
+from maskformer_ext.checkpoints.files.tensors import check_tensor
+from maskformer_ext.checkpoints.files.torch_files import read_torch
+from maskformer_ext.checkpoints.layouts.native import write_model_files
 from maskformer_ext.checkpoints.runs import LATEST, MANIFEST_FILE, by_age, digest_of
-from maskformer_ext.checkpoints.torch_files import read_torch
 from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, why

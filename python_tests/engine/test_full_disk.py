@@ -15,7 +15,7 @@ from runs import SMALL
 from torch import nn
 
 from maskformer_ext import train
-from maskformer_ext.checkpoints.native import read_weights
+from maskformer_ext.checkpoints.layouts.native import read_weights
 from maskformer_ext.checkpoints.runs import damage, find_checkpoint
 from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo

@@ -45,7 +45,7 @@ def make_targets(counts: tuple[int, ...], *, masks: bool = False, padded: bool =
 
 def step(settings: dict, targets, criterion: CriterionConfig | None = None) -> NeverWaits:
     """Do a step up to the clipped gradients, watched."""
-    model = build_model(dataclasses.replace(tiny_config(CLASSES), **settings)).to("meta").train()
+    model = build_model(tiny_config(CLASSES, **settings)).to("meta").train()
     loss = build_criterion(model, criterion or CriterionConfig()).to("meta")
     images = torch.empty(len(targets.labels), 3, *SIZE, device="meta")
     with on_a_stand_in() as watch:

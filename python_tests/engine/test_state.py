@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from maskformer_ext.checkpoints.native import assign_weights, read_weights
+from maskformer_ext.checkpoints.layouts.native import assign_weights, read_weights
 from maskformer_ext.checkpoints.runs import damage, find_checkpoint, resolve_checkpoint
 from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo

@@ -17,8 +17,8 @@ from PIL import Image
 from runs import GeneratedLoader, read_losses, small_arguments, small_config, synthetic_loader
 
 from maskformer_ext import train as command
+from maskformer_ext.checkpoints.layouts.native import read_weights
 from maskformer_ext.checkpoints.models import load_checkpoint
-from maskformer_ext.checkpoints.native import read_weights
 from maskformer_ext.checkpoints.runs import find_checkpoint
 from maskformer_ext.data.build import build_loader
 from maskformer_ext.engine import loop

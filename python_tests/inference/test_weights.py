@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from dataclasses import replace
 
 import pytest
 import torch
@@ -77,7 +76,7 @@ def test_weights_that_are_not_finite_are_said_once(value: float) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_weights_of_other_types_get_inputs_of_theirs(architecture: str, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    model = build_model(replace(tiny_config(3), pixel_decoder="transformer_encoder", encoder_layers=1))
+    model = build_model(tiny_config(3, pixel_decoder="transformer_encoder", encoder_layers=1))
     if architecture != "maskformer":
         model = build_model(tiny_config(3), architecture=architecture)
     model.load_state_dict(model.state_dict())

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from maskformer_ext.checkpoints.original import check_kind
-from maskformer_ext.checkpoints.reading import read_safetensors
+from maskformer_ext.checkpoints.files.safetensors_files import read_safetensors, write_safetensors
+from maskformer_ext.checkpoints.files.tensors import check_kind
 from maskformer_ext.config import Config, to_dict
 from maskformer_ext.config.load import save_config
 from maskformer_ext.data.types import DatasetInfo
@@ -34,27 +31,6 @@ def write_model_files(folder: Path, model: nn.Module, config: Config, info: Data
     )
     save_config(config, folder / CONFIG_FILE)
     write_text(folder / DATASET_FILE, dataset)
-
-
-def write_safetensors(file: Path, weights: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Write tensors of any device, layout and sharing, and a header of texts.
-
-    Raises:
-        OSError: if the disk does not take them.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    plain = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
-    file.touch()
-    mode = file.stat().st_mode  # of any new file; safetensors makes one that only its owner can read
-    try:
-        save_file(plain, file, metadata={"format": "pt", **header})
-        file.chmod(mode)
-    except SafetensorError as error:  # which tells the disk's own error in words
-        number = re.search(r"os error (\d+)", str(error))
-        reason = os.strerror(int(number[1])) if number else str(error)
-        raise OSError(int(number[1]) if number else 0, reason) from error
 
 
 def read_weights(file: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from maskformer_ext.checkpoints.pickles import read_pickle
-from maskformer_ext.checkpoints.reading import read_state_dict
+from maskformer_ext.checkpoints.files.numpy_pickles import read_pickle
+from maskformer_ext.checkpoints.files.state_dicts import read_state_dict
 from maskformer_ext.errors import UserError
 
 ARRAYS = {

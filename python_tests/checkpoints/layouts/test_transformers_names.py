@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from maskformer_ext.checkpoints import load_original
+from maskformer_ext.checkpoints.files.state_dicts import read_state_dict
+from maskformer_ext.checkpoints.layouts.transformers_names import to_original_names, to_transformers_names
 from maskformer_ext.checkpoints.models import build_model
-from maskformer_ext.checkpoints.reading import read_state_dict
-from maskformer_ext.checkpoints.transformers_names import to_original_names, to_transformers_names
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
 

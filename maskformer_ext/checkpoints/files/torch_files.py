@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from maskformer_ext.checkpoints.safe_unpickler import (
+from maskformer_ext.checkpoints.files.safe_unpickler import (
     Budget,
     Refused,
     SafeUnpickler,

@@ -10,22 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskformer_ext.checkpoints.naming import bare_names, find_state, layout_of
-from maskformer_ext.checkpoints.pickles import read_pickle
-from maskformer_ext.checkpoints.torch_files import ZIP, read_torch
+from maskformer_ext.checkpoints.files.numpy_pickles import read_pickle
+from maskformer_ext.checkpoints.files.safetensors_files import read_safetensors
+from maskformer_ext.checkpoints.files.tensors import check_tensor
+from maskformer_ext.checkpoints.files.torch_files import ZIP, read_torch
+from maskformer_ext.checkpoints.layouts.recognition import bare_names, find_state, layout_of
 from maskformer_ext.errors import UserError, printable, why
 from maskformer_ext.files import read_json
 
 _INDEX = "an index of split weights"
-# What a weight may be: complex and quantised numbers, bits and pairs in a byte are not the numbers that they stand for.
-_REAL = {
-    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2),
-    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
-}
 _VIEWS = 8  # times the file's bytes: what the weights may take, since some share their numbers
 _LEAST = 1 << 20
 _MOST_PARTS = 10_000
-_MOST_TENSORS = 100_000  # of a file of safetensors: a hundred times what networks have, and seconds to look through
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -36,7 +32,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             it; or the ``.index.json`` of weights that are split over several files.
 
     Returns:
-        Tensors on the CPU, by name; what wrappers put before the names is taken off (`naming.bare_names`).
+        Tensors on the CPU, by name; what wrappers put before the names is taken off (`bare_names`).
 
     Raises:
         UserError: if the file is missing, truncated, or holds anything but tensors, arrays and plain containers.
@@ -49,31 +45,6 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         return bare_names(weights)
     except UserError as error:
         raise UserError(f"weights file {path}: {str(error).removeprefix('checkpoint: ')}") from None
-
-
-def check_tensor(name: str, value: Any, where: str) -> Tensor:
-    """Return a weight that is a plain tensor in memory: dense, of real numbers, without a gradient.
-
-    Args:
-        name: of the weight.
-        value: the tensor.
-        where: what the error begins with.
-
-    Raises:
-        UserError: if it is sparse, quantised, nested, complex, without data, or of a subclass with a meaning of its
-            own.
-    """
-    if type(value) not in (Tensor, torch.nn.Parameter):
-        what = f"a {type(value).__name__}"
-    elif value.is_quantized or value.is_nested or value.layout != torch.strided:
-        what = "a quantised, nested or sparse tensor"
-    elif value.device.type == "meta":
-        what = "a tensor without data"
-    elif value.dtype not in _REAL:
-        what = f"a tensor of {str(value.dtype).removeprefix('torch.')}"
-    else:
-        return value.detach().resolve_neg()
-    raise UserError(f"{where}: {name} must be a dense tensor of real numbers, got {what}")
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
@@ -147,21 +118,3 @@ def _is_zip(path: Path) -> bool:
             return file.read(len(ZIP)) == ZIP
     except OSError as error:
         raise UserError(f"weights file {path} cannot be read: {why(error)}") from None
-
-
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read the tensors of a ``.safetensors`` file, and the texts in its header.
-
-    Raises:
-        UserError: if the file is missing or truncated, or has more tensors than any network.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as opened:
-            if len(opened.keys()) > _MOST_TENSORS:
-                raise UserError(f"weights file {path} has {len(opened.keys())} tensors, more than {_MOST_TENSORS}")
-            weights, header = {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}
-    except (SafetensorError, OSError, AttributeError, ValueError, TypeError, RuntimeError, MemoryError) as error:
-        raise UserError(f"weights file {path} cannot be read; it may be truncated: {why(error)}") from error
-    return {name: check_tensor(name, value, f"weights file {path}") for name, value in weights.items()}, header

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from torch import Tensor, nn
 
-from maskformer_ext.checkpoints.naming import bare_names, layout_of
-from maskformer_ext.checkpoints.reading import check_tensor
+from maskformer_ext.checkpoints.files.tensors import check_kind, check_tensor
+from maskformer_ext.checkpoints.layouts.recognition import bare_names, layout_of
 from maskformer_ext.errors import UserError
 
 _HEAD = "sem_seg_head."
@@ -91,13 +90,6 @@ def fit_original(model: nn.Module, state_dict: Mapping[str, Tensor], source: str
     if given:
         raise UserError(f"{source}: {next(iter(given))} has no place in this model ({len(given)} such weights)")
     return loaded
-
-
-def check_kind(name: str, value: Tensor, target: Tensor, source: str | Path) -> None:
-    """Raise `UserError` if integers stand where a model has floating-point numbers: they are quantised."""
-    if target.is_floating_point() and not value.is_floating_point():
-        kind = str(value.dtype).removeprefix("torch.")
-        raise UserError(f"{source}: {name} must be floating-point numbers, got {kind}: weights must not be quantised")
 
 
 def to_original(state_dict: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:

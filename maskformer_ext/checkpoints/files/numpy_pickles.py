@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from maskformer_ext.checkpoints.safe_unpickler import (
+from maskformer_ext.checkpoints.files.safe_unpickler import (
     Budget,
     Refused,
     SafeUnpickler,

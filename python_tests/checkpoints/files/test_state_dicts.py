@@ -7,19 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import tiny_config
 from torch import Tensor, nn
 
 from maskformer_ext.checkpoints import load_original, original_name
+from maskformer_ext.checkpoints.files.state_dicts import read_state_dict
 from maskformer_ext.checkpoints.models import build_model
-from maskformer_ext.checkpoints.reading import read_state_dict
-from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
-
-SMALL = {"num_classes": 3, "num_queries": 4, "hidden_dim": 32, "pixel_decoder_dim": 32, "mask_dim": 32, "num_heads": 4}
 
 
 def _model(**overrides) -> nn.Module:
-    return build_model(ModelConfig(feedforward_dim=32, decoder_layers=1, encoder_layers=1, **SMALL), **overrides)
+    return build_model(tiny_config(3, encoder_layers=1), **overrides)
 
 
 def _original_state(model: nn.Module) -> dict[str, Tensor]:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_pretrained import SMALL, assert_same_weights, original_weights
+from checkpoint_files import SMALL, assert_same_weights, original_weights
 from torch import Tensor, nn
 
 from maskformer_ext import MaskFormer, build_model
 from maskformer_ext.checkpoints import load_original
 from maskformer_ext.checkpoints.backbone_weights import build_pretrained_backbone, read_backbone_weights
-from maskformer_ext.checkpoints.naming import bare_names, find_state, layout_of, names_of
-from maskformer_ext.checkpoints.transformers_names import to_transformers_names
+from maskformer_ext.checkpoints.layouts.recognition import bare_names, find_state, layout_of, names_of
+from maskformer_ext.checkpoints.layouts.transformers_names import to_transformers_names
 from maskformer_ext.config import Config, ModelConfig
 from maskformer_ext.errors import UserError
 

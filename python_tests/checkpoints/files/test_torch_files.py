@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from maskformer_ext.checkpoints.reading import read_state_dict
-from maskformer_ext.checkpoints.torch_files import read_torch
+from maskformer_ext.checkpoints.files.state_dicts import read_state_dict
+from maskformer_ext.checkpoints.files.torch_files import read_torch
 from maskformer_ext.errors import UserError
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
