@@ -18,13 +18,14 @@ from maskformer_ext.checkpoints.models import Model, build_model, load_model
 from maskformer_ext.checkpoints.runs import damage, find_checkpoint, resolve_checkpoint
 from maskformer_ext.config import Config
 from maskformer_ext.data.build import build_dataset
+from maskformer_ext.data.loader import IterationBatches
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine.average import WeightAverage
 from maskformer_ext.engine.fitting import prepare
 from maskformer_ext.engine.optimizer import build_optimizer, restore_optimizer, restore_scaler
 from maskformer_ext.engine.state import TRAINING_FILE, load_training_state, save_checkpoint
 from maskformer_ext.errors import UserError, why
-from maskformer_ext.modeling.criteria import build_criterion
+from maskformer_ext.modeling.build_criterion import build_criterion
 from maskformer_ext.modeling.weights import nonfinite_weights
 
 if TYPE_CHECKING:
@@ -142,12 +143,14 @@ def build_setup(config: Config, accelerator: Accelerator) -> Setup:
     if accelerator.is_main_process:
         _check_output(Path(config.output_dir))
     checkpoint = _checkpoint_to_resume(config) if accelerator.is_main_process else None
-    processes, steps = accelerator.num_processes, config.train.accumulation_steps
-    if config.train.batch_size % (processes * steps):
-        raise UserError(
-            f"train.batch_size must be a multiple of processes x train.accumulation_steps = {processes} x {steps}, "
-            f"got {config.train.batch_size}"
-        )
+    IterationBatches(  # raises where a batch cannot be dealt out, before anything is read
+        batch_size=config.train.batch_size,
+        accumulation_steps=config.train.accumulation_steps,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        start=0,
+        stop=config.train.max_iters,
+    )
     val_set = build_dataset(config.data, "val")
     info = val_set.info
     prepared = prepare(config, val_set, accelerator, checkpoint)

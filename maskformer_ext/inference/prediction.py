@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.media.images import normalize
-from maskformer_ext.modeling.per_pixel import PerPixelOutput
+from maskformer_ext.modeling.per_pixel import PerPixelOutput, enlarge, stride_of
 from maskformer_ext.ops.instance_inference import Instances, instance_inference
 from maskformer_ext.ops.panoptic_inference import panoptic_inference
 from maskformer_ext.ops.semantic_inference import semantic_inference, semantic_scores
@@ -78,17 +78,32 @@ def run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
     device = weight.device
     config: Any = model.config
     mean, std = (constant(tuple(values), torch.float32, device) for values in (config.pixel_mean, config.pixel_std))
-    images = normalize(pixels.to(device), mean, std)
-    crop = (int(images.shape[-2]), int(images.shape[-1]))
-    multiple = max(1, int(config.size_divisibility))
-    bottom, right = -crop[0] % multiple, -crop[1] % multiple
-    images = F.pad(images, (0, right, 0, bottom))  # zeros after normalisation, as in training
-    input_size = (crop[0] + bottom, crop[1] + right)
+    images = network_input(pixels.to(device), mean, std, config.size_divisibility)
+    crop, input_size = (pixels.shape[-2], pixels.shape[-1]), (images.shape[-2], images.shape[-1])
     output = model(images.to(weight.dtype))  # normalised in float32, whatever the weights are
     if isinstance(output, PerPixelOutput):
         return [QueryOutput(None, logits, input_size, crop) for logits in output.logits]
     pairs = zip(output.class_logits[-1], output.mask_logits(), strict=True)
     return [QueryOutput(class_logits, mask_logits, input_size, crop) for class_logits, mask_logits in pairs]
+
+
+def batch_of(images: Sequence[Tensor]) -> Tensor:
+    """Return images (3, H, W) of one size as (B, 3, H, W); one image alone is not copied."""
+    return images[0].unsqueeze(0) if len(images) == 1 else torch.stack(list(images))
+
+
+def network_input(pixels: Tensor, mean: Tensor, std: Tensor, multiple: int) -> Tensor:
+    """Normalise images, then pad them with zeros at the bottom and right, as in training.
+
+    Args:
+        pixels: (B, 3, H, W) uint8.
+        mean: (3,) float32 in grey levels, on the same device.
+        std: (3,) likewise.
+        multiple: of which the sides become multiples; 0 or 1 leaves them.
+    """
+    images = normalize(pixels, mean, std)
+    bottom, right = (-side % max(1, multiple) for side in images.shape[-2:])
+    return F.pad(images, (0, right, 0, bottom)) if bottom or right else images
 
 
 class Reducer:
@@ -237,9 +252,7 @@ def _classes_of_queries(class_logits: Tensor) -> tuple[Tensor, Tensor]:
 
 def _per_pixel_logits(output: QueryOutput, size: tuple[int, int]) -> Tensor:
     """Bring (K, h, w) class logits to the network input by their stride, crop, resize to the result: (K, H, W)."""
-    stride = -(-output.input_size[0] // output.mask_logits.shape[-2])
-    logits = F.interpolate(output.mask_logits[None].float(), scale_factor=stride, mode="bilinear", align_corners=False)
-    logits = logits[..., : output.crop[0], : output.crop[1]]
+    logits = enlarge(output.mask_logits[None], output.input_size[0])[..., : output.crop[0], : output.crop[1]]
     return F.interpolate(logits, size, mode="bilinear", align_corners=False)[0]
 
 
@@ -247,14 +260,10 @@ def _per_pixel_classes(output: QueryOutput, size: tuple[int, int]) -> Tensor:
     """Return the class (H, W) of the largest logit; for large results the logits exist for a band of rows at a time."""
     if output.mask_logits.shape[0] * size[0] * size[1] <= _MOST_LOGITS:
         return _per_pixel_logits(output, size).argmax(0)
-    rows = resized(Stored(output.mask_logits), size, input_size=_enlarged(output), crop=output.crop)
+    stride = stride_of(output.mask_logits, output.input_size[0])
+    height, width = output.mask_logits.shape[-2:]
+    rows = resized(Stored(output.mask_logits), size, input_size=(height * stride, width * stride), crop=output.crop)
     classes = torch.empty(size, dtype=torch.int64, device=output.mask_logits.device)
     for begin, end, band in bands(rows):
         classes[begin:end] = first_argmax(band)[1]
     return classes
-
-
-def _enlarged(output: QueryOutput) -> tuple[int, int]:
-    """Return the size (H, W) that logits have after an enlargement by their stride."""
-    stride = -(-output.input_size[0] // output.mask_logits.shape[-2])
-    return output.mask_logits.shape[-2] * stride, output.mask_logits.shape[-1] * stride

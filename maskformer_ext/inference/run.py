@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.config.tasks import TASKS
-from maskformer_ext.inference.prediction import Reducer, run_network
+from maskformer_ext.inference.prediction import Reducer, batch_of, run_network
 from maskformer_ext.inference.tiled import segment_tiles
 from maskformer_ext.inference.views import segment_views
 from maskformer_ext.inference.weights import warn_about_weights
@@ -108,7 +108,7 @@ def _segment_tasks(model, images, tasks, size, thing_classes, settings, batch_si
     def flush() -> None:
         if pending:
             sizes = [final for _, final in pending]
-            outputs = run_network(model, torch.stack([pixels for pixels, _ in pending]))
+            outputs = run_network(model, batch_of([pixels for pixels, _ in pending]))
             results.extend(reduce(output, final) for output, final in zip(outputs, sizes, strict=True))
             pending.clear()
 

@@ -9,7 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maskformer_ext.inference.prediction import PanopticResult, QueryOutput, Reducer, SemanticResult, run_network
+from maskformer_ext.inference.prediction import (
+    PanopticResult,
+    QueryOutput,
+    Reducer,
+    SemanticResult,
+    batch_of,
+    run_network,
+)
 from maskformer_ext.inference.score_band import ScoreBand
 from maskformer_ext.inference.stitching import Piece, cut_piece, stitch_instances, stitch_panoptic
 from maskformer_ext.inference.tiling import Tile, make_tiles
@@ -74,7 +81,7 @@ def _run_tiles(
 ) -> Iterator[tuple[Tile, QueryOutput]]:
     for start in range(0, len(tiles), batch_size):
         chosen = tiles[start : start + batch_size]
-        outputs = run_network(model, torch.stack([pixels[:, tile.rows, tile.columns] for tile in chosen]))
+        outputs = run_network(model, batch_of([pixels[:, tile.rows, tile.columns] for tile in chosen]))
         yield from zip(chosen, outputs, strict=True)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +17,22 @@ from maskformer_ext.ops.support import checks, value_checks
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 _NAME = "MaskFormerCriterion"
+
+
+class _Pairs(NamedTuple):
+    """The P listed segments of a batch, and the query of each in every layer.
+
+    Attributes:
+        image: (P,) the image of each, ascending, -1 at the end where there is none.
+        segment: (P,) its index in the image; any number where there is none.
+        query: (L, P) the query that learns it, -1 where there is none.
+        matched: (L, P) bool, whether it counts.
+    """
+
+    image: Tensor
+    segment: Tensor
+    query: Tensor
+    matched: Tensor
 
 
 class MaskFormerCriterion(nn.Module):
@@ -135,15 +153,12 @@ class MaskFormerCriterion(nn.Module):
         pair_query = query[:, row, column]  # (L, P)
         matched = known & (pair_query >= 0)
 
-        focal, dice = self._mask_losses(out, targets, image.clamp(max=batch - 1), segment, pair_query, matched)
-        per_layer = {
-            "loss_ce": self._class_loss(out.class_logits, pair_query, row, label, matched),
-            "loss_mask": focal.sum(1) / num_masks,
-            "loss_dice": dice.sum(1) / num_masks,
-        }
+        per_layer = {"loss_ce": self._class_loss(out.class_logits, pair_query, row, label, matched)}
+        pairs = _Pairs(image.clamp(max=batch - 1), segment, pair_query, matched)
+        per_pair = self._mask_losses(out, targets, pairs)
         if "loss_box" in self.weights:
-            difference, disjoint = self._box_losses(out, targets, row, column, pair_query, matched)
-            per_layer |= {"loss_box": difference.sum(1) / num_masks, "loss_giou": disjoint.sum(1) / num_masks}
+            per_pair |= _box_losses(out, targets, pairs)
+        per_layer |= {name: loss.sum(1) / num_masks for name, loss in per_pair.items()}
         total = torch.stack([self.weights[name] * loss for name, loss in per_layer.items()]).sum()
         return total, _name_layers(per_layer), self._stats(out, targets, (image >= 0) & ~known)
 
@@ -168,44 +183,21 @@ class MaskFormerCriterion(nn.Module):
         return torch.where(target == self.num_classes, self.no_object_weight, 1.0)
 
     def _mask_losses(
-        self,
-        out: MaskFormerOutput | DenseOutput,
-        targets: SegmentTargets | MaskTargets,
-        image: Tensor,
-        segment: Tensor,
-        pair_query: Tensor,
-        matched: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+        self, out: MaskFormerOutput | DenseOutput, targets: SegmentTargets | MaskTargets, pairs: _Pairs
+    ) -> dict[str, Tensor]:
         """Return focal and dice of every layer and pair, (L, P) each, 0 for pairs that do not count."""
-        layers = len(pair_query)
-        logits = out.pair_logits(image, pair_query, targets.labels.shape[1])
+        layers = len(pairs.query)
+        logits = out.pair_logits(pairs.image, pairs.query, targets.labels.shape[1])
         focal, dice = matched_mask_loss(
             logits.flatten(0, 1),
             targets,
-            torch.where(matched, image, -1).T.flatten(),
-            torch.where(matched, segment, -1).T.flatten(),
+            torch.where(pairs.matched, pairs.image, -1).T.flatten(),
+            torch.where(pairs.matched, pairs.segment, -1).T.flatten(),
             alpha=self.alpha,
             gamma=self.gamma,
             ignore_void=self.ignore_void,
         )
-        return focal.view(-1, layers).T, dice.view(-1, layers).T
-
-    def _box_losses(
-        self,
-        out: MaskFormerOutput | DenseOutput,
-        targets: SegmentTargets | MaskTargets,
-        image: Tensor,
-        segment: Tensor,
-        pair_query: Tensor,
-        matched: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the difference and 1 - generalised IoU of each layer and pair, (L, P); 0 where there is no box."""
-        boxes = query_boxes(out)
-        wanted = segment_boxes(targets)[image, segment]
-        found = boxes.flatten(0, 2)[rows_of_pairs(boxes, image, pair_query)]
-        counts = matched & (wanted[:, 2:] > 0).all(-1)
-        difference, disjoint = box_distance(found, wanted)
-        return torch.where(counts, difference, 0.0), torch.where(counts, disjoint, 0.0)
+        return {"loss_mask": focal.view(-1, layers).T, "loss_dice": dice.view(-1, layers).T}
 
     @torch.no_grad()
     def _stats(
@@ -216,6 +208,22 @@ class MaskFormerCriterion(nn.Module):
             "nonfinite_queries": out.nonfinite_queries().sum(),
             "invalid_targets": unknown.sum() + value_checks.count_invalid(targets),
         }
+
+
+def _box_losses(
+    out: MaskFormerOutput | DenseOutput, targets: SegmentTargets | MaskTargets, pairs: _Pairs
+) -> dict[str, Tensor]:
+    """Return difference and 1 - generalised IoU of every layer and pair, (L, P) each, 0 where there is no box."""
+    capacity = targets.labels.shape[1]
+    wanted = segment_boxes(targets)[pairs.image.clamp(min=0), pairs.segment.clamp(0, capacity - 1)]
+    boxes = query_boxes(out)
+    found = boxes.flatten(0, 2)[rows_of_pairs(boxes, pairs.image, pairs.query)]
+    counts = pairs.matched & (wanted[:, 2:] > 0).all(-1)
+    difference, disjoint = box_distance(found, wanted)
+    return {
+        "loss_box": torch.where(counts, difference, 0.0),
+        "loss_giou": torch.where(counts, disjoint, 0.0),
+    }
 
 
 def _name_layers(per_layer: dict[str, Tensor]) -> dict[str, Tensor]:

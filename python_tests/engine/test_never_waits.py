@@ -15,7 +15,7 @@ from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.config import CriterionConfig, InferenceConfig, OptimizerConfig
 from maskformer_ext.engine.optimizer import clip_grad_norm
 from maskformer_ext.inference.prediction import Reducer, run_network
-from maskformer_ext.modeling.criteria import build_criterion
+from maskformer_ext.modeling.build_criterion import build_criterion
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.outputs import DenseOutput
 from maskformer_ext.ops import (

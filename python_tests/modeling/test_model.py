@@ -13,7 +13,7 @@ from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.config import CriterionConfig, OptimizerConfig
 from maskformer_ext.engine.optimizer import parameter_groups
 from maskformer_ext.errors import UserError
-from maskformer_ext.modeling.criteria import build_criterion
+from maskformer_ext.modeling.build_criterion import build_criterion
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.per_pixel import PerPixelCriterion
 from maskformer_ext.modeling.pixel_decoder import FPNPixelDecoder
