@@ -149,7 +149,7 @@ def test_a_label_that_transformers_leaves_out_is_left_out() -> None:
     """Its matcher reads class -100 from the end, and its class loss ignores the query."""
     from transformers.models.maskformer import modeling_maskformer as original_code
 
-    from maskformer_ext.integrations._transformers_loss import Loss
+    from maskformer_ext.integrations.transformers_models.maskformer_loss import Loss
 
     weights = {"loss_cross_entropy": 1.0, "loss_mask": 20.0, "loss_dice": 1.0}
     original = original_code.MaskFormerLoss(120, original_code.MaskFormerHungarianMatcher(1.0, 20.0, 1.0), weights, 0.1)

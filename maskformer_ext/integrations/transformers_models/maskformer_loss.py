@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.maskformer.modeling_maskformer import MaskFormerHungarianMatcher, MaskFormerLoss
 
-from maskformer_ext.integrations._transformers_targets import Targets, image_class_labels, make_targets
+from maskformer_ext.integrations.transformers_models.targets import Targets, image_class_labels, make_targets
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.matcher import HungarianMatcher
 from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput
