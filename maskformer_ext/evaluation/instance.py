@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from maskformer_ext.data.types import TrueInstance
 from maskformer_ext.ops.counting import to_numpy
@@ -41,12 +42,12 @@ class InstanceEvaluator:
     def update(
         self,
         image_id: int,
-        scores,
-        labels,
+        scores: ArrayLike,
+        labels: ArrayLike,
         masks: Sequence[dict[str, Any]],
-        segment_map,
-        true_labels,
-        crowd=None,
+        segment_map: ArrayLike,
+        true_labels: ArrayLike,
+        crowd: ArrayLike | None = None,
         *,
         instances: Sequence[TrueInstance] | None = None,
     ) -> None:
@@ -177,7 +178,9 @@ def _annotation(number: int, truth: dict[str, Any]) -> dict[str, Any]:
     return {"id": number, "segmentation": rle, "bbox": bbox, **entry}
 
 
-def instances_of_segments(segment_map: np.ndarray, labels: np.ndarray, crowd=None) -> list[TrueInstance]:
+def instances_of_segments(
+    segment_map: np.ndarray, labels: np.ndarray, crowd: ArrayLike | None = None
+) -> list[TrueInstance]:
     """Return the segments of a map that have a pixel, as instances.
 
     Args:

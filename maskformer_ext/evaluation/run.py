@@ -13,7 +13,7 @@ from torch import nn
 from maskformer_ext.config import Config
 from maskformer_ext.config.tasks import TASKS, possible_tasks
 from maskformer_ext.data.skipping import read_sample, report_skipped
-from maskformer_ext.data.types import DatasetInfo, Sample
+from maskformer_ext.data.types import DatasetInfo, Sample, SampleDataset
 from maskformer_ext.errors import UserError
 from maskformer_ext.evaluation.instance import InstanceEvaluator
 from maskformer_ext.evaluation.panoptic import ConstantBaseline, PanopticEvaluator, RegionEvaluator
@@ -29,7 +29,7 @@ _COCO_DETECTIONS = 100
 
 def evaluate(
     model: nn.Module,
-    dataset,
+    dataset: SampleDataset,
     config: Config,
     *,
     device: str | torch.device | None = None,

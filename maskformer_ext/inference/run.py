@@ -91,19 +91,25 @@ def segment_tasks(
     unknown = [task for task in tasks if task not in TASKS]
     if unknown:
         raise ValueError(f"segment: task must be one of {', '.join(TASKS)}, got {unknown[0]!r}")
-    settings = replace(config or InferenceConfig(), **options)
+    reduce = Reducer(tasks, thing_classes, replace(config or InferenceConfig(), **options))
     was_training = model.training
     model.eval()
     try:
-        return _segment_tasks(model, images, tasks, size, thing_classes, settings, batch_size)
+        return _segment_tasks(model, images, reduce, size, batch_size)
     finally:
         model.train(was_training)
 
 
-def _segment_tasks(model, images, tasks, size, thing_classes, settings, batch_size) -> list[dict[str, Any]]:
+def _segment_tasks(
+    model: nn.Module,
+    images: Sequence[Any],
+    reduce: Reducer,
+    size: tuple[int, int] | None,
+    batch_size: int,
+) -> list[dict[str, Any]]:
+    settings = reduce.settings
     results: list[dict[str, Any]] = []
     pending: list[tuple[Tensor, tuple[int, int]]] = []  # network inputs of one size that wait to be run together
-    reduce = Reducer(tasks, thing_classes, settings)
 
     def flush() -> None:
         if pending:

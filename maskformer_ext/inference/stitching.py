@@ -60,7 +60,15 @@ def stitch_panoptic(
     return _renumber(numbers, dense, segments, groups, set(thing_classes))
 
 
-def _join_things(groups, dense, first, segments, tiles, thing_classes) -> None:
+def _join_things(
+    groups: Groups,
+    dense: Sequence[np.ndarray],
+    first: np.ndarray,
+    segments: Sequence[Mapping[str, Any]],
+    tiles: list[Tile],
+    thing_classes: set[int],
+) -> None:
+    """Put things of one class that agree where two tiles overlap into one group; arguments as in `stitch_panoptic`."""
     is_thing = np.array([info["category_id"] in thing_classes for info in segments], dtype=bool)
     category = np.array([info["category_id"] for info in segments], dtype=np.int64)
     for i, j, common in overlapping(tiles):
@@ -82,7 +90,14 @@ def _join_things(groups, dense, first, segments, tiles, thing_classes) -> None:
                 groups.join(int(a), int(b))
 
 
-def _renumber(numbers, dense, segments, groups, thing_classes) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def _renumber(
+    numbers: np.ndarray,
+    dense: Sequence[np.ndarray],
+    segments: Sequence[Mapping[str, Any]],
+    groups: Groups,
+    thing_classes: set[int],
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Number the groups that are shown well enough from 1, and describe them."""
     count = len(segments)
     shown = np.bincount(numbers[numbers >= 0], minlength=count)
     seen = np.zeros(count, dtype=np.int64)

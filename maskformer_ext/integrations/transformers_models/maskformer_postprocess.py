@@ -23,7 +23,7 @@ _QUERIES_AT_ONCE = 8  # of which scores are computed; bounds the temporaries
 
 
 def post_process_semantic_segmentation(
-    self, outputs, target_sizes: list[tuple[int, int]] | None = None, return_segmentation_scores: bool = False
+    self: Any, outputs: Any, target_sizes: list[tuple[int, int]] | None = None, return_segmentation_scores: bool = False
 ) -> list[Any]:
     """Give the class of every pixel, as transformers' method of this name."""
     classes, masks = outputs.class_queries_logits, outputs.masks_queries_logits
@@ -42,8 +42,8 @@ def post_process_semantic_segmentation(
 
 
 def post_process_panoptic_segmentation(
-    self,
-    outputs,
+    self: Any,
+    outputs: Any,
     threshold: float = 0.5,
     mask_threshold: float = 0.5,
     overlap_mask_area_threshold: float = 0.8,
@@ -90,8 +90,8 @@ def post_process_panoptic_segmentation(
 
 
 def post_process_instance_segmentation(
-    self,
-    outputs,
+    self: Any,
+    outputs: Any,
     threshold: float = 0.5,
     mask_threshold: float = 0.5,
     overlap_mask_area_threshold: float = 0.8,
