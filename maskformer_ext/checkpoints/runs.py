@@ -1,4 +1,4 @@
-"""Find the checkpoints of a run, newest first, and tell the damaged from the whole.
+"""Find the checkpoints of a run, newest first, and pass over damaged ones.
 
 `engine.state` writes them and describes their files.
 """
@@ -29,7 +29,7 @@ def find_checkpoint(output_dir: str | Path) -> Path | None:
 
 
 def damage(folder: Path) -> str | None:
-    """Say what is wrong with a checkpoint folder, None if it is complete."""
+    """Return what is wrong with a checkpoint folder, None if it is complete."""
     try:
         problem = _mismatch(folder)
     except UserError as error:

@@ -21,9 +21,9 @@ def find_weights(source: str | Path) -> Path:
     """Return the weights' file that ``source`` stands for.
 
     Args:
-        source: a file; a folder with weights in this package's or transformers' layout; the output folder of a run
-            (its newest checkpoint); or the id of a model on the Hugging Face hub, which is downloaded once. What exists
-            on the disk goes before the hub.
+        source: a file, a folder with weights in this package's or transformers' layout, or the output folder of a run,
+            whose newest checkpoint is taken. What does not exist on the disk is looked for on the Hugging Face hub,
+            and downloaded once.
 
     Raises:
         UserError: if there is none, or a run's checkpoint is damaged.

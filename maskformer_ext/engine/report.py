@@ -56,8 +56,8 @@ def write_report(
         model: predicts the pictures.
         dataset: the validation set; its ``info`` gives the classes.
         config: of the run.
-        metrics: what ``evaluate`` returned; ``untrained``, the scores before training, and ``training``, a dict of
-            facts such as ``seconds`` and ``iterations``, are shown where they are there.
+        metrics: what ``evaluate`` returned. It may also hold ``untrained``, the scores before training, and
+            ``training``, a dict of facts such as ``seconds`` and ``iterations``.
         num_pictures: how many images are shown, evenly spaced over the data set.
 
     Returns:

@@ -91,7 +91,7 @@ class Setup:
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
     def describe(self) -> str:
-        """Say in a few lines what is trained on what."""
+        """Return a few lines on what is trained on what."""
         config, options, processes = self.config, self.config.train, self.accelerator.num_processes
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         lines = [
@@ -237,7 +237,7 @@ def _checkpoint_to_resume(config: Config) -> Path | None:
 
 
 def _check_output(output_dir: Path) -> None:
-    """Say that nothing can be written there before the work begins, without making anything."""
+    """Raise before the work begins if nothing can be written there; nothing is made."""
     place = output_dir.expanduser().absolute()
     while not place.exists() and place != place.parent:
         place = place.parent

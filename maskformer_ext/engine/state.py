@@ -8,7 +8,7 @@ A checkpoint is a folder ``checkpoints/iter_0000500`` below the run's output fol
     training_state.pt    optimizer, loss scale, iteration: what resuming needs; read with ``weights_only=True``
     manifest.json        size and SHA-256 of the other files; written last
 
-It is written under a temporary name, flushed to disk, renamed, and only then named in the file ``latest``; older ones
+It is written under a temporary name, flushed to disk, renamed, and only then named in the file ``latest``. Older ones
 are removed after that. A folder whose files do not agree with its manifest is never chosen.
 """
 

@@ -104,10 +104,13 @@ class InstanceEvaluator:
         """Return the scores, all in 0..1.
 
         Returns:
-            ``AP`` (mean over IoU 0.50, 0.55 .. 0.95 and over the classes that occur in the truth), ``AP50``, ``AP75``;
-            ``AP_small``, ``AP_medium``, ``AP_large`` (true masks below 32 x 32, below 96 x 96, and larger pixels) and
-            ``AR`` (mean recall over the same IoUs); ``per_class``: lists ``AP`` and ``AP50`` (NaN for classes without a
-            true instance). NaN where nothing is to be found.
+            NaN where nothing is to be found, and otherwise:
+
+            - ``AP``: mean over IoU 0.50, 0.55 .. 0.95 and over the classes that occur in the truth.
+            - ``AP50``, ``AP75``: at one IoU.
+            - ``AP_small``, ``AP_medium``, ``AP_large``: of true masks below 32 x 32 pixels, below 96 x 96, and larger.
+            - ``AR``: mean recall over the same IoUs.
+            - ``per_class``: lists ``AP`` and ``AP50``, NaN for classes without a true instance.
         """
         nan = float("nan")
         names = ("AP", "AP50", "AP75", *(f"AP_{size}" for size in _SIZES if size != "all"), "AR")

@@ -103,9 +103,9 @@ class PanopticEvaluator:
         """Return the scores, all in 0..1.
 
         Returns:
-            ``PQ``, ``SQ``, ``RQ``: means over the classes that occur in truth or prediction; the same with suffix
-            ``_things`` and ``_stuff``, where such classes occur; ``per_class``: lists ``PQ``, ``SQ``, ``RQ`` (NaN for
-            classes that do not occur), ``TP``, ``FP``, ``FN``.
+            - ``PQ``, ``SQ``, ``RQ``: means over the classes that occur in truth or prediction.
+            - The same with suffix ``_things`` and ``_stuff``, where such classes occur.
+            - ``per_class``: lists ``PQ``, ``SQ``, ``RQ`` (NaN for classes that do not occur), ``TP``, ``FP``, ``FN``.
         """
         tp, fp, fn = self.counts.T.astype(np.float64)
         present = self.counts.sum(1) > 0

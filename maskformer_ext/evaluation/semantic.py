@@ -62,10 +62,13 @@ class SemanticEvaluator:
         """Return the scores, all in 0..1.
 
         Returns:
-            ``mIoU``: mean over the classes that occur in truth or prediction; ``fwIoU``: weighted by the pixels of each
-            class in the truth; ``mACC``: mean recall over the classes in the truth; ``pACC``: share of correct pixels;
-            ``per_class``: lists ``IoU``, ``ACC`` (NaN for classes that do not occur) and ``pixels`` of the truth.
-            NaN where nothing was counted.
+            NaN where nothing was counted, and otherwise:
+
+            - ``mIoU``: mean over the classes that occur in truth or prediction.
+            - ``fwIoU``: weighted by the pixels of each class in the truth.
+            - ``mACC``: mean recall over the classes in the truth.
+            - ``pACC``: share of correct pixels.
+            - ``per_class``: lists ``IoU``, ``ACC`` (NaN for classes that do not occur) and ``pixels`` of the truth.
         """
         correct = np.diag(self.matrix[:, : self.num_classes]).astype(np.float64)
         in_truth = self.matrix.sum(1).astype(np.float64)

@@ -1,7 +1,11 @@
 """From images to their segmentation: `segment`, and what it is made of.
 
-run.py cuts the work into runs of the network; prediction.py reduces its output; tiled.py, tiling.py, stitching.py and
-score_band.py take large images in tiles; views.py averages test-time augmentations.
+- run.py cuts the work into runs of the network.
+- prediction.py normalises, pads, runs the network and reduces its output.
+- tiled.py, tiling.py, stitching.py and score_band.py take large images in tiles.
+- views.py averages test-time augmentations.
+- weights.py warns about weights that are untrained or not finite.
+- programs.py traces network and post-processing for `export`; analysis.py counts and times for `analyze`.
 """
 
 from maskformer_ext.config.tasks import TASKS

@@ -1,4 +1,4 @@
-"""What the network says about an image, and its reduction to class maps, segments and instances."""
+"""Run the network on images, and reduce its output to class maps, segments and instances."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class PanopticResult:
 
 @dataclass(frozen=True)
 class QueryOutput:
-    """What the network says about one image.
+    """The network's output for one image.
 
     Attributes:
         class_logits: (Q, K + 1), or None for a per-pixel baseline.
@@ -72,7 +72,7 @@ def run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
         pixels: (B, 3, H, W) uint8.
 
     Returns:
-        One output an image.
+        One output per image.
     """
     weight = next(model.parameters())
     device = weight.device
@@ -231,8 +231,8 @@ def require_queries(output: QueryOutput) -> Tensor:
 def _classes_of_queries(class_logits: Tensor) -> tuple[Tensor, Tensor]:
     """Make every query a class of its own, so that the best class of a pixel is its best query.
 
-    A query counts with the probability of its most probable class, and not at all where that is "no object" (unless it
-    is so for all).
+    A query counts with the probability of its most probable class. Where that is "no object" it does not count, unless
+    it is so for all queries.
 
     Args:
         class_logits: (Q, K + 1).

@@ -33,7 +33,7 @@ def segment(
 
     Args:
         model: a ``MaskFormer`` or ``PerPixelBaseline``; it is run in evaluation mode, on the device that it is on.
-        image: a PIL image, a path, an array (H, W, 3) or (H, W) uint8, a tensor (3, H, W) uint8, or a list of these.
+        image: a PIL image, a path, a uint8 array (H, W, 3) or (H, W), a uint8 tensor (3, H, W), or a list.
         task: "semantic", "instance" or "panoptic". `config.tasks.default_task` returns what a model was trained for.
             A model for instances knows instances only.
         size: height and width of the result; None: the size of each image.

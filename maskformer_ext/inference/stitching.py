@@ -1,4 +1,4 @@
-"""Join what overlapping tiles say: segments that two tiles see become one segment of the image."""
+"""Join the results of overlapping tiles: segments that two tiles see become one segment of the image."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def stitch_panoptic(
     """Join panoptic results of tiles.
 
     Every pixel takes its segment from the tile that owns it. Things of one class that agree where two tiles overlap are
-    one segment; stuff of one class is one segment.
+    one segment. Stuff of one class is one segment.
 
     Args:
         maps: for each tile (h, w) integer segment ids, 0 = void.

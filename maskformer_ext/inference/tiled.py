@@ -118,7 +118,7 @@ def _pieces(reduce: Reducer, output: QueryOutput, tile: Tile) -> list[Piece]:
 
 
 def _pack(pieces: list[Piece], extent: tuple[int, int], size: tuple[int, int]) -> Instances:
-    """Return instances of the whole image, eight pixels a byte."""
+    """Return instances of the whole image, eight pixels per byte."""
     whole = Tile(0, 0, *extent)
     sources = None if extent == tuple(size) else np.ix_(*_nearest(extent, size))
     kept, boxes, packed = [], [], []

@@ -1,7 +1,7 @@
 """Large images in overlapping square tiles: where they lie, and how their results become one.
 
-Crowded images hold more segments than the model has queries, and large ones shrink small things away; tiles keep the
-image's resolution and give every tile all queries.
+Crowded images hold more segments than the model has queries, and large ones shrink small things away. Tiles keep the
+image's resolution, and each has all queries for itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Say where a model's weights make its results meaningless: they were never trained, or are not finite."""
+"""Warn where a model's weights make its results meaningless: they were never trained, or are not finite."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _told: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # models that we
 
 
 def warn_about_weights(model: nn.Module) -> None:
-    """Warn, once for a model as long as its weights stay as they are, where its results can mean nothing."""
+    """Warn where a model's results can mean nothing, once as long as its weights stay as they are."""
     version = weights_version(model)
     if _told.get(model) == version:
         return

@@ -38,9 +38,9 @@ class _Pairs(NamedTuple):
 class MaskFormerCriterion(nn.Module):
     """Match every decoder layer's queries with the segments, then sum class, focal and dice losses.
 
-    Everything works on the list of real segments (``targets.pairs()``), for all layers at once: mask logits are formed
-    for the matched queries only, so memory follows the number of segments in the batch and not B x T. A network
-    that hands out mask logits instead of embeddings passes a ``DenseOutput``.
+    Everything works on the list of real segments (``targets.pairs()``), for all layers at once. Mask logits are formed
+    for the matched queries only. Memory thus follows the number of segments in the batch, and not B x T. A network that
+    hands out mask logits instead of embeddings passes a ``DenseOutput``.
 
     Source: MaskFormer (arXiv 2107.06278), equations 1 and 2; weights from section 4 and the appendix.
     """
@@ -71,7 +71,7 @@ class MaskFormerCriterion(nn.Module):
             alpha: of the focal loss; negative for none.
             gamma: of the focal loss.
             ignore_void: leave void pixels out of cost and loss instead of counting them as negatives.
-            matching: "bipartite", by masks; "box", by predicted boxes, which then have losses too; or "fixed", where
+            matching: "bipartite" goes by masks, "box" by predicted boxes, which then have losses too. With "fixed",
                 query k learns the segments of class k.
             box_weight: with "box", the factor of the difference of boxes in total and cost.
             giou_weight: with "box", the factor of their generalised IoU.
@@ -127,14 +127,17 @@ class MaskFormerCriterion(nn.Module):
         Args:
             out: the predictions of L supervised layers, the last one last.
             targets: the segments of the B images, of any size; mask logits are resized to it.
-            num_masks: what the mask losses are divided by, a scalar already averaged over processes; by default the
-                number of segments in this batch, at least 1.
+            num_masks: what the mask losses are divided by, a scalar already averaged over processes. By default it is
+                the number of segments in this batch, at least 1.
 
         Returns:
-            The weighted total; the unweighted ``loss_ce``, ``loss_mask``, ``loss_dice`` (with matching by boxes also
-            ``loss_box`` and ``loss_giou``) of the last layer and, with the suffix ``_0`` and so on, of the earlier
-            ones; the counts ``nonfinite_queries`` and ``invalid_targets`` (segments, pixels and numbers of segments out
-            of range, which count as void on a GPU).
+            Three values:
+
+            - The weighted total.
+            - The losses without weights: ``loss_ce``, ``loss_mask`` and ``loss_dice`` of the last layer; with matching
+              by boxes also ``loss_box`` and ``loss_giou``. Earlier layers have the suffix ``_0`` and so on.
+            - The counts ``nonfinite_queries`` and ``invalid_targets``. The latter are segments, pixels and numbers of
+              segments out of range, which count as void on a GPU.
 
         Raises:
             ValueError: a target is out of range, on the CPU or with `MASKFORMER_EXT_CHECKS=1`.

@@ -67,7 +67,7 @@ class PerPixelBaseline(PixelLevelModule):
 
 
 class PerPixelBaselinePlus(PixelLevelModule):
-    """Classify every pixel with MaskFormer's own modules: one query a class, whose mask logits are the class logits."""
+    """Classify every pixel with MaskFormer's own modules: a query per class, whose mask logits are the class logits."""
 
     def __init__(self, config: ModelConfig, backbone: Backbone | None = None) -> None:
         super().__init__(config, backbone)
@@ -107,12 +107,12 @@ class PerPixelCriterion(nn.Module):
             num_masks: not used by this loss.
 
         Returns:
-            The sum over layers; ``loss_sem_seg``, ``loss_sem_seg_0`` and so on; the counts ``nonfinite_queries`` and
-            ``invalid_targets``.
+            The sum over layers, then the losses ``loss_sem_seg``, ``loss_sem_seg_0`` and so on, then the counts
+            ``nonfinite_queries`` and ``invalid_targets``.
 
         Raises:
             TypeError: if the targets are overlapping masks, which have no label map.
-            ValueError: a target is out of range, on the CPU or with `MASKFORMER_EXT_CHECKS=1`; elsewhere such segments
+            ValueError: a target is out of range, on the CPU or with `MASKFORMER_EXT_CHECKS=1`. Elsewhere such segments
                 and pixels are ignored, and counted.
         """
         if not isinstance(targets, SegmentTargets):

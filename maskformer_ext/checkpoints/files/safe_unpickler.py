@@ -21,8 +21,8 @@ import numpy as np
 from maskformer_ext.errors import UserError, printable, why
 
 _COPIES = 4  # of a file's bytes: old protocols write them as text, which is turned back first
-_ENTRIES_PER_BYTE = 4  # of what a file unfolds to: containers that occur twice are stored once
-_LARGEST_KEY = 2**60  # beyond it, numbers can be chosen so that all of them get the same hash
+_ENTRIES_PER_BYTE = 4  # of what a file unfolds to. Containers that occur twice are stored once.
+_LARGEST_KEY = 2**60  # Beyond it, numbers can be chosen so that all of them get the same hash.
 _LONGEST_KEY = 16
 
 

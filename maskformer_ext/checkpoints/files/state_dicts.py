@@ -28,11 +28,11 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Read the tensors of a ``.pth``, ``.pt``, ``.bin``, ``.pkl`` or ``.safetensors`` file.
 
     Args:
-        path: the file; a state dict by itself, or below ``model``, ``state_dict`` or whatever training programs call
-            it; or the ``.index.json`` of weights that are split over several files.
+        path: the file, or the ``.index.json`` of weights that are split over several files. Its state dict may lie
+            below ``model``, ``state_dict`` or any other key that training programs use.
 
     Returns:
-        Tensors on the CPU, by name; what wrappers put before the names is taken off (`bare_names`).
+        Tensors on the CPU, by name. What wrappers put before the names is taken off (`bare_names`).
 
     Raises:
         UserError: if the file is missing, truncated, or holds anything but tensors, arrays and plain containers.

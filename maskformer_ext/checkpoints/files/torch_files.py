@@ -1,8 +1,8 @@
 """Read what torch.save wrote, after a look at what it would build: tensors no larger than the file, nothing else.
 
-``torch.load(weights_only=True)`` runs no code of the file, but it builds what the file asks for: a few bytes may ask
-for a tensor of any size, which is not in the file, or for keys that take for ever to hash. So the pickle inside is
-gone through first, by `SafeUnpickler` with records in place of tensors.
+``torch.load(weights_only=True)`` runs no code of the file, but it builds what the file asks for. A few bytes may ask
+for a tensor of any size, or for keys that take for ever to hash. So `SafeUnpickler` goes through the pickle first, with
+records in place of tensors.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ _HEAD = "sem_seg_head."
 _PIXEL_DECODER = _HEAD + "pixel_decoder."
 _PREDICTOR = _HEAD + "predictor."
 
-# Names here -> names of the original; every rule that fits the start of a name is applied, in this order.
+# Names here -> names of the original. Every rule that fits the start of a name is applied, in this order.
 _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"backbone\.norms\.(\d)\.", r"backbone.norm\1."),
     (r"pixel_decoder\.fpn\.", r"pixel_decoder."),

@@ -25,7 +25,7 @@ _WRAPPERS = (
 _DEEPEST = 6
 _MOST_DICTS = 1000
 _LONGEST_PREFIX = 12  # parts between dots
-# Names that only one layout has, in any place of a name; a whole model goes before a backbone alone.
+# Names that only one layout has, in any place of a name. A whole model goes before a backbone alone.
 _LANDMARKS = {
     "transformers": r"model\.(?:pixel_level_module|transformer_module)\.",
     "original": r"sem_seg_head\.",
@@ -46,7 +46,7 @@ def find_state(content: Any) -> Any:
         content: what the file holds: nested containers.
 
     Returns:
-        The mapping of a known layout, else that with the most tensors; where there is none, what lies where weights
+        The mapping of a known layout, else that with the most tensors. Where there is none: what lies where weights
         should be.
     """
     found = list(_mappings(content, ()))

@@ -20,8 +20,8 @@ _PIXEL_DECODER = "sem_seg_head.pixel_decoder"
 _PREDICTOR = "sem_seg_head.predictor"
 _OUR_LAYER = _PREDICTOR + ".transformer.decoder.layers.{}"
 
-# transformers' module -> the original's. {} is a number, the same on both sides; <{}> counts from the coarsest of the
-# lateral levels in transformers, from the finest (1) in the original; what follows "/" is a part of a packed matrix.
+# transformers' module -> the original's. {} is a number, the same on both sides. <{}> is a lateral level: transformers
+# counts from the coarsest, the original from the finest (1). What follows "/" is a part of a packed matrix.
 _SWIN = [
     (_ENCODER + ".model.embeddings.patch_embeddings.projection", "backbone.patch_embed.proj"),
     (_ENCODER + ".model.embeddings.norm", "backbone.patch_embed.norm"),
@@ -158,8 +158,10 @@ def to_original_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def to_transformers_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename weights from the original's names to those in files of transformers' MaskFormer.
 
-    What transformers keeps beside them is added: the counters of batch norms (0), and the norm of a Swin's pooled
-    feature (1 and 0), which MaskFormer does not use.
+    Weights that transformers keeps and MaskFormer does not use are added:
+
+    - the counters of batch norms, 0;
+    - the norm of a Swin's pooled feature, 1 and 0.
 
     Args:
         state_dict: weights of a MaskFormer without a transformer encoder, on a Swin or a ResNet with a plain stem.

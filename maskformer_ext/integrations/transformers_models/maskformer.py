@@ -23,7 +23,7 @@ _METHODS = (
 
 
 def replace_in_model(model: Any) -> None:
-    """Give a model our criterion, matcher and ``get_logits``; a model that has them already stays as it is.
+    """Put our criterion, matcher and ``get_logits`` into a model; one that has them already stays as it is.
 
     Raises:
         UserError: if the model is of another class.
@@ -49,7 +49,7 @@ def restore_model(model: Any) -> None:
 
 
 def replace_in_processor(processor: Any) -> None:
-    """Give an image processor our post-processing.
+    """Put our post-processing into an image processor.
 
     Raises:
         UserError: if the processor is of another class.

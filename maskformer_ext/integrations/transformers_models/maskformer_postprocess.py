@@ -1,7 +1,10 @@
 """transformers' post-processing of MaskFormer, on our ops: the same arguments and results.
 
-It is another function than the original's: semantic scores are summed at the prediction's size and then resized,
-panoptic probabilities are resized and weighted before the area test, instance masks are resized by nearest neighbour.
+It is another function than the original's:
+
+- Semantic scores are summed at the prediction's size and then resized.
+- Panoptic probabilities are resized and weighted before the area test.
+- Instance masks are resized by nearest neighbour.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ _QUERIES_AT_ONCE = 8  # of which scores are computed; bounds the temporaries
 def post_process_semantic_segmentation(
     self: Any, outputs: Any, target_sizes: list[tuple[int, int]] | None = None, return_segmentation_scores: bool = False
 ) -> list[Any]:
-    """Give the class of every pixel, as transformers' method of this name."""
+    """Return the class of every pixel, as transformers' method of this name."""
     classes, masks = outputs.class_queries_logits, outputs.masks_queries_logits
     sizes = _sizes(masks, target_sizes)
     modes: dict[str, Any] = {"input_size": masks.shape[-2:], "resize": "scores"}
@@ -50,7 +53,7 @@ def post_process_panoptic_segmentation(
     label_ids_to_fuse: set[int] | None = None,
     target_sizes: list[tuple[int, int]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Give every pixel its segment, as transformers' method of this name."""
+    """Return the segment of every pixel, as transformers' method of this name."""
     if label_ids_to_fuse is None:
         _log.warning("`label_ids_to_fuse` unset. No instance will be fused.")
         label_ids_to_fuse = set()
@@ -99,10 +102,10 @@ def post_process_instance_segmentation(
     return_coco_annotation: bool | None = False,
     return_binary_maps: bool | None = False,
 ) -> list[dict[str, Any]]:
-    """Give the instances, as transformers' method of this name; it too ignores the two thresholds of masks.
+    """Return the instances, as transformers' method of this name; it too ignores the two thresholds of masks.
 
-    The masks are resized by nearest neighbour, which commutes with everything that is done to single pixels: they are
-    painted at the prediction's size, and the finished map is resized once.
+    The masks are resized by nearest neighbour, which commutes with everything that is done to single pixels. So they
+    are painted at the prediction's size, and the finished map is resized once.
     """
     if return_coco_annotation and return_binary_maps:
         raise ValueError("return_coco_annotation and return_binary_maps can not be both set to True.")

@@ -18,14 +18,18 @@ def make_targets(mask_labels: Any, class_labels: Any) -> Targets | None:
     """Convert the ``mask_labels`` and ``class_labels`` of a call.
 
     Args:
-        mask_labels: as in transformers, a float 0/1 or boolean (T, H, W) tensor for each image, or one stacked; or a
-            segment map for each image, (H, W) integers that index ``class_labels`` with -1 = void; or targets of ours.
-        class_labels: for each image (T,) integers, of which the number of classes itself means "no object"; ignored
-            where ``mask_labels`` are targets of ours.
+        mask_labels: masks, segment maps, or targets of ours. Masks are a float 0/1 or boolean (T, H, W) tensor per
+            image, or one stacked, as in transformers. A segment map is (H, W) integers per image that index
+            ``class_labels``, with -1 = void.
+        class_labels: (T,) integers per image, of which the number of classes itself means "no object". Ignored where
+            ``mask_labels`` are targets of ours.
 
     Returns:
-        Targets; None where ours cannot express the labels: images of different sizes, masks with values other than 0
-        and 1, or negative labels, of which transformers leaves -100 out of the class loss.
+        Targets, or None where ours cannot express the labels:
+
+        - images of different sizes;
+        - masks with values other than 0 and 1;
+        - negative labels, of which transformers leaves -100 out of the class loss.
 
     Raises:
         TypeError: if class labels are no integers.
@@ -36,7 +40,7 @@ def make_targets(mask_labels: Any, class_labels: Any) -> Targets | None:
     masks, labels = list(mask_labels), [_as_labels(image, row) for image, row in enumerate(class_labels)]
     if len(masks) != len(labels):
         raise ValueError(
-            f"mask_labels and class_labels must have one entry an image, got {len(masks)} and {len(labels)}"
+            f"mask_labels and class_labels must have one entry per image, got {len(masks)} and {len(labels)}"
         )
     if len({tuple(mask.shape[-2:]) for mask in masks}) != 1:
         return None
@@ -56,7 +60,7 @@ def make_targets(mask_labels: Any, class_labels: Any) -> Targets | None:
 
 
 def image_class_labels(mask_labels: Any, class_labels: Any) -> Sequence[Tensor]:
-    """Return one (T,) tensor of class ids an image, also where ``mask_labels`` are targets of ours."""
+    """Return one (T,) tensor of class ids per image, also where ``mask_labels`` are targets of ours."""
     if not isinstance(mask_labels, SegmentTargets | MaskTargets):
         return class_labels
     counts = mask_labels.num_segments.tolist()
