@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.files import writing
-from maskformer_ext.inference.prediction import Reducer, network_input, run_network
+from maskformer_ext.inference.network import network_input, run_network
+from maskformer_ext.inference.reduction import Reducer
 from maskformer_ext.modeling.per_pixel import PerPixelOutput, enlarge
 
 _TOLERANCE = 1e-3

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.config.tasks import TASKS
-from maskformer_ext.inference.prediction import Reducer, batch_of, run_network
-from maskformer_ext.inference.tiled import segment_tiles
+from maskformer_ext.inference.large_images import segment_tiles
+from maskformer_ext.inference.network import batch_of, run_network
+from maskformer_ext.inference.reduction import Reducer
 from maskformer_ext.inference.views import segment_views
-from maskformer_ext.inference.weights import warn_about_weights
+from maskformer_ext.inference.weight_warnings import warn_about_weights
 from maskformer_ext.media.images import resize_shortest_edge, to_pixels
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from maskformer_ext.inference.tiling import SAME_IOU, Groups, Tile, owners
+from maskformer_ext.inference.tiles import SAME_IOU, Groups, Tile, owners
 from maskformer_ext.ops.counting import joint_histogram
 
 KEPT_SHARE = 0.5

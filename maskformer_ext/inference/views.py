@@ -7,8 +7,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
-from maskformer_ext.inference.prediction import Reducer, SemanticResult, batch_of, run_network
-from maskformer_ext.inference.tiled import tile_scores
+from maskformer_ext.inference.large_images import tile_scores
+from maskformer_ext.inference.network import batch_of, run_network
+from maskformer_ext.inference.reduction import Reducer
+from maskformer_ext.inference.results import SemanticResult
 from maskformer_ext.media.images import resize_shortest_edge
 
 

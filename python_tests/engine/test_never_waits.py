@@ -14,7 +14,8 @@ from torch import Tensor
 from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.config import CriterionConfig, InferenceConfig, OptimizerConfig
 from maskformer_ext.engine.optimizer import clip_grad_norm
-from maskformer_ext.inference.prediction import Reducer, run_network
+from maskformer_ext.inference.network import run_network
+from maskformer_ext.inference.reduction import Reducer
 from maskformer_ext.modeling.build_criterion import build_criterion
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.outputs import DenseOutput

@@ -13,9 +13,9 @@ from tiny import tiny_config
 from maskformer_ext import build_model
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.export import SemanticNetwork
-from maskformer_ext.inference import prediction as prediction_module
 from maskformer_ext.inference import segment
-from maskformer_ext.inference.prediction import Reducer, run_network
+from maskformer_ext.inference.network import run_network
+from maskformer_ext.inference.reduction import Reducer
 from maskformer_ext.modeling.layers import group_norm
 from maskformer_ext.pictures.queries import query_masks
 
@@ -110,23 +110,3 @@ def test_a_group_norm_takes_a_single_value_per_group() -> None:
     plain = torch.nn.GroupNorm(32, 32)
     plain.load_state_dict(norm.state_dict())
     torch.testing.assert_close(norm(x), plain(x))
-
-
-@pytest.mark.parametrize("size", [(70, 90), (20, 17)])
-def test_per_pixel_classes_of_large_results_are_those_of_small_ones(monkeypatch, size) -> None:
-    torch.manual_seed(0)
-    output = prediction_module.QueryOutput(None, torch.randn(5, 8, 12), (32, 48), (30, 41))
-    reduce = Reducer(["semantic"], None, InferenceConfig())
-    expected = reduce.semantic(output, size).class_map
-    monkeypatch.setattr(prediction_module, "_MOST_LOGITS", 0)
-    assert torch.equal(reduce.semantic(output, size).class_map, expected)
-
-
-def test_the_best_query_of_a_pixel_is_looked_up_in_strips(monkeypatch) -> None:
-    torch.manual_seed(0)
-    output = prediction_module.QueryOutput(torch.randn(6, 4), torch.randn(6, 8, 12), (32, 48), (32, 48))
-    reduce = Reducer(["semantic"], None, InferenceConfig(semantic="argmax"))
-    expected = reduce.semantic(output, (32, 48)).class_map
-    monkeypatch.setattr(prediction_module, "_ROWS", 5)
-    assert torch.equal(reduce.semantic(output, (32, 48)).class_map, expected)
-    assert len(expected.unique()) > 1 and int(expected.max()) < 3

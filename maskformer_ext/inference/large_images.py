@@ -9,17 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maskformer_ext.inference.prediction import (
-    PanopticResult,
-    QueryOutput,
-    Reducer,
-    SemanticResult,
-    batch_of,
-    run_network,
-)
+from maskformer_ext.inference.network import QueryOutput, batch_of, run_network
+from maskformer_ext.inference.reduction import Reducer
+from maskformer_ext.inference.results import PanopticResult, SemanticResult
 from maskformer_ext.inference.score_band import ScoreBand
 from maskformer_ext.inference.stitching import Piece, cut_piece, stitch_instances, stitch_panoptic
-from maskformer_ext.inference.tiling import Tile, make_tiles
+from maskformer_ext.inference.tiles import Tile, make_tiles
 from maskformer_ext.ops.instance_inference import Instances
 
 
