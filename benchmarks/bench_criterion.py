@@ -35,9 +35,9 @@ def build(
     channels: int = 256,
     size: int = 128,
 ) -> Case:
-    """Make the outputs of `layers` decoder layers; targets measure four times the mask features.
+    """Make the outputs of `layers` decoder layers. Targets have four times the size of the mask features.
 
-    Every image has so many `segments`, or, with `largest`, one has that many and the mean stays `segments`.
+    Every image has `segments` segments. With `largest` one image has that many, and the mean stays `segments`.
     """
     transformers = optional("transformers.models.maskformer.modeling_maskformer")
     generator = torch.Generator().manual_seed(7)
@@ -78,7 +78,7 @@ def build(
         return gradients(total)
 
     def error(result, reference):
-        """Compare gradients too, but where half precision lets the peer match other queries."""
+        """Compare totals, and in float32 gradients too. In half precision the peer may match other queries."""
         names = ("total", "classes", "embed", "features") if dtype == "float32" else ("total",)
         return relative_error([result[name] for name in names], [reference[name] for name in names])
 
@@ -107,5 +107,5 @@ def test_criterion(compare):
 
 @pytest.mark.parametrize("parameters", ON_GPU, ids=case_name)
 def test_criterion_on_a_gpu(compare_on_gpu, parameters):
-    """A batch of 16 images; and one whose images are crowded, as with nuclei."""
+    """A batch of 16 images, and one whose images are crowded, as with nuclei."""
     compare_on_gpu(**parameters)

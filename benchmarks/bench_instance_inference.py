@@ -27,7 +27,7 @@ def build(
     size: tuple[int, int] = (256, 512),
     target_size: tuple[int, int] = (1024, 2048),
 ) -> Case:
-    """Make predictions with so many confident queries out of 100; `mode` is "transformers" or "original"."""
+    """Make predictions of at least 100 queries, `instances` of them confident. `mode`: transformers or original."""
     outputs = scenes.predictions(max(100, instances), instances, _CLASSES, size, device)
     class_logits, mask_logits = outputs.class_queries_logits[0], outputs.masks_queries_logits[0]
 
@@ -46,12 +46,12 @@ def build(
         return SimpleNamespace(score=found.scores, rle=found.rle())
 
     def error(result, reference) -> float:
-        """Compare scores; masks may differ by single pixels that lie on the threshold."""
+        """Compare scores and masks. Masks may differ by single pixels that lie on the threshold."""
         overlap = [coco_mask.iou([a], [b], [0])[0, 0] for a, b in zip(result.rle, reference.rle, strict=True)]
         return max(float((result.score - reference.score).abs().max()), 1 - min(overlap))
 
     def scores_where_all_else_is_equal(result, reference) -> float:
-        """Compare scores; labels and run lengths must be equal."""
+        """Compare scores. Labels and run lengths must be equal."""
         worst = 0.0 if result["segmentation"] == reference["segmentation"] else float("inf")
         for info, expected in zip(result["segments_info"], reference["segments_info"], strict=True):
             worst = max(worst, abs(info["score"] - expected["score"]))

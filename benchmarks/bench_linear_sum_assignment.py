@@ -1,6 +1,6 @@
 """linear_sum_assignment against a loop over scipy's and against lapx or lap, on easy and on congested costs.
 
-On a GPU the costs come from it and the assignment stays there, so scipy's loop copies both ways.
+On a GPU the costs lie there and the assignment stays there. So scipy's loop copies both ways.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def lap_peers(lap: Any, arrays: np.ndarray, doubles: np.ndarray) -> dict[str, An
     """Return the solvers that the module `lap` has. Two packages go by that name, and releases of both differ.
 
     Args:
-        lap: the module of `lapx` or of `lap`; None where neither is installed.
+        lap: the module of `lapx` or of `lap`, or None where neither is installed.
         arrays: costs (problems, queries, targets) float32.
         doubles: the same in float64, for solvers that would copy to it.
     """
 
     def jonker_volgenant(matrices):
-        # (cost, column of each row, row of each column), in every release of both packages; of which the rows
+        # Every release of both packages returns (cost, column of each row, row of each column).
         rows = [lap.lapjv(matrix, extend_cost=True)[2] for matrix in matrices]
         return [
             (row[: matrix.shape[1]], np.arange(matrix.shape[1])) for row, matrix in zip(rows, matrices, strict=True)
@@ -65,8 +65,8 @@ def lap_peers(lap: Any, arrays: np.ndarray, doubles: np.ndarray) -> dict[str, An
 def build(*, device: str, problems: int, queries: int, targets: int, costs: str) -> Case:
     """Make costs (problems, queries, targets).
 
-    `uniform` costs are independent; `congested` ones have rank one and 5% noise, so that every query likes the same
-    targets, as early in training.
+    `uniform` costs are independent. `congested` ones have rank one and 5% noise: every query likes the same targets, as
+    early in training.
     """
     generator = torch.Generator().manual_seed(2)
     cost = torch.rand(problems, queries, targets, generator=generator)

@@ -1,4 +1,4 @@
-"""mask_dot against einsum, and the activation after it."""
+"""mask_dot against einsum and the activation after it."""
 
 from __future__ import annotations
 

@@ -30,10 +30,10 @@ def build(
     targets: str = "bool",
     dtype: str = "float32",
 ) -> Case:
-    """Make predictions (masks, size, size) and targets of `target_size`, as many masks from each of `images`.
+    """Make predictions (masks, size, size) and targets of `target_size`. Each image has as many masks.
 
-    `targets` is the form that ours is given: `bool` or `float32` masks, or `segment_map`, one map of indices
-    (`matched_mask_loss`). The peer is always given float32 masks, the only form that it takes.
+    `targets` is the form that ours is given: `bool` or `float32` masks for `mask_loss`, or `segment_map`, one map of
+    indices, for `matched_mask_loss`. The peer takes float32 masks only.
     """
     theirs = optional("transformers.models.maskformer.modeling_maskformer")
     count = max(masks // images, 1)
@@ -86,12 +86,12 @@ def build(
 @pytest.mark.parametrize("backward", [True, False], ids=["forward_backward", "forward"])
 @pytest.mark.parametrize("masks", [20, 60])
 def test_mask_loss(compare, masks, backward):
-    """Masks as they come out of a data set: one boolean mask a segment."""
+    """Masks as they come out of a data set: one boolean mask per segment."""
     compare(masks=masks, backward=backward)
 
 
 def test_mask_loss_of_float_targets(compare):
-    """The same tensors for both."""
+    """The same float32 masks for ours and the peer."""
     compare(masks=20, targets="float32")
 
 
@@ -108,5 +108,5 @@ def test_matched_mask_loss(compare, masks):
 
 @pytest.mark.parametrize("parameters", ON_GPU, ids=case_name)
 def test_mask_loss_on_a_gpu(compare_on_gpu, parameters):
-    """All matched masks of a layer of 16 images."""
+    """All matched masks of one layer of 16 images."""
     compare_on_gpu(**parameters)

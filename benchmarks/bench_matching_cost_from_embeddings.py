@@ -26,7 +26,7 @@ def build(
     classes: int = 150,
     size: int = 128,
 ) -> Case:
-    """Make embeddings of `layers` decoder layers and a segment map of four times the features' size."""
+    """Make embeddings of `layers` decoder layers, and a segment map of four times the features' size."""
     theirs = optional("transformers.models.maskformer.modeling_maskformer")
     generator = torch.Generator().manual_seed(6)
     segment_map = scenes.segment_maps(images, segments, 4 * size)

@@ -29,7 +29,7 @@ def build(
     size: tuple[int, int] = (256, 512),
     target_size: tuple[int, int] = (1024, 2048),
 ) -> Case:
-    """Make predictions of which `kept` queries are sure of a class; `mode` is "transformers" or "original"."""
+    """Make predictions in which `kept` queries are sure of a class. `mode` is "transformers" or "original"."""
     outputs = scenes.predictions(queries, kept, _CLASSES, size, device)
     outputs = SimpleNamespace(**{name: value.to(getattr(torch, dtype)) for name, value in vars(outputs).items()})
     class_logits, mask_logits = outputs.class_queries_logits[0], outputs.masks_queries_logits[0]

@@ -1,7 +1,7 @@
 """semantic_inference against the original's composition and transformers' post-processing.
 
-With `MASKFORMER_EXT_CAMVID_RUN`, the folder of a run of the `camvid` recipe, and `MASKFORMER_EXT_DATA` the outputs of a
-trained model are measured too.
+The outputs of a trained model are measured too where two variables are set. `MASKFORMER_EXT_CAMVID_RUN` is the folder
+of a run of the `camvid` recipe. `MASKFORMER_EXT_DATA` is the folder of the data sets.
 """
 
 from __future__ import annotations
@@ -28,22 +28,20 @@ ON_GPU = [
 
 
 def disagreement(labels: torch.Tensor, reference: torch.Tensor) -> float:
-    """Return the share of pixels with another label, wherever the two maps are."""
+    """Return the share of pixels with another label. The maps may lie on different devices."""
     return float((labels.cpu() != reference.cpu()).float().mean())
 
 
 def allowed_disagreement(device: str, dtype: str) -> float:
-    """Return the share of pixels that rounding may decide: a GPU's products have other orders of summation."""
+    """Return the share of pixels that rounding may decide. A GPU's products sum in other orders."""
     return {"cpu": 1e-5, "cuda": 1e-4}[device] if dtype == "float32" else 5e-2
 
 
 def trained_outputs(size: tuple[int, int], device: str) -> SimpleNamespace:
     """Run a trained CamVid model on a validation image, repeated until it measures four times `size`."""
-    from maskformer_ext.engine.state import (
-        load_checkpoint,  # what training needs is installed where a model was trained
-    )
-    from maskformer_ext.images import to_pixels
+    from maskformer_ext.checkpoints.models import load_checkpoint
     from maskformer_ext.inference.prediction import run_network
+    from maskformer_ext.media.images import to_pixels
 
     run, data = Path(os.environ["MASKFORMER_EXT_CAMVID_RUN"]), Path(os.environ["MASKFORMER_EXT_DATA"])
     model, _, _ = load_checkpoint(run, device)
@@ -70,10 +68,19 @@ def build(
     size: tuple[int, int] = (256, 512),
     target_size: tuple[int, int] = (1024, 2048),
 ) -> Case:
-    """Make predictions of one image: `random`, where no query can be left out, `confident`, or a `trained` model's.
+    """Make predictions of one image.
 
-    `resize` is the order of operations, "logits" or "scores". A peer that would need more than 8 GB, or more than
-    the GPU has, is left out.
+    Args:
+        device: cpu or cuda.
+        resize: the order of operations, "logits" or "scores".
+        logits: `random`, where no query can be left out, `confident`, or `trained`, a model's.
+        dtype: of the logits.
+        queries: Q.
+        classes: K.
+        size: (h, w) of the mask logits.
+        target_size: (H, W) of the result.
+
+    A peer that would need more than 8 GB, or more than the GPU has, is left out.
     """
     if logits == "trained":
         outputs = trained_outputs(size, device)
@@ -130,18 +137,18 @@ def test_semantic_inference(compare, classes, resize):
 
 @pytest.mark.parametrize("classes", [19, 150])
 def test_semantic_inference_of_confident_predictions(compare, classes):
-    """Most queries cannot matter in most places, as with a trained model."""
+    """Predictions like a trained model's: most queries cannot matter in most places."""
     compare(classes=classes, logits="confident")
 
 
 @pytest.mark.skipif("MASKFORMER_EXT_CAMVID_RUN" not in os.environ, reason="MASKFORMER_EXT_CAMVID_RUN is not set")
 def test_semantic_inference_of_a_trained_model(compare):
-    """What most users run: nearly all (query, tile) pairs can be left out."""
+    """A trained model's predictions, which most users have: nearly all (query, tile) pairs can be left out."""
     compare(logits="trained")
 
 
 def test_semantic_inference_of_a_very_large_image(compare):
-    """4000x5000 pixels; the masks and scores of the composition would take 20 GB."""
+    """4000x5000 pixels, where the masks and scores of the composition would take 20 GB."""
     compare(size=(1000, 1250), target_size=(4000, 5000), seconds=60.0)
 
 

@@ -1,9 +1,11 @@
 """One training step, forward and backward, against transformers' MaskFormer on the same weights and data.
 
-transformers supervises the input of the decoder too: it takes the predictions from the hidden states, and the first of
-those is the decoder's input, all zeros. The peer `transformers` here leaves that one out, so that both supervise the
-same six layers; `transformers, as installed` keeps it. Its hidden states lack the shared final normalisation, which
-changes nothing at initialisation: every layer ends in a normalisation of gain 1 and offset 0, as the final one's are.
+transformers supervises the input of the decoder too. It takes the predictions from the hidden states, and the first of
+those is the decoder's input, all zeros. Here the peer `transformers` leaves it out, so that both supervise the same six
+layers. The peer `transformers, as installed` keeps it.
+
+transformers' hidden states lack the shared final normalisation. At initialisation this changes nothing: every layer
+ends in a normalisation of gain 1 and offset 0, and the final one has the same.
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ from torch import Tensor
 from benchmarks import scenes
 from benchmarks.case import Case, case_name, optional, relative_error
 from maskformer_ext.checkpoints import load_original
+from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.checkpoints.transformers_names import to_original_names
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.modeling.backbone import freeze_batch_norm
-from maskformer_ext.modeling.build import build_model
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.ops import SegmentTargets
 
@@ -70,19 +72,19 @@ def transformers_config(classes: int, queries: int, backbone_name: str = "swin_t
 
 
 def _installed(classes: int, queries: int, backbone: str) -> torch.nn.Module:
-    """Make transformers' model, with query embeddings that differ."""
+    """Make transformers' model with query embeddings that differ."""
     from transformers import MaskFormerForInstanceSegmentation
 
     installed = MaskFormerForInstanceSegmentation(transformers_config(classes, queries, backbone))
     freeze_batch_norm(installed.model.pixel_level_module.encoder)
-    # transformers draws query embeddings with a standard deviation of 0.02, which leaves all queries alike and the
-    # assignment to rounding; the original draws them from N(0, 1).
+    # The original draws query embeddings from N(0, 1). transformers draws them with a standard deviation of 0.02. Then
+    # all queries are alike, and rounding decides the assignment.
     torch.nn.init.normal_(installed.model.transformer_module.queries_embedder.weight)
     return installed
 
 
 def _twin(installed: Any, their_class: type) -> Any:
-    """Make a model of a class of transformers' with the same configuration and weights."""
+    """Make a model of `their_class` with the same configuration and weights."""
     twin = their_class(installed.config)
     freeze_batch_norm(twin.model.pixel_level_module.encoder)
     twin.load_state_dict(installed.state_dict())
@@ -94,7 +96,7 @@ def _precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
 
 
 class _TransformersStep:
-    """Forward and backward of transformers' model; returns its unweighted losses under our names."""
+    """Run transformers' model forward and backward, and return its unweighted losses under our names."""
 
     def __init__(self, model: Any, inputs: dict[str, Any], skipped: int, dtype: torch.dtype) -> None:
         self.model, self.inputs, self.skipped, self.dtype = model, inputs, skipped, dtype
@@ -124,7 +126,7 @@ class _TransformersStep:
 
 
 class _OurStep:
-    """Forward and backward of our model."""
+    """Run our model forward and backward, and return its losses."""
 
     def __init__(
         self, model: torch.nn.Module, classes: int, pixels: Tensor, targets: SegmentTargets, dtype: torch.dtype
@@ -158,9 +160,9 @@ def build(
 ) -> Case:
     """Make both models with the same weights, and a batch of images with segments that do not overlap.
 
-    `backbone` is "swin_tiny" or "resnet50", the latter with frozen batch norms in both; half precision is autocast's.
+    `backbone` is "swin_tiny" or "resnet50", whose batch norms are frozen in both. Half precision is autocast's.
 
-    With `model` "accelerated" ours is transformers' network after `accelerate`, and the peer the same without it.
+    With `model="accelerated"` ours is transformers' network after `accelerate`, and the peer is the same without it.
     """
     torch.manual_seed(3)
     kind = getattr(torch, dtype)
@@ -197,7 +199,7 @@ def build(
         step.model.to(device).train()
 
     def error(result: dict[str, Tensor], reference: dict[str, Tensor]) -> float:
-        """Compare each loss; and, once the peer with the same layers has run, the norm of all gradients."""
+        """Compare each loss. Once the peer with the same layers has run, compare the norm of all gradients too."""
         peer = peers["transformers"].model
         if peer.class_predictor.weight.grad is not None and kind == torch.float32:
             norm, expected = _gradient_norm(ours.model), _gradient_norm(peer)
@@ -212,7 +214,7 @@ def build(
     name = {"swin_tiny": "Swin-T", "resnet50": "R50"}[backbone]
     return Case(
         op="train_step",
-        title=f"{name}, {size}x{size}, batch {images}, {segments} segments an image, "
+        title=f"{name}, {size}x{size}, batch {images}, {segments} segments per image, "
         + ("transformers' network after accelerate()" if model == "accelerated" else "6 supervised layers")
         + ("" if dtype == "float32" else f", {dtype}"),
         ours=ours,
@@ -235,7 +237,7 @@ def build(
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("model", ["ours", "accelerated"])
 def test_train_step(compare, model):
-    """The whole step: network, matching, losses; of our network, and of transformers' after `accelerate`."""
+    """The whole step with network, matching and losses: our network, and transformers' after `accelerate`."""
     compare(seconds=60.0, model=model)
 
 

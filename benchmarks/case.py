@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def relative_error(result: Any, reference: Any) -> float:
-    """Largest of max|result - reference| / max|reference| over tensors (or sequences and dicts of tensors)."""
+    """Return the largest max|result - reference| / max|reference| over tensors, or sequences or dicts of them."""
     if isinstance(reference, dict):
         if result.keys() != reference.keys():
             raise ValueError(f"outputs must have the names {sorted(reference)}, got {sorted(result)}")
@@ -32,16 +32,16 @@ class Case:
 
     Attributes:
         op: the name of the op or step, as in `benchmarks/bench_<op>.py`.
-        title: what the table shows: the variant and its sizes.
+        title: the variant and its sizes, for the table.
         ours: our call; returns what `error` compares.
-        peers: the same computation by others, by name; the first one is the one that ratios in prose refer to.
+        peers: the same computation by others, by name. Ratios in prose refer to the first one.
         tolerance: the largest error at which results count as equal.
         inputs: tensors whose shapes and dtypes are recorded.
         error: (ours' result, peer's result) -> error; by default the relative error of all outputs.
-        notes: facts a reader of the figure must know, one sentence each.
-        kernels: native ops that our call is to run on, by the beginning of their names; by default `op`.
-        no_peer: why `peers` is empty, where it is.
-        forget: frees what calls leave behind, gradients say, so that the memory of each call counts in full.
+        notes: facts that a reader of the figure must know, one sentence each.
+        kernels: the native ops that our call is to run on, as prefixes of their names; by default `op`.
+        no_peer: why `peers` is empty, if it is.
+        forget: frees what calls leave behind, such as gradients, so that the memory of each call counts in full.
         too_large: peers that did not fit into the GPU's memory, and the bytes that torch had allocated by then.
     """
 
@@ -87,7 +87,7 @@ class Case:
 
 
 def optional(name: str) -> Any:
-    """Import a module that only a peer needs; None where it is not installed, and then that peer is left out."""
+    """Import a module that only a peer needs; None where it is not installed. That peer is then left out."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -95,21 +95,21 @@ def optional(name: str) -> Any:
 
 
 def peers_inputs(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Return tensors as a peer takes them: half precision goes with `peers_autocast`, which a CPU lacks in part."""
+    """Return tensors as a peer takes them: as float32 on a CPU, where autocast lacks operations."""
     return tuple(tensor.float() if tensor.device.type == "cpu" else tensor for tensor in tensors)
 
 
 def peers_autocast(inputs: Tensor) -> Any:
-    """Return the context in which a peer computes: torch's autocast to the inputs' half precision, on a GPU."""
+    """Return the context in which a peer computes: on a GPU, torch's autocast to the inputs' half precision."""
     half = inputs.device.type == "cuda" and inputs.dtype in (torch.bfloat16, torch.float16)
     return torch.autocast("cuda", inputs.dtype) if half else contextlib.nullcontext()
 
 
 def case_name(parameters: dict[str, Any]) -> str:
-    """Name a case in the list of tests, from what distinguishes it."""
+    """Return the name of a case in the list of tests, from the parameters that distinguish it."""
     return "-".join(str(value) if isinstance(value, str) else f"{key}{value}" for key, value in parameters.items())
 
 
 def describe(tensors: dict[str, Tensor]) -> dict[str, str]:
-    """Write each tensor as dtype and shape, `float32 (20, 128, 128)`."""
+    """Return each tensor's dtype and shape, as in `float32 (20, 128, 128)`."""
     return {name: f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}" for name, t in tensors.items()}

@@ -2,11 +2,14 @@
 
     python -m benchmarks.claim [--study claim matching ...] [--recipe digits_fine] [--seeds 3] [--jobs 2] [key=value]
 
-Every run is `python -m maskformer_ext.train` of one recipe with its data, budget and backbone; only what a variant
-names is changed. For `digits_fine` the backbone first learns the 16 coarse classes, as a per-pixel baseline, once for
-all runs. A run that has finished is not repeated: the command may be interrupted and started again. The table, with
-mean and standard deviation of the final scores over the seeds, is written anew after every run. Sources: MaskFormer
-(arXiv 2107.06278), table 1 and sections 4.2 and 4.3.
+Every run is `python -m maskformer_ext.train` of one recipe with its data, budget and backbone. A variant changes only
+what it names. For `digits_fine` the backbone first learns the 16 coarse classes as a per-pixel baseline, once for all
+runs.
+
+A run that has finished is not repeated: the command may be interrupted and started again. After every run the table is
+written anew, with mean and standard deviation of the final scores over the seeds.
+
+Sources: MaskFormer (arXiv 2107.06278), table 1 and sections 4.2 and 4.3.
 """
 
 from __future__ import annotations
@@ -26,7 +29,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Variant:
-    """What a variant changes, in training and in the evaluation after it; `{classes}` stands for their number."""
+    """What a variant changes in training and in the evaluation after it.
+
+    `{classes}` stands for the number of classes.
+    """
 
     training: tuple[str, ...] = ()
     inference: tuple[str, ...] = ()
@@ -43,8 +49,8 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "plain (the paper's)": Variant(("model.masked_attention=false",)),
     },
     "matching": {
-        "bipartite, a query a class": Variant(("model.num_queries={classes}",)),
-        "fixed, a query a class": Variant(("model.num_queries={classes}", "criterion.matching=fixed")),
+        "bipartite, one query per class": Variant(("model.num_queries={classes}",)),
+        "fixed, one query per class": Variant(("model.num_queries={classes}", "criterion.matching=fixed")),
     },
     "cost": {
         "masks": Variant(),
@@ -58,7 +64,7 @@ STUDIES: dict[str, dict[str, Variant]] = {
     "decoder layers": {f"{count}": Variant((f"model.decoder_layers={count}",)) for count in (1, 3, 6)},
 }
 SCORES = ("mIoU", "PQ_semantic", "pACC")
-# What the backbone of a recipe learns before all runs, beyond the weights that the recipe names.
+# How the backbone of a recipe is trained before all runs, beyond the weights that the recipe names.
 WARM_UP = {
     "digits_fine": (
         "data.fine_classes=false",
@@ -70,13 +76,13 @@ WARM_UP = {
 
 
 def run_folder(output: Path, recipe: str, training: Sequence[str], seed: int) -> Path:
-    """Name the folder of a run by what it changes; variants of several studies that train alike share it."""
+    """Return the folder of a run, named by what it changes. Variants that train alike share it across studies."""
     name = "_".join(change.split(".", 1)[1] for change in training) or "recipe"
     return output / recipe / name.replace("=", "_") / f"seed{seed}"
 
 
 def run(module: str, arguments: Sequence[str], log: Path, threads: int) -> None:
-    """Run a command of this package, its words in `log`; its failure ends the study."""
+    """Run a command of this package with its output in `log`. Its failure ends the study."""
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", f"maskformer_ext.{module}", *arguments]
     with log.open("w") as words:
@@ -105,10 +111,10 @@ def train(folder: Path, recipe: str, settings: Sequence[str], threads: int) -> N
 
 
 def warm_up(output: Path, recipe: str, settings: Sequence[str]) -> list[str]:
-    """Train the backbone that all runs of a recipe start from; return the setting that names it."""
+    """Train the backbone that all runs of a recipe start from, and return the setting that names it."""
     if recipe not in WARM_UP:
         return []
-    from maskformer_ext.engine.state import resolve_checkpoint
+    from maskformer_ext.checkpoints.runs import resolve_checkpoint
 
     folder = output / recipe / "backbone"
     train(folder, recipe, [*settings, *WARM_UP[recipe]], os.cpu_count() or 1)
@@ -116,7 +122,10 @@ def warm_up(output: Path, recipe: str, settings: Sequence[str]) -> list[str]:
 
 
 def scores(folder: Path, variant: Variant, threads: int = 1) -> dict[str, float] | None:
-    """Return the final scores of a run, evaluated again where the variant changes inference; None: not trained yet."""
+    """Return the final scores of a run, or None where it is not trained yet.
+
+    Where the variant changes inference, the run is evaluated again.
+    """
     if not (folder / "metrics.json").exists():
         return None
     if not variant.inference:
@@ -130,7 +139,7 @@ def scores(folder: Path, variant: Variant, threads: int = 1) -> dict[str, float]
 
 
 def summary(runs: Sequence[dict[str, float]], score: str) -> str:
-    """Write mean and standard deviation over runs, `0.512 ± 0.004`."""
+    """Return mean and standard deviation over runs, as in `0.512 ± 0.004`."""
     values = [run[score] for run in runs if score in run]
     if not values:
         return "-"
@@ -139,7 +148,7 @@ def summary(runs: Sequence[dict[str, float]], score: str) -> str:
 
 
 def table(results: dict[tuple[str, str, str], list[dict[str, float]]]) -> str:
-    """Write the results of (recipe, study, variant) as a Markdown table."""
+    """Return the results of (recipe, study, variant) as a Markdown table."""
     lines = [f"| data | study | variant | runs | {' | '.join(SCORES)} |", "|---" * (4 + len(SCORES)) + "|"]
     for names, runs in results.items():
         cells = " | ".join(summary(runs, score) for score in SCORES)
@@ -148,8 +157,8 @@ def table(results: dict[tuple[str, str, str], list[dict[str, float]]]) -> str:
 
 
 def study(output: Path, recipe: str, studies: Sequence[str], seeds: int, jobs: int, settings: list[str]) -> str:
-    """Run what is missing of the studies of one recipe; return their table."""
-    from maskformer_ext.config_io import load_config
+    """Run what is missing of the studies of one recipe, and return their table."""
+    from maskformer_ext.config.load import load_config
     from maskformer_ext.data.build import build_dataset
 
     config = load_config(recipe, settings)
@@ -170,7 +179,7 @@ def study(output: Path, recipe: str, studies: Sequence[str], seeds: int, jobs: i
             found[recipe, name, label] = runs
         return table(found)
 
-    # a seed of every variant before the next seed, and each distinct training once
+    # One seed of every variant before the next seed, and each distinct training once.
     wanted = {run_folder(output, recipe, changes(v), s): (changes(v), s) for s in range(seeds) for _, _, v in rows}
     with ThreadPoolExecutor(jobs) as pool:
         trainings = [
@@ -188,7 +197,7 @@ def study(output: Path, recipe: str, studies: Sequence[str], seeds: int, jobs: i
 
 
 def main() -> None:
-    """Run what is missing, print the tables, and keep them beside the runs."""
+    """Run what is missing, print the tables and keep them beside the runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", nargs="+", choices=STUDIES, default=["claim"])
     parser.add_argument("--recipe", nargs="+", default=["digits_fine"])

@@ -1,7 +1,11 @@
-"""Collects bench_*.py, restarts pytest with the allocator settings of a steady state, prints and records the table.
+"""Collect bench_*.py, restart pytest with the allocator settings of a steady state, print and record the table.
 
-Options: `--record` adds the figures to benchmarks/results/, `--device cpu|cuda` picks one device, `--inside` leaves out
-what needs processes of its own (memory, default allocator), `--benchmark-disable` only checks that results agree.
+Options:
+    --record             add the figures to benchmarks/results/
+    --record-to FILE     add the figures to this file
+    --device cpu|cuda    run on this device only
+    --inside             leave out what needs processes of its own: memory, default allocator
+    --benchmark-disable  only check that results agree
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Restart with the allocator's settings, which a process reads only when it starts, then map memory once."""
+    """Restart with the allocator's settings, then map memory once. A process reads them only when it starts."""
     config.stash[_records] = []
     config.addinivalue_line("markers", "timeout(seconds): see pytest-timeout")
     if not config.pluginmanager.hasplugin("benchmark"):
@@ -61,13 +65,13 @@ Compare = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def compare(request: pytest.FixtureRequest, benchmark: Any) -> Compare:
-    """Compare our call with its peers on the CPU, for the case that the module's `build(device=..., ...)` makes."""
+    """Compare our call with its peers on the CPU, in the case that the module's `build(device=..., ...)` makes."""
     return _comparison(request, benchmark, "cpu", 6.0)
 
 
 @pytest.fixture
 def compare_on_gpu(request: pytest.FixtureRequest, benchmark: Any) -> Compare:
-    """Compare on the GPU, in less time: its cases are many, and their medians settle at once."""
+    """Compare on the GPU, in less time: it has many cases, and their medians settle at once."""
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU")
     return _comparison(request, benchmark, "cuda", 2.0)

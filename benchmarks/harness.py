@@ -1,4 +1,4 @@
-"""Time our call and its peers side by side, and collect what a reader needs to judge the figures."""
+"""Time our call and its peers in turns, and collect what a reader needs to judge the figures."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from benchmarks import isolated
 from benchmarks.case import Case, describe
 from benchmarks.memory import is_steady_state, peak_extra
 from benchmarks.timers import host_syncs, timer_for
-from maskformer_ext.ops import _library
+from maskformer_ext.ops.support import library
 
 _PACKAGES = ("torch", "torchvision", "transformers", "scipy", "lapx", "lap", "numpy", "maskformer-ext")
-# On a GPU, where nothing but our own work runs, few rounds tell the median; its cases are large.
+# Fewest and most rounds. On a GPU cases are large and nothing but our own work runs: few rounds give the median.
 _ROUNDS = {"cpu": (5, 300), "cuda": (3, 100)}
 
 
@@ -29,12 +29,12 @@ def compare(
     """Check that ours and the peers agree, time them in turns, and measure the memory of each.
 
     Args:
-        benchmark: pytest-benchmark's fixture; it times ours, and each of its rounds first runs every peer.
+        benchmark: pytest-benchmark's fixture. It times ours. Each of its rounds first runs every peer.
         module: the module that has `build(**parameters) -> Case` and `SMALL`, the parameters of a small case.
         parameters: the arguments of `build`, as JSON can hold them; `device` among them.
         seconds: about how long the rounds may take together.
-        outside: on a CPU, also take the default allocator's times and the peak memory, each in a fresh process; on a
-            GPU torch counts the memory of each call in this one.
+        outside: on a CPU, also take the default allocator's times and the peak memory, each in a fresh process. A GPU
+            needs no such process: torch counts the memory of each call in this one.
 
     Returns:
         The record that is written to `benchmarks/results/`.
@@ -48,7 +48,7 @@ def compare(
 
 
 def _compare_inside(benchmark: Any, case: Case, parameters: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Check and time in this process; `calls` is missing where timing is switched off."""
+    """Check and time in this process. The record has no `calls` where timing is switched off."""
     errors = case.errors()
     record = _describe(case, parameters, errors)
     if benchmark.disabled:
@@ -97,10 +97,10 @@ def _describe(case: Case, parameters: dict[str, Any], errors: dict[str, float]) 
 
 
 def implementation(kernels: tuple[str, ...], device: str) -> str:
-    """Say whether ops, given by the beginning of their names, run on native kernels or on the PyTorch references."""
+    """Return "native" or "reference": what all ops whose names begin with one of `kernels` run on."""
     registered = torch._C._dispatch_get_registrations_for_dispatch_key({"cpu": "CPU", "cuda": "CUDA"}[device])
-    missing = [name for name in kernels if not any(op.startswith(f"{_library.NAMESPACE}::{name}") for op in registered)]
-    return "reference" if _library.REFERENCE or missing else "native"
+    missing = [name for name in kernels if not any(op.startswith(f"{library.NAMESPACE}::{name}") for op in registered)]
+    return "reference" if library.REFERENCE or missing else "native"
 
 
 def machine(device: str) -> dict[str, Any]:

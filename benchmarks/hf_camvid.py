@@ -2,9 +2,14 @@
 
     python -m benchmarks.hf_camvid --minutes 60 [--initialisation transformers] [key=value ...]
 
-Everything but the network, its initialisation and its losses is the recipe `camvid` (or `--config`): backbone weights,
-crops and augmentation, batch size, AdamW groups and learning rates, clipping, weight average, evaluation. The schedule
-follows the time that has passed, as a share of the minutes given, since how many steps they hold is not known before.
+Only the network, its initialisation and its losses are transformers' own. The recipe `camvid` (or `--config`) gives
+all else:
+
+- backbone weights, crops and augmentation, batch size;
+- AdamW groups, learning rates, clipping and weight average;
+- evaluation.
+
+How many steps the minutes hold is not known before. So the schedule follows the share of them that has passed.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from transformers import DetrConfig, MaskFormerConfig, MaskFormerForInstanceSegm
 from benchmarks import scenes
 from maskformer_ext.checkpoints.backbone_weights import load_timm_backbone
 from maskformer_ext.config import Config, ModelConfig
-from maskformer_ext.config_io import load_config
+from maskformer_ext.config.load import load_config
 from maskformer_ext.data.build import build_dataset, build_loader
 from maskformer_ext.data.types import Batch
 from maskformer_ext.engine.allocator import keep_freed_memory
@@ -41,8 +46,8 @@ class TransformersMaskFormer(nn.Module):
 
     Args:
         config: sizes, as our model's; `num_classes` must be set.
-        initialisation: `original` draws query embeddings from N(0, 1) and the transformer's matrices from Xavier's
-            uniform distribution, as the original; `transformers` keeps its standard deviation of 0.02 for both.
+        initialisation: `original` initialises as the original does: query embeddings from N(0, 1), the transformer's
+            matrices from Xavier's uniform distribution. `transformers` keeps its standard deviation of 0.02 for both.
     """
 
     def __init__(self, config: ModelConfig, initialisation: str = "original") -> None:
@@ -68,7 +73,7 @@ class TransformersMaskFormer(nn.Module):
                 num_labels=config.num_classes,  # type: ignore[call-arg]
             )
         )
-        # Under this name, and before the rest, so that the optimiser knows its parameters by it.
+        # The optimiser knows the parameters of the backbone by this name, so it is set before the rest.
         self.backbone = model.model.pixel_level_module.encoder
         self.model = model
         # After its own initialisation, which would otherwise draw the batch norms of the backbone anew.
@@ -84,7 +89,7 @@ class TransformersMaskFormer(nn.Module):
                     nn.init.xavier_uniform_(parameter)
 
     def loss(self, batch: Batch, layout: torch.memory_format = torch.contiguous_format) -> Tensor:
-        """Return transformers' own training loss, with one float mask a segment as it takes them."""
+        """Return transformers' own training loss, with one float mask per segment, as it takes them."""
         targets = batch.targets
         assert isinstance(targets, SegmentTargets)  # the recipe has no overlapping segments
         counts = targets.num_segments.tolist()
@@ -94,7 +99,7 @@ class TransformersMaskFormer(nn.Module):
         return self.model(images, mask_labels=masks, class_labels=labels, output_hidden_states=deep).loss
 
     def forward(self, images: Tensor) -> MaskFormerOutput:
-        """Return the prediction of the last layer; the mask logits come ready-made, behind an identity of queries."""
+        """Return the prediction of the last layer. Its mask embeddings are an identity: the logits are ready-made."""
         out = self.model(images, output_hidden_states=self.config.deep_supervision)
         logits = out.masks_queries_logits
         identity = torch.eye(logits.shape[1], device=logits.device, dtype=logits.dtype)
@@ -103,7 +108,10 @@ class TransformersMaskFormer(nn.Module):
 
 
 def train(model: TransformersMaskFormer, config: Config, seconds: float) -> tuple[nn.Module, int, float]:
-    """Train for a time; return the model to evaluate (the average, where the recipe has one), steps and seconds."""
+    """Train for some seconds; return the model to evaluate, steps and seconds.
+
+    The model is the weight average where the recipe has one.
+    """
     optimizer = build_optimizer(model, config.optimizer)
     average = WeightAverage(model, config.train.ema_decay) if config.train.ema_decay else None
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

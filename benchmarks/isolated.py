@@ -18,20 +18,20 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 def build(module: str, parameters: dict[str, Any]) -> Case:
-    """Build a case from the name of its module and the arguments of the module's `build`."""
+    """Build the case of a module, given by name, from the arguments of the module's `build`."""
     return importlib.import_module(module).build(**parameters)
 
 
 def _warm_up(module: str, parameters: dict[str, Any], who: str) -> None:
-    """Load code, thread pools and lazily made tables with a small case, so that they are not counted."""
+    """Run a small case, so that code, thread pools and lazily made tables are not counted."""
     small = build(module, {**parameters, **importlib.import_module(module).SMALL})
     small.calls()[who]()
 
 
 def measure(module: str, parameters: dict[str, Any], who: str, seconds: float = 5.0) -> dict[str, Any]:
-    """Measure the peak memory of a call once its inputs exist, then, on a CPU, time it again and again.
+    """Measure the peak memory of a call once its inputs exist. On a CPU, then time it again and again.
 
-    Each call has a process of its own: memory that one has freed would serve, or split, the other's.
+    Ours and each peer have a process of their own: memory that one has freed would serve, or split, the other's.
 
     Args:
         module: where `build` and `SMALL` are.
@@ -40,7 +40,7 @@ def measure(module: str, parameters: dict[str, Any], who: str, seconds: float = 
         seconds: about how long to time; 0: not at all.
 
     Returns:
-        `memory`, what `peak_extra` gives, and `default_allocator`: median seconds, rounds and page faults a call.
+        `memory`: the result of `peak_extra`. `default_allocator`: median seconds, rounds and page faults per call.
     """
     _warm_up(module, parameters, who)
     case = build(module, parameters)
@@ -54,17 +54,17 @@ def measure(module: str, parameters: dict[str, Any], who: str, seconds: float = 
         begin = time.perf_counter()
         call()
         times.append(time.perf_counter() - begin)
-    faults_a_call = (page_faults() - faults) / len(times)
+    faults_per_call = (page_faults() - faults) / len(times)
     measured["default_allocator"] = {
         "median": statistics.median(times),
         "rounds": len(times),
-        "page_faults": faults_a_call,
+        "page_faults": faults_per_call,
     }
     return measured
 
 
 def run(module: str, parameters: dict[str, Any], who: str, seconds: float = 5.0) -> dict[str, Any]:
-    """Run `measure` in a fresh process with the default allocator; without `seconds`, memory alone."""
+    """Run `measure` in a fresh process with the default allocator. With `seconds=0` it measures memory only."""
     command = [sys.executable, "-m", "benchmarks.isolated", module, json.dumps(parameters), who, str(seconds)]
     done = subprocess.run(command, cwd=_ROOT, env=default_allocator_environment(), capture_output=True, text=True)
     if done.returncode != 0:
@@ -73,7 +73,7 @@ def run(module: str, parameters: dict[str, Any], who: str, seconds: float = 5.0)
 
 
 def main(arguments: list[str]) -> None:
-    """Run the measurement that the command line names and print its result as one line of JSON."""
+    """Run the measurement that the command line names, and print its result as one line of JSON."""
     module, parameters, who, seconds = arguments
     print(json.dumps(measure(module, json.loads(parameters), who, float(seconds))))
 

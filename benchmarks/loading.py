@@ -1,15 +1,15 @@
-"""Images a second of COCO panoptic decoding and augmentation at 640x640, and what bounds them.
+"""Measure how many images of COCO panoptic are decoded and augmented to 640x640 per second, and what bounds that.
 
     python -m benchmarks.loading [--root COCO] [--workers 2] [--seconds 20] [--batches 24] [--size 640] [--color]
 
 `--root` is a folder of COCO, or one with the two examples of the panoptic API. Without it, photographs and panoptic
 PNGs of COCO's usual size are drawn first, with noise and segments with bent borders. Decoding them is work of the same
-kind, but they are not COCO: what is printed says which was read.
+kind, but they are not COCO. The output names which images were read.
 
-First each stage of an image's way is timed in this process on one thread, stage after stage and batch after batch, in
-processor time, which other programs disturb little: medians and quartiles over batches of 8. Their sum gives images per
-CPU-second, which times the workers is what the loader can reach if nothing competes for the cores. Then the training
-loader itself runs, in time by the clock, which says something only on a quiet machine.
+1. Each stage of an image's way is timed in this process on one thread, stage after stage and batch after batch. Times
+   are processor time, which other programs disturb little: medians and quartiles over batches of 8. Their sum gives
+   images per CPU-second. That rate times the workers is what the loader can reach if nothing competes for the cores.
+2. The training loader itself runs, in time by the clock, which means something only on a quiet machine.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from maskformer_ext.data.loader import Collate, Item
 from maskformer_ext.data.pairs import read_color_ids
 from maskformer_ext.data.transforms import Augment
 from maskformer_ext.data.types import Sample
-from maskformer_ext.images import read_image
+from maskformer_ext.media.images import read_image
 
 _DRAWN = 64
 _SIZE = (480, 640)  # height and width of most of COCO's photographs
-_SEGMENTS = 11  # an image, on average
+_SEGMENTS = 11  # per image, on average
 _WARM_UP = 4  # batches
 _BATCH = 8
 _COLORS = "colours"
@@ -100,7 +100,7 @@ def draw_coco(root: Path, count: int = _DRAWN, size: tuple[int, int] = _SIZE) ->
 
 
 def loading_config(root: Path, *, size: int, workers: int, color: bool = False) -> Config:
-    """Return the configuration that is measured: panoptic targets, resize, crop, flip, and colours if asked for."""
+    """Return the configuration to measure: panoptic targets, resize, crop, flip, and colours with `color`."""
     augmentation = AugmentationConfig(
         min_sizes=[round(size * scale / 10) for scale in range(5, 21)],
         max_size=4 * size,
@@ -117,7 +117,7 @@ def loading_config(root: Path, *, size: int, workers: int, color: bool = False) 
 
 
 def loader_rate(config: Config, seconds: float) -> float:
-    """Return images a second of the training loader, once its workers are busy."""
+    """Return the images per second of the training loader, once its workers are busy."""
     loader = build_loader(config, "train", pin_memory=False)
     batches = iter(loader)
     try:
@@ -132,11 +132,11 @@ def loader_rate(config: Config, seconds: float) -> float:
 
 
 def stage_times(config: Config, batches: int) -> dict[str, list[float]]:
-    """Return, for each stage, the milliseconds of processor time an image of each batch, on one thread.
+    """Return, for each stage and batch, the milliseconds of processor time per image, on one thread.
 
     Args:
-        config: as `loading_config` gives it; its batches are loaded, without colours.
-        batches: how many, after one that is not counted.
+        config: from `loading_config`. Its batches are loaded without colours.
+        batches: how many to time, after one that is not counted.
     """
     dataset = build_dataset(config.data, "train")
     assert isinstance(dataset, CocoPanoptic)
@@ -179,7 +179,7 @@ def quartiles(values: Sequence[float]) -> dict[str, float]:
 
 @contextlib.contextmanager
 def coco_root(root: str | None) -> Iterator[Path]:
-    """Give the folder that was named, in COCO's layout, or one with a drawn set; both last as long as the context."""
+    """Yield the named folder in COCO's layout, or one with a drawn set. Either lasts as long as the context."""
     with tempfile.TemporaryDirectory() as folder:
         if root is None:
             yield draw_coco(Path(folder) / "coco")
@@ -199,14 +199,14 @@ def _format(values: dict[str, float], digits: int) -> str:
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    """Measure, print a table, and return the figures."""
+    """Measure, print a table and return the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", help="folder of COCO with train2017 and panoptic annotations; default: a drawn set")
     parser.add_argument("--workers", type=int, default=2, help="processes that load")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long the loader is timed; 0: not at all")
     parser.add_argument("--batches", type=int, default=24, help="how many batches of 8 the stages are timed over")
     parser.add_argument("--size", type=int, default=640, help="side of the crops in pixels")
-    parser.add_argument("--color", action="store_true", help="with colour jitter, which the recipe of COCO has not")
+    parser.add_argument("--color", action="store_true", help="with colour jitter, which COCO's recipe lacks")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # as in the workers
@@ -234,11 +234,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         "images_per_second": rate,
     }
     print(f"images: {record['images']}; crops of {options.size}; load of the machine: {record['load_average']:.1f}\n")
-    print("processor time an image, in ms: median (quartiles)")
+    print("processor time per image, in ms: median (quartiles)")
     for stage, values in times.items():
         why = f" (not counted: {left_out[stage]})" if stage in left_out else ""
         print(f"{_format(quartiles(values), 2)}  {stage}{why}")
-    print(f"{_format(quartiles(each), 2)}  an image in all")
+    print(f"{_format(quartiles(each), 2)}  per image in all")
     print(f"{_format(per_core, 1)}  images per CPU-second of one core")
     if rate is not None:
         print(f"\n{rate:.1f} images/s by the clock, {options.workers} workers on {record['cores']} cores")

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 GIGABYTE = 1 << 30
-# glibc takes blocks above the first threshold from the kernel and gives them back on free, and it gives back the top of
-# the heap above the second: with both out of reach, memory that was touched once stays mapped.
+# glibc takes blocks above the first threshold from the kernel, and gives them back on free. Above the second threshold
+# it gives back the top of the heap. With both out of reach, memory that was touched once stays mapped.
 STEADY_STATE = {"MALLOC_MMAP_THRESHOLD_": str(64 * GIGABYTE), "MALLOC_TRIM_THRESHOLD_": str(64 * GIGABYTE)}
 
 
@@ -27,7 +27,7 @@ def _status(key: str) -> int:
 
 
 def available_memory() -> int:
-    """Return the memory that the machine has left, in bytes."""
+    """Return the memory that is available on the machine, in bytes."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
@@ -35,7 +35,7 @@ def available_memory() -> int:
 
 
 def touch_memory(limit: int = 8 * GIGABYTE) -> int:
-    """Write to memory once and free it, so that later allocations find it mapped; return how much, in bytes."""
+    """Write to memory once and free it, so that later allocations find it mapped. Return its bytes."""
     size = min(limit, available_memory() // 2)
     block = torch.ones(size // 4, dtype=torch.float32)
     del block
@@ -43,7 +43,7 @@ def touch_memory(limit: int = 8 * GIGABYTE) -> int:
 
 
 def page_faults() -> int:
-    """Count the page faults of this process that needed no disk, so far."""
+    """Return how many page faults of this process needed no disk so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
@@ -53,19 +53,21 @@ def _release_free_memory() -> None:
 
 
 def peak_extra(call: Callable[[], Any], device: str) -> dict[str, float | str]:
-    """Measure the most memory that a call holds at once beyond what was in use before it.
+    """Measure the most memory that a call holds at once, beyond what was in use before it.
 
-    On a CPU this is the resident memory of the process, so it must run in a fresh process with the default allocator:
-    one that keeps freed memory would show nothing. The kernel's high-water mark is set back to the present use
-    before the call; where the kernel does not allow that, the mark is only known to have risen by so much
-    (`method: high-water mark`), which understates the peak if the mark was above the use.
+    On a CPU this is the resident memory of the process. It must be a fresh process with the default allocator: an
+    allocator that keeps freed memory would show nothing.
+
+    Before the call, the kernel's high-water mark is set back to the present use. Some kernels do not allow that
+    (`method: high-water mark`). The figure is then by how much the mark rose. It understates the peak if the mark was
+    above the use.
 
     Args:
-        call: what to run; its result is part of what it holds.
+        call: what to run. Its result is part of what it holds.
         device: cpu or cuda.
 
     Returns:
-        `extra`: bytes beyond the use before; `process`: bytes of the whole process (of the device's tensors on a GPU);
+        `extra`: bytes beyond the use before. `process`: bytes of the whole process, on a GPU of the device's tensors.
         `method`: how it was measured.
     """
     if device == "cuda":
@@ -90,7 +92,7 @@ def peak_extra(call: Callable[[], Any], device: str) -> dict[str, float | str]:
 
 
 def is_steady_state() -> bool:
-    """Tell whether this process was started with the settings of a steady state."""
+    """Return whether this process was started with the settings of a steady state."""
     return all(os.environ.get(name) == value for name, value in STEADY_STATE.items())
 
 

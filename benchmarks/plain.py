@@ -1,4 +1,4 @@
-"""What the harness uses of the fixture of pytest-benchmark, where that is not installed, as on a lent machine."""
+"""Stand in for the part of pytest-benchmark's fixture that the harness uses, where that is not installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 class Rounds:
-    """Calls a function so many times; our own timers measure."""
+    """Calls a function so many times. Our own timers measure."""
 
     disabled = False
 
@@ -23,7 +23,7 @@ class Rounds:
     def pedantic(
         self, function: Callable[..., Any], args: tuple, setup: Callable[[], None], rounds: int, iterations: int
     ) -> None:
-        """Call `setup`, then the function, for each round."""
+        """Call `setup`, then the function, in each round."""
         for _ in range(rounds):
             setup()
             for _ in range(iterations):

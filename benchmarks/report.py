@@ -27,7 +27,7 @@ def _ratio(ours: float, peer: float) -> str:
 
 
 def caveats(record: dict[str, Any]) -> str:
-    """Say what a record's figure is not, in brackets; nothing where it may be quoted."""
+    """Return the reasons not to quote a record's figure, in brackets, or "" where it may be quoted."""
     found = ""
     if record["implementation"] != "native":
         found += " [PyTorch reference, not the kernel]"
@@ -39,14 +39,14 @@ def caveats(record: dict[str, Any]) -> str:
 
 
 def _title(record: dict[str, Any]) -> str:
-    """Name the benchmark, and what its figure is not."""
+    """Return the name of the benchmark, with its caveats and how often it waits for the GPU."""
     waits = record.get("host_syncs")
     count = {1: " [waits for the GPU once]"}.get(waits, f" [waits for the GPU {waits} times]") if waits else ""
     return f"{record['op']}: {record['title']}{caveats(record)}{count}"
 
 
 def rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return one row of the table for each peer of a record."""
+    """Return one row of the table per peer of a record."""
     calls = record["calls"]
     ours = calls["ours"]
     found: list[tuple[str, ...]] = []
@@ -74,7 +74,7 @@ def rows(record: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def aligned(lines: list[tuple[str, ...]]) -> str:
-    """Write a heading and rows as a Markdown table, aligned so that it reads well as plain text too."""
+    """Write a heading and rows as a Markdown table whose columns are aligned in plain text too."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
@@ -89,30 +89,30 @@ def table(records: list[dict[str, Any]]) -> str:
 
 
 def machine_line(record: dict[str, Any]) -> str:
-    """Say where a record was taken, in one line."""
+    """Describe in one line where a record was taken."""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     return f"{record['device']}, {record['threads']} threads, {record['date'][:10]}; {versions}"
 
 
 def latest(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keep the newest record of each benchmark, in the order of first appearance."""
+    """Return the newest record of each benchmark, in the order of first appearance."""
     newest = {(record["op"], record["title"], record["threads"]): record for record in records}
     return list(newest.values())
 
 
 def path_of(device: str) -> Path:
-    """Return the file of a device's records, from `cpu` or the name of a GPU."""
+    """Return the file that holds the records of a device: `cpu`, or the name of a GPU."""
     return RESULTS / f"{re.sub(r'[^a-z0-9.]+', '-', device.lower()).strip('-')}.json"
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Read the records of a file: a list, or, as `make gpu-check` writes it, a part of what it found."""
+    """Read the records of a file: a plain list, or the part `records` of what `make gpu-check` writes."""
     content = json.loads(path.read_text())
     return content if isinstance(content, list) else content["records"]
 
 
 def append(record: dict[str, Any], path: Path) -> None:
-    """Add a record to a file, which keeps its form."""
+    """Add a record to a file of either form (see `read`)."""
     content = json.loads(path.read_text()) if path.exists() else []
     (content if isinstance(content, list) else content["records"]).append(record)
     path.parent.mkdir(exist_ok=True)
@@ -120,7 +120,7 @@ def append(record: dict[str, Any], path: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Print the table of each file named, or of all in `benchmarks/results/`."""
+    """Print the table of each named file, or of all in `benchmarks/results/`."""
     for path in [Path(name) for name in arguments] or sorted(
         set(RESULTS.glob("*.json")) - set(RESULTS.glob("scaling-*"))
     ):

@@ -1,8 +1,8 @@
 """Time and memory as Q, T, K and the image grow: `python -m benchmarks.scaling [--device cuda] [--plot-only]`.
 
-Writes `benchmarks/results/scaling-<device>.json` and draws it as `docs/scaling-<device>.svg`. Every point is a case of
-`benchmarks/bench_*.py` with one parameter changed; results are compared first, calls are taken in turns, memory comes
-from fresh processes, as in `make bench`.
+Write `benchmarks/results/scaling-<device>.json` and draw it as `docs/scaling-<device>.svg`. Every point is a case of
+`benchmarks/bench_*.py` with one parameter changed. As in `make bench`, results are compared first, calls run in turns,
+and memory is measured in fresh processes.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Sweep:
     """One parameter of one benchmark, and the values it takes.
 
     Attributes:
-        title: what grows, as the plot says it.
-        work: what is done, in a few words.
+        title: what grows, for the plot.
+        work: what is computed, in a few words.
         axis: the plot's x axis.
         module: the benchmark.
         points: x and the arguments of the module's `build`.
@@ -85,7 +85,7 @@ SWEEPS = [
 
 
 def measure(sweep: Sweep, device: str) -> dict[str, Any]:
-    """Measure every point of a sweep, ours and the first peer."""
+    """Measure ours and the first peer at every point of a sweep."""
     points = []
     for x, parameters in sweep.points:
         parameters = {"device": device, **parameters}
@@ -111,7 +111,7 @@ def measure(sweep: Sweep, device: str) -> dict[str, Any]:
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """Draw time above memory, one column a sweep, both axes logarithmic."""
+    """Draw time above memory, one column per sweep, both axes logarithmic."""
     plt.rcParams.update(
         {"svg.fonttype": "none", "font.size": 9, "font.family": "sans-serif", "svg.hashsalt": "scaling"}
     )
@@ -142,7 +142,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Measure all sweeps, write them, draw them."""
+    """Measure, write and draw all sweeps."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--plot-only", action="store_true", help="draw what was measured before")

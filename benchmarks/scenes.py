@@ -14,13 +14,13 @@ def segment_maps(images: int, segments: int | list[int], size: int, seed: int = 
 
     Args:
         images: how many.
-        segments: in each image, or a number for each one.
+        segments: the number in every image, or a list with one number per image.
         size: height and width.
         seed: of the points.
-        device: where they are drawn; the points are the same, cells may differ in a pixel.
+        device: where to draw. The points are the same on each; cells may differ in a pixel.
 
     Returns:
-        (images, size, size) int32, the index of the segment that owns the pixel, -1 for void.
+        (images, size, size) int32: the index of the segment that owns the pixel, -1 for void.
     """
     generator = torch.Generator().manual_seed(seed)
     line = torch.arange(size, dtype=torch.float32, device=device)
@@ -35,9 +35,10 @@ def segment_maps(images: int, segments: int | list[int], size: int, seed: int = 
 
 
 def segment_counts(images: int, segments: int, largest: int | None) -> list[int]:
-    """Return the numbers of segments of images: all the same, or one image's `largest` and the rest shared out.
+    """Return the number of segments per image.
 
-    Their sum is images x segments at most; each image has at least one.
+    All images have `segments`. With `largest` one image has that many, and the others share the rest. The sum is at
+    most images x segments, and each image has at least one.
     """
     if largest is None or images == 1:
         return [segments] * images
@@ -58,11 +59,11 @@ def logits_for(masks: Tensor, size: int, seed: int = 0) -> Tensor:
 
 
 def predictions(queries: int, kept: int, classes: int, size: tuple[int, int], device: str) -> SimpleNamespace:
-    """Make confident predictions of one image, as transformers' models return them: a blob a query.
+    """Make confident predictions of one image, one blob per query, as transformers' models return them.
 
     Args:
         queries: Q.
-        kept: the first so many are sure of a class, the others of "no object".
+        kept: how many queries are sure of a class, the first ones. The others are sure of "no object".
         classes: K.
         size: (h, w) of the mask logits.
         device: where they live.
@@ -84,7 +85,7 @@ def predictions(queries: int, kept: int, classes: int, size: tuple[int, int], de
 
 
 def image_processors() -> tuple[Any, Any]:
-    """Return transformers' image processor of MaskFormer, and one that runs on our ops; both need transformers."""
+    """Return transformers' image processor of MaskFormer, and one that runs on our ops."""
     from transformers import MaskFormerImageProcessor
 
     from maskformer_ext.integrations.transformers import accelerate

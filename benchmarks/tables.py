@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 from benchmarks import report
 
 ROOT = Path(__file__).resolve().parent.parent
-# The pairs of comments between which a page's tables stand: of the CPU, and of every GPU that was measured.
+# A page's tables stand between a pair of comments: one pair for the CPU, one for every GPU that was measured.
 MARKERS = "<!-- benchmarks.tables: begin -->", "<!-- benchmarks.tables: end -->"
 GPU_MARKERS = "<!-- benchmarks.tables: GPU begin -->", "<!-- benchmarks.tables: GPU end -->"
 
-# What README.md shows: the work, and the op and a part of the title of its record.
+# The rows of README.md: the work, and the op and a part of the title of its record.
 _README = [
     (
         "`mask_loss`, 60 masks 128x128 -> 512x512, forward + backward",
@@ -62,10 +63,10 @@ _README_GPU = [
 
 
 def readme_table(records: list[dict[str, Any]]) -> str:
-    """Return the rows of README.md; the first peer of each record counts.
+    """Return the rows of README.md, against the first peer of each record.
 
     Raises:
-        ValueError: no record fits a row.
+        ValueError: if no record fits a row.
     """
     lines = ["| work | ours | peer | ratio | default allocator | peak extra memory |", "|---|---|---|---|---|---|"]
     for work, op, part in _README:
@@ -79,9 +80,9 @@ def readme_table(records: list[dict[str, Any]]) -> str:
 
 
 def readme_gpu_table(records: list[dict[str, Any]]) -> str:
-    """Return the rows of README.md for one GPU, float32 and bfloat16 each; what was not measured there has none.
+    """Return the rows of README.md for one GPU, in float32 and in bfloat16.
 
-    What ran on the PyTorch references, or on a busy machine, is left out too.
+    Left out is what was not measured there, ran on the PyTorch references, or ran on a busy machine.
     """
     records = [record for record in records if not report.caveats(record)]
     lines = ["| work | dtype | ours | peer | ratio | peak extra memory |", "|---|---|---|---|---|---|"]
@@ -105,17 +106,22 @@ def gpu_files() -> list[Path]:
 
 
 def gpu_section(table: Callable[[list[dict[str, Any]]], str]) -> str:
-    """Return the tables of every GPU, each below its name, date and versions; nothing where none was measured."""
+    """Return the table of every GPU below its name, date and versions, or "" where no GPU was measured."""
     parts = []
     for path in gpu_files():
         records = report.latest(report.read(path))
-        newest = max(records, key=lambda record: record["date"])
-        parts.append(f"{report.machine_line(newest)}\n\n{table(records)}\n")
+        parts.append(f"{_machine(records)}\n\n{table(records)}\n")
     return "\n".join(parts)
 
 
+def _machine(records: list[dict[str, Any]]) -> str:
+    """Describe where the newest record was taken, in lines of the documents' width."""
+    newest = max(records, key=lambda record: record["date"])
+    return textwrap.fill(report.machine_line(newest), 120, break_long_words=False, break_on_hyphens=False)
+
+
 def results_table(records: list[dict[str, Any]]) -> str:
-    """Return every row, as docs/results.md has them, in the order of ops."""
+    """Return every row for docs/results.md, in the order of ops."""
     ordered = sorted(records, key=lambda record: record["op"])
     rows = [row for record in ordered for row in report.rows(record)]
     lines = [report.HEADER, ("---",) * len(report.HEADER), *rows]
@@ -123,7 +129,11 @@ def results_table(records: list[dict[str, Any]]) -> str:
 
 
 def filled(text: str, table: str, markers: tuple[str, str] = MARKERS) -> str:
-    """Return a page with the lines between two markers replaced."""
+    """Return a page with the lines between its two markers replaced by a table.
+
+    Raises:
+        ValueError: if the page has no such markers.
+    """
     begin, end = markers
     before, _, rest = text.partition(begin)
     _, found, after = rest.partition(end)
@@ -135,11 +145,10 @@ def filled(text: str, table: str, markers: tuple[str, str] = MARKERS) -> str:
 def pages() -> dict[Path, str]:
     """Return both pages as they should be."""
     records = report.latest(report.read(report.path_of("cpu")))
-    newest = max(records, key=lambda record: record["date"])
     readme, results = ROOT / "README.md", ROOT / "docs" / "results.md"
     texts = {
         readme: filled(readme.read_text(), readme_table(records)),
-        results: filled(results.read_text(), f"{report.machine_line(newest)}\n\n{results_table(records)}"),
+        results: filled(results.read_text(), f"{_machine(records)}\n\n{results_table(records)}"),
     }
     for page, table in ((readme, readme_gpu_table), (results, results_table)):
         texts[page] = filled(texts[page], gpu_section(table), GPU_MARKERS)

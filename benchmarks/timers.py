@@ -1,4 +1,4 @@
-"""Times of several calls, taken in turns: on the host's clock, or with a GPU's events."""
+"""Time several calls in turns: on the host's clock, or with a GPU's events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.memory import page_faults
 
-_SETTLED = 0.05  # warm-up ends when two medians in a row differ by less
+_SETTLED = 0.05  # warm-up ends when two successive medians differ by a smaller share
 
 
 class Timer:
@@ -25,7 +25,7 @@ class Timer:
         self.faults: dict[str, list[int]] = {name: [] for name in calls}
 
     def run(self, name: str) -> None:
-        """Run one call to its end and note its time and page faults; its result is freed outside the time."""
+        """Run one call to its end, and note its time and page faults. Freeing its result is not timed."""
         faults = page_faults()
         seconds, result = self._time(self.calls[name])
         self.times[name].append(seconds)
@@ -44,7 +44,7 @@ class Timer:
             self.faults[name].clear()
 
     def settle(self) -> float:
-        """Run everything in turns until the medians settle; return the seconds of one turn."""
+        """Run all calls in turns until the medians settle; return the seconds of one turn."""
         start, previous = time.perf_counter(), None
         while True:
             self.clear()
@@ -59,7 +59,7 @@ class Timer:
             previous = medians
 
     def summary(self, name: str) -> dict[str, float]:
-        """Return median and quartiles in seconds, rounds, and page faults a call."""
+        """Return median and quartiles in seconds, the number of rounds, and page faults per call."""
         times = sorted(self.times[name])
         quartiles = statistics.quantiles(times, n=4) if len(times) > 1 else [times[0]] * 3
         return {
@@ -74,8 +74,8 @@ class Timer:
 class DeviceTimer(Timer):
     """Times of several calls between two events on the GPU's current stream.
 
-    The second-level cache is overwritten first, since a training step brings its inputs from memory too; the call is
-    queued behind that, as it would be behind other work. What it waits for on the host is part of its time.
+    The second-level cache is overwritten first: in a training step inputs come from memory too. The call is queued
+    behind that, as it would be behind other work. Its waits on the host are part of its time.
     """
 
     def __init__(self, calls: dict[str, Callable[[], Any]], warm_up_seconds: float = 1.0) -> None:
@@ -85,7 +85,7 @@ class DeviceTimer(Timer):
         self.other_data = torch.empty(2 * cache, dtype=torch.int8, device="cuda")
 
     def settle(self) -> float:
-        """Run everything in turns until the warm-up's time is over, at least once; return the seconds of one turn."""
+        """Run all calls in turns, at least once, until the warm-up is over; return the seconds of one turn."""
         start = time.perf_counter()
         while True:
             for name in self.calls:
@@ -111,7 +111,7 @@ def timer_for(device: str, calls: dict[str, Callable[[], Any]]) -> Timer:
 
 
 def host_syncs(call: Callable[[], Any]) -> int:
-    """Count how often a call makes the host wait for the GPU, as far as torch knows."""
+    """Return how often a call makes the host wait for the GPU, as far as torch knows."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")

@@ -9,9 +9,9 @@ from typing import Any
 __version__ = "0.1.0"
 
 _LAZY = {
-    "MaskFormer": "maskformer_ext.modeling.maskformer",
-    "PerPixelBaseline": "maskformer_ext.modeling.per_pixel",
-    "build_model": "maskformer_ext.modeling.build",
+    "MaskFormer": "maskformer_ext.checkpoints.models",
+    "PerPixelBaseline": "maskformer_ext.checkpoints.models",
+    "build_model": "maskformer_ext.checkpoints.models",
 }
 __all__ = ["MaskFormer", "PerPixelBaseline", "build_model"]
 
@@ -21,9 +21,8 @@ def __getattr__(name: str) -> Any:
         try:
             return getattr(importlib.import_module(_LAZY[name]), name)
         except ImportError as error:
-            from maskformer_ext.extras import missing_package
-
-            raise (missing_package(error) or error) from None
+            extras = importlib.import_module("maskformer_ext.cli.extras")
+            raise (extras.missing_package(error) or error) from None
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maskformer_ext.command import choose_device, run_command, split_arguments
-from maskformer_ext.config_io import load_config
+from maskformer_ext.cli.command import choose_device, run_command, split_arguments
+from maskformer_ext.cli.sizes import parse_size
+from maskformer_ext.config.load import load_config
 from maskformer_ext.errors import UserError
 from maskformer_ext.files import write_json
-from maskformer_ext.sizes import parse_size
 
 _HELP = """usage: python -m maskformer_ext.analyze [RECIPE ...] [key=value ...]
 
@@ -49,7 +49,7 @@ def _analyze(arguments: list[str]) -> int:
 
     from rich.console import Console
 
-    from maskformer_ext.analysis import original_recipes
+    from maskformer_ext.inference.analysis import original_recipes
 
     console = Console(highlight=False)
     console.width = max(console.width, _WIDTH)  # a narrow terminal wraps lines rather than losing figures
@@ -65,7 +65,7 @@ def _analyze(arguments: list[str]) -> int:
 
 
 def _row(recipe: str, overrides: list[str], size: tuple[int, int] | None, device: str, repeats: int) -> dict[str, Any]:
-    from maskformer_ext.analysis import count_operations, input_size, measure_speed, paper_figures
+    from maskformer_ext.inference.analysis import count_operations, input_size, measure_speed, paper_figures
 
     config = load_config(recipe, overrides)
     size = size or input_size(config)

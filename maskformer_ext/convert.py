@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskformer_ext.command import run_command, split_arguments
-from maskformer_ext.config_values import LAYOUTS
-from maskformer_ext.early import check_weights
+from maskformer_ext.cli.command import run_command, split_arguments
+from maskformer_ext.cli.early import check_weights
+from maskformer_ext.config.values import LAYOUTS
 from maskformer_ext.errors import UserError
 
 _HELP = """usage: python -m maskformer_ext.convert INPUT OUTPUT [--to native|hf] [key=value ...]
@@ -67,7 +67,7 @@ def _convert(arguments: list[str]) -> int:
 
     import torch
 
-    from maskformer_ext.checkpoints.pretrained import load_pretrained
+    from maskformer_ext.checkpoints.models import load_model
     from maskformer_ext.checkpoints.sizes import NoHead
     from maskformer_ext.modeling.weights import nonfinite_weights
 
@@ -76,7 +76,7 @@ def _convert(arguments: list[str]) -> int:
     if values["backbone"]:
         return _convert_backbone(source, output, values)
     try:
-        model = load_pretrained(
+        model = load_model(
             source,
             config=values["config"],
             num_classes=num_classes or (info.num_classes if info else None),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from maskformer_ext.command import (
+from maskformer_ext.cli.command import (
     choose_device,
     override_checkpoint,
     required,
@@ -16,11 +16,11 @@ from maskformer_ext.command import (
     split_arguments,
     with_progress,
 )
+from maskformer_ext.cli.early import check_data_root, check_weights
 from maskformer_ext.config import Config
-from maskformer_ext.early import check_data_root, check_weights
+from maskformer_ext.config.tasks import never_learnt
 from maskformer_ext.errors import UserError
 from maskformer_ext.files import write_json
-from maskformer_ext.tasks import never_learnt
 
 _HELP = """usage: python -m maskformer_ext.evaluate checkpoint=RUN [key=value ...]
 
@@ -79,9 +79,10 @@ def _evaluate(arguments: list[str]) -> int:
     if values["output"] and not Path(values["output"]).parent.is_dir():
         raise UserError(f"output={values['output']}: the folder {Path(values['output']).parent} does not exist")
 
+    from maskformer_ext.checkpoints.models import load_checkpoint
+    from maskformer_ext.checkpoints.runs import resolve_checkpoint
     from maskformer_ext.data.build import build_dataset
     from maskformer_ext.engine.distributed import explain_lost_processes, start_processes, stop_processes
-    from maskformer_ext.engine.state import load_checkpoint, resolve_checkpoint
     from maskformer_ext.evaluation.run import evaluate, tasks_of
 
     rank, world, device = 0, 1, "cpu"

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from maskformer_ext.command import required, run_command, split_arguments
+from maskformer_ext.cli.command import required, run_command, split_arguments
+from maskformer_ext.cli.early import check_weights
+from maskformer_ext.cli.sizes import parse_size
 from maskformer_ext.config import Config
-from maskformer_ext.early import check_weights
 from maskformer_ext.errors import UserError
-from maskformer_ext.sizes import parse_size
 
 _HELP = """usage: python -m maskformer_ext.export checkpoint=RUN output=FILE.onnx|FILE.pt2 size=HxW [key=value ...]
 
@@ -59,8 +59,8 @@ def _export(arguments: list[str]) -> int:
 
     check_weights("checkpoint", checkpoint)
 
-    from maskformer_ext.engine.state import load_checkpoint
-    from maskformer_ext.programs import check_export, export_onnx, export_program, save_program
+    from maskformer_ext.checkpoints.models import load_checkpoint
+    from maskformer_ext.inference.programs import check_export, export_onnx, export_program, save_program
 
     model, config, info = load_checkpoint(checkpoint, "cpu")
     check_exportable(config, size, info.num_classes)
@@ -105,7 +105,7 @@ def check_exportable(config: Config, size: tuple[int, int], num_classes: int) ->
 
 def __getattr__(name: str) -> Any:
     if name in _PROGRAMS:  # they bring torch, which --help does not need
-        from maskformer_ext import programs
+        from maskformer_ext.inference import programs
 
         return getattr(programs, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from maskformer_ext.command import (
+from maskformer_ext.cli.command import (
     choose_device,
     override_checkpoint,
     required,
@@ -15,11 +15,11 @@ from maskformer_ext.command import (
     split_arguments,
     with_progress,
 )
+from maskformer_ext.cli.early import check_weights
 from maskformer_ext.config import Config
-from maskformer_ext.early import check_weights
+from maskformer_ext.config.tasks import TASKS, default_task, never_learnt
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import make_folder
-from maskformer_ext.tasks import TASKS, default_task, never_learnt
 
 _HELP = """usage: python -m maskformer_ext.predict checkpoint=RUN input=FILE|FOLDER|GLOB output=FOLDER [key=value ...]
 
@@ -92,8 +92,8 @@ def _predict(arguments: list[str]) -> int:
     most = values["max_pixels"]
     max_pixels = None if most is None else _whole_number("max_pixels", most, 1, "a number of pixels")
 
-    from maskformer_ext.decoding import limit_pixels
-    from maskformer_ext.listing import list_files
+    from maskformer_ext.media.decoding import limit_pixels
+    from maskformer_ext.prediction.listing import list_files
 
     if values["task"] not in (None, *TASKS):
         raise UserError(f"task must be one of {', '.join(TASKS)}, got {values['task']!r}")
@@ -105,10 +105,11 @@ def _predict(arguments: list[str]) -> int:
     override_checkpoint(Config(), overrides)  # for its errors, before torch is imported
     device = choose_device(values["device"])
 
-    from maskformer_ext.engine.state import load_checkpoint, resolve_checkpoint
-    from maskformer_ext.output_folder import note_settings
-    from maskformer_ext.prediction_run import PredictionRun
-    from maskformer_ext.query_pictures import QuerySummary
+    from maskformer_ext.checkpoints.models import load_checkpoint
+    from maskformer_ext.checkpoints.runs import resolve_checkpoint
+    from maskformer_ext.pictures.queries import QuerySummary
+    from maskformer_ext.prediction.output_folder import note_settings
+    from maskformer_ext.prediction.run import PredictionRun
 
     model, config, info = load_checkpoint(checkpoint, device)
     config = override_checkpoint(config, overrides)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from maskformer_ext.command import run_command, split_arguments
+from maskformer_ext.cli.command import run_command, split_arguments
 from maskformer_ext.config import DataConfig
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import write_text
@@ -66,7 +66,7 @@ def _prepare(arguments: list[str]) -> int:
     root = source_root(source, given)
 
     from maskformer_ext.data.conversions import CONVERSIONS  # brings torch
-    from maskformer_ext.decoding import limit_pixels
+    from maskformer_ext.media.decoding import limit_pixels
 
     conversion = CONVERSIONS.get(name)
     limit_pixels(config.max_pixels or None)
@@ -93,7 +93,7 @@ def _prepare(arguments: list[str]) -> int:
 def _data_config(recipe: str | None, positional: list[str], overrides: list[str]) -> DataConfig:
     """Return the data section that the arguments mean: of a recipe, or NAME and ROOT."""
     from maskformer_ext.config import Config
-    from maskformer_ext.config_io import load_config, override_config
+    from maskformer_ext.config.load import load_config, override_config
     from maskformer_ext.data.locations import TASKS_OF
     from maskformer_ext.data.sources import canonical_name
 

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from maskformer_ext.command import run_command
-from maskformer_ext.config_help import describe_usage
-from maskformer_ext.config_io import available_configs, load_config
-from maskformer_ext.early import check_run
+from maskformer_ext.cli.command import run_command
+from maskformer_ext.cli.early import check_run
+from maskformer_ext.config.help import describe_usage
+from maskformer_ext.config.load import available_configs, load_config
 from maskformer_ext.errors import UserError
 
 _PURPOSE = (

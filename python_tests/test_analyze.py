@@ -7,8 +7,8 @@ import json
 import pytest
 
 from maskformer_ext import analyze
-from maskformer_ext.analysis import count_operations, input_size, original_recipes, paper_figures
-from maskformer_ext.config_io import find_config, load_config
+from maskformer_ext.config.load import find_config, load_config
+from maskformer_ext.inference.analysis import count_operations, input_size, original_recipes, paper_figures
 
 
 @pytest.mark.parametrize("recipe", original_recipes())

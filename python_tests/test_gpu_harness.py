@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from maskformer_ext.ops import _library
+from maskformer_ext.ops.support import library
 
 TESTS = Path(__file__).parent / "cuda_shim"
 
 
-@pytest.mark.skipif(_library.REFERENCE, reason="MASKFORMER_EXT_REFERENCE=1")
+@pytest.mark.skipif(library.REFERENCE, reason="MASKFORMER_EXT_REFERENCE=1")
 def test_the_tests_of_the_cuda_kernels_run_as_on_a_gpu():
     environment = {key: value for key, value in os.environ.items() if key != "MASKFORMER_EXT_CUDA_SHIM"}
     environment |= {"MASKFORMER_EXT_CUDA_HARNESS": "cpu", "OMP_NUM_THREADS": "1"}

@@ -13,14 +13,15 @@ from paint import PaintModel, paint, scene
 from PIL import Image
 from tiny import tiny_config
 
-from maskformer_ext import build_model, evaluate, predict, prediction_files
+from maskformer_ext import build_model, evaluate, predict
 from maskformer_ext.config import Config
 from maskformer_ext.data.build import build_dataset
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine.state import save_checkpoint
 from maskformer_ext.inference import segment as segment_image
-from maskformer_ext.sources import find_files, read_pictures
-from maskformer_ext.videos import frame_rate, read_frames, write_film
+from maskformer_ext.media.videos import frame_rate, read_frames, write_film
+from maskformer_ext.prediction import files as prediction_files
+from maskformer_ext.prediction.inputs import find_files, read_pictures
 
 INFO = DatasetInfo("painted", ("ground", "box", "tile"), ((90, 90, 90), (250, 0, 0), (0, 0, 250)), thing_classes=(1, 2))
 

@@ -6,13 +6,13 @@ import numpy as np
 
 
 def compute() -> dict[str, np.ndarray]:
-    """Losses with gradients, costs and assignments, in float32 and bfloat16, of inputs that NumPy draws."""
+    """Return the results of every native op, in float32 and bfloat16, on inputs that NumPy draws."""
     import torch
 
     from maskformer_ext import ops
-    from maskformer_ext.ops import _library
+    from maskformer_ext.ops.support import library
 
-    assert _library.CPU_ERROR is None and not _library.REFERENCE, _library.CPU_ERROR
+    assert library.CPU_ERROR is None and not library.REFERENCE, library.CPU_ERROR
     rng = np.random.default_rng(0)
     queries, classes, segments, size, full = 12, 5, 7, (24, 40), (96, 150)
 
@@ -55,7 +55,7 @@ def compute() -> dict[str, np.ndarray]:
 
 
 def multiply(class_logits, embed, features, targets, pair_image):
-    """Yield what comes out of the native matrix product; not what torch's own product has a part in."""
+    """Yield the results of the native matrix product, without those in which torch's own product takes part."""
     import torch
 
     from maskformer_ext import ops
@@ -70,7 +70,7 @@ def multiply(class_logits, embed, features, targets, pair_image):
 
 
 def infer(class_logits, mask_logits):
-    """Yield the results of the native inference ops, with class probabilities that do not depend on torch."""
+    """Yield the results of the native inference ops on class probabilities that do not depend on torch."""
     import torch
 
     native, size, sizes = torch.ops.maskformer_ext, (61, 90), ((96, 160), (90, 140))
@@ -88,7 +88,7 @@ def infer(class_logits, mask_logits):
 
 
 def compare(first: str, second: str) -> str:
-    """Say how many of the results are equal bit for bit; stop at one that differs by more than rounding."""
+    """Return a line on how many results are equal bit for bit. Exit at one that differs by more than rounding."""
     a, b = np.load(first), np.load(second)
     assert set(a) == set(b), set(a) ^ set(b)
     worst = {name: float(np.abs(a[name].astype(np.float64) - b[name]).max() / np.abs(a[name]).max()) for name in a}

@@ -1,8 +1,9 @@
-"""Print what ptxas says of each CUDA kernel: registers, shared memory, stack and spills, for each architecture.
+"""Print what ptxas reports on each CUDA kernel, per architecture: registers, shared memory, stack and spills.
 
-Needs nvcc, no GPU. `--check` fails where a kernel spills; file names limit the report to these sources. With `--built`,
-what ptxas said when the CUDA library was built is read instead, for the architectures that it has; sources of which no
-current object is found in build/ are compiled for one architecture.
+It needs nvcc, but no GPU. File names limit the report to these sources. `--check` fails where a kernel spills.
+
+`--built` compiles nothing that is up to date in build/. It reads what ptxas reported when the CUDA library was built,
+for the architectures of that build. Other sources are compiled for one architecture.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _SHARED = re.compile(r"(\d+) bytes smem")
 
 @dataclass
 class Kernel:
-    """One kernel for one architecture; sizes in bytes."""
+    """One kernel for one architecture. Sizes are in bytes."""
 
     name: str
     architecture: int
@@ -39,14 +40,14 @@ class Kernel:
 
 
 def find_nvcc() -> str | None:
-    """Find nvcc as the build does: where CUDA_HOME, CUDA_PATH and PATH say, or in the usual place."""
+    """Find nvcc as the build does: in CUDA_HOME, in CUDA_PATH, on PATH or in the usual place."""
     homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
     folders = [*(f"{home}/bin" for home in homes), os.environ.get("PATH", ""), "/usr/local/cuda/bin"]
     return shutil.which("nvcc", path=os.pathsep.join(folders))
 
 
 def built_report(source: Path, build: Path = ROOT / "build") -> list[Kernel]:
-    """Read what ptxas said when the library was built (cmake/keep_ptxas.sh); nothing unless that is up to date."""
+    """Read what ptxas reported when the library was built (cmake/keep_ptxas.sh); return [] if that is out of date."""
     read = [source, *ROOT.glob("csrc/*/*.h"), *ROOT.glob("csrc/*/*.cuh")]
     newest = max(path.stat().st_mtime for path in read)
     place = f"*/CMakeFiles/_ops_cuda.dir/{source.relative_to(ROOT)}.o"
@@ -60,7 +61,7 @@ def built_report(source: Path, build: Path = ROOT / "build") -> list[Kernel]:
 
 
 def compile_report(nvcc: str, source: Path, architectures: tuple[int, ...]) -> list[Kernel]:
-    """Compile a source for these architectures and read what ptxas reports."""
+    """Compile a source for these architectures, and read what ptxas reports."""
     command = [nvcc, "-std=c++20", "-O3", "--expt-relaxed-constexpr", "--threads", "0", "-Xptxas=-v"]
     command += [f"-I{ROOT / 'csrc'}", *(f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures)]
     with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +72,7 @@ def compile_report(nvcc: str, source: Path, architectures: tuple[int, ...]) -> l
 
 
 def parse(text: str) -> list[Kernel]:
-    """Read ptxas's lines; names are demangled where c++filt is there."""
+    """Read ptxas's lines. Names are demangled where c++filt is installed."""
     kernels: list[Kernel] = []
     for line in text.splitlines():
         if found := _ENTRY.search(line):
@@ -91,13 +92,13 @@ def parse(text: str) -> list[Kernel]:
 
 
 def _short(name: str) -> str:
-    """`void maskformer_ext::cuda::(anonymous namespace)::f<float>(Params)` -> `f<float>`."""
+    """Shorten `void maskformer_ext::cuda::(anonymous namespace)::f<float>(Params)` to `f<float>`."""
     name = name.replace("maskformer_ext::", "").replace("cuda::", "").replace("(anonymous namespace)::", "")
     return name.removeprefix("void ").rsplit("(", 1)[0]
 
 
 def main() -> int:
-    """Print the table."""
+    """Print the tables; return 1 without nvcc, or where `--check` finds a spill."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--built", action="store_true")

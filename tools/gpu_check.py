@@ -1,7 +1,7 @@
 """Build, test, sanitize and measure on the GPU of this machine, in one command and below a time limit.
 
-Needs this Python's torch (with CUDA), nvcc, cmake and pytest; everything else that is absent is skipped with a
-sentence. Writes benchmarks/results/<gpu>.json and .md, and a log for each stage in build/gpu_check.
+It needs this Python's torch (with CUDA), nvcc, cmake and pytest. Whatever else is absent is skipped with a sentence.
+It writes benchmarks/results/<gpu>.json and .md, and a log per stage in build/gpu_check.
 """
 
 from __future__ import annotations
@@ -37,17 +37,19 @@ print(json.dumps({
 
 
 def allowance(shares: list[float], remaining: float) -> float:
-    """Return the seconds of the next stage: what remains, shared out among it and those behind it.
+    """Return the seconds of the next stage: its share of what remains.
+
+    What a stage did not use goes to the later ones.
 
     Args:
         shares: of the next stage and all later ones, in any unit.
-        remaining: seconds of the whole budget that are left; what a stage did not use goes to the later ones.
+        remaining: seconds of the whole budget that are left.
     """
     return max(remaining, 0.0) * shares[0] / sum(shares)
 
 
 def find_gpu() -> dict[str, Any] | None:
-    """Ask torch, in a process of its own, what the GPU is; None where there is none or torch is missing."""
+    """Return what torch reports on the GPU in a process of its own, or None without a GPU or torch."""
     done = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True)
     if done.returncode != 0:
         return None
@@ -61,7 +63,7 @@ def find_gpu() -> dict[str, Any] | None:
 
 
 def plan(stages: list[Stage], minutes: float) -> str:
-    """Say what would run, and for how long at most if every earlier stage takes all its time."""
+    """Return a line per stage: what would run, and its seconds if every earlier stage takes all its time."""
     width = max(len(stage.name) for stage in stages)
     total = sum(stage.share for stage in stages)
     lines = [f"{stage.name:{width}}  {60 * minutes * stage.share / total:4.0f} s  {stage.about}" for stage in stages]
@@ -69,7 +71,7 @@ def plan(stages: list[Stage], minutes: float) -> str:
 
 
 def run_stage(stage: Stage, gpu: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Run one stage; return its entry in the JSON. Whatever goes wrong is its outcome and stops no other."""
+    """Run one stage and return its entry in the JSON. Whatever goes wrong is its outcome, and stops no other."""
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{stage.name}.log"
     log.unlink(missing_ok=True)
@@ -90,12 +92,12 @@ def run_stage(stage: Stage, gpu: dict[str, Any], seconds: float) -> dict[str, An
 
 
 def merged(before: dict[str, Any] | None, gpu: dict[str, Any], stages: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the content of the JSON: these stages, those of an earlier run that did not run again, and the figures.
+    """Return the content of the JSON: these stages, earlier ones that did not run again, and the figures.
 
     Args:
         before: the file's content, or None.
         gpu: what `find_gpu` returned.
-        stages: entries of `run_stage`; `records` in one names the file of its figures.
+        stages: entries of `run_stage`. `records` in an entry names the file of its figures.
     """
     kept = {entry["name"]: entry for entry in (before or {}).get("stages", [])}
     records = list((before or {}).get("records", []))
@@ -110,14 +112,14 @@ def merged(before: dict[str, Any] | None, gpu: dict[str, Any], stages: list[dict
 
 
 def summary(stages: list[dict[str, Any]]) -> str:
-    """Write the stages as a Markdown table that reads well as plain text."""
+    """Return the stages as a Markdown table whose columns are aligned in plain text too."""
     lines = [("stage", "result", "seconds", "what came of it")]
     lines += [(entry["name"], entry["status"], f"{entry['seconds']:.0f}", entry["detail"]) for entry in stages]
     return report.aligned([tuple(cell.replace("|", "/") for cell in line) for line in lines])
 
 
 def page(content: dict[str, Any]) -> str:
-    """Write the Markdown page of a JSON's content."""
+    """Return the Markdown page of a JSON's content."""
     gpu = content["gpu"]
     versions = ", ".join(f"{name} {version}" for name, version in gpu["versions"].items())
     dates = sorted(entry["date"][:10] for entry in content["stages"])
@@ -128,7 +130,7 @@ def page(content: dict[str, Any]) -> str:
 
 
 def write(content: dict[str, Any], out: Path | None) -> list[Path]:
-    """Write JSON and page, and copy them and the logs to `out`; return the two paths."""
+    """Write JSON and page, copy them and the logs to `out`, and return the two paths."""
     path = report.path_of(content["gpu"]["name"])
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n")
@@ -154,7 +156,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run the stages; return 1 where one failed or there is no GPU."""
+    """Run the stages; return 1 if one failed or there is no GPU."""
     begin, options = time.monotonic(), arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what a stage has started ends too
     stages = [*STAGES, CPU_TESTS] if options.all_tests else list(STAGES)

@@ -1,4 +1,4 @@
-"""What gpu_check.py reads from the logs of pytest and compute-sanitizer. Pure functions."""
+"""Read the logs of pytest and compute-sanitizer for gpu_check.py, by pure functions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _PLACE = re.compile(r"^=+\s+(?:at (?:0x[0-9a-f]+ in )?)([\w:]*\w+)")
 
 
 def pytest_counts(log: str) -> dict[str, int]:
-    """Return the counts of pytest's closing line, `{"passed": 12, "skipped": 3}`; none where it did not end."""
+    """Return the counts of pytest's closing line, as in `{"passed": 12, "skipped": 3}`; {} if it did not end."""
     lines = _PYTEST_LAST.findall(log)
     pairs = re.findall(r"(\d+) ([a-z]+)", lines[-1]) if lines else []
     return {name.rstrip("s") if name == "errors" else name: int(count) for count, name in pairs}
 
 
 def skip_reasons(log: str) -> dict[str, int]:
-    """Return how many tests were skipped for each reason, the most frequent first (needs pytest's -rs)."""
+    """Return how many tests were skipped per reason, the most frequent first. Needs pytest's -rs."""
     reasons: Counter[str] = Counter()
     for count, reason in _PYTEST_SKIP.findall(log):
         reasons[reason.strip()] += int(count)
@@ -39,7 +39,7 @@ def sanitizer_counts(log: str) -> dict[str, int] | None:
 
 
 def sanitizer_findings(log: str, limit: int | None = 20) -> list[str]:
-    """Return each kind of finding once, with its kernel and how often it came, `Invalid ... in kernel (64x)`."""
+    """Return each kind of finding once, with its kernel and its count, as in `Invalid ... in kernel (64x)`."""
     findings: Counter[str] = Counter()
     lines = log.splitlines()
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
@@ -53,10 +53,10 @@ def sanitizer_findings(log: str, limit: int | None = 20) -> list[str]:
 
 
 def times(finding: str) -> int:
-    """Return how often a finding of `sanitizer_findings` came."""
+    """Return the count in a finding of `sanitizer_findings`."""
     return int(finding.rpartition("(")[2].removesuffix("x)"))
 
 
 def last_lines(log: str, count: int = 3) -> str:
-    """Return the last lines that are not empty, joined: why a command failed, most often."""
+    """Return the last lines that are not empty, joined. Most often they hold why a command failed."""
     return " / ".join([line.strip() for line in log.splitlines() if line.strip()][-count:])

@@ -1,4 +1,4 @@
-"""The stages of gpu_check.py: what each one runs, what it needs, and how its log is judged."""
+"""The stages of gpu_check.py: what each one runs and needs, and how its log is judged."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from cuda_report import find_nvcc
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = Path(__file__).resolve().parent
-_SHIM_TESTS = "python_tests/cuda_shim"  # the smallest cases of every kernel; on a GPU they run the CUDA library
-# Left for the end, since time may run out: what users call least, or is a part of another benchmark.
+# The smallest cases of every kernel. On a GPU they run the CUDA library.
+_SHIM_TESTS = "python_tests/cuda_shim"
+# Time may run out, so what users call least, or is a part of another benchmark, comes last.
 _MINOR_BENCHMARKS = ("bench_dice_loss", "bench_instance_inference", "bench_mask_dot", "bench_sigmoid_focal_loss")
 _PROBE = """
 import json
-from maskformer_ext.ops import _library
-print(json.dumps({"error": _library.CPU_ERROR or _library.CUDA_ERROR, "ops": sorted(_library._KERNELS["cuda"])}))
+from maskformer_ext.ops.support import library
+print(json.dumps({"error": library.CPU_ERROR or library.CUDA_ERROR, "ops": sorted(library._KERNELS["cuda"])}))
 """
 
 
 @dataclass
 class Outcome:
-    """What came of a stage; `detail` is one line, `facts` go into the JSON."""
+    """The result of a stage. `detail` is one line; `facts` go into the JSON."""
 
     status: Literal["passed", "failed", "skipped"]
     detail: str
@@ -46,7 +47,11 @@ class Run:
     seconds: float
 
     def command(self, *command: str | Path, seconds: float | None = None, **variables: str) -> tuple[int | None, str]:
-        """Run a command below a time limit, with its output in the log; return its status (None: too late), output."""
+        """Run a command below a time limit, with its output in the log.
+
+        Returns:
+            Its status, None where it came too late, and its output.
+        """
         limit = self.seconds if seconds is None else min(seconds, self.seconds)
         environment = {**os.environ, **variables}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TOOLS), os.environ.get("PYTHONPATH")]))
@@ -54,7 +59,7 @@ class Run:
             log.write(f"$ {' '.join(map(str, command))}\n")
             log.flush()
             begin = log.tell()
-            # Its own session, so that what it has started ends with it.
+            # A process group of its own, so that what it has started ends with it.
             process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
@@ -73,7 +78,7 @@ class Run:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """End a process and its children: first politely, so that compute-sanitizer and pytest can close their files."""
+    """End a process and its children, first politely: compute-sanitizer and pytest then close their files."""
     for kind, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
         try:
             os.killpg(process.pid, kind)
@@ -85,7 +90,7 @@ def _end(process: subprocess.Popen) -> None:
 
 
 def _pytest(*arguments: str | Path, seconds: float) -> list[str | Path]:
-    """Compose a call of pytest that begins nothing in the last tenth of its time."""
+    """Return the arguments of a pytest run that begins nothing in the last tenth of its time."""
     plugin = ["-p", "pytest_gpu", "-p", "no:cacheprovider", "--deadline", f"{0.9 * seconds - 5:.0f}"]
     return ["-m", "pytest", "-q", "-rs", *plugin, *arguments]
 
@@ -118,7 +123,7 @@ def build(run: Run) -> Outcome:
         "build_ext",
         "--inplace",
         CMAKE_ARGS=f"-DMASKFORMER_EXT_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES={major}{minor}-real",
-        MASKFORMER_EXT_BUILD_DIR=str(folder),  # a build for all architectures keeps its own
+        MASKFORMER_EXT_BUILD_DIR=str(folder),  # a build for all architectures keeps its own folder
     )
     if status != 0:
         late = f"not finished after {run.seconds:.0f} s: " if status is None else ""
@@ -140,15 +145,15 @@ def tests(run: Run) -> Outcome:
 
 def cpu_tests(run: Run) -> Outcome:
     """Run the tests that need none."""
-    # The figures just written are not in the pages yet.
-    pages = "python_tests/test_benchmarks.py::test_the_pages_show_what_was_recorded"
+    # The pages do not hold the figures of this run yet.
+    pages = "python_tests/benchmarks/test_benchmarks.py::test_the_pages_show_what_was_recorded"
     options = ["-m", "not gpu and not slow", "--deselect", pages]
     status, log = run.python(*_pytest("python_tests", *options, seconds=run.seconds))
     return _judged(status, log, run.seconds)
 
 
 def find_sanitizer() -> str | None:
-    """Find compute-sanitizer: in nvcc's toolkit, where some installations leave it, on PATH, or in the usual place."""
+    """Find compute-sanitizer: in a CUDA toolkit, on PATH, or in the usual place."""
     nvcc = find_nvcc()
     toolkits = [Path(nvcc).resolve().parent.parent] if nvcc else []
     toolkits += [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
@@ -172,7 +177,7 @@ def _sanitize(run: Run, tool: str, few: int) -> Outcome:
     if tool != "initcheck":
         # Only this library's kernels are instrumented: torch's would take most of the time.
         options += ["--kernel-name", "kns=maskformer_ext"]
-    else:  # has to see what torch's kernels write; of what it finds in them, none counts
+    else:  # it has to see what torch's kernels write, but no finding in them counts
         options += ["--print-limit", "10000"]
     if tool == "memcheck":
         options += ["--report-api-errors", "no"]
@@ -190,7 +195,7 @@ def _sanitize(run: Run, tool: str, few: int) -> Outcome:
     if not planted or not planted["errors"]:
         return Outcome("failed", f"{tool} does not find the mistake planted in tools/sanitizer_canary.cu")
     call = _pytest(_SHIM_TESTS, "--few", str(few), seconds=run.seconds)
-    # Without torch's cache every tensor is an allocation of its own, whose end memcheck knows.
+    # Without torch's cache every tensor is an allocation of its own, and memcheck knows where it ends.
     status, log = run.command(sanitizer, *options, sys.executable, *call, PYTORCH_NO_CUDA_MEMORY_CACHING="1")
     outcome, counts = _judged(status, log, run.seconds), gpu_logs.sanitizer_counts(log)
     findings = gpu_logs.sanitizer_findings(log, limit=None)
@@ -242,7 +247,7 @@ def bench(run: Run) -> Outcome:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage and the seconds that it has of a budget of nine minutes."""
+    """A stage, and its seconds in a budget of nine minutes."""
 
     name: str
     share: float
@@ -250,7 +255,7 @@ class Stage:
 
     @property
     def about(self) -> str:
-        """What the stage does, from its docstring."""
+        """Describe what the stage does, in its docstring's words."""
         return (self.call.__doc__ or "").strip().rstrip(".")
 
 

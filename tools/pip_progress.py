@@ -1,7 +1,7 @@
-"""Run pip and say what it is doing: large downloads, the installation, and that it still works after a silence.
+"""Run pip and print what it is doing: large downloads, the installation, and a sign of life after a silence.
 
-`pip -q` says nothing for minutes, pip alone writes hundreds of lines. What pip writes to stderr is shown as it is;
-where pip fails, so are the last lines of the rest. Needs the standard library only.
+`pip -q` prints nothing for minutes, and pip alone prints hundreds of lines. What pip writes to stderr is shown as it
+is. Where pip fails, the last lines of the rest are shown too. Needs the standard library only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LEAST = 20.0  # MB
 
 
 def about(line: str) -> str | None:
-    """Say what a line of pip's means, if a reader who waits wants to know."""
+    """Return what a line of pip's means to a reader who waits, or None if it means nothing to them."""
     if found := _DOWNLOAD.match(line):
         size = float(found[2]) * (1000 if found[3] == "G" else 1)
         name = "-".join(found[1].rsplit("/", 1)[-1].split("-")[:2])

@@ -1,6 +1,6 @@
-"""Draw images, truths and predictions of a trained model as one small SVG file, such as the README's.
+"""Draw images, truths and predictions of a trained model as one small SVG file, as in the README.
 
-python tools/prediction_picture.py RUN_FOLDER docs/predictions.svg 3 11 42
+Usage: python tools/prediction_picture.py RUN_FOLDER docs/predictions.svg 3 11 42
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from xml.sax.saxutils import escape
 
 from PIL import Image
 
+from maskformer_ext.checkpoints.models import load_checkpoint
 from maskformer_ext.data.build import build_dataset
 from maskformer_ext.engine.report_pictures import embed
-from maskformer_ext.engine.state import load_checkpoint
 from maskformer_ext.inference import segment
-from maskformer_ext.visualize import draw_segments, segments_of
+from maskformer_ext.pictures.segments import draw_segments, segments_of
 
 _SIDE, _GAP, _MARGIN = 180, 6, 92
 
 
 def main(run: str, output: str, indices: list[int]) -> None:
-    """Write the picture of the given validation images."""
+    """Write the picture of these validation images."""
     model, config, info = load_checkpoint(run, "cpu")
     dataset = build_dataset(config.data, "val")
     rows: list[list[Image.Image]] = [[], [], []]

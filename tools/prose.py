@@ -1,6 +1,6 @@
-"""List sentences that tire a reader: above 25 words, in documents, docstrings and comments. ``make lint`` runs it.
+"""List sentences above 25 words, which tire a reader, in documents, docstrings and comments. ``make lint`` runs it.
 
-Usage: ``python tools/prose.py [FILE ...]``; without files it reads everything that git tracks.
+Usage: ``python tools/prose.py [FILE ...]``. Without files it reads everything that git tracks.
 Code counts as one word. Tables, code blocks and generated figures are left out.
 """
 
@@ -26,7 +26,7 @@ _DRAWING = re.compile(r" {3,}\S.* {3,}|-->|\+--|^\s*[-=|+ ]+$")
 
 
 def sentences(text: str) -> Iterator[tuple[int, str]]:
-    """Yield (line from 0, sentence) of running text, whose code blocks, tables and drawings are left out."""
+    """Yield (line from 0, sentence) of running text. Code blocks, tables and drawings are left out."""
     paragraph: list[str] = []
     start, fenced = 0, False
     for number, line in enumerate([*text.split("\n"), ""]):

@@ -1,7 +1,7 @@
 """A pytest plugin for gpu_check.py: skip what needs an absent package, end in time, keep a few cases of each test.
 
-`python -m pytest -p pytest_gpu` with this folder on PYTHONPATH. Only gpu_check.py loads it: elsewhere an absent
-package is a mistake, which a test run must show.
+Usage: `python -m pytest -p pytest_gpu`, with this folder on PYTHONPATH. Only gpu_check.py loads it. Elsewhere an absent
+package is a mistake, and a test run must show it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def absent_package(module: str | None) -> str | None:
-    """Return the package of a module that could not be imported, where it is another project's and not installed."""
+    """Return the package of a module that cannot be imported, if it is another project's and not installed."""
     package = (module or "").partition(".")[0]
     return package if package and package not in _OWN and importlib.util.find_spec(package) is None else None
 
 
 def evenly(count: int, wanted: int) -> list[int]:
-    """Return so many of `count` indices, first and last among them."""
+    """Return `wanted` of `count` indices, evenly spread, with the first and the last."""
     if count <= wanted:
         return list(range(count))
     return sorted({round(i * (count - 1) / max(wanted - 1, 1)) for i in range(wanted)})

@@ -1,4 +1,4 @@
-"""What the tools that test with AddressSanitizer and UndefinedBehaviorSanitizer share."""
+"""Flags and environment for the tools that test with AddressSanitizer and UndefinedBehaviorSanitizer."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ FLAGS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 def environment(**variables: str) -> dict[str, str]:
     """Return this process's environment for a Python that loads libraries built with sanitizers."""
-    # These must be loaded before Python: the sanitizer's library, and the C++ one that throws exceptions.
+    # Two libraries must be loaded before Python: the sanitizer's, and the C++ library that throws exceptions.
     names = ("libasan.so", "libstdc++.so")
     found = [subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True) for name in names]
     return {

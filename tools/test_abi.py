@@ -1,9 +1,12 @@
 """Show that a library built against this torch loads and gives equal results under older ones.
 
-Builds one wheel with the torch of the running Python, then, for each older version, makes a virtual environment with
-that torch, installs the wheel, runs the tests of the ops and computes every native op on fixed inputs. The results must
-equal those under the torch that the wheel was built against. Prints one line a version; the environments (about 5.5 GB
-each) are removed afterwards.
+It builds one wheel with the torch of the running Python. Then, for each older version, it
+
+1. makes a virtual environment with that torch and the wheel;
+2. computes every native op on fixed inputs, and compares the results with those under the torch of the build;
+3. runs the tests of the ops.
+
+Each step's outcome is a line per version. The environments (about 5.5 GB each) are removed afterwards.
 """
 
 import argparse
@@ -22,7 +25,7 @@ TEST_PACKAGES = ("numpy", "scipy", "pytest", "pytest-timeout", "hypothesis")
 
 
 def run(*command: str | Path, **options) -> subprocess.CompletedProcess[str]:
-    """Run a command; stop with its output if it fails."""
+    """Run a command; exit with its output if it fails."""
     result = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
     if result.returncode != 0:
         sys.exit(f"test-abi: failed: {' '.join(map(str, command))}\n{result.stdout}{result.stderr}")
@@ -36,7 +39,7 @@ def build_wheel(folder: Path) -> Path:
 
 
 def install(folder: Path, torch_version: str, wheel: Path) -> Path:
-    """Make an environment with one torch and the wheel; return its Python."""
+    """Make an environment with one torch and the wheel, and return its Python."""
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check", "-q", "install", "--no-cache-dir"]
@@ -46,21 +49,21 @@ def install(folder: Path, torch_version: str, wheel: Path) -> Path:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """The variables of a run: nothing of this project's, two threads."""
+    """Return the variables of a run: none of this project's, and two threads."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MASKFORMER_EXT_", "PYTHONPATH"))}
     return kept | {"OMP_NUM_THREADS": "2"} | variables
 
 
 def results(python: Path, folder: Path, name: str, **variables: str) -> Path:
-    """Compute every native op under one environment; return the file of results."""
+    """Compute every native op in one environment, and return the file of results."""
     output = folder / f"{name}.npz"
-    # From another folder, so that the installed package is found and not the checkout.
+    # It runs in another folder, so that Python finds the installed package and not the checkout.
     run(python, ROOT / "tools" / "abi_results.py", output, cwd=folder, env=environment(**variables))
     return output
 
 
 def test_ops(python: Path, folder: Path) -> str:
-    """Run the tests of the ops from a copy, so that the installed package is tested; return pytest's closing line."""
+    """Run the tests of the ops and return pytest's closing line. They run from a copy, on the installed package."""
     tests = folder / "tests"
     shutil.copytree(ROOT / "python_tests", tests, dirs_exist_ok=True)
     options = ["-q", "-p", "no:cacheprovider", "-m", "not slow"]
@@ -71,7 +74,7 @@ def test_ops(python: Path, folder: Path) -> str:
 
 
 def main() -> None:
-    """Build, install, compare, and print one line a version."""
+    """Build, install and compare, and print the outcome per version."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("versions", nargs="*", default=VERSIONS, help=f"older torch versions (default {VERSIONS})")
     parser.add_argument("--folder", type=Path, help="where the environments go (default: a temporary folder)")

@@ -1,8 +1,10 @@
 """Run the tests of the ops on kernels built with AddressSanitizer and UndefinedBehaviorSanitizer.
 
-Builds into build/sanitize, beside the usual libraries, and runs a copy of the tests against it. A read or write out of
-bounds, a use of freed memory or undefined behaviour ends the run with a report that names file and line. Arguments are
+It builds into build/sanitize, beside the usual libraries, and runs a copy of the tests against that. Arguments are
 passed on to pytest.
+
+The run ends at a read or write out of bounds, a use of freed memory or undefined behaviour. The report names file and
+line.
 """
 
 import os
@@ -19,7 +21,7 @@ CMAKE_ARGS = "-DMASKFORMER_EXT_SANITIZE=ON -DMASKFORMER_EXT_WERROR=OFF -DMASKFOR
 
 
 def build() -> Path:
-    """Build the package with sanitizers; return the folder to import it from."""
+    """Build the package with sanitizers, and return the folder to import it from."""
     site = FOLDER / "site"
     environment = {**os.environ, "MASKFORMER_EXT_BUILD_DIR": str(FOLDER / "native"), "CMAKE_ARGS": CMAKE_ARGS}
     command = [

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from maskformer_ext.checkpoints.backbone_weights import read_backbone_weights, rename_backbone
+from maskformer_ext.checkpoints.backbone_weights import (
+    build_pretrained_backbone,
+    read_backbone_weights,
+    rename_backbone,
+)
 from maskformer_ext.checkpoints.native import CONFIG_FILE, MODEL_FILE, write_safetensors
 from maskformer_ext.checkpoints.sizes import infer_backbone
 from maskformer_ext.config import ModelConfig
@@ -37,10 +41,8 @@ def convert_backbone(
     Raises:
         UserError: if the weights cannot be read, do not fit the backbone, or the folder cannot be written.
     """
-    from maskformer_ext.modeling.backbone import build_backbone
-
     name = name or _told_by_shapes(source)
-    state = build_backbone(ModelConfig(backbone=name, backbone_weights=source)).state_dict()
+    state = build_pretrained_backbone(ModelConfig(backbone=name, backbone_weights=source)).state_dict()
     inner = any(key.startswith("net.") for key in state)  # timm's network; what is built around it has no weights yet
     weights = {f"backbone.{key}": value for key, value in state.items() if not inner or key.startswith("net.")}
     folder = Path(folder).expanduser()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 import timm
 from torch import Tensor, nn
@@ -15,7 +16,10 @@ from maskformer_ext.checkpoints.naming import layout_of, names_of
 from maskformer_ext.checkpoints.original import check_kind
 from maskformer_ext.checkpoints.reading import read_state_dict
 from maskformer_ext.checkpoints.transformers_names import to_original_names
+from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError, why
+from maskformer_ext.modeling.backbone import ORIGINAL, build_backbone
+from maskformer_ext.modeling.layers import Backbone
 
 _WHOLE = re.compile(r"backbone\.(net\.)?")  # before the names where a file holds a whole MaskFormer
 _COUNTER = "num_batches_tracked"
@@ -31,6 +35,21 @@ _TIMM_NAMES = {
     "swin_base": "swin_base_patch4_window12_384.ms_in22k",
     "swin_large": "swin_large_patch4_window12_384.ms_in22k",
 }
+
+
+def build_pretrained_backbone(config: ModelConfig) -> Backbone:
+    """Create the backbone that a configuration names, with the weights of ``config.backbone_weights`` if it names some.
+
+    Raises:
+        UserError: if the backbone is unknown, or the weights are missing or do not fit it.
+    """
+    backbone = build_backbone(config)
+    source = config.backbone_weights
+    if source and config.backbone in ORIGINAL:
+        load_original_backbone(backbone, config.backbone, source)
+    elif source:
+        load_timm_backbone(cast(nn.Module, backbone.net), config.backbone.removeprefix("timm:"), source)
+    return backbone
 
 
 def load_timm_backbone(net: nn.Module, name: str, source: str) -> None:

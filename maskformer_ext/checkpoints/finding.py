@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from maskformer_ext.checkpoints.runs import MANIFEST_FILE, resolve_checkpoint
 from maskformer_ext.errors import UserError, why
 
 _WEIGHT_FILES = (
@@ -13,7 +14,6 @@ _WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-_MANIFEST = "manifest.json"
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
@@ -39,9 +39,7 @@ def find_weights(source: str | Path) -> Path:
         if isinstance(source, str) and _HUB_ID.fullmatch(source):
             return _in_folder(_download(source))
         raise UserError(f"{source} does not exist, and is no hub id such as facebook/maskformer-swin-tiny-ade")
-    if (path / _MANIFEST).is_file() or not any((path / name).is_file() for name in _WEIGHT_FILES):
-        from maskformer_ext.engine.state import resolve_checkpoint
-
+    if (path / MANIFEST_FILE).is_file() or not any((path / name).is_file() for name in _WEIGHT_FILES):
         return resolve_checkpoint(path)
     return _in_folder(path)
 

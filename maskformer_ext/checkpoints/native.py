@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from maskformer_ext.checkpoints.original import check_kind
 from maskformer_ext.checkpoints.reading import read_safetensors
 from maskformer_ext.config import Config, to_dict
-from maskformer_ext.config_io import save_config
+from maskformer_ext.config.load import save_config
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, visible, why
 from maskformer_ext.files import write_text

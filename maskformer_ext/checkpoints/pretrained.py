@@ -1,12 +1,13 @@
-"""Whole models from weights in any layout, and back; `mixin.Pretrained` offers it as methods of the models."""
+"""Whole models from weights in any layout, and back; `models.Pretrained` offers it as methods of the models."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,14 +33,14 @@ from maskformer_ext.checkpoints.transformers_config import (
 )
 from maskformer_ext.checkpoints.transformers_names import to_original_names, to_transformers_names
 from maskformer_ext.config import Config, ModelConfig, to_dict
-from maskformer_ext.config_io import config_from_dict, load_config
-from maskformer_ext.config_values import LAYOUTS
+from maskformer_ext.config.load import config_from_dict, load_config
+from maskformer_ext.config.values import LAYOUTS
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, why
 from maskformer_ext.files import new_folder
+from maskformer_ext.modeling.pixel_level import PixelLevelModule
 
-if TYPE_CHECKING:
-    from maskformer_ext.modeling.pixel_level import PixelLevelModule
+Build = Callable[[ModelConfig], PixelLevelModule]
 
 _HEADER = "maskformer_ext_"  # before the keys of a header beside transformers' names
 # The weights whose first dimension is the number of classes; a per-pixel baseline "plus" has one query a class.
@@ -73,40 +74,51 @@ class Weights:
     complete: bool
 
 
+class Loaded(NamedTuple):
+    """A model with its weights, the whole configuration and the classes that came with them."""
+
+    model: PixelLevelModule
+    recipe: Config
+    classes: DatasetInfo | None
+
+
 def load_pretrained(
     source: str | Path,
+    build: Build,
     *,
     config: str | Config | None = None,
     num_classes: int | None = None,
     reset_head: bool = False,
-) -> PixelLevelModule:
-    """Build the model of any architecture; arguments and errors are those of `Pretrained.from_pretrained`."""
-    from maskformer_ext.modeling.build import build_model
+) -> Loaded:
+    """Build the model of any architecture, in evaluation mode.
 
+    Args:
+        source: what `find_weights` finds.
+        build: makes the network that a configuration describes.
+        config: as `models.Pretrained.from_pretrained`, which tells the errors too.
+        num_classes: likewise.
+        reset_head: likewise.
+    """
     given = load_config(config) if isinstance(config, str) else config
     weights = read_weights_of_any_layout(find_weights(source), backbone=given.model.backbone if given else None)
     recipe = _with_recipe(weights, given)
     found = weights.config.model.num_classes
     wanted = num_classes or recipe.model.num_classes or found
     recipe = replace(recipe, model=replace(recipe.model, num_classes=wanted, backbone_weights=None))
-    outline = _outline(recipe.model, weights.file)
+    outline = _outline(build, recipe.model, weights.file)
     if not reset_head and wanted != found:
         raise UserError(_other_classes(outline, weights))
     _fit(outline, weights, reset_head)  # before anything of the sizes that a header names is made
-    model = build_model(recipe.model)
+    model = build(recipe.model)
     model.load_state_dict(_fit(model, weights, reset_head))
-    model.recipe = recipe
-    model.dataset_info = _classes(weights, recipe if config is not None else None, wanted)
-    return model.eval()
+    return Loaded(model.eval(), recipe, _classes(weights, recipe if config is not None else None, wanted))
 
 
-def _outline(config: ModelConfig, file: Path) -> PixelLevelModule:
+def _outline(build: Build, config: ModelConfig, file: Path) -> PixelLevelModule:
     """Build a model without memory for its weights."""
-    from maskformer_ext.modeling.build import build_model
-
     try:
         with torch.device("meta"):
-            return build_model(config)
+            return build(config)
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
     except Exception as error:  # sizes that do not go together: layers raise AssertionError, RuntimeError, ...
@@ -126,16 +138,15 @@ def save_pretrained(
     model: PixelLevelModule,
     folder: str | Path,
     *,
-    layout: str = "native",
-    config: Config | None = None,
-    info: DatasetInfo | None = None,
+    layout: str,
+    config: Config,
+    info: DatasetInfo,
     overwrite: bool = False,
 ) -> Path:
-    """Write a model of any architecture; arguments and errors are those of `Pretrained.save_pretrained`."""
-    info = info or model.dataset_info or numbered_classes(model.num_classes)
+    """Write a model of any architecture; arguments and errors are those of `models.Pretrained.save_pretrained`."""
     if info.num_classes != model.num_classes:
         raise UserError(f"save_pretrained: info must have {model.num_classes} classes, got {info.num_classes}")
-    config = replace(config or model.recipe or Config(), model=replace(model.config, backbone_weights=None))
+    config = replace(config, model=replace(model.config, backbone_weights=None))
     if layout not in LAYOUTS:
         raise UserError(f"save_pretrained: layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     if layout == "hf":

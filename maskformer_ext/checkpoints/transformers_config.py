@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from maskformer_ext.config import Config, ModelConfig, to_dict
-from maskformer_ext.config_io import config_from_dict
+from maskformer_ext.config.load import config_from_dict
 from maskformer_ext.data.classes import palette
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, visible

@@ -21,7 +21,7 @@ from maskformer_ext.data.tables import Categories, load_categories
 from maskformer_ext.data.targets import segments_from_ids
 from maskformer_ext.data.tasks import TaskView
 from maskformer_ext.errors import UserError
-from maskformer_ext.images import read_image
+from maskformer_ext.media.images import read_image
 from maskformer_ext.ops.targets import VOID
 
 FOLDERS = {"train": "training", "val": "validation"}

@@ -11,7 +11,7 @@ from torch import Tensor
 from maskformer_ext.data.pairs import Pair, check_same_size, pair_files, read_color_ids
 from maskformer_ext.data.semantic import LabelImages, value_table
 from maskformer_ext.data.tables import VOID_VALUES, load_categories
-from maskformer_ext.images import read_image, shortest_edge_size
+from maskformer_ext.media.images import read_image, shortest_edge_size
 
 FOLDERS = {"train": "training", "val": "validation"}
 IGNORE_LABEL = VOID_VALUES["ade20k_full"]

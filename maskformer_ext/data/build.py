@@ -19,7 +19,7 @@ from maskformer_ext.data.nuclei import nuclei
 from maskformer_ext.data.pairs import PairedImages
 from maskformer_ext.data.sources import SOURCES, source_root
 from maskformer_ext.data.types import SampleDataset, WithoutOverlaps
-from maskformer_ext.decoding import limit_pixels
+from maskformer_ext.media.decoding import limit_pixels
 
 if TYPE_CHECKING:
     from maskformer_ext.data.loader import Loader

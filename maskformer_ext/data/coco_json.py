@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from maskformer_ext.data.listing import check_below, composed
-from maskformer_ext.decoding import EXTENSIONS
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import read_json
+from maskformer_ext.media.decoding import EXTENSIONS
 
 NUMBER, REAL, TEXT, LIST, LIST_OR_OBJECT = (int,), (int, float), (str,), (list,), (list, dict)
 _ID = NUMBER + TEXT

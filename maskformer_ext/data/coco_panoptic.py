@@ -20,7 +20,7 @@ from maskformer_ext.data.tasks import TaskView
 from maskformer_ext.data.types import FileIds, Sample, Truth
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import reading
-from maskformer_ext.images import read_image
+from maskformer_ext.media.images import read_image
 from maskformer_ext.ops.targets import VOID
 
 _IDS = 1 << 24

@@ -14,7 +14,7 @@ from maskformer_ext.data.semantic import LabelImages, value_table
 from maskformer_ext.data.tables import load_categories
 from maskformer_ext.errors import UserError, why
 from maskformer_ext.files import read_text
-from maskformer_ext.images import read_image
+from maskformer_ext.media.images import read_image
 
 FOLDERS = {"train": "train", "val": "test"}
 _HDF5 = b"\x89HDF\r\n\x1a\n"

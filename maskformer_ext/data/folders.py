@@ -12,8 +12,8 @@ from maskformer_ext.data.pairs import PairedImages, pair_files
 from maskformer_ext.data.targets import merge_classes, segments_from_ids
 from maskformer_ext.data.tasks import TaskView
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.decoding import open_image
 from maskformer_ext.errors import UserError
+from maskformer_ext.media.decoding import open_image
 from maskformer_ext.ops.targets import VOID
 
 _LARGEST = 65535  # number in a label image

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from maskformer_ext.data.raw_labels import bmp_numbers, netpbm_maximum, netpbm_numbers, png_depth
-from maskformer_ext.decoding import as_stored, open_image, upright
 from maskformer_ext.errors import UserError
+from maskformer_ext.media.decoding import as_stored, open_image, upright
 
 LABEL_EXTENSIONS = (".png", ".tif", ".tiff", ".bmp", ".pgm", ".pbm", ".pnm", ".gif")
 """Endings of the files that are taken for label images, in small letters."""

@@ -14,7 +14,7 @@ from maskformer_ext.data.grid import PixelGrid
 from maskformer_ext.data.skipping import report_skipped
 from maskformer_ext.data.types import Batch, Sample, SampleDataset
 from maskformer_ext.errors import UserError
-from maskformer_ext.images import resize_shortest_edge
+from maskformer_ext.media.images import resize_shortest_edge
 from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets
 
 _PADDING = 128  # grey level of what lies between an image and the crop size

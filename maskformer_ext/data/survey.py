@@ -11,8 +11,8 @@ import numpy as np
 
 from maskformer_ext.data.pairs import PairedImages
 from maskformer_ext.data.types import DatasetInfo, Sample, SampleDataset
-from maskformer_ext.decoding import open_image
 from maskformer_ext.errors import UserError, printable
+from maskformer_ext.media.decoding import open_image
 
 _LEAST = 12  # images that are looked at whatever the time
 

@@ -22,7 +22,7 @@ from maskformer_ext.data.grid import PixelGrid
 from maskformer_ext.data.targets import keep_segments, present_segments
 from maskformer_ext.data.types import Sample
 from maskformer_ext.errors import UserError
-from maskformer_ext.images import shortest_edge_size
+from maskformer_ext.media.images import shortest_edge_size
 
 CROP_TRIES = 10
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from maskformer_ext.data.targets import drop_empty
-from maskformer_ext.images import normalize
-from maskformer_ext.ops._constants import constant
+from maskformer_ext.media.images import normalize
+from maskformer_ext.ops.support.constants import constant
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 

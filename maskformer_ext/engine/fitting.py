@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from maskformer_ext.config import Config
-from maskformer_ext.config_io import load_config
+from maskformer_ext.config.load import load_config
 from maskformer_ext.data.build import build_dataset
 from maskformer_ext.data.findings import crowding, has_own_classes, judge
 from maskformer_ext.data.survey import Survey, describe, look, shapes

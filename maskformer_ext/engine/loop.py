@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maskformer_ext.checkpoints.runs import find_checkpoint
 from maskformer_ext.config import Config
-from maskformer_ext.config_io import save_config
+from maskformer_ext.config.load import save_config
 from maskformer_ext.data.build import build_loader
 from maskformer_ext.data.types import Batch
 from maskformer_ext.engine.allocator import keep_freed_memory
@@ -33,7 +34,6 @@ from maskformer_ext.engine.results import evaluate_run, write_results
 from maskformer_ext.engine.schedule import learning_rate_factor, set_learning_rate
 from maskformer_ext.engine.setup import Setup, build_setup
 from maskformer_ext.engine.signals import StopSignals, TrainingInterrupted
-from maskformer_ext.engine.state import find_checkpoint
 from maskformer_ext.errors import UserError
 from maskformer_ext.files import make_folder
 

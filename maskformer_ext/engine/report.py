@@ -15,14 +15,14 @@ from torch import nn
 
 import maskformer_ext
 from maskformer_ext.config import Config
-from maskformer_ext.config_io import config_yaml
+from maskformer_ext.config.load import config_yaml
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.engine.charts import Series, line_chart
 from maskformer_ext.engine.progress import format_seconds, last_layer_losses, read_history
 from maskformer_ext.engine.report_pictures import picture_section
 from maskformer_ext.engine.report_style import STYLE
 from maskformer_ext.evaluation.coverage import describe_coverage
 from maskformer_ext.files import write_text
+from maskformer_ext.pictures.charts import Series, line_chart
 
 RESULTS_FILE = "results.html"
 _HEADLINES = ("mIoU", "pACC", "PQ", "SQ", "RQ", "AP", "AP50")
@@ -196,7 +196,7 @@ def _usage(folder: Path, metrics: Mapping[str, Any]) -> str:
         f"python -m maskformer_ext.predict checkpoint={folder} input=images/ output=predictions task={task}"
     )
     code = (
-        "from maskformer_ext.engine.state import load_checkpoint\nfrom maskformer_ext.inference import segment\n\n"
+        "from maskformer_ext.checkpoints import load_checkpoint\nfrom maskformer_ext.inference import segment\n\n"
         f'model, config, info = load_checkpoint("{folder}")\n'
         'options = {"thing_classes": info.thing_classes, "config": config.inference}\n'
         f'result = segment(model, "image.jpg", task="{task}", **options)'

@@ -15,8 +15,8 @@ from maskformer_ext.data.skipping import read_sample
 from maskformer_ext.data.types import DatasetInfo, Sample
 from maskformer_ext.evaluation.run import tasks_of
 from maskformer_ext.inference import segment_tasks
-from maskformer_ext.picture_size import resize_image, resize_map, shown_size
-from maskformer_ext.visualize import draw_errors, draw_segments, segment_colors, segments_of
+from maskformer_ext.pictures.segments import draw_errors, draw_segments, segment_colors, segments_of
+from maskformer_ext.pictures.sizes import resize_image, resize_map, shown_size
 
 _SHORT_SIDE, _LONG_SIDE = 384, 640
 _DRAWN_SIDE = 2 * _LONG_SIDE  # twice what is embedded, so that lines stay smooth

@@ -13,26 +13,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from maskformer_ext.checkpoints.pretrained import load_pretrained
+from maskformer_ext.checkpoints.models import Model, build_model, load_model
+from maskformer_ext.checkpoints.native import MODEL_FILE, assign_weights, read_weights
+from maskformer_ext.checkpoints.runs import damage, find_checkpoint, resolve_checkpoint
 from maskformer_ext.config import Config
 from maskformer_ext.data.build import build_dataset
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine.average import WeightAverage
 from maskformer_ext.engine.fitting import prepare
 from maskformer_ext.engine.optimizer import build_optimizer, restore_optimizer, restore_scaler
-from maskformer_ext.engine.state import (
-    MODEL_FILE,
-    TRAINING_FILE,
-    assign_weights,
-    damage,
-    find_checkpoint,
-    load_training_state,
-    read_weights,
-    resolve_checkpoint,
-    save_checkpoint,
-)
+from maskformer_ext.engine.state import TRAINING_FILE, load_training_state, save_checkpoint
 from maskformer_ext.errors import UserError, why
-from maskformer_ext.modeling.build import build_criterion, build_model
+from maskformer_ext.modeling.criteria import build_criterion
 from maskformer_ext.modeling.weights import nonfinite_weights
 
 if TYPE_CHECKING:
@@ -168,9 +160,9 @@ def build_setup(config: Config, accelerator: Accelerator) -> Setup:
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, num_classes=info.num_classes))
 
     torch.manual_seed(config.seed)
-    model: nn.Module
+    model: Model
     if config.init_from and not checkpoint:
-        model = load_pretrained(config.init_from, config=config, reset_head=config.reset_head)
+        model = load_model(config.init_from, config=config, reset_head=config.reset_head)
     else:
         model = build_model(config.model, pretrained_backbone=not checkpoint)  # a checkpoint holds the backbone too
     if not checkpoint and (problem := nonfinite_weights(model)):

@@ -14,7 +14,6 @@ are removed after that. A folder whose files do not agree with its manifest is n
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -24,35 +23,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from maskformer_ext.checkpoints.native import MODEL_FILE, assign_weights, read_weights, write_model_files
+from maskformer_ext.checkpoints.native import write_model_files
 from maskformer_ext.checkpoints.reading import check_tensor
+from maskformer_ext.checkpoints.runs import LATEST, MANIFEST_FILE, by_age, digest_of
 from maskformer_ext.checkpoints.torch_files import read_torch
 from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.errors import UserError, visible, why
-from maskformer_ext.files import new_folder, read_json, write_json, write_text
-from maskformer_ext.modeling.weights import nonfinite_weights
+from maskformer_ext.errors import UserError, why
+from maskformer_ext.files import new_folder, write_json, write_text
 
 TRAINING_FILE = "training_state.pt"
-_MANIFEST_FILE = "manifest.json"
-_LATEST = "latest"
 _COUNTERS: dict[str, tuple[Any, float]] = {
     "iteration": (int, 1e12),
     "bad_steps": (int, 1e12),
     "seconds": (int | float, 1e12),
 }
-__all__ = [
-    "MODEL_FILE",
-    "TRAINING_FILE",
-    "assign_weights",
-    "damage",
-    "find_checkpoint",
-    "load_checkpoint",
-    "load_training_state",
-    "read_weights",
-    "resolve_checkpoint",
-    "save_checkpoint",
-]
 
 
 def save_checkpoint(
@@ -93,7 +78,7 @@ def save_checkpoint(
             if target.exists():  # the same iteration again, after resuming from an older checkpoint
                 shutil.rmtree(replaced, ignore_errors=True)
                 os.replace(target, replaced)
-        write_text(root / _LATEST, target.name, durable=True)
+        write_text(root / LATEST, target.name, durable=True)
     except BaseException as error:
         if replaced.exists() and not target.exists():
             os.replace(replaced, target)
@@ -103,93 +88,9 @@ def save_checkpoint(
             raise UserError(f"checkpoint {target} could not be written: {why(error)}") from error
         raise
     shutil.rmtree(replaced, ignore_errors=True)
-    for old in [path for path in _by_age(root) if path != target][max(keep, 1) - 1 :]:
+    for old in [path for path in by_age(root) if path != target][max(keep, 1) - 1 :]:
         shutil.rmtree(old, ignore_errors=True)
     return target
-
-
-def find_checkpoint(output_dir: str | Path) -> Path | None:
-    """Return the newest complete checkpoint of a run, or None; damaged ones are passed over."""
-    root = Path(output_dir) / "checkpoints"
-    candidates = _by_age(root)
-    try:
-        named = (root / _LATEST).read_text(encoding="utf-8", errors="replace").strip()
-    except (OSError, ValueError):
-        named = ""
-    candidates.sort(key=lambda path: path.name != named)  # stable: the named one first, then by age
-    return next((path for path in candidates if damage(path) is None), None)
-
-
-def damage(folder: Path) -> str | None:
-    """Say what is wrong with a checkpoint folder, None if it is complete."""
-    try:
-        problem = _mismatch(folder)
-    except UserError as error:
-        problem = str(error)
-    except (OSError, ValueError) as error:
-        problem = f"{folder / _MANIFEST_FILE} cannot be checked ({why(error)})"
-    return None if problem is None else visible(problem)
-
-
-def _mismatch(folder: Path) -> str | None:
-    file = folder / _MANIFEST_FILE
-    manifest = read_json(file, "a list of a checkpoint's files")
-    files = manifest.get("files") if isinstance(manifest, dict) else None
-    if not isinstance(files, dict) or MODEL_FILE not in files:
-        return f"{file} must list its files and {MODEL_FILE} among them"
-    for name, expected in files.items():
-        path = folder / name
-        if Path(name).name != name or not isinstance(expected, dict):
-            return f"{file} names {name!r:.80}, which is no file of a checkpoint"
-        if not path.is_file():
-            return f"{path} is missing"
-        if path.stat().st_size != expected.get("bytes") or _digest(path) != expected.get("sha256"):
-            return f"{path} is not what was written"
-    return None
-
-
-def resolve_checkpoint(path: str | Path) -> Path:
-    """Return the ``model.safetensors`` that a run's output folder, a checkpoint folder or a file stands for."""
-    path = Path(path).expanduser()
-    if path.is_file() and path.suffix == ".safetensors":
-        return path
-    if not path.exists():
-        raise UserError(f"checkpoint {path} does not exist")
-    folder: Path | None = path if (path / MODEL_FILE).is_file() else find_checkpoint(path)
-    if folder is None and path.name == "checkpoints":
-        folder = find_checkpoint(path.parent)
-    if folder is None:
-        raise UserError(
-            f"{path} holds no complete checkpoint: expected the output folder of a run, one of its checkpoints/iter_* "
-            f"folders or a {MODEL_FILE} file"
-        )
-    if (folder / _MANIFEST_FILE).exists() and (problem := damage(folder)):
-        raise UserError(f"checkpoint {folder} is damaged: {problem}")
-    return folder / MODEL_FILE
-
-
-def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Module, Config, DatasetInfo]:
-    """Build the model of a checkpoint, with its weights, ready for inference.
-
-    Args:
-        path: the output folder of a run (its newest checkpoint), a checkpoint folder, a ``model.safetensors`` file, or
-            whatever else `MaskFormer.from_pretrained` reads.
-        device: where the model goes.
-
-    Returns:
-        The model in evaluation mode, its configuration, and the classes that it knows.
-
-    Raises:
-        UserError: if there is no checkpoint, it is damaged, its weights belong to another architecture, or they are
-            infinite or NaN.
-    """
-    from maskformer_ext.checkpoints.pretrained import load_pretrained, numbered_classes
-
-    model = load_pretrained(path)
-    if problem := nonfinite_weights(model):
-        raise UserError(f"{path}: the weights are not finite, so no result would mean anything: {problem}")
-    assert model.recipe is not None  # set by load_pretrained
-    return model.to(device).eval(), model.recipe, model.dataset_info or numbered_classes(model.num_classes)
 
 
 def load_training_state(folder: str | Path) -> dict[str, Any]:
@@ -233,26 +134,5 @@ def _write_files(
     write_model_files(folder, model, config, info)
     with (folder / TRAINING_FILE).open("wb") as file:  # by its path, torch would hide why the disk does not take it
         torch.save(dict(training), file)
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in sorted(folder.iterdir())}
-    write_json(folder / _MANIFEST_FILE, {"iteration": training["iteration"], "files": files})
-
-
-def _by_age(root: Path) -> list[Path]:
-    """List checkpoint folders, the last written first."""
-
-    def written(path: Path) -> tuple[int, str]:
-        manifest = path / _MANIFEST_FILE
-        try:
-            return manifest.stat().st_mtime_ns, path.name
-        except OSError:
-            return 0, path.name
-
-    return sorted((path for path in root.glob("iter_*") if path.is_dir()), key=written, reverse=True)
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": digest_of(path)} for path in sorted(folder.iterdir())}
+    write_json(folder / MANIFEST_FILE, {"iteration": training["iteration"], "files": files})

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from maskformer_ext.data.types import TrueInstance
-from maskformer_ext.evaluation.counting import to_numpy
+from maskformer_ext.ops.counting import to_numpy
 
 _SIZES: dict[str, list[float]] = {
     "all": [0, 1e10],

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from maskformer_ext.evaluation.counting import pair_areas, to_numpy
+from maskformer_ext.ops.counting import pair_areas, to_numpy
 
 MATCH_IOU = 0.5
 """Segments of one class whose IoU is above this are a match; at most one partner can be."""

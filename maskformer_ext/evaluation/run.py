@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from maskformer_ext.config import Config
+from maskformer_ext.config.tasks import TASKS, possible_tasks
 from maskformer_ext.data.skipping import read_sample, report_skipped
 from maskformer_ext.data.types import DatasetInfo, Sample
 from maskformer_ext.errors import UserError
@@ -19,7 +20,6 @@ from maskformer_ext.evaluation.panoptic import ConstantBaseline, PanopticEvaluat
 from maskformer_ext.evaluation.semantic import SemanticEvaluator
 from maskformer_ext.evaluation.submission import SubmissionWriter
 from maskformer_ext.inference import segment_tasks
-from maskformer_ext.tasks import TASKS, possible_tasks
 
 _BATCH_PIXELS = 1 << 18
 """Small images go through the network together until they hold this many pixels."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from maskformer_ext.evaluation.counting import joint_histogram, to_numpy
+from maskformer_ext.ops.counting import joint_histogram, to_numpy
 
 
 class SemanticEvaluator:

@@ -4,8 +4,8 @@ run.py cuts the work into runs of the network; prediction.py reduces its output;
 score_band.py take large images in tiles; views.py averages test-time augmentations.
 """
 
+from maskformer_ext.config.tasks import TASKS
 from maskformer_ext.inference.prediction import Instances, PanopticResult, SemanticResult
 from maskformer_ext.inference.run import segment, segment_tasks
-from maskformer_ext.tasks import TASKS
 
 __all__ = ["TASKS", "Instances", "PanopticResult", "SemanticResult", "segment", "segment_tasks"]

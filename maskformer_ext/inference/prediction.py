@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
-from maskformer_ext.images import normalize
+from maskformer_ext.media.images import normalize
 from maskformer_ext.modeling.per_pixel import PerPixelOutput
-from maskformer_ext.ops._constants import constant
-from maskformer_ext.ops._rows import Stored, bands, first_argmax, resized
 from maskformer_ext.ops.instance_inference import Instances, instance_inference
 from maskformer_ext.ops.panoptic_inference import panoptic_inference
 from maskformer_ext.ops.semantic_inference import semantic_inference, semantic_scores
+from maskformer_ext.ops.support.constants import constant
+from maskformer_ext.ops.support.rows import Stored, bands, first_argmax, resized
 
 _ROWS = 256  # of a class map that are looked up at a time
 _MOST_LOGITS = 1 << 26  # of a per-pixel baseline that are stored at the size of the result

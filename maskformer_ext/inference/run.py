@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
-from maskformer_ext.images import resize_shortest_edge, to_pixels
+from maskformer_ext.config.tasks import TASKS
 from maskformer_ext.inference.prediction import Reducer, run_network
 from maskformer_ext.inference.tiled import segment_tiles
 from maskformer_ext.inference.views import segment_views
 from maskformer_ext.inference.weights import warn_about_weights
-from maskformer_ext.tasks import TASKS
+from maskformer_ext.media.images import resize_shortest_edge, to_pixels
 
 
 def segment(
@@ -34,8 +34,8 @@ def segment(
     Args:
         model: a ``MaskFormer`` or ``PerPixelBaseline``; it is run in evaluation mode, on the device that it is on.
         image: a PIL image, a path, an array (H, W, 3) or (H, W) uint8, a tensor (3, H, W) uint8, or a list of these.
-        task: "semantic", "instance" or "panoptic"; ``default_task`` of `maskformer_ext.tasks` says what a model was
-            trained for. Of a model for instances only its instances mean something.
+        task: "semantic", "instance" or "panoptic". `config.tasks.default_task` returns what a model was trained for.
+            A model for instances knows instances only.
         size: height and width of the result; None: the size of each image.
         thing_classes: ids of the classes whose instances are told apart; None: all classes.
         config: the recipe's options for inference; None: their defaults.

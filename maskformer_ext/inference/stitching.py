@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from maskformer_ext.evaluation.counting import joint_histogram
 from maskformer_ext.inference.tiling import SAME_IOU, Groups, Tile, owners
+from maskformer_ext.ops.counting import joint_histogram
 
 KEPT_SHARE = 0.5
 """A thing of which the owning tiles show less than this share is left out: its neighbours did not see it."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
-from maskformer_ext.images import resize_shortest_edge
 from maskformer_ext.inference.prediction import Reducer, SemanticResult, run_network
 from maskformer_ext.inference.tiled import tile_scores
+from maskformer_ext.media.images import resize_shortest_edge
 
 
 def view_limits(settings: InferenceConfig) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops._target_checks import check_labels
+from maskformer_ext.ops.support.target_checks import check_labels
 from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets, stack_segments
 
 Targets = SegmentTargets | MaskTargets

@@ -9,7 +9,6 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
-from maskformer_ext.checkpoints.backbone_weights import load_original_backbone, load_timm_backbone
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError, why
 from maskformer_ext.modeling import resnet, swin
@@ -69,15 +68,13 @@ def _check_name(name: str) -> None:
     if timm.is_model(architecture) and (not tag or name in timm.list_pretrained()):
         return
     names = timm.list_pretrained(f"{architecture}.*") if timm.is_model(architecture) else timm.list_models()
-    near = difflib.get_close_matches(name[:80], [*_ORIGINAL, *names], n=3)
+    near = difflib.get_close_matches(name[:80], [*ORIGINAL, *names], n=3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise UserError(f"{_known()}, got {name!r:.80}{hint}")
 
 
 def _known() -> str:
-    return (
-        f"model.backbone must be {', '.join(_ORIGINAL)}, or a name that timm.list_models() or list_pretrained() gives"
-    )
+    return f"model.backbone must be {', '.join(ORIGINAL)}, or a name that timm.list_models() or list_pretrained() gives"
 
 
 def _options(name: str, drop_path: float) -> dict:
@@ -103,7 +100,7 @@ def _frozen(norm: Any) -> nn.Module:
     return frozen
 
 
-_ORIGINAL: dict[str, Callable[[ModelConfig], Backbone]] = {
+ORIGINAL: dict[str, Callable[[ModelConfig], Backbone]] = {
     "resnet50": lambda config: resnet.resnet50(),
     "resnet101": lambda config: resnet.resnet101(),
     "resnet101c": lambda config: resnet.resnet101c(),
@@ -115,7 +112,7 @@ _ORIGINAL: dict[str, Callable[[ModelConfig], Backbone]] = {
 
 
 def build_backbone(config: ModelConfig) -> Backbone:
-    """Create the backbone that ``config.backbone`` names and give it ``config.backbone_weights``.
+    """Create the backbone that ``config.backbone`` names, with fresh weights.
 
     Names of the original's backbones (``resnet50``, ``swin_tiny`` and their siblings) follow its numerics exactly;
     every other name is timm's (``timm:resnet50`` asks for timm's where both know the name). Plain vision transformers
@@ -125,18 +122,11 @@ def build_backbone(config: ModelConfig) -> Backbone:
         The backbone; ``forward`` returns a list of features, finest first.
 
     Raises:
-        UserError: if the backbone is unknown, has no usable feature maps, or the weights do not fit.
+        UserError: if the backbone is unknown or has no usable feature maps.
     """
-    source = config.backbone_weights
-    if config.backbone in _ORIGINAL:
-        backbone = _ORIGINAL[config.backbone](config)
-        if source:
-            load_original_backbone(backbone, config.backbone, source)
-        return backbone
-    name = config.backbone.removeprefix("timm:")
-    timm_backbone = _build_timm_backbone(name, config)
-    if source:
-        load_timm_backbone(timm_backbone.net, name, source)
+    if config.backbone in ORIGINAL:
+        return ORIGINAL[config.backbone](config)
+    backbone = _build_timm_backbone(config.backbone.removeprefix("timm:"), config)
     if config.freeze_batch_norm:
-        freeze_batch_norm(timm_backbone)
-    return timm_backbone
+        freeze_batch_norm(backbone)
+    return backbone

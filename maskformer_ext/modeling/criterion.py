@@ -10,8 +10,8 @@ from maskformer_ext.errors import UserError
 from maskformer_ext.modeling.boxes import box_distance, segment_boxes
 from maskformer_ext.modeling.matcher import BoxMatcher, FixedMatcher, HungarianMatcher
 from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput, query_boxes, rows_of_pairs
-from maskformer_ext.ops import _checks, _values
 from maskformer_ext.ops.matched_mask_loss import matched_mask_loss
+from maskformer_ext.ops.support import checks, value_checks
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 _NAME = "MaskFormerCriterion"
@@ -75,8 +75,8 @@ class MaskFormerCriterion(nn.Module):
                 "giou_weight": giou_weight,
             },
         )
-        _checks.check_focal(_NAME, alpha, gamma)
-        _checks.check_flag(_NAME, ignore_void=ignore_void)
+        checks.check_focal(_NAME, alpha, gamma)
+        checks.check_flag(_NAME, ignore_void=ignore_void)
         self.num_classes = num_classes
         self.label_limit = num_classes  # labels from here on are out of range
         self.weights = {"loss_ce": class_weight, "loss_mask": mask_weight, "loss_dice": dice_weight}
@@ -214,7 +214,7 @@ class MaskFormerCriterion(nn.Module):
         """Count queries with a non-finite prediction, and segments and pixels with a number out of range."""
         return {
             "nonfinite_queries": out.nonfinite_queries().sum(),
-            "invalid_targets": unknown.sum() + _values.count_invalid(targets),
+            "invalid_targets": unknown.sum() + value_checks.count_invalid(targets),
         }
 
 
@@ -228,8 +228,8 @@ def _name_layers(per_layer: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _check_options(num_classes: int, weights: dict[str, float]) -> None:
     """Raise TypeError or ValueError for a weight or a number of classes that would spoil the total without a word."""
-    if _checks.whole_number(_NAME, "num_classes", num_classes) < 1:
+    if checks.whole_number(_NAME, "num_classes", num_classes) < 1:
         raise ValueError(f"{_NAME}: num_classes must be at least 1, got {num_classes}")
-    _checks.check_finite(_NAME, **weights)
+    checks.check_finite(_NAME, **weights)
     if weights["no_object_weight"] < 0:
         raise ValueError(f"{_NAME}: no_object_weight must not be negative, got {weights['no_object_weight']}")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskformer_ext.config import ModelConfig
-from maskformer_ext.modeling.layers import MLP
+from maskformer_ext.modeling.layers import MLP, Backbone
 from maskformer_ext.modeling.outputs import MaskFormerOutput
 from maskformer_ext.modeling.pixel_level import PixelLevelModule
 from maskformer_ext.ops.mask_dot import mask_dot
@@ -23,16 +23,17 @@ class MaskFormer(PixelLevelModule):
     Source: "Per-Pixel Classification is Not All You Need for Semantic Segmentation", section 3.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, backbone: Backbone | None = None) -> None:
         """Create the network with the original's initialisation.
 
         Args:
             config: sizes; ``num_classes`` must be set.
+            backbone: with weights, as ``config.backbone`` names it; None: a fresh one.
 
         Raises:
             UserError: if a size is impossible or the backbone unknown.
         """
-        super().__init__(config)
+        super().__init__(config, backbone)
         self.transformer_decoder = self.build_transformer_decoder(config.num_queries)
         self.class_head = nn.Linear(config.hidden_dim, self.num_classes + 1)
         self.mask_head = MLP(config.hidden_dim, config.hidden_dim, config.mask_dim, MASK_EMBED_LAYERS)

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskformer_ext.modeling.pair_logits import pair_logits
 from maskformer_ext.ops.mask_dot import mask_dot
 from maskformer_ext.ops.matching_cost import matching_cost
 from maskformer_ext.ops.matching_cost_from_embeddings import matching_cost_from_embeddings
+from maskformer_ext.ops.pair_dot import pair_logits
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 

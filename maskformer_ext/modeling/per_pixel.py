@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskformer_ext.config import ModelConfig
-from maskformer_ext.modeling.layers import MLP, init_he_fan_out
+from maskformer_ext.modeling.layers import MLP, Backbone, init_he_fan_out
 from maskformer_ext.modeling.maskformer import MASK_EMBED_LAYERS
 from maskformer_ext.modeling.pixel_level import PixelLevelModule
-from maskformer_ext.ops import _values
 from maskformer_ext.ops.mask_dot import mask_dot
+from maskformer_ext.ops.support import value_checks
 from maskformer_ext.ops.targets import SegmentTargets
 
 _IGNORE = -100
@@ -35,8 +35,8 @@ class PerPixelOutput:
 class PerPixelBaseline(PixelLevelModule):
     """Classify every pixel by a 1x1 convolution on the mask features."""
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: ModelConfig, backbone: Backbone | None = None) -> None:
+        super().__init__(config, backbone)
         self.classifier = nn.Conv2d(config.mask_dim, self.num_classes, kernel_size=1)
         init_he_fan_out(self.classifier)
         self.note_untrained()
@@ -50,8 +50,8 @@ class PerPixelBaseline(PixelLevelModule):
 class PerPixelBaselinePlus(PixelLevelModule):
     """Classify every pixel with MaskFormer's own modules: one query a class, whose mask logits are the class logits."""
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: ModelConfig, backbone: Backbone | None = None) -> None:
+        super().__init__(config, backbone)
         self.transformer_decoder = self.build_transformer_decoder(self.num_classes)
         self.mask_head = MLP(config.hidden_dim, config.hidden_dim, config.mask_dim, MASK_EMBED_LAYERS)
         self.note_untrained()
@@ -98,9 +98,9 @@ class PerPixelCriterion(nn.Module):
         """
         if not isinstance(targets, SegmentTargets):
             raise TypeError(f"PerPixelCriterion: targets must be SegmentTargets, got {type(targets).__name__}")
-        if _values.may_read(targets.device):
-            _values.check_targets("PerPixelCriterion", targets)
-            _values.check_labels("PerPixelCriterion", targets, self.num_classes)
+        if value_checks.may_read(targets.device):
+            value_checks.check_targets("PerPixelCriterion", targets)
+            value_checks.check_labels("PerPixelCriterion", targets, self.num_classes)
         labels, invalid = _label_map(targets, self.num_classes)
         losses = {"loss_sem_seg": _cross_entropy(out.logits, labels)}
         for layer, logits in enumerate(out.aux):
@@ -136,4 +136,4 @@ def _label_map(targets: SegmentTargets, num_classes: int) -> tuple[Tensor, Tenso
     owner = targets.segment_map.flatten(1)
     owner = torch.where((owner >= 0) & (owner < counts), owner.long() + 1, 0)
     label_map = table.gather(1, owner).view_as(targets.segment_map)
-    return label_map, (real & ~known).sum() + _values.count_invalid(targets)
+    return label_map, (real & ~known).sum() + value_checks.count_invalid(targets)

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from maskformer_ext.checkpoints.mixin import Pretrained
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.modeling.backbone import build_backbone
+from maskformer_ext.modeling.layers import Backbone
 from maskformer_ext.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
 from maskformer_ext.modeling.position_encoding import FOURIER_FREQUENCIES, fourier_position_encoding
 from maskformer_ext.modeling.transformer import TransformerDecoder
 from maskformer_ext.modeling.weights import sample_weights, still_holds, weights_version
 
 
-class PixelLevelModule(Pretrained, nn.Module):
+class PixelLevelModule(nn.Module):
     """Map images to mask features and to the feature map that a transformer decoder attends to."""
 
     _drawn: tuple[int, list[Tensor]] | None = None  # version and sample of the weights that the constructor drew
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, backbone: Backbone | None = None) -> None:
         """Create backbone and pixel decoder.
 
         Args:
             config: sizes; ``num_classes`` must be set.
+            backbone: with weights, as ``config.backbone`` names it; None: a fresh one.
 
         Raises:
             UserError: if a size is impossible or the backbone unknown.
@@ -31,7 +32,7 @@ class PixelLevelModule(Pretrained, nn.Module):
         super().__init__()
         _check(config)
         self.config = config
-        self.backbone = build_backbone(config)
+        self.backbone = build_backbone(config) if backbone is None else backbone
         self.memory_position: nn.Module | None = None
         channels = self.backbone.channels
         level = config.decoder_feature

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops._checks import check_choice, check_floating, check_same_device, check_target_dtype, shape
-from maskformer_ext.ops._library import native, once_differentiable, register
+from maskformer_ext.ops.support.checks import check_choice, check_floating, check_same_device, check_target_dtype, shape
+from maskformer_ext.ops.support.library import native, once_differentiable, register
 
 _OP = "dice_loss"
 _REDUCTIONS = ("none", "mean", "sum")

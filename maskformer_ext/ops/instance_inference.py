@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops import _checks, _rle
-from maskformer_ext.ops._constants import class_table
-from maskformer_ext.ops._library import NAMESPACE, native, register
-from maskformer_ext.ops._predictions import check_prediction, class_probabilities
-from maskformer_ext.ops._rows import Stored, bands, resized
 from maskformer_ext.ops.matching_cost import nearest_index
+from maskformer_ext.ops.support import checks, rle
+from maskformer_ext.ops.support.constants import class_table
+from maskformer_ext.ops.support.library import NAMESPACE, native, register
+from maskformer_ext.ops.support.predictions import check_prediction, class_probabilities
+from maskformer_ext.ops.support.rows import Stored, bands, resized
 
 _OP = "instance_inference"
 _MASK_BYTES = 1 << 27  # of masks that are made at a time: those without a pixel are dropped before the next
@@ -60,7 +60,7 @@ class Instances:
         """Encode the masks as COCO run lengths (column-major), ``{"size": [H, W], "counts": bytes}`` each."""
         boxes = self.boxes.long().tolist()
         return [
-            _rle.encode(mask, box, self.size) for mask, box in zip(self.packed_masks.cpu().numpy(), boxes, strict=True)
+            rle.encode(mask, box, self.size) for mask, box in zip(self.packed_masks.cpu().numpy(), boxes, strict=True)
         ]
 
 
@@ -101,12 +101,12 @@ def instance_inference(
     Source: Mask2Former (arXiv 2112.01527), section 4.1, for the score.
     """
     check_prediction(_OP, class_logits, mask_logits, size, input_size, crop)
-    _checks.check_choice(_OP, "resize", resize, ("logits", "nearest"))
-    _checks.check_has_values(_OP, mask_logits)
-    top_k = _checks.whole_number(_OP, "top_k", top_k)
+    checks.check_choice(_OP, "resize", resize, ("logits", "nearest"))
+    checks.check_has_values(_OP, mask_logits)
+    top_k = checks.whole_number(_OP, "top_k", top_k)
     if top_k < 1:
         raise ValueError(f"{_OP}: top_k must be at least 1, got {top_k}")
-    _checks.check_finite(_OP, mask_threshold=mask_threshold)
+    checks.check_finite(_OP, mask_threshold=mask_threshold)
     if not 0 <= mask_threshold <= 1:
         raise ValueError(f"{_OP}: mask_threshold must lie between 0 and 1, got {mask_threshold}")
     pairs = class_logits.shape[0] * (class_logits.shape[1] - 1)  # rows that cannot be filled would only cost memory
@@ -116,7 +116,7 @@ def instance_inference(
         mask_logits.detach(),
         (int(size[0]), int(size[1])),
         min(top_k, pairs),
-        None if thing_classes is None else _checks.whole_numbers(_OP, "thing_classes", thing_classes),
+        None if thing_classes is None else checks.whole_numbers(_OP, "thing_classes", thing_classes),
         float(mask_threshold),
         input_size,
         crop,

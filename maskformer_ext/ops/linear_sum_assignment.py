@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops import _values
-from maskformer_ext.ops._checks import check_floating, check_integer, check_same_device, shape
-from maskformer_ext.ops._library import native, register
+from maskformer_ext.ops.support import value_checks
+from maskformer_ext.ops.support.checks import check_floating, check_integer, check_same_device, shape
+from maskformer_ext.ops.support.library import native, register
 
 _OP = "linear_sum_assignment"
 
@@ -55,12 +55,12 @@ def linear_sum_assignment(cost: Tensor, num_targets: Tensor) -> Tensor:
 def _solve(cost: Tensor, num_targets: Tensor) -> Tensor:
     # The kernel computes in float64, so that float64 costs need no reference: only the device is asked for.
     if native(_OP, num_targets):
-        return _values.call_checked(
+        return value_checks.call_checked(
             torch.ops.maskformer_ext.linear_sum_assignment,
             cost,
             num_targets,
             device=num_targets.device,
-            check=lambda: _values.check_num_targets(_OP, num_targets, cost.shape[-1]),
+            check=lambda: value_checks.check_num_targets(_OP, num_targets, cost.shape[-1]),
         )
     if cost.is_meta:
         return _fake(cost, num_targets)
@@ -78,7 +78,7 @@ register(_OP, fake=_fake)
 
 def _reference(cost: Tensor, num_targets: Tensor) -> Tensor:
     """Solve each of (N, Q, T) on the host with NumPy."""
-    _values.check_num_targets(_OP, num_targets, cost.shape[-1])
+    value_checks.check_num_targets(_OP, num_targets, cost.shape[-1])
     assignment = np.full((cost.shape[0], cost.shape[2]), -1, dtype=np.int64)
     for i, (matrix, count) in enumerate(zip(cost.detach().double().cpu().numpy(), num_targets.tolist(), strict=True)):
         if count < cost.shape[1]:  # SciPy transposes where there are fewer columns than rows

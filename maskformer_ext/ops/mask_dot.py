@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops import _checks
-from maskformer_ext.ops._library import allow_tf32, native, register, transformed, without_autocast
+from maskformer_ext.ops.support import checks
+from maskformer_ext.ops.support.library import allow_tf32, native, register, transformed, without_autocast
 
 _OP = "mask_dot"
 _ACTIVATIONS = ("none", "sigmoid", "binary")  # the kernel's numbers
@@ -35,7 +35,7 @@ def mask_dot(
     Source: MaskFormer (arXiv 2107.06278), section 3.3: mask prediction by dot product.
     """
     check_embeddings(_OP, mask_embed, mask_features)
-    _checks.check_choice(_OP, "activation", activation, _ACTIVATIONS)
+    checks.check_choice(_OP, "activation", activation, _ACTIVATIONS)
     promoted = torch.promote_types(mask_embed.dtype, mask_features.dtype)
     result = (torch.bool if activation == "binary" else promoted) if out_dtype is None else out_dtype
     _check_out_dtype(result, activation)
@@ -53,7 +53,7 @@ def mask_dot(
 def _check_out_dtype(dtype: torch.dtype, activation: str) -> None:
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"{_OP}: out_dtype must be a torch.dtype, got {dtype!r:.200}")
-    if dtype in _checks.FLOATING or (activation == "binary" and dtype in (torch.bool, torch.uint8)):
+    if dtype in checks.FLOATING or (activation == "binary" and dtype in (torch.bool, torch.uint8)):
         return
     choices = "bool, uint8 or floating" if activation == "binary" else "floating"
     raise TypeError(f"{_OP}: out_dtype must be {choices} with activation {activation}, got {dtype}")
@@ -115,15 +115,15 @@ class _Product(torch.autograd.Function):
 
 def check_embeddings(op: str, mask_embed: Tensor, mask_features: Tensor) -> None:
     """Raise TypeError or ValueError unless embeddings and features can be multiplied."""
-    _checks.check_floating(op, mask_embed=mask_embed, mask_features=mask_features)
-    _checks.check_same_device(op, mask_embed=mask_embed, mask_features=mask_features)
+    checks.check_floating(op, mask_embed=mask_embed, mask_features=mask_features)
+    checks.check_same_device(op, mask_embed=mask_embed, mask_features=mask_features)
     if mask_features.dim() != 4:
-        raise ValueError(f"{op}: mask_features must be (B, C, h, w), got {_checks.shape(mask_features)}")
+        raise ValueError(f"{op}: mask_features must be (B, C, h, w), got {checks.shape(mask_features)}")
     batch, channels = mask_features.shape[:2]
     if mask_embed.dim() < 3 or mask_embed.shape[-3] != batch or mask_embed.shape[-1] != channels:
         raise ValueError(
             f"{op}: mask_embed must be (..., B, Q, C) with B = {batch} and C = {channels}, as mask_features, "
-            f"got {_checks.shape(mask_embed)}"
+            f"got {checks.shape(mask_embed)}"
         )
 
 

@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from maskformer_ext.ops._checks import check_floating, check_focal, check_same_device, check_target_dtype, shape
-from maskformer_ext.ops._library import native, once_differentiable, register
 from maskformer_ext.ops.dice_loss import dice_reference, target_values
 from maskformer_ext.ops.sigmoid_focal_loss import focal_reference
+from maskformer_ext.ops.support.checks import check_floating, check_focal, check_same_device, check_target_dtype, shape
+from maskformer_ext.ops.support.library import native, once_differentiable, register
 
 _OP = "mask_loss"
 # Target pixels that the reference holds at a time.

@@ -3,17 +3,6 @@
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops import _values
-from maskformer_ext.ops._checks import (
-    check_flag,
-    check_focal,
-    check_integer,
-    check_same_device,
-    check_target_dtype,
-    shape,
-)
-from maskformer_ext.ops._library import native, register
-from maskformer_ext.ops._matching import void_pixels
 from maskformer_ext.ops.mask_loss import (
     check_mask_logits,
     check_sizes,
@@ -22,6 +11,17 @@ from maskformer_ext.ops.mask_loss import (
     gradient_from_maps,
     save_gradient_maps,
 )
+from maskformer_ext.ops.support import value_checks
+from maskformer_ext.ops.support.checks import (
+    check_flag,
+    check_focal,
+    check_integer,
+    check_same_device,
+    check_target_dtype,
+    shape,
+)
+from maskformer_ext.ops.support.library import native, register
+from maskformer_ext.ops.support.matching import void_pixels
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 _OP = "matched_mask_loss"
@@ -85,10 +85,10 @@ def matched_mask_loss(
     check_sizes(_OP, mask_logits, pixels)
     check_focal(_OP, alpha, gamma)
     if native(_OP, mask_logits, pixels):
-        if _values.may_read(pixels.device):  # T is not among what the kernel gets
-            _values.check_counts(_OP, targets)
+        if value_checks.may_read(pixels.device):  # T is not among what the kernel gets
+            value_checks.check_counts(_OP, targets)
         with_grad = mask_logits.requires_grad and torch.is_grad_enabled()
-        focal, dice, _, _ = _values.call_checked(
+        focal, dice, _, _ = value_checks.call_checked(
             torch.ops.maskformer_ext.matched_mask_loss,
             mask_logits,
             pixels,
@@ -127,7 +127,7 @@ def _reference(
     gamma: float,
     ignore_void: bool,
 ) -> tuple[Tensor, Tensor]:
-    if _values.may_read(pixels.device):
+    if value_checks.may_read(pixels.device):
         _check_values(targets, image_index, segment_index)
     if mask_logits.shape[0] == 0 or pixels.shape[0] == 0 or (pixels.dim() == 4 and pixels.shape[1] == 0):
         zero = mask_logits.masked_fill(torch.ones_like(mask_logits, dtype=torch.bool), 0.0).sum((1, 2))
@@ -154,8 +154,8 @@ def _reference(
 
 
 def _check_values(targets: SegmentTargets | MaskTargets, image_index: Tensor, segment_index: Tensor) -> None:
-    _values.check_targets(_OP, targets)
-    _values.check_pairs(_OP, targets, image_index, segment_index)
+    value_checks.check_targets(_OP, targets)
+    value_checks.check_pairs(_OP, targets, image_index, segment_index)
 
 
 def _fake(

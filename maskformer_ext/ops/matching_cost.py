@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskformer_ext.ops import _checks, _values
-from maskformer_ext.ops._library import native, register, without_autocast
-from maskformer_ext.ops._matching import CostOptions, call_kernel, check_targets, check_values, fake_cost
+from maskformer_ext.ops.support import checks, value_checks
+from maskformer_ext.ops.support.library import native, register, without_autocast
+from maskformer_ext.ops.support.matching import CostOptions, call_kernel, check_targets, check_values, fake_cost
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 _OP = "matching_cost"
@@ -86,7 +86,7 @@ def matching_cost_reference(
     ignore_void: bool,
 ) -> Tensor:
     """Compute ``matching_cost`` in plain PyTorch; arguments are those of ``matching_cost``, checked."""
-    if _values.may_read(class_logits.device):
+    if value_checks.may_read(class_logits.device):
         check_values(_OP, class_logits.shape[-1] - 1, targets)
     double = torch.float64 in (class_logits.dtype, mask_logits.dtype)
     dtype = torch.float64 if double else torch.float32
@@ -140,12 +140,12 @@ def _sample_targets(
 
 
 def _check_predictions(class_logits: Tensor, mask_logits: Tensor) -> None:
-    _checks.check_floating(_OP, class_logits=class_logits, mask_logits=mask_logits)
-    _checks.check_same_device(_OP, class_logits=class_logits, mask_logits=mask_logits)
+    checks.check_floating(_OP, class_logits=class_logits, mask_logits=mask_logits)
+    checks.check_same_device(_OP, class_logits=class_logits, mask_logits=mask_logits)
     if mask_logits.dim() < 4:
-        raise ValueError(f"{_OP}: mask_logits must be (..., B, Q, h, w), got {_checks.shape(mask_logits)}")
+        raise ValueError(f"{_OP}: mask_logits must be (..., B, Q, h, w), got {checks.shape(mask_logits)}")
     if class_logits.shape[:-1] != mask_logits.shape[:-2] or class_logits.shape[-1] < 2:
         raise ValueError(
             f"{_OP}: class_logits must be (..., B, Q, K + 1) with (..., B, Q) = {tuple(mask_logits.shape[:-2])}, "
-            f"as mask_logits, and K >= 1, got {_checks.shape(class_logits)}"
+            f"as mask_logits, and K >= 1, got {checks.shape(class_logits)}"
         )

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops import _checks
-from maskformer_ext.ops._library import allow_tf32, native, register
-from maskformer_ext.ops._matching import CostOptions, call_kernel, check_targets, fake_cost
 from maskformer_ext.ops.mask_dot import check_embeddings, mask_dot
 from maskformer_ext.ops.matching_cost import matching_cost
+from maskformer_ext.ops.support import checks
+from maskformer_ext.ops.support.library import allow_tf32, native, register
+from maskformer_ext.ops.support.matching import CostOptions, call_kernel, check_targets, fake_cost
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 _OP = "matching_cost_from_embeddings"
@@ -93,11 +93,11 @@ def matching_cost_from_embeddings_reference(
 
 
 def _check_predictions(class_logits: Tensor, mask_embed: Tensor, mask_features: Tensor) -> None:
-    _checks.check_floating(_OP, class_logits=class_logits)
+    checks.check_floating(_OP, class_logits=class_logits)
     check_embeddings(_OP, mask_embed, mask_features)
-    _checks.check_same_device(_OP, class_logits=class_logits, mask_embed=mask_embed)
+    checks.check_same_device(_OP, class_logits=class_logits, mask_embed=mask_embed)
     if class_logits.shape[:-1] != mask_embed.shape[:-1] or class_logits.shape[-1] < 2:
         raise ValueError(
             f"{_OP}: class_logits must be (..., B, Q, K + 1) with (..., B, Q) = {tuple(mask_embed.shape[:-1])}, "
-            f"as mask_embed, and K >= 1, got {_checks.shape(class_logits)}"
+            f"as mask_embed, and K >= 1, got {checks.shape(class_logits)}"
         )

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops import _checks
-from maskformer_ext.ops._library import NAMESPACE, native, register
-from maskformer_ext.ops._predictions import check_prediction, class_probabilities
-from maskformer_ext.ops._rows import Mapped, Rows, Stored, bands, first_argmax, resized
+from maskformer_ext.ops.support import checks
+from maskformer_ext.ops.support.library import NAMESPACE, native, register
+from maskformer_ext.ops.support.predictions import check_prediction, class_probabilities
+from maskformer_ext.ops.support.rows import Mapped, Rows, Stored, bands, first_argmax, resized
 
 _OP = "panoptic_inference"
 
@@ -62,17 +62,17 @@ def panoptic_inference(
     Source: MaskFormer (arXiv 2107.06278), section 3.4, general inference.
     """
     check_prediction(_OP, class_logits, mask_logits, size, input_size, crop)
-    _checks.check_choice(_OP, "resize", resize, ("logits", "probabilities"))
-    _checks.check_choice(_OP, "area", area, ("probability", "weighted"))
+    checks.check_choice(_OP, "resize", resize, ("logits", "probabilities"))
+    checks.check_choice(_OP, "area", area, ("probability", "weighted"))
     class_logits, mask_logits = class_logits.detach(), mask_logits.detach()
-    _checks.check_has_values(_OP, mask_logits)
-    _checks.check_finite(
+    checks.check_has_values(_OP, mask_logits)
+    checks.check_finite(
         _OP,
         object_mask_threshold=object_mask_threshold,
         overlap_threshold=overlap_threshold,
         mask_threshold=mask_threshold,
     )
-    things = _checks.whole_numbers(_OP, "thing_classes", thing_classes)
+    things = checks.whole_numbers(_OP, "thing_classes", thing_classes)
     thresholds = (float(object_mask_threshold), float(overlap_threshold), float(mask_threshold))
     if native(_OP, class_logits, mask_logits):
         probability, _ = class_probabilities(class_logits, mask_logits)

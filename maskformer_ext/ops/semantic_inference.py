@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops import _checks
-from maskformer_ext.ops._library import NAMESPACE, native, register, without_autocast
-from maskformer_ext.ops._predictions import check_prediction, class_probabilities
-from maskformer_ext.ops._rows import Mapped, Rows, Stored, bands, first_argmax, resized
+from maskformer_ext.ops.support import checks
+from maskformer_ext.ops.support.library import NAMESPACE, native, register, without_autocast
+from maskformer_ext.ops.support.predictions import check_prediction, class_probabilities
+from maskformer_ext.ops.support.rows import Mapped, Rows, Stored, bands, first_argmax, resized
 
 _RESIZE = ("logits", "scores")
 
@@ -45,8 +45,8 @@ def semantic_inference(
     Source: MaskFormer (arXiv 2107.06278), section 3.4, semantic inference.
     """
     check_prediction("semantic_inference", class_logits, mask_logits, size, input_size, crop)
-    _checks.check_choice("semantic_inference", "resize", resize, _RESIZE)
-    _checks.check_flag("semantic_inference", flip=flip)
+    checks.check_choice("semantic_inference", "resize", resize, _RESIZE)
+    checks.check_flag("semantic_inference", flip=flip)
     class_logits, mask_logits = class_logits.detach(), mask_logits.detach()
     if native("semantic_inference", class_logits, mask_logits):
         probability, _ = class_probabilities(class_logits, mask_logits)
@@ -93,18 +93,18 @@ def semantic_scores(
     """
     op = "semantic_scores"
     check_prediction(op, class_logits, mask_logits, size, input_size, crop)
-    _checks.check_choice(op, "resize", resize, _RESIZE)
-    _checks.check_flag(op, flip=flip)
-    _checks.check_finite(op, weight=weight)
+    checks.check_choice(op, "resize", resize, _RESIZE)
+    checks.check_flag(op, flip=flip)
+    checks.check_finite(op, weight=weight)
     shape = (class_logits.shape[1] - 1, *size)
     if out is None:
         out = class_logits.new_zeros(shape, dtype=torch.float32)
-    _checks.check_tensor(op, "out", out)
-    _checks.check_same_device(op, class_logits=class_logits, out=out)
+    checks.check_tensor(op, "out", out)
+    checks.check_same_device(op, class_logits=class_logits, out=out)
     if out.dtype != torch.float32:
         raise TypeError(f"{op}: out must be float32, got {out.dtype}")
     if tuple(out.shape) != shape:
-        raise ValueError(f"{op}: out must be (K, H, W) = {shape}, got {_checks.shape(out)}")
+        raise ValueError(f"{op}: out must be (K, H, W) = {shape}, got {checks.shape(out)}")
     class_logits, mask_logits = class_logits.detach(), mask_logits.detach()
     if native("semantic_scores", class_logits, mask_logits) and out.is_contiguous():
         probability, _ = class_probabilities(class_logits, mask_logits)

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskformer_ext.ops._checks import check_choice, check_floating, check_focal, check_same_device, shape
-from maskformer_ext.ops._library import native, once_differentiable, register
+from maskformer_ext.ops.support.checks import check_choice, check_floating, check_focal, check_same_device, shape
+from maskformer_ext.ops.support.library import native, once_differentiable, register
 
 _OP = "sigmoid_focal_loss"
 _REDUCTIONS = ("none", "mean", "sum")  # the kernel's numbers

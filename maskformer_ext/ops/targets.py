@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskformer_ext.ops import _target_checks
-from maskformer_ext.ops._batch_targets import BatchTargets
-from maskformer_ext.ops._checks import check_same_device, check_tensor, whole_number
-from maskformer_ext.ops._predictions import check_size
+from maskformer_ext.ops.support import target_checks
+from maskformer_ext.ops.support.batch_targets import BatchTargets
+from maskformer_ext.ops.support.checks import check_same_device, check_tensor, whole_number
+from maskformer_ext.ops.support.predictions import check_size
 
 VOID = -1
 """Value of ``segment_map`` where a pixel belongs to no segment."""
@@ -37,8 +37,8 @@ class SegmentTargets(BatchTargets):
 
     def __post_init__(self) -> None:
         name = "SegmentTargets"
-        _target_checks.check_fields(name, self.segment_map, "segment_map", 3, self.labels, self.num_segments)
-        _target_checks.check_map_dtype(name, self.segment_map.dtype, self.labels.shape[1])
+        target_checks.check_fields(name, self.segment_map, "segment_map", 3, self.labels, self.num_segments)
+        target_checks.check_map_dtype(name, self.segment_map.dtype, self.labels.shape[1])
 
     @property
     def size(self) -> tuple[int, int]:
@@ -67,7 +67,7 @@ class SegmentTargets(BatchTargets):
             ValueError: if there is no image, the lists differ in length, an image has another number of masks than
                 labels, or images differ in size or device.
         """
-        _target_checks.check_masks("from_masks", masks, labels)
+        target_checks.check_masks("from_masks", masks, labels)
         boolean = [mask != 0 for mask in masks]
         if any(len(mask) > 1 and bool((mask.sum(0) > 1).any()) for mask in boolean):
             return _stack_masks(boolean, labels)
@@ -94,7 +94,7 @@ class SegmentTargets(BatchTargets):
         """
         ignore = whole_number("from_label_map", "ignore", ignore)
         maps, labels = [], []
-        for number, image in enumerate(_target_checks.as_batch("from_label_map", "label_map", label_map)):
+        for number, image in enumerate(target_checks.as_batch("from_label_map", "label_map", label_map)):
             present, inverse = torch.unique(image, return_inverse=True)
             keep = present != ignore
             if bool((present[keep] < 0).any()):
@@ -119,9 +119,9 @@ class SegmentTargets(BatchTargets):
             TypeError: if ``id_map``, a segment id or a class id is not integer.
             ValueError: if ``id_map`` has another shape, or there is not one table for each image.
         """
-        batch = _target_checks.as_batch("from_id_map", "id_map", id_map)
+        batch = target_checks.as_batch("from_id_map", "id_map", id_map)
         tables = [categories] if isinstance(categories, Mapping) else list(categories)
-        _target_checks.check_categories("from_id_map", tables, len(batch))
+        target_checks.check_categories("from_id_map", tables, len(batch))
         maps, labels = [], []
         for image, table in zip(batch, tables, strict=True):
             present, inverse = torch.unique(image, return_inverse=True)
@@ -166,7 +166,7 @@ class SegmentTargets(BatchTargets):
             counts = target.known_counts("collate")
             labels += [row[:count] for row, count in zip(target.labels, counts, strict=True)]
         most = max((len(row) for row in labels), default=0)
-        narrow = all(m.dtype == torch.int16 for m in maps) and most <= _target_checks.MOST_INT16_SEGMENTS
+        narrow = all(m.dtype == torch.int16 for m in maps) and most <= target_checks.MOST_INT16_SEGMENTS
         dtype = torch.int16 if narrow else torch.int32
         return stack_segments(torch.cat([m.to(dtype) for m in maps]), labels)
 
@@ -190,7 +190,7 @@ class MaskTargets(BatchTargets):
     _pairs: tuple[Tensor, Tensor] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _target_checks.check_fields("MaskTargets", self.masks, "masks", 4, self.labels, self.num_segments)
+        target_checks.check_fields("MaskTargets", self.masks, "masks", 4, self.labels, self.num_segments)
         if self.masks.shape[1] != self.labels.shape[1]:
             raise ValueError(
                 f"MaskTargets: masks must hold T = {self.labels.shape[1]} segments, as labels, "
@@ -215,7 +215,7 @@ class MaskTargets(BatchTargets):
             TypeError: if labels are no integers.
             ValueError: as ``SegmentTargets.from_masks``.
         """
-        _target_checks.check_masks("from_masks", masks, labels)
+        target_checks.check_masks("from_masks", masks, labels)
         return _stack_masks([mask != 0 for mask in masks], labels)
 
 
@@ -239,7 +239,7 @@ def stack_segments(segment_map: Tensor, labels: Sequence[Tensor]) -> SegmentTarg
             f"SegmentTargets: labels must have one entry an image, B = {len(segment_map)}, got {len(labels)}"
         )
     for image, row in enumerate(labels):
-        _target_checks.check_labels("SegmentTargets", image, row)
+        target_checks.check_labels("SegmentTargets", image, row)
     padded, counts = _pad_labels(labels, segment_map.device)
     return SegmentTargets(segment_map, padded, counts).with_pairs()
 

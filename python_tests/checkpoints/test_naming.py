@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from maskformer_ext import MaskFormer, build_model
 from maskformer_ext.checkpoints import load_original
-from maskformer_ext.checkpoints.backbone_weights import read_backbone_weights
+from maskformer_ext.checkpoints.backbone_weights import build_pretrained_backbone, read_backbone_weights
 from maskformer_ext.checkpoints.naming import bare_names, find_state, layout_of, names_of
 from maskformer_ext.checkpoints.transformers_names import to_transformers_names
 from maskformer_ext.config import Config, ModelConfig
 from maskformer_ext.errors import UserError
-from maskformer_ext.modeling.backbone import build_backbone
 
 PREFIXES = ["module.", "_orig_mod.", "module._orig_mod.", "model.", "model.model.", "anything.at.all."]
 
@@ -144,10 +143,10 @@ def test_a_recipe_tells_the_backbone_that_names_do_not(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["resnet50", "test_resnet"])
 def test_a_backbone_is_found_under_any_prefix(tmp_path: Path, name: str, prefix: str) -> None:
     torch.manual_seed(0)
-    backbone = build_backbone(ModelConfig(backbone=name))
+    backbone = build_pretrained_backbone(ModelConfig(backbone=name))
     weights = {key.removeprefix("net."): value for key, value in backbone.state_dict().items()}
     torch.save({"state_dict": _under(prefix, weights), "head.w": torch.ones(1)}, tmp_path / "weights.pth")
-    read = build_backbone(ModelConfig(backbone=name, backbone_weights=str(tmp_path / "weights.pth")))
+    read = build_pretrained_backbone(ModelConfig(backbone=name, backbone_weights=str(tmp_path / "weights.pth")))
     assert_same_weights(read, backbone)
 
 

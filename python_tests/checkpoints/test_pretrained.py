@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from maskformer_ext import MaskFormer, PerPixelBaseline, build_model
 from maskformer_ext.checkpoints import original_name
+from maskformer_ext.checkpoints.models import load_checkpoint
 from maskformer_ext.checkpoints.native import write_safetensors
 from maskformer_ext.checkpoints.reading import read_safetensors
 from maskformer_ext.config import Config, ModelConfig
 from maskformer_ext.convert import main
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.engine.state import load_checkpoint, save_checkpoint
+from maskformer_ext.engine.state import save_checkpoint
 from maskformer_ext.errors import UserError
 
 SMALL = ModelConfig(

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from maskformer_ext.checkpoints import original_name
+from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.checkpoints.original import with_pixel_decoder
 from maskformer_ext.checkpoints.sizes import infer_model_config
 from maskformer_ext.checkpoints.transformers_names import to_original_names, to_transformers_names
 from maskformer_ext.errors import UserError
-from maskformer_ext.modeling.build import build_model
 
 KEYS = Path(__file__).parent.parent / "golden" / "state_dict_keys"
 INDEX: dict[str, str] = json.loads((KEYS / "index.json").read_text())

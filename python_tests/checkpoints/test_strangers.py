@@ -19,7 +19,7 @@ from maskformer_ext.checkpoints.native import info_from_json, write_safetensors
 from maskformer_ext.checkpoints.transformers_config import read_transformers_config
 from maskformer_ext.checkpoints.transformers_names import to_transformers_names
 from maskformer_ext.config import Config, ModelConfig, to_dict
-from maskformer_ext.config_io import config_from_dict, load_config, override_config, save_config
+from maskformer_ext.config.load import config_from_dict, load_config, override_config, save_config
 from maskformer_ext.convert import main
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from maskformer_ext.checkpoints import load_original
+from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.checkpoints.reading import read_state_dict
 from maskformer_ext.checkpoints.transformers_names import to_original_names, to_transformers_names
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
-from maskformer_ext.modeling.build import build_model
 
 transformers = pytest.importorskip("transformers")
 

@@ -18,11 +18,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops import _library
+from maskformer_ext.ops.support import library
 
 SHIM = os.environ.get("MASKFORMER_EXT_CUDA_SHIM")
 HARNESS = os.environ.get("MASKFORMER_EXT_CUDA_HARNESS")
-ON_GPU = SHIM is None and torch.cuda.is_available() and _library.CUDA_ERROR is None
+ON_GPU = SHIM is None and torch.cuda.is_available() and library.CUDA_ERROR is None
 DEVICE = HARNESS or ("cuda" if ON_GPU else "cpu")
 """Where the tensors of a test are when a kernel of the CUDA library is called for them."""
 sys.path.insert(0, str(Path(__file__).parents[1] / "ops"))
@@ -32,7 +32,7 @@ elif SHIM is None:
     collect_ignore_glob = ["test_*.py"]
 else:
     _LIBRARY = torch.library.Library("maskformer_ext_shim", "DEF")
-    for name in sorted(_library._KERNELS["cpu"]):
+    for name in sorted(library._KERNELS["cpu"]):
         schema = str(getattr(torch.ops.maskformer_ext, name.partition(".")[0]).default._schema)
         _LIBRARY.define(schema.removeprefix("maskformer_ext::"))
     torch.ops.load_library(SHIM)
@@ -53,7 +53,7 @@ class OnGpu:
         self.device = device
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        if self.device == "cuda" and name not in _library._KERNELS["cuda"]:
+        if self.device == "cuda" and name not in library._KERNELS["cuda"]:
             pytest.skip(f"{name} has no CUDA kernel")
         op = getattr(torch.ops.maskformer_ext, name)
         written = [a.name for a in op.default._schema.arguments if a.alias_info is not None and a.alias_info.is_write]

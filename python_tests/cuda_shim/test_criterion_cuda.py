@@ -12,8 +12,8 @@ from torch import Tensor
 
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.outputs import MaskFormerOutput
-from maskformer_ext.ops import _library, _values
 from maskformer_ext.ops.mask_loss import gradient_from_maps, save_gradient_maps
+from maskformer_ext.ops.support import library, value_checks
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,11 +41,11 @@ def as_on_a_gpu(shim, monkeypatch) -> None:
     registered = torch._C._dispatch_get_registrations_for_dispatch_key("CPU")
     names = frozenset(name.removeprefix(prefix) for name in registered if name.startswith(prefix))
     assert {"matching_cost", "matched_mask_loss", "linear_sum_assignment"} <= names
-    monkeypatch.setitem(_library._KERNELS, "cpu", names)
+    monkeypatch.setitem(library._KERNELS, "cpu", names)
     for name in names:
         if hasattr(torch.ops.maskformer_ext, name):
             monkeypatch.setattr(torch.ops.maskformer_ext, name, getattr(shim, name))
-    monkeypatch.setattr(_values, "may_read", lambda device: False)
+    monkeypatch.setattr(value_checks, "may_read", lambda device: False)
 
 
 def losses(targets, device: str) -> tuple[list[Tensor], int]:

@@ -8,7 +8,7 @@ from conftest import cuda_kernels_only
 from predictions import confident_predictions, with_broken_queries
 from resizes import RESIZES, peaks, resized
 
-from maskformer_ext.ops._predictions import class_probabilities
+from maskformer_ext.ops.support.predictions import class_probabilities
 
 
 def call(ops, class_logits, mask_logits, size, input_size=None, crop=None, *, modes, thresholds, things=(0, 1, 2)):

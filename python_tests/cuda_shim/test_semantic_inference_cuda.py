@@ -8,7 +8,7 @@ from op_checks import LARGEST_ERROR, error
 from predictions import confident_predictions, with_broken_queries
 from resizes import RESIZES, resized
 
-from maskformer_ext.ops._predictions import class_probabilities
+from maskformer_ext.ops.support.predictions import class_probabilities
 
 
 def truth(probability, mask_logits, size, input_size, crop, flip, scores_first):

@@ -13,7 +13,7 @@ from maskformer_ext.config import DataConfig
 from maskformer_ext.data import build_dataset
 from maskformer_ext.data.pairs import read_color_ids, read_label
 from maskformer_ext.errors import UserError
-from maskformer_ext.images import read_image, to_pixels
+from maskformer_ext.media.images import read_image, to_pixels
 
 _SIZE = (12, 16)  # height, width
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from maskformer_ext.data.labels import read_color_ids, read_label
 from maskformer_ext.errors import UserError
-from maskformer_ext.images import read_image
+from maskformer_ext.media.images import read_image
 
 
 def _numbers(largest, shape=(5, 7)):

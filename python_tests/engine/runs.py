@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from maskformer_ext.config import Config
-from maskformer_ext.config_io import load_config
+from maskformer_ext.config.load import load_config
 from maskformer_ext.data.types import Batch
 from maskformer_ext.ops.targets import SegmentTargets
 

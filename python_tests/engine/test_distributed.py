@@ -15,10 +15,11 @@ from runs import read_losses, small_arguments, small_config, uneven_loader
 
 import maskformer_ext
 from maskformer_ext import evaluate
+from maskformer_ext.checkpoints.native import MODEL_FILE, read_weights
+from maskformer_ext.checkpoints.runs import find_checkpoint
 from maskformer_ext.engine import loop
 from maskformer_ext.engine.distributed import explain_lost_processes
 from maskformer_ext.engine.loop import train
-from maskformer_ext.engine.state import MODEL_FILE, find_checkpoint, read_weights
 from maskformer_ext.errors import UserError
 
 # Nothing in the network depends on how a batch is split. The class loss is a weighted mean in every process, as in the

@@ -15,14 +15,14 @@ from folder_sets import squares, write_folder
 
 import maskformer_ext
 from maskformer_ext import train as command
-from maskformer_ext.checkpoints.pretrained import load_pretrained
+from maskformer_ext.checkpoints.models import load_model
+from maskformer_ext.checkpoints.runs import find_checkpoint
 from maskformer_ext.config import Config
-from maskformer_ext.config_io import available_configs, load_config
+from maskformer_ext.config.load import available_configs, load_config
 from maskformer_ext.data.build import build_dataset
 from maskformer_ext.data.survey import look
 from maskformer_ext.engine.fitting import fit, prepare
 from maskformer_ext.engine.loop import train
-from maskformer_ext.engine.state import find_checkpoint
 from maskformer_ext.errors import UserError
 
 _SMALL = (
@@ -91,7 +91,7 @@ def test_what_was_chosen_is_printed_recorded_and_kept_by_the_weights(good: Path,
     assert "the median shorter side of 4 images is 64" in line and "inference.min_size=64" in line
     checkpoint = find_checkpoint(run)
     assert checkpoint is not None
-    weights = load_pretrained(checkpoint / "model.safetensors").recipe
+    weights = load_model(checkpoint / "model.safetensors").recipe
     assert weights is not None
     for config in (load_config(run), weights):
         assert config.data.augmentation.min_sizes == [45, 54, 64, 74, 83]

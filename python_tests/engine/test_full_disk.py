@@ -15,12 +15,13 @@ from runs import SMALL
 from torch import nn
 
 from maskformer_ext import train
+from maskformer_ext.checkpoints.native import read_weights
+from maskformer_ext.checkpoints.runs import damage, find_checkpoint
 from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.engine import state
 from maskformer_ext.engine.board import Board
 from maskformer_ext.engine.progress import History, read_history
-from maskformer_ext.engine.state import damage, find_checkpoint, save_checkpoint
+from maskformer_ext.engine.state import save_checkpoint
 from maskformer_ext.errors import UserError
 from maskformer_ext.files import append_text
 
@@ -64,7 +65,7 @@ _EXPORT = """
 import sys, torch
 from pathlib import Path
 from maskformer_ext.errors import UserError
-from maskformer_ext.programs import save_program
+from maskformer_ext.inference.programs import save_program
 try:
     save_program(torch.export.export(torch.nn.Linear(1000, 1000), (torch.zeros(1, 1000),)), Path(sys.argv[1]))
 except UserError as error:
@@ -175,4 +176,4 @@ def test_a_checkpoint_of_the_same_iteration_replaces_the_earlier(tmp_path: Path)
     _save(tmp_path, 1)
     again = _save(tmp_path, 1, size=4)
     assert damage(again) is None and not _left_over(tmp_path)
-    assert state.read_weights(again / "model.safetensors")[0]["weight"].shape == (4, 4)
+    assert read_weights(again / "model.safetensors")[0]["weight"].shape == (4, 4)

@@ -15,18 +15,12 @@ import pytest
 import torch
 from torch import nn
 
+from maskformer_ext.checkpoints.native import assign_weights, read_weights
+from maskformer_ext.checkpoints.runs import damage, find_checkpoint, resolve_checkpoint
 from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine import state
-from maskformer_ext.engine.state import (
-    assign_weights,
-    damage,
-    find_checkpoint,
-    load_training_state,
-    read_weights,
-    resolve_checkpoint,
-    save_checkpoint,
-)
+from maskformer_ext.engine.state import load_training_state, save_checkpoint
 from maskformer_ext.errors import UserError
 
 INFO = DatasetInfo(name="two", classes=("a", "b"), colors=((1, 2, 3), (4, 5, 6)), thing_classes=(1,))
@@ -96,7 +90,7 @@ def test_a_wrong_pointer_is_passed_over(tmp_path, pointer):
     assert find_checkpoint(tmp_path) == newest
 
 
-@pytest.mark.parametrize("function", ["write_model_files", "_digest", "write_json", "write_text"])
+@pytest.mark.parametrize("function", ["write_model_files", "digest_of", "write_json", "write_text"])
 @pytest.mark.parametrize("call", [1, 2, 3])
 def test_a_failing_write_loses_no_earlier_checkpoint(tmp_path, monkeypatch, function, call):
     earlier = _save(tmp_path, 1)

@@ -12,12 +12,12 @@ from maskformer_ext.engine.distributed import StopVote, start_processes
 from maskformer_ext.engine.monitor import StepMonitor
 from maskformer_ext.engine.progress import Clock
 from maskformer_ext.engine.setup import build_setup
-from maskformer_ext.ops import _values
+from maskformer_ext.ops.support import value_checks
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_step_reads_no_value(tmp_path, monkeypatch, precision: str) -> None:
-    monkeypatch.setattr(_values, "may_read", lambda device: False)  # on the CPU it is free
+    monkeypatch.setattr(value_checks, "may_read", lambda device: False)  # on the CPU it is free
     overrides = ["train.batch_size=4", "train.accumulation_steps=2", "train.ema_decay=0.9", "train.channels_last=true"]
     config = small_config(tmp_path, f"train.precision={precision}", *overrides)
     setup = build_setup(config, start_processes())

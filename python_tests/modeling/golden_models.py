@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from maskformer_ext.checkpoints import load_original, original_name
-from maskformer_ext.modeling.build import build_model
+from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 ROOT = Path(__file__).parent.parent / "golden"

@@ -8,10 +8,11 @@ from scipy.optimize import linear_sum_assignment
 from tiny import tiny_config
 from torchvision.ops import box_convert, generalized_box_iou, masks_to_boxes
 
+from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.config import CriterionConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.modeling.boxes import box_distance, segment_boxes
-from maskformer_ext.modeling.build import build_criterion, build_model
+from maskformer_ext.modeling.criteria import build_criterion
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.outputs import MaskFormerOutput
 from maskformer_ext.ops.targets import SegmentTargets

@@ -12,9 +12,10 @@ from golden_models import ROOT
 from tiny import tiny_config
 from torch import Tensor
 
+from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.config import CriterionConfig
 from maskformer_ext.errors import UserError
-from maskformer_ext.modeling.build import build_criterion, build_model
+from maskformer_ext.modeling.criteria import build_criterion
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets

@@ -8,8 +8,8 @@ from tiny import tiny_config
 from torch import Tensor
 from torch._dynamo.utils import counters
 
+from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.config import ModelConfig
-from maskformer_ext.modeling.build import build_model
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.outputs import MaskFormerOutput
 from maskformer_ext.ops import MaskTargets, SegmentTargets

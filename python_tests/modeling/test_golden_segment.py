@@ -12,8 +12,8 @@ from golden_models import RECIPES, ROOT, build, facts, golden_state_dict, values
 from maskformer_ext import build_model
 from maskformer_ext.checkpoints import load_original
 from maskformer_ext.config import InferenceConfig
-from maskformer_ext.images import resize_shortest_edge
 from maskformer_ext.inference import segment
+from maskformer_ext.media.images import resize_shortest_edge
 
 _DIFFERING = 1e-3  # share of pixels, for near ties
 

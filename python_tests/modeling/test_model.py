@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.config import CriterionConfig, ModelConfig, OptimizerConfig
 from maskformer_ext.engine.optimizer import parameter_groups
 from maskformer_ext.errors import UserError
-from maskformer_ext.modeling.build import build_criterion, build_model
+from maskformer_ext.modeling.criteria import build_criterion
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.per_pixel import PerPixelCriterion
 from maskformer_ext.modeling.pixel_decoder import FPNPixelDecoder

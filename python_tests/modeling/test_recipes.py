@@ -13,10 +13,10 @@ from recipes import PRETRAINED, RECIPES, ROOT, expected_values
 
 from maskformer_ext.checkpoints import original_name
 from maskformer_ext.checkpoints.backbone_weights import _TIMM_NAMES
-from maskformer_ext.config_io import CONFIG_DIR, available_configs, load_config
+from maskformer_ext.checkpoints.models import build_model
+from maskformer_ext.config.load import CONFIG_DIR, available_configs, load_config
 from maskformer_ext.engine.optimizer import parameter_groups
 from maskformer_ext.engine.schedule import learning_rate_factor
-from maskformer_ext.modeling.build import build_model
 
 
 def _stored(folder: str, recipe: str) -> dict:

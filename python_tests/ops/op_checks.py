@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops._library import REFERENCE
+from maskformer_ext.ops.support.library import REFERENCE
 
 # Kernels built with sanitizers are not vectorised, so their sums add up more terms one after the other.
 LARGEST_ERROR = 2e-5 if "MASKFORMER_EXT_SANITIZED" in os.environ else 2e-6

@@ -7,7 +7,7 @@ import torch
 from test_derivatives import IMAGE, INSIDE, SEGMENT, TARGETS
 
 from maskformer_ext import ops
-from maskformer_ext.modeling.pair_logits import pair_logits
+from maskformer_ext.ops.pair_dot import pair_logits
 
 CLASSES, MASKS = torch.randn(2, 3, 5), torch.randn(2, 3, 4, 4)
 EMBED, FEATURES = torch.randn(2, 3, 6), torch.randn(2, 6, 4, 4)

@@ -7,7 +7,7 @@ import torch
 from torch.autograd import forward_ad
 
 from maskformer_ext import ops
-from maskformer_ext.modeling.pair_logits import pair_logits
+from maskformer_ext.ops.pair_dot import pair_logits
 
 torch.manual_seed(0)
 INSIDE = torch.rand(3, 8, 8) < 0.5

@@ -14,7 +14,7 @@ from predictions import confident_predictions, transformers_outputs, with_broken
 
 from maskformer_ext.ops import Instances, instance_inference
 
-rows = importlib.import_module("maskformer_ext.ops._rows")
+rows = importlib.import_module("maskformer_ext.ops.support.rows")
 
 
 def composed(class_logits, mask_logits, size, *, top_k, things=None, threshold=0.5, input_size=None, crop=None):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from maskformer_ext.ops._library import REFERENCE
+from maskformer_ext.ops.support.library import REFERENCE
 
 _native = pytest.importorskip("maskformer_ext._native", reason="built without pybind11")
 LEVELS = ("baseline", "avx2", "avx512")

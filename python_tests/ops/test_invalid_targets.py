@@ -14,13 +14,12 @@ from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.outputs import MaskFormerOutput
 from maskformer_ext.ops import (
     SegmentTargets,
-    _library,
-    _values,
     linear_sum_assignment,
     matched_mask_loss,
     matching_cost,
     matching_cost_from_embeddings,
 )
+from maskformer_ext.ops.support import library, value_checks
 
 pytest.importorskip("timm", reason="the per-pixel models need timm")
 from maskformer_ext.modeling.per_pixel import PerPixelCriterion, PerPixelOutput
@@ -91,8 +90,8 @@ def device(request, monkeypatch) -> str:
     """The CPU; the CPU as if its kernels let everything pass, with checks asked for; a GPU with checks asked for."""
     if request.param == "cpu":
         return "cpu"
-    monkeypatch.setattr(_values, "kernels_refuse", lambda device: False)
-    monkeypatch.setattr(_values, "CHECKS", True)
+    monkeypatch.setattr(value_checks, "kernels_refuse", lambda device: False)
+    monkeypatch.setattr(value_checks, "CHECKS", True)
     return "cuda" if request.param == "cuda" else "cpu"
 
 
@@ -104,7 +103,7 @@ def test_every_op_names_what_is_out_of_range(fault: str, call: Callable, device:
     call(make_targets(device=device))
     with pytest.raises(ValueError, match=FAULTS[fault]) as caught:
         call(make_targets(fault, device))
-    if _values.CHECKS:
+    if value_checks.CHECKS:
         assert caught.value.__context__ is None, "the kernel must not have been called"
 
 
@@ -135,8 +134,8 @@ def test_a_number_of_targets_out_of_range_is_named(count: int, device: str) -> N
 @pytest.mark.parametrize("fault", FAULTS)
 def test_references_read_nothing_out_of_bounds_where_nothing_is_checked(fault: str, masks: bool, monkeypatch) -> None:
     """As on a GPU without a kernel; here an index out of bounds would raise."""
-    monkeypatch.setattr(_library, "REFERENCE", True)
-    monkeypatch.setattr(_values, "may_read", lambda device: False)
+    monkeypatch.setattr(library, "REFERENCE", True)
+    monkeypatch.setattr(value_checks, "may_read", lambda device: False)
     targets = make_targets(fault)
     targets = targets.to_masks() if masks else targets
     out = predictions()
@@ -150,7 +149,7 @@ def test_references_read_nothing_out_of_bounds_where_nothing_is_checked(fault: s
 
 
 def test_the_variable_is_read_at_import() -> None:
-    code = "from maskformer_ext.ops import _values; print(_values.CHECKS)"
+    code = "from maskformer_ext.ops.support import value_checks; print(value_checks.CHECKS)"
     for value, expected in (("1", "True"), ("0", "False")):
         environment = {**os.environ, "MASKFORMER_EXT_CHECKS": value}
         assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == expected
@@ -161,12 +160,12 @@ def test_values_may_be_read_where_it_is_free_or_asked_for(monkeypatch) -> None:
     recording = False
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: recording)
     for asked in (False, True):
-        monkeypatch.setattr(_values, "CHECKS", asked)
-        assert (_values.may_read(host), _values.may_read(device)) == (True, asked)
+        monkeypatch.setattr(value_checks, "CHECKS", asked)
+        assert (value_checks.may_read(host), value_checks.may_read(device)) == (True, asked)
     recording = True
-    assert _values.may_read(host) and not _values.may_read(device), "a recorded step cannot wait"
+    assert value_checks.may_read(host) and not value_checks.may_read(device), "a recorded step cannot wait"
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    assert not _values.may_read(host)
+    assert not value_checks.may_read(host)
 
 
 def test_pairs_of_wrong_counts_are_refused_on_every_device() -> None:
@@ -177,7 +176,9 @@ def test_pairs_of_wrong_counts_are_refused_on_every_device() -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_is_out_of_range_is_counted(fault: str) -> None:
-    assert int(_values.count_invalid(make_targets(fault))) == (fault != "label")  # labels are the criterion's to count
+    assert int(value_checks.count_invalid(make_targets(fault))) == (
+        fault != "label"
+    )  # labels are the criterion's to count
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

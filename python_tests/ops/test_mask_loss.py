@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from op_checks import LARGEST_ERROR, at_thread_counts, error, loss_errors
 
 from maskformer_ext.ops import dice_loss, mask_loss, sigmoid_focal_loss
-from maskformer_ext.ops._library import native
+from maskformer_ext.ops.support.library import native
 
 SHAPES = [  # N, (h, w), (H, W)
     (3, (32, 32), (128, 128)),  # factor 4, whole vectors

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from op_checks import LARGEST_ERROR, at_thread_counts, loss_errors
 
 from maskformer_ext.ops import MaskTargets, SegmentTargets, mask_loss, matched_mask_loss
-from maskformer_ext.ops._library import native
+from maskformer_ext.ops.support.library import native
 
 LOGITS = (20, 24)
 PIXELS = (80, 96)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from maskformer_ext import ops
-from maskformer_ext.modeling.pair_logits import pair_logits
 from maskformer_ext.ops import SegmentTargets
+from maskformer_ext.ops.pair_dot import pair_logits
 
 TARGETS = SegmentTargets(
     torch.randint(-1, 2, (2, 8, 8), dtype=torch.int32), torch.zeros(2, 2, dtype=torch.int64), torch.tensor([2, 2])

@@ -12,7 +12,6 @@ from test_mask_loss import SHAPES, make
 from test_matched_mask_loss import IMAGE, SEGMENT, make_targets
 from test_matching_cost import random_targets
 
-from maskformer_ext.modeling.pair_logits import pair_logits
 from maskformer_ext.ops import (
     dice_loss,
     instance_inference,
@@ -26,7 +25,8 @@ from maskformer_ext.ops import (
     semantic_inference,
     semantic_scores,
 )
-from maskformer_ext.ops._library import native
+from maskformer_ext.ops.pair_dot import pair_logits
+from maskformer_ext.ops.support.library import native
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

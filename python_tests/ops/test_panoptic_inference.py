@@ -14,7 +14,7 @@ from predictions import confident_predictions, golden_predictions, transformers_
 
 from maskformer_ext.ops import panoptic_inference
 
-rows = importlib.import_module("maskformer_ext.ops._rows")
+rows = importlib.import_module("maskformer_ext.ops.support.rows")
 
 
 def table_of(class_logits, mask_logits, size, *, things, threshold, overlap, resize, area, mask_threshold=0.5):

@@ -20,7 +20,7 @@ from predictions import (
 
 from maskformer_ext.ops import semantic_inference, semantic_scores
 
-rows = importlib.import_module("maskformer_ext.ops._rows")
+rows = importlib.import_module("maskformer_ext.ops.support.rows")
 
 
 def composed_scores(class_logits, mask_logits, size, *, input_size=None, crop=None, flip=False, resize="logits"):

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from op_checks import LARGEST_ERROR, at_thread_counts, error, native_only
 
 from maskformer_ext.ops import sigmoid_focal_loss
-from maskformer_ext.ops._library import native
 from maskformer_ext.ops.sigmoid_focal_loss import focal_reference
+from maskformer_ext.ops.support.library import native
 
 
 def make(shape=(3, 5001), between=False, dtype=torch.float32, scale=6.0):

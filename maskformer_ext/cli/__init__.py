@@ -1,0 +1,1 @@
+"""What the commands share: arguments, early checks, output and exit statuses."""

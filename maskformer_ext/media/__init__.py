@@ -1,0 +1,1 @@
+"""Image and video files: decoded, turned upright, as tensors, and written whole."""

@@ -1,0 +1,1 @@
+"""What the ops share: the library and its fallback, checks of arguments and targets, resized maps, constants."""

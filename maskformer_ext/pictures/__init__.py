@@ -1,0 +1,1 @@
+"""Pictures for people: segments, queries, charts and their captions."""
