@@ -1,6 +1,6 @@
 """Find the checkpoints of a run, newest first, and pass over damaged ones.
 
-`engine.state` writes them and describes their files.
+`engine.checkpoints` writes them and describes their files.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskformer_ext.engine.board import Board
+from maskformer_ext.engine.tensorboard_files import Board
 from maskformer_ext.errors import UserError, visible, why
 from maskformer_ext.files import append_text, write_text
 

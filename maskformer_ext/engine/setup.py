@@ -21,9 +21,9 @@ from maskformer_ext.data.build import build_dataset
 from maskformer_ext.data.loader import IterationBatches
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine.average import WeightAverage
+from maskformer_ext.engine.checkpoints import TRAINING_FILE, load_training_state, save_checkpoint
 from maskformer_ext.engine.fitting import prepare
 from maskformer_ext.engine.optimizer import build_optimizer, restore_optimizer, restore_scaler
-from maskformer_ext.engine.state import TRAINING_FILE, load_training_state, save_checkpoint
 from maskformer_ext.errors import UserError, why
 from maskformer_ext.modeling.build_criterion import build_criterion
 from maskformer_ext.modeling.weights import nonfinite_weights

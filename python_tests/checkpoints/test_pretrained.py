@@ -15,7 +15,7 @@ from maskformer_ext.checkpoints.files.safetensors_files import write_safetensors
 from maskformer_ext.checkpoints.models import load_checkpoint
 from maskformer_ext.config import Config
 from maskformer_ext.convert import main
-from maskformer_ext.engine.state import save_checkpoint
+from maskformer_ext.engine.checkpoints import save_checkpoint
 from maskformer_ext.errors import UserError
 
 

@@ -18,7 +18,7 @@ from tiny import tiny_config
 from maskformer_ext import build_model, evaluate, export, predict
 from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.engine.state import save_checkpoint
+from maskformer_ext.engine.checkpoints import save_checkpoint
 from maskformer_ext.prediction import run as prediction_run
 
 INFO = DatasetInfo("painted", ("ground", "box", "tile"), ((90, 90, 90), (250, 0, 0), (0, 0, 250)), thing_classes=(1, 2))

@@ -19,8 +19,8 @@ from maskformer_ext.checkpoints.layouts.native import assign_weights, read_weigh
 from maskformer_ext.checkpoints.runs import damage, find_checkpoint, resolve_checkpoint
 from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.engine import state
-from maskformer_ext.engine.state import load_training_state, save_checkpoint
+from maskformer_ext.engine import checkpoints
+from maskformer_ext.engine.checkpoints import load_training_state, save_checkpoint
 from maskformer_ext.errors import UserError
 
 INFO = DatasetInfo(name="two", classes=("a", "b"), colors=((1, 2, 3), (4, 5, 6)), thing_classes=(1,))
@@ -94,7 +94,7 @@ def test_a_wrong_pointer_is_passed_over(tmp_path, pointer):
 @pytest.mark.parametrize("call", [1, 2, 3])
 def test_a_failing_write_loses_no_earlier_checkpoint(tmp_path, monkeypatch, function, call):
     earlier = _save(tmp_path, 1)
-    original, calls = getattr(state, function), []
+    original, calls = getattr(checkpoints, function), []
 
     def fails(*arguments, **options):
         calls.append(arguments)
@@ -102,7 +102,7 @@ def test_a_failing_write_loses_no_earlier_checkpoint(tmp_path, monkeypatch, func
             raise OSError(28, "No space left on device")
         return original(*arguments, **options)
 
-    monkeypatch.setattr(state, function, fails)
+    monkeypatch.setattr(checkpoints, function, fails)
     try:
         _save(tmp_path, 2)
     except UserError as error:
@@ -126,7 +126,7 @@ def test_a_crash_between_renames_keeps_a_complete_checkpoint(tmp_path, monkeypat
             raise KeyboardInterrupt
         return original(*arguments)
 
-    monkeypatch.setattr(state.os, "replace", fails)
+    monkeypatch.setattr(checkpoints.os, "replace", fails)
     with pytest.raises(KeyboardInterrupt):
         _save(tmp_path, 1, keep=1)  # the same iteration again: the old folder has to make way
     monkeypatch.undo()
@@ -138,7 +138,7 @@ import sys, torch
 from torch import nn
 from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.engine.state import save_checkpoint
+from maskformer_ext.engine.checkpoints import save_checkpoint
 model = nn.Linear(1500, 1500)
 info = DatasetInfo(name="one", classes=("a",), colors=((0, 0, 0),))
 for iteration in range(1, 10**6):
