@@ -168,7 +168,7 @@ def save_pretrained(
 
 
 def read_weights_of_any_layout(file: Path, *, backbone: str | None = None) -> Weights:
-    """Read a weights' file and what lies beside it; the layout is told by the names of the tensors.
+    """Read a weights' file and what lies beside it; the names of the tensors decide its layout.
 
     Args:
         file: the weights.
@@ -192,7 +192,7 @@ def read_weights_of_any_layout(file: Path, *, backbone: str | None = None) -> We
         layout = layout_of(tensors)
         if layout != "transformers":
             tensors = to_original(tensors, str(file))
-            config = Config(name=file.stem, model=infer_model_config(tensors, backbone if layout == "own" else None))
+            config = Config(name=file.stem, model=infer_model_config(tensors, backbone if layout == "native" else None))
             return Weights(file, tensors, config, None, native=False, complete=False)
         tensors = to_original_names(tensors)
         config, info = read_transformers_config(file.parent, infer_model_config(tensors))

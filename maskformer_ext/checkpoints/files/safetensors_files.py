@@ -49,7 +49,7 @@ def write_safetensors(file: Path, weights: Mapping[str, Tensor], header: Mapping
     try:
         save_file(plain, file, metadata={"format": "pt", **header})
         file.chmod(mode)
-    except SafetensorError as error:  # which tells the disk's own error in words
+    except SafetensorError as error:  # which puts the error of the disk into words
         number = re.search(r"os error (\d+)", str(error))
         reason = os.strerror(int(number[1])) if number else str(error)
         raise OSError(int(number[1]) if number else 0, reason) from error

@@ -37,7 +37,7 @@ def infer_model_config(weights: Mapping[str, Tensor], backbone: str | None = Non
     Args:
         weights: tensors under the original's names (version with ``pixel_decoder.``); this package's options may add
             their own.
-        backbone: its name; None: told by its weights.
+        backbone: its name; None: that which its weights show.
 
     Raises:
         NoHead: if they have no head at all.

@@ -106,7 +106,7 @@ def to_original(state_dict: Mapping[str, Tensor], source: str) -> dict[str, Tens
         weights = bare_names({name: check_tensor(name, value, source) for name, value in state_dict.items()})
     except UserError as error:
         raise UserError(f"{source}: {str(error).removeprefix('checkpoint: ').removeprefix(f'{source}: ')}") from None
-    if layout_of(weights) == "own":
+    if layout_of(weights) == "native":
         return {original_name(name): value for name, value in weights.items()}
     return with_pixel_decoder(weights)
 

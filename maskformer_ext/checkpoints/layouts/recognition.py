@@ -29,7 +29,7 @@ _LONGEST_PREFIX = 12  # parts between dots
 _LANDMARKS = {
     "transformers": r"model\.(?:pixel_level_module|transformer_module)\.",
     "original": r"sem_seg_head\.",
-    "own": r"(?:class_head|mask_head\.layers|transformer_decoder\.(?:layers|query_embed)"
+    "native": r"(?:class_head|mask_head\.layers|transformer_decoder\.(?:layers|query_embed)"
     r"|pixel_decoder\.(?:mask_features|fpn|encoder|layers|adapters))\.",
     "backbone": r"(?:layer1\.0\.conv1|res2\.0\.conv1|layers\.0\.blocks\.0\.norm1|features\.1\.0\.norm1)\.",
 }
@@ -58,7 +58,7 @@ def find_state(content: Any) -> Any:
 
 
 def layout_of(names: Collection[Any]) -> str | None:
-    """Return "transformers", "original", "own" or "backbone"; None for names of no layout that is known here."""
+    """Return "transformers", "original", "native" or "backbone"; None for names of no layout that is known here."""
     plain = [_INNER.sub("", name) for name in names if isinstance(name, str)]
     return next((layout for layout, pattern in _FIND.items() if any(map(pattern.match, plain))), None)
 

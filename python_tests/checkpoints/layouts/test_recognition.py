@@ -35,7 +35,7 @@ def _layouts(model: nn.Module) -> dict[str, dict[str, Tensor]]:
     theirs = original_weights(model)
     first = {name.replace("sem_seg_head.pixel_decoder.", "sem_seg_head."): value for name, value in theirs.items()}
     return {
-        "own": dict(model.state_dict()),
+        "native": dict(model.state_dict()),
         "original": theirs,
         "first version": first,
         "transformers": to_transformers_names(theirs),
@@ -43,7 +43,7 @@ def _layouts(model: nn.Module) -> dict[str, dict[str, Tensor]]:
 
 
 @pytest.mark.parametrize("prefix", ["", *PREFIXES])
-@pytest.mark.parametrize("layout", ["own", "original", "first version", "transformers"])
+@pytest.mark.parametrize("layout", ["native", "original", "first version", "transformers"])
 def test_a_prefix_before_all_names_is_taken_off(model, tmp_path: Path, layout: str, prefix: str) -> None:
     torch.save(_under(prefix, _layouts(model)[layout]), tmp_path / "weights.pth")
     assert_same_weights(MaskFormer.from_pretrained(tmp_path / "weights.pth"), model)
@@ -51,7 +51,7 @@ def test_a_prefix_before_all_names_is_taken_off(model, tmp_path: Path, layout: s
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model."])
 def test_load_original_takes_the_same_names(model, prefix: str) -> None:
-    for layout in ("own", "original", "first version"):
+    for layout in ("native", "original", "first version"):
         other = build_model(SMALL)
         load_original(other, _under(prefix, _layouts(model)[layout]))
         assert_same_weights(other, model)
@@ -81,7 +81,7 @@ def test_load_original_takes_the_same_names(model, prefix: str) -> None:
         },
     ],
 )
-@pytest.mark.parametrize("layout", ["own", "original"])
+@pytest.mark.parametrize("layout", ["native", "original"])
 def test_what_training_programs_put_around_weights_is_seen_through(model, tmp_path: Path, wrap, layout: str) -> None:
     torch.save(wrap(_layouts(model)[layout]), tmp_path / "weights.pt")
     assert_same_weights(MaskFormer.from_pretrained(tmp_path / "weights.pt"), model)
@@ -157,7 +157,7 @@ def test_the_backbone_of_a_wrapped_model_is_read(model, tmp_path: Path) -> None:
 
 
 def test_quantised_weights_are_refused(model, tmp_path: Path) -> None:
-    weights = _layouts(model)["own"]
+    weights = _layouts(model)["native"]
     weights["class_head.weight"] = weights["class_head.weight"].to(torch.int8)
     torch.save(weights, tmp_path / "weights.pth")
     with pytest.raises(UserError, match=r"class_embed\.weight must be floating-point numbers, got int8"):
