@@ -77,7 +77,7 @@ def _known() -> str:
     return f"model.backbone must be {', '.join(ORIGINAL)}, or a name that timm.list_models() or list_pretrained() gives"
 
 
-def _options(name: str, drop_path: float) -> dict:
+def _options(name: str, drop_path: float) -> dict[str, Any]:
     """Return what timm needs beyond the name."""
     if name.startswith("swin"):  # otherwise only images of the pre-training size are accepted
         return {"strict_img_size": False, "drop_path_rate": drop_path}

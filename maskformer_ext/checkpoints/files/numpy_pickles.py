@@ -53,7 +53,7 @@ class _DType:
             raise Refused(f"an array of type {code!r:.40}")
         self.dtype = dtype
 
-    def __setstate__(self, state: tuple) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         if state[1] in "<>":
             self.dtype = self.dtype.newbyteorder(state[1])
         if any(part is not None for part in state[2:5]):
@@ -94,7 +94,7 @@ class _Array:
     def __init__(self, arrays: _Arrays) -> None:
         self._arrays, self.value = arrays, np.empty(0)
 
-    def __setstate__(self, state: tuple) -> None:
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, by_column, data = state
         self.value = self._arrays.from_bytes(data, dtype, shape, "F" if by_column else "C")
 

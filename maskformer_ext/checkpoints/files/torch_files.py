@@ -178,14 +178,14 @@ def _names(size: int, records: dict[str, int] | None) -> tuple[dict[str, Any], A
             raise Refused("a parameter without a tensor")
         return data
 
-    def counted(*arguments: Any) -> dict:
+    def counted(*arguments: Any) -> dict[Any, Any]:
         for argument in arguments:
             if not isinstance(argument, dict):
                 raise Refused("a collections.Counter of something else")
             budget.take_entries(len(argument))
         return dict(*arguments)
 
-    def shape_of(*arguments: Any) -> tuple:
+    def shape_of(*arguments: Any) -> tuple[Any, ...]:
         for argument in arguments:
             budget.take_entries(len(argument))
         return tuple(*arguments)

@@ -120,7 +120,7 @@ def _renamed(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[st
     return renamed
 
 
-def _mappings(content: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], dict]]:
+def _mappings(content: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], dict[Any, Any]]]:
     """Yield every dict that holds a tensor or an array by name, with the keys that lead to it."""
     waiting, seen = [(path, content)], 0
     while waiting and seen < _MOST_DICTS:

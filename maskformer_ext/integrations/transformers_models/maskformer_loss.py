@@ -21,7 +21,7 @@ from maskformer_ext.ops.matching_cost import matching_cost
 _NAMES = {"loss_mask": "loss_mask", "loss_dice": "loss_dice", "loss_ce": "loss_cross_entropy"}
 
 
-class AuxiliaryLogits(Sequence):
+class AuxiliaryLogits(Sequence[dict[str, Tensor]]):
     """The predictions of the inner decoder layers; their mask logits are formed when they are asked for.
 
     Attributes:
