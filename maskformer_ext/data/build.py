@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from maskformer_ext.config import Config, DataConfig
-from maskformer_ext.data.camvid import camvid
-from maskformer_ext.data.classes import ClassTable, read_classes_file
-from maskformer_ext.data.coco_instance import CocoInstance
-from maskformer_ext.data.coco_panoptic import CocoPanoptic
-from maskformer_ext.data.digits import DigitsDataset
-from maskformer_ext.data.folders import InstanceFolder, SemanticFolder
-from maskformer_ext.data.locations import check_name, find_root, split_folders
-from maskformer_ext.data.nuclei import nuclei
-from maskformer_ext.data.pairs import PairedImages
-from maskformer_ext.data.sources import SOURCES, source_root
+from maskformer_ext.data.catalog import CATALOG
+from maskformer_ext.data.locations import check_name, find_root, source_root
 from maskformer_ext.data.types import SampleDataset, WithoutOverlaps
 from maskformer_ext.media.decoding import limit_pixels
 
@@ -41,16 +33,10 @@ def build_dataset(config: DataConfig, split: str) -> SampleDataset:
         raise ValueError(f"build_dataset: split must be train or val, got {split!r}")
     name = check_name(config)
     limit_pixels(config.max_pixels or None)
-    if name == "digits":
-        length = config.num_train if split == "train" else config.num_val
-        return DigitsDataset(
-            split,
-            task=config.task,
-            length=length,
-            image_size=config.image_size,
-            fine_classes=config.fine_classes,
-        )
-    dataset = _from_files(config, name, split)
+    description = CATALOG[name]
+    if description.generated:
+        return description.build(config, Path(), split)
+    dataset = description.build(config, source_root(description, find_root(config)), split)
     dataset.exif = config.exif
     return dataset
 
@@ -90,8 +76,8 @@ def build_loader(
         UserError: as `build_dataset`, and if batch or crop sizes do not fit. While iterating: if a file is damaged or
             does not fit and ``data.on_error`` is "raise".
     """
+    from maskformer_ext.data.augmentation.transforms import Augment
     from maskformer_ext.data.loader import Collate, EvaluationPass, IterationBatches, Loader, TrainStream
-    from maskformer_ext.data.transforms import Augment
 
     data, train = config.data, config.train
     dataset = build_dataset(data, split) if dataset is None else dataset
@@ -134,25 +120,3 @@ def build_loader(
         pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
         persistent=not training,
     )
-
-
-def _from_files(config: DataConfig, name: str, split: str) -> PairedImages | CocoInstance | CocoPanoptic:
-    root, skip = find_root(config), config.on_error == "skip"
-    if name in SOURCES:
-        return SOURCES[name].build(source_root(SOURCES[name], root), split, config.task, skip)
-    if name == "camvid":
-        return camvid(root, split, skip_errors=skip)
-    if name == "nuclei":
-        return nuclei(root, split, task=config.task, skip_errors=skip)
-    images, labels = split_folders(config, split)
-    table = _class_table(config, root)
-    if name == "semantic_folder":
-        return SemanticFolder(root / images, root / labels, table, ignore_label=config.ignore_label, skip_errors=skip)
-    return InstanceFolder(root / images, root / labels, table, task=config.task, skip_errors=skip)
-
-
-def _class_table(config: DataConfig, root: Path) -> ClassTable:
-    if config.classes_file:
-        return read_classes_file(root / Path(config.classes_file).expanduser())
-    named = [root / name for name in ("classes.json", "classes.txt", "labelmap.txt") if (root / name).is_file()]
-    return read_classes_file(named[0] if named else root / "classes.json")

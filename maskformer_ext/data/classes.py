@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maskformer_ext.config import DataConfig
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import read_json, read_text
 
@@ -63,6 +64,18 @@ def palette(count: int) -> tuple[Color, ...]:
         red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
         colors.append((round(255 * red), round(255 * green), round(255 * blue)))
     return tuple(colors)
+
+
+def configured_classes(config: DataConfig, root: Path) -> ClassTable:
+    """Return what the classes file says that the configuration names, or that lies in the root.
+
+    Raises:
+        UserError: as `read_classes_file`.
+    """
+    if config.classes_file:
+        return read_classes_file(root / Path(config.classes_file).expanduser())
+    named = [root / name for name in ("classes.json", "classes.txt", "labelmap.txt") if (root / name).is_file()]
+    return read_classes_file(named[0] if named else root / "classes.json")
 
 
 def read_classes_file(path: Path) -> ClassTable:

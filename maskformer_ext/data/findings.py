@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from maskformer_ext.config import DataConfig
-from maskformer_ext.data.locations import FOLDER_SETS
+from maskformer_ext.data.catalog import CATALOG, canonical_name, known_classes
 from maskformer_ext.data.survey import Survey, percent
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import printable
@@ -30,10 +30,8 @@ class Findings:
 
 def has_own_classes(config: DataConfig, info: DatasetInfo) -> bool:
     """Tell whether the classes are the user's own, each of which should occur; in public tables many are rare."""
-    from maskformer_ext.data.sources import known_classes
-
     known = known_classes(config.name, config.task)
-    return config.name in FOLDER_SETS or (known is not None and known.classes != info.classes)
+    return CATALOG[canonical_name(config.name)].own_classes or (known is not None and known.classes != info.classes)
 
 
 def judge(train: Survey | None, val: Survey | None, *, task: str, own: bool) -> Findings:

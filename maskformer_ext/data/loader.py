@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from maskformer_ext.data.grid import PixelGrid
+from maskformer_ext.data.augmentation.grid import PixelGrid
 from maskformer_ext.data.skipping import report_skipped
 from maskformer_ext.data.types import Batch, Sample, SampleDataset
 from maskformer_ext.errors import UserError

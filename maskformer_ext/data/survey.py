@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from maskformer_ext.data.pairs import PairedImages
+from maskformer_ext.data.readers.pairs import PairedImages
 from maskformer_ext.data.types import DatasetInfo, Sample, SampleDataset
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.media.decoding import open_image

@@ -10,7 +10,7 @@ import pytest
 from label_files import bmp, pbm, pgm, png, tiff
 from PIL import Image
 
-from maskformer_ext.data.labels import read_color_ids, read_label
+from maskformer_ext.data.formats.labels import read_color_ids, read_label
 from maskformer_ext.errors import UserError
 from maskformer_ext.media.images import read_image
 

@@ -10,8 +10,8 @@ from public_layouts import SIZE, photograph, rows, save
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data import build_dataset
-from maskformer_ext.data.coco_json import sample_names
-from maskformer_ext.data.coco_masks import expand_counts, rasterise
+from maskformer_ext.data.formats.coco_json import sample_names
+from maskformer_ext.data.formats.coco_masks import expand_counts, rasterise
 from maskformer_ext.errors import UserError
 
 _SHIPS = [{"id": 1, "name": "ship"}, {"id": 2, "name": "buoy"}]

@@ -9,9 +9,9 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as v2
 
 from maskformer_ext.config import AugmentationConfig
-from maskformer_ext.data.colors import jitter_colors, turn_hue
-from maskformer_ext.data.grid import PixelGrid
-from maskformer_ext.data.transforms import CROP_TRIES, Augment, choose_crop
+from maskformer_ext.data.augmentation.colors import jitter_colors, turn_hue
+from maskformer_ext.data.augmentation.grid import PixelGrid
+from maskformer_ext.data.augmentation.transforms import CROP_TRIES, Augment, choose_crop
 from maskformer_ext.data.types import Sample
 from maskformer_ext.errors import UserError
 

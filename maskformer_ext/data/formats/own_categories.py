@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maskformer_ext.data.classes import ClassTable, Color, palette
-from maskformer_ext.data.coco_json import TEXT, field
+from maskformer_ext.data.formats.coco_json import TEXT, field
 from maskformer_ext.data.tables import Categories
 from maskformer_ext.errors import UserError, printable
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from maskformer_ext.data.coco_json import (
+from maskformer_ext.data.formats.coco_json import (
     LIST_OR_OBJECT,
     NUMBER,
     REAL,
@@ -19,11 +19,11 @@ from maskformer_ext.data.coco_json import (
     read_annotations,
     sample_names,
 )
-from maskformer_ext.data.coco_masks import rasterise
+from maskformer_ext.data.formats.coco_masks import rasterise
+from maskformer_ext.data.formats.own_categories import choose_categories
 from maskformer_ext.data.listing import find_file
-from maskformer_ext.data.own_categories import choose_categories
-from maskformer_ext.data.packed import PackedList
-from maskformer_ext.data.pairs import turned_hint
+from maskformer_ext.data.readers.packed import PackedList
+from maskformer_ext.data.readers.pairs import turned_hint
 from maskformer_ext.data.tables import Categories
 from maskformer_ext.data.targets import drop_empty
 from maskformer_ext.data.tasks import TaskView

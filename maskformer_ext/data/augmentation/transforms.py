@@ -16,9 +16,9 @@ from torch import Generator, Tensor
 from torchvision.transforms.v2 import functional as v2
 
 from maskformer_ext.config import AugmentationConfig
-from maskformer_ext.data.colors import jitter_colors
-from maskformer_ext.data.draws import integer
-from maskformer_ext.data.grid import PixelGrid
+from maskformer_ext.data.augmentation.colors import jitter_colors
+from maskformer_ext.data.augmentation.draws import integer
+from maskformer_ext.data.augmentation.grid import PixelGrid
 from maskformer_ext.data.targets import keep_segments, present_segments
 from maskformer_ext.data.types import Sample
 from maskformer_ext.errors import UserError

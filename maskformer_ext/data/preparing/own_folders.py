@@ -1,21 +1,18 @@
-"""Check the user's own data set in full: what `prepare` says of its files, sizes, classes, void and instances."""
+"""Check the user's own data set in full: what `prepare` reports of its files, sizes, classes, void and instances."""
 
 from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Iterable
-from typing import Any
 
-from maskformer_ext.config import DataConfig
 from maskformer_ext.data.build import build_dataset
-from maskformer_ext.data.check import run_jobs, spread
 from maskformer_ext.data.findings import has_own_classes, judge
+from maskformer_ext.data.preparing.jobs import run_jobs, spread
+from maskformer_ext.data.preparing.request import Request
 from maskformer_ext.data.survey import Count, Survey, count_labels, describe, percent
 from maskformer_ext.data.types import SampleDataset
 from maskformer_ext.errors import UserError, printable
 
-Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
 _NAMED = 5
 _MOST_CLASSES = 200
 
@@ -31,24 +28,16 @@ class _CountSample:
         return sample.name, sample.size, count_labels(self.dataset, index)
 
 
-def check_folder(
-    config: DataConfig, splits: tuple[str, ...], files: int | None, workers: int, track: Track
-) -> tuple[list[str], list[str]]:
+def check_folder(request: Request) -> tuple[list[str], list[str]]:
     """Check a data set, and print what it holds.
-
-    Args:
-        config: which, and where.
-        splits: "train", "val" or both.
-        files: how many samples of each split are read; None: all.
-        workers: processes.
-        track: shows how far a loop is; gets what to iterate, its length and a name.
 
     Returns:
         What is wrong, and what may be right, one sentence each.
     """
+    config = request.config
     problems: list[str] = []
     surveys: dict[str, Survey] = {}
-    for split in splits:
+    for split in request.splits:
         try:
             dataset = build_dataset(dataclasses.replace(config, on_error="skip"), split)
         except UserError as error:
@@ -56,21 +45,20 @@ def check_folder(
             problems.append(str(error))
             continue
         problems += getattr(dataset, "problems", ())
-        surveys[split], wrong = _check_split(dataset, split, files, workers, track)
+        surveys[split], wrong = _check_split(request, dataset, split)
         problems += wrong
     own = any(has_own_classes(config, survey.info) for survey in surveys.values())
     found = judge(surveys.get("train"), surveys.get("val"), task=config.task, own=own)
     return problems + found.faults, found.warnings
 
 
-def _check_split(
-    dataset: SampleDataset, split: str, files: int | None, workers: int, track: Track
-) -> tuple[Survey, list[str]]:
+def _check_split(request: Request, dataset: SampleDataset, split: str) -> tuple[Survey, list[str]]:
     survey = Survey.of(dataset, split)
-    indices = spread(len(dataset), files)
+    indices = spread(len(dataset), request.files)
+    jobs = run_jobs(_CountSample(dataset), indices, request.workers)
     sizes: list[tuple[int, int]] = []
     void, empty = [], []
-    for result, problem in track(run_jobs(_CountSample(dataset), indices, workers), len(indices), split):
+    for result, problem in request.track(jobs, len(indices), split):
         if problem is not None:
             survey.problems.append(problem)
             continue

@@ -1,4 +1,4 @@
-"""ADE20K with 150 classes, as distributed for the Scene Parsing challenge (ADEChallengeData2016)."""
+"""ADE20K's semantic and instance images together."""
 
 from __future__ import annotations
 
@@ -7,84 +7,22 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from maskformer_ext.data.coco_panoptic import CocoPanoptic
-from maskformer_ext.data.pairs import (
+from maskformer_ext.data.formats.labels import read_color_ids, read_label
+from maskformer_ext.data.readers.label_images import classes_of_values, value_table
+from maskformer_ext.data.readers.pairs import (
     PairedImages,
     check_same_size,
     labels_by_name,
     pair_files,
-    read_color_ids,
-    read_label,
 )
-from maskformer_ext.data.semantic import LabelImages, classes_of_values, value_table
-from maskformer_ext.data.tables import Categories, load_categories
+from maskformer_ext.data.tables import load_categories
 from maskformer_ext.data.targets import segments_from_ids
 from maskformer_ext.data.tasks import TaskView
 from maskformer_ext.errors import UserError
 from maskformer_ext.media.images import read_image
 from maskformer_ext.ops.targets import VOID
 
-FOLDERS = {"train": "training", "val": "validation"}
 _INSTANCE_IDS = 1 << 16  # category in the low byte, number in the high one
-
-
-def ade20k(root: Path, split: str, *, skip_errors: bool = False) -> LabelImages:
-    """Return a split of ADE20K-150: ``images`` and ``annotations`` below, with ``training`` and ``validation`` in each.
-
-    A label image holds 1 to 150; 0 (other) is void. Where there is only ``annotations_detectron2``, its shifted values
-    (0 to 149, 255) are read.
-
-    Args:
-        root: the folder ``ADEChallengeData2016``.
-        split: "train" or "val".
-        skip_errors: leave out files without partner instead of raising.
-    """
-    folder, categories = FOLDERS[split], load_categories("ade20k")
-    images, labels = root / "images" / folder, root / "annotations" / folder
-    shifted = root / "annotations_detectron2" / folder
-    if shifted.is_dir() and not labels.is_dir():
-        labels, values = shifted, value_table(range(len(categories.ids)), void=[255])
-    else:
-        values = value_table(categories.ids, void=[0])
-    pairs, problems = pair_files(images, labels)
-    where = f"{images} holds no image with a label in {labels}"
-    return LabelImages(
-        "ade20k", categories.table, pairs, values, problems=problems, skip_errors=skip_errors, where=where
-    )
-
-
-def ade20k_panoptic(
-    root: Path, split: str, *, task: str = "panoptic", skip_errors: bool = False
-) -> AdePanoptic | CocoPanoptic:
-    """Return a split of ADE20K with 100 thing and 50 stuff classes.
-
-    Read from ``annotations`` and ``annotations_instance``, or where the latter is missing from the files that other
-    tools convert them to: ``ade20k_panoptic_train.json`` and the PNGs in ``ade20k_panoptic_train``, and ``val``.
-
-    Args:
-        root: the folder ``ADEChallengeData2016``.
-        split: "train" or "val".
-        task: "panoptic", "instance" or "semantic".
-        skip_errors: leave out files without partner instead of raising.
-    """
-    folder, converted = FOLDERS[split], root / f"ade20k_panoptic_{split}"
-    instances = root / "annotations_instance" / folder
-    if converted.with_suffix(".json").is_file() and not instances.is_dir():
-        categories = load_categories("ade20k")
-        contiguous = Categories(tuple(range(len(categories.ids))), categories.table, categories.instance_ids)
-        return CocoPanoptic(
-            root / "images" / folder,
-            converted,
-            converted.with_suffix(".json"),
-            contiguous,
-            task=task,
-            name="ade20k_panoptic",
-            skip_errors=skip_errors,
-            partner=root / f"ade20k_panoptic_{'val' if split == 'train' else 'train'}.json",
-        )
-    return AdePanoptic(
-        root / "images" / folder, root / "annotations" / folder, instances, task=task, skip_errors=skip_errors
-    )
 
 
 class AdePanoptic(PairedImages):

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from maskformer_ext.data.classes import ClassTable, void_id
-from maskformer_ext.data.labels import read_color_ids, read_palette
-from maskformer_ext.data.pairs import PairedImages, pair_files
+from maskformer_ext.data.formats.labels import read_color_ids, read_palette
+from maskformer_ext.data.readers.pairs import PairedImages, pair_files
 from maskformer_ext.data.targets import merge_classes, segments_from_ids
 from maskformer_ext.data.tasks import TaskView
 from maskformer_ext.data.types import DatasetInfo

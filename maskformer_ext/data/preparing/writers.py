@@ -6,59 +6,20 @@ that was interrupted goes on. Folders have the ending ``.partial`` until they ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from maskformer_ext.data import ade20k, ade20k_full, cityscapes, coco_stuff
-from maskformer_ext.data.pairs import PairedImages
+from maskformer_ext.data.description import partial
+from maskformer_ext.data.readers.pairs import PairedImages
 from maskformer_ext.data.types import Sample, SampleDataset
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import write_json, writing
 
 _JPEG_QUALITY = 95
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """What can be made of a split of a data set.
-
-    Attributes:
-        what: one phrase for print.
-        faster: whether the loaders of this package read the result and gain by it; otherwise it is for other tools.
-        task: the task of the data set that is read.
-        outputs: from root and split to what is made: folders, written under another name until the split is complete,
-            and files; nothing where the results lie beside the files as distributed.
-        job: from data set, root and split to a function that converts the sample of an index.
-        finish: called last, with data set, root, split and what the jobs returned.
-    """
-
-    what: str
-    faster: bool
-    task: str
-    outputs: Callable[[Path, str], list[Path]]
-    job: Callable[[Any, Path, str], Callable[[int], Any]]
-    finish: Callable[[Any, Path, str, list[Any]], None] | None = None
-
-    def is_done(self, root: Path, split: str) -> bool:
-        """Tell whether everything is there under its final name."""
-        outputs = self.outputs(root, split)
-        return bool(outputs) and all(path.exists() for path in outputs)
-
-    def complete(self, root: Path, split: str) -> None:
-        """Give the folders their final names."""
-        for path in self.outputs(root, split):
-            if partial(path).is_dir():
-                partial(path).rename(path)
-
-
-def partial(path: Path) -> Path:
-    """Return what a folder is called until it is complete."""
-    return path.with_name(f"{path.name}.partial")
 
 
 def working_folder(path: Path) -> Path:
@@ -129,14 +90,24 @@ class WriteFlat(WriteLabels):
         return sample_name(self.dataset, index).rsplit("/", 1)[-1]
 
 
-class WriteTrainIds(WriteLabels):
-    """Write Cityscapes' ``labelTrainIds`` beside the ``labelIds``."""
+class WriteBeside(WriteLabels):
+    """Write a label map beside the label image as distributed.
+
+    Args:
+        dataset: what to read.
+        endings: of the label images that may be there.
+        ending: what takes their place.
+    """
+
+    def __init__(self, dataset: PairedImages, endings: Sequence[str], ending: str) -> None:
+        super().__init__(dataset, Path())
+        self.pairs, self.endings, self.ending = dataset.pairs, endings, ending
 
     def target(self, index: int) -> Path:
-        label: Path = self.dataset.pairs[index][2]  # type: ignore[attr-defined]
-        endings = (cityscapes.LABEL_ENDING, cityscapes.TRAIN_LABEL_ENDING)
-        ending = next((ending for ending in endings if label.name.lower().endswith(ending.lower())), "")
-        return label.with_name(label.name[: len(label.name) - len(ending)] + cityscapes.TRAIN_LABEL_ENDING)
+        """Return the file of a label map."""
+        label = self.pairs[index][2]
+        there = next((ending for ending in self.endings if label.name.lower().endswith(ending.lower())), "")
+        return label.with_name(label.name[: len(label.name) - len(there)] + self.ending)
 
 
 class WritePanoptic:
@@ -183,7 +154,8 @@ def segments_info(sample: Sample) -> list[dict[str, Any]]:
     return infos
 
 
-def _write_panoptic_json(dataset: SampleDataset, root: Path, split: str, records: list[Any]) -> None:
+def write_panoptic_json(dataset: SampleDataset, path: Path, records: list[Any]) -> None:
+    """Write the JSON file of a split, given what `WritePanoptic` returned for each sample."""
     info = dataset.info
     categories = [
         {"id": index, "name": name, "isthing": int(index in info.thing_classes), "color": list(info.colors[index])}
@@ -191,65 +163,9 @@ def _write_panoptic_json(dataset: SampleDataset, root: Path, split: str, records
     ]
     images, annotations = ([record[part] for record in records] for part in (0, 1))
     content = {"images": images, "annotations": annotations, "categories": categories}
-    write_json(_ade20k_panoptic(root, split)[1], content)
+    write_json(path, content)
 
 
 def sample_name(dataset: Any, index: int) -> str:
     """Return the name of a sample without reading it."""
     return dataset.pairs[index][0] if isinstance(dataset, PairedImages) else dataset.records[index][-1]
-
-
-def _ade20k(root: Path, split: str) -> list[Path]:
-    return [root / "annotations_detectron2" / ade20k.FOLDERS[split]]
-
-
-def _ade20k_full(root: Path, split: str) -> list[Path]:
-    folder = ade20k_full.FOLDERS[split]
-    return [root / "images_detectron2" / folder, root / "annotations_detectron2" / folder]
-
-
-def _ade20k_panoptic(root: Path, split: str) -> list[Path]:
-    return [root / f"ade20k_panoptic_{split}", root / f"ade20k_panoptic_{split}.json"]
-
-
-def _coco_stuff(root: Path, split: str) -> list[Path]:
-    return [root / "annotations_detectron2" / coco_stuff.FOLDERS[split]]
-
-
-def _coco_panoptic(root: Path, split: str) -> list[Path]:
-    return [root / f"panoptic_semseg_{split}2017"]
-
-
-def _labels(outputs: Callable[[Path, str], list[Path]]) -> Callable[[Any, Path, str], WriteLabels]:
-    return lambda dataset, root, split: WriteLabels(dataset, working_folder(outputs(root, split)[0]))
-
-
-def _shrunk(dataset: Any, root: Path, split: str) -> WriteFlat:
-    images, labels = (working_folder(path) for path in _ade20k_full(root, split))
-    return WriteFlat(dataset, labels, ".tif", images)
-
-
-def _panoptic(dataset: Any, root: Path, split: str) -> WritePanoptic:
-    return WritePanoptic(dataset, working_folder(_ade20k_panoptic(root, split)[0]))
-
-
-def _train_ids(dataset: Any, root: Path, split: str) -> WriteTrainIds:
-    return WriteTrainIds(dataset, root)
-
-
-def _in_place(root: Path, split: str) -> list[Path]:
-    return []
-
-
-CONVERSIONS: dict[str, Conversion] = {
-    "ade20k": Conversion("label images that count from 0", False, "semantic", _ade20k, _labels(_ade20k)),
-    "ade20k_full": Conversion("shrunk images and 16-bit label images", True, "semantic", _ade20k_full, _shrunk),
-    "ade20k_panoptic": Conversion(
-        "panoptic PNGs and their JSON file", False, "panoptic", _ade20k_panoptic, _panoptic, _write_panoptic_json
-    ),
-    "cityscapes": Conversion("labelTrainIds beside the labelIds", False, "semantic", _in_place, _train_ids),
-    "coco_stuff_10k": Conversion("PNGs of the MATLAB files", True, "semantic", _coco_stuff, _labels(_coco_stuff)),
-    "coco_panoptic": Conversion(
-        "semantic label images of the panoptic ones", False, "semantic", _coco_panoptic, _labels(_coco_panoptic)
-    ),
-}

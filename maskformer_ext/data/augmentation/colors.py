@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 from torchvision.transforms.v2 import functional as v2
 
-from maskformer_ext.data.draws import integer, uniform
+from maskformer_ext.data.augmentation.draws import integer, uniform
 
 _BRIGHTNESS = 32
 _FACTOR = (0.5, 1.5)

@@ -9,11 +9,20 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from maskformer_ext.data.coco_json import LIST, NUMBER, TEXT, field, images_by_id, read_annotations, sample_names
+from maskformer_ext.data.formats.coco_json import (
+    LIST,
+    NUMBER,
+    TEXT,
+    field,
+    images_by_id,
+    read_annotations,
+    sample_names,
+)
+from maskformer_ext.data.formats.labels import read_color_ids
+from maskformer_ext.data.formats.own_categories import choose_categories
 from maskformer_ext.data.listing import check_below, find_file
-from maskformer_ext.data.own_categories import choose_categories
-from maskformer_ext.data.packed import PackedList
-from maskformer_ext.data.pairs import check_same_size, read_color_ids
+from maskformer_ext.data.readers.packed import PackedList
+from maskformer_ext.data.readers.pairs import check_same_size
 from maskformer_ext.data.tables import Categories
 from maskformer_ext.data.targets import keep_segments
 from maskformer_ext.data.tasks import TaskView

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from maskformer_ext.data.raw_labels import bmp_numbers, netpbm_maximum, netpbm_numbers, png_depth
+from maskformer_ext.data.formats.raw_labels import bmp_numbers, netpbm_maximum, netpbm_numbers, png_depth
 from maskformer_ext.errors import UserError
 from maskformer_ext.media.decoding import as_stored, open_image, upright
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from maskformer_ext.data.classes import ClassTable
-from maskformer_ext.data.pairs import Pair, PairedImages
+from maskformer_ext.data.readers.pairs import Pair, PairedImages
 from maskformer_ext.data.targets import segments_from_ids
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
@@ -44,6 +44,7 @@ class LabelImages(PairedImages):
         pairs: name, image and label image of each sample.
         class_of_value: as `value_table` returns it.
         ignore_label: value of void in semantic label maps.
+        read_file: reads a label image in another format than those that `read_label` knows.
         problems: one sentence for each file that is left out.
         skip_errors: keep the problems in ``problems`` instead of raising the first.
         where: the folders, for the error where there is no pair.
@@ -60,13 +61,18 @@ class LabelImages(PairedImages):
         class_of_value: np.ndarray,
         *,
         ignore_label: int = 255,
+        read_file: Callable[[Path], np.ndarray] | None = None,
         problems: Sequence[str] = (),
         skip_errors: bool = False,
         where: str = "",
     ) -> None:
         self.info = DatasetInfo(name, table.classes, table.colors, (), ignore_label)
-        self.class_of_value = class_of_value
+        self.class_of_value, self.read_file = class_of_value, read_file
         super().__init__(pairs, problems, skip_errors=skip_errors, where=where)
+
+    def read_labels(self, path: Path) -> np.ndarray:
+        """Read a label image alone, (H, W)."""
+        return super().read_labels(path) if self.read_file is None else self.read_file(path)
 
     def segments(self, label: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
         classes = classes_of_values(label, self.class_of_value, path, self.info.name)

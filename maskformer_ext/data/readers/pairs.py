@@ -9,23 +9,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from maskformer_ext.data.labels import LABEL_EXTENSIONS, read_color_ids, read_label
+from maskformer_ext.data.formats.labels import LABEL_EXTENSIONS, read_label
 from maskformer_ext.data.listing import Listing, composed, list_files
 from maskformer_ext.data.types import DatasetInfo, Sample
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.media.decoding import EXTENSIONS
 from maskformer_ext.media.images import read_image
-
-__all__ = [
-    "Pair",
-    "PairedImages",
-    "check_same_size",
-    "labels_by_name",
-    "pair_files",
-    "read_color_ids",
-    "read_label",
-    "turned_hint",
-]
 
 Pair = tuple[str, Path, Path]
 
