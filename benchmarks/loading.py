@@ -160,7 +160,7 @@ def stage_times(config: Config, batches: int) -> dict[str, list[float]]:
             image = timed("JPEG to pixels", read_image, dataset.images / file_name)
             ids = timed("PNG to ids", read_color_ids, dataset.folder / png)
             owners, labels, _ = timed("ids to segments", dataset.segments, ids, segments, dataset.folder / png)
-            sample = Sample(image, torch.from_numpy(owners), torch.from_numpy(labels), file_name, (size[0], size[1]))
+            sample = Sample(image, owners, labels, file_name, (size[0], size[1]))
             augmented = timed("resize, crop, flip", augment, sample, torch.Generator().manual_seed(k))
             timed(_COLORS, jitter_colors, augmented.image, torch.Generator().manual_seed(k))
             items.append(Item(augmented, []))

@@ -10,7 +10,7 @@ import torch
 from maskformer_ext.config import Config, DataConfig
 from maskformer_ext.data.catalog import CATALOG
 from maskformer_ext.data.locations import check_name, find_root, source_root
-from maskformer_ext.data.types import SampleDataset, WithoutOverlaps
+from maskformer_ext.data.types import SampleDataset
 from maskformer_ext.media.decoding import limit_pixels
 
 if TYPE_CHECKING:
@@ -82,8 +82,6 @@ def build_loader(
     data, train = config.data, config.train
     dataset = build_dataset(data, split) if dataset is None else dataset
     skipped = getattr(dataset, "problems", ())
-    if not data.overlaps:
-        dataset = WithoutOverlaps(dataset)
     skip = data.on_error == "skip"
     training = split == "train"
     collate = Collate(
@@ -98,7 +96,7 @@ def build_loader(
     batches: IterationBatches | list[list[int]]
     if training:
         augment = Augment(data.augmentation, drop_empty_segments=data.drop_empty or data.task == "semantic")
-        items = TrainStream(dataset, augment, seed=config.seed, skip_errors=skip)
+        items = TrainStream(dataset, augment, seed=config.seed, skip_errors=skip, overlaps=data.overlaps)
         batches = IterationBatches(
             batch_size=train.batch_size,
             accumulation_steps=train.accumulation_steps,
@@ -108,7 +106,8 @@ def build_loader(
             stop=train.max_iters,
         )
     else:
-        items = EvaluationPass(dataset, min_size=config.inference.min_size, max_size=config.inference.max_size)
+        sizes = config.inference
+        items = EvaluationPass(dataset, min_size=sizes.min_size, max_size=sizes.max_size, overlaps=data.overlaps)
         mine = list(range(rank, len(dataset), world))
         batches = [mine[first : first + batch_size] for first in range(0, len(mine), batch_size)]
     return Loader(

@@ -17,6 +17,8 @@ from maskformer_ext.errors import UserError
 from maskformer_ext.media.images import resize_shortest_edge
 from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets
 
+Transform = Callable[[Sample, torch.Generator], Sample]
+
 _PADDING = 128  # grey level of what lies between an image and the crop size
 _MAX_SUBSTITUTES = 100
 
@@ -46,10 +48,14 @@ class TrainStream(Dataset):
         transform: called with a sample and a generator.
         seed: of the run.
         skip_errors: put the next readable image in the place of one that is not.
+        overlaps: keep whole masks where segments overlap.
     """
 
-    def __init__(self, dataset: SampleDataset, transform: Callable, *, seed: int, skip_errors: bool) -> None:
-        self.dataset, self.transform, self.seed, self.skip_errors = dataset, transform, seed, skip_errors
+    def __init__(
+        self, dataset: SampleDataset, transform: Transform, *, seed: int, skip_errors: bool, overlaps: bool
+    ) -> None:
+        self.dataset, self.transform, self.seed = dataset, transform, seed
+        self.skip_errors, self.overlaps = skip_errors, overlaps
         self._epoch, self._order = -1, torch.empty(0)
 
     def __getitem__(self, k: int) -> Item:
@@ -65,6 +71,7 @@ class TrainStream(Dataset):
             except UserError as error:
                 problems.append(str(error))
             else:
+                sample = sample if self.overlaps else sample.without_overlaps()
                 return Item(self.transform(sample, _generator(self.seed, 1, k)), problems)
         return Item(None, problems)
 
@@ -76,23 +83,24 @@ class EvaluationPass(Dataset):
         dataset: what to read.
         min_size: shortest side in pixels; 0 keeps the size.
         max_size: longest side in pixels.
+        overlaps: keep whole masks where segments overlap.
     """
 
-    def __init__(self, dataset: SampleDataset, *, min_size: int, max_size: int) -> None:
-        self.dataset, self.min_size, self.max_size = dataset, min_size, max_size
+    def __init__(self, dataset: SampleDataset, *, min_size: int, max_size: int, overlaps: bool) -> None:
+        self.dataset, self.min_size, self.max_size, self.overlaps = dataset, min_size, max_size, overlaps
 
     def __getitem__(self, index: int) -> Item:
         try:
             sample = self.dataset[index]
         except UserError as error:
             return Item(None, [str(error)])
+        sample = sample if self.overlaps else sample.without_overlaps()
         if self.min_size:
             image = resize_shortest_edge(sample.image, self.min_size, self.max_size)
             grid = PixelGrid((sample.segment_map.shape[0], sample.segment_map.shape[1]))
             grid.resize((image.shape[-2], image.shape[-1]))
-            segment_map = grid.read(sample.segment_map.numpy())
-            masks = None if sample.masks is None else torch.from_numpy(grid.read(sample.masks.numpy()))
-            sample = replace(sample, image=image, segment_map=torch.from_numpy(segment_map), masks=masks, truth=None)
+            masks = None if sample.masks is None else grid.read(sample.masks)
+            sample = replace(sample, image=image, segment_map=grid.read(sample.segment_map), masks=masks, truth=None)
         return Item(sample, [])
 
 
@@ -232,7 +240,7 @@ class Loader:
     def __init__(
         self,
         items: Dataset,
-        batches,
+        batches: Sequence[list[int]] | IterationBatches,
         collate: Collate,
         *,
         num_workers: int,

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 from torchvision.transforms.v2 import functional as v2
@@ -19,7 +18,7 @@ from maskformer_ext.config import AugmentationConfig
 from maskformer_ext.data.augmentation.colors import jitter_colors
 from maskformer_ext.data.augmentation.draws import integer
 from maskformer_ext.data.augmentation.grid import PixelGrid
-from maskformer_ext.data.targets import keep_segments, present_segments
+from maskformer_ext.data.targets import count_segments, drop_empty, keep_segments
 from maskformer_ext.data.types import Sample
 from maskformer_ext.errors import UserError
 from maskformer_ext.media.images import shortest_edge_size
@@ -56,7 +55,7 @@ class Augment:
     def __call__(self, sample: Sample, generator: Generator) -> Sample:
         """Return an augmented copy of a sample."""
         config = self.config
-        image, segments, labels = sample.image, sample.segment_map.numpy(), sample.labels
+        image, segments, labels = sample.image, sample.segment_map, sample.labels
         grid = PixelGrid((image.shape[-2], image.shape[-1]))
         if config.zoom_sizes and integer(2, generator):
             image = _resize(image, grid, config.zoom_sizes, 0, generator)
@@ -80,24 +79,19 @@ class Augment:
                 grid.flip(axis)
                 image = image.flip(axis - 2)
         segments = grid.read(segments)
-        masks = None if sample.masks is None else grid.read(sample.masks.numpy())
-        if self.drop_empty_segments:
-            present = present_segments(segments, len(labels)) if masks is None else np.asarray(masks.any(axis=(1, 2)))
-            segments, kept = keep_segments(segments, labels.numpy(), present)
-            labels, masks = torch.from_numpy(kept), None if masks is None else masks[present]
-        return replace(
-            sample,
-            image=image,
-            segment_map=torch.from_numpy(segments),
-            labels=labels,
-            truth=None,
-            masks=None if masks is None else torch.from_numpy(masks),
-        )
+        masks = None if sample.masks is None else grid.read(sample.masks)
+        if self.drop_empty_segments and masks is None:
+            segments, labels = drop_empty(segments, labels)
+        elif self.drop_empty_segments and masks is not None:
+            present = masks.flatten(1).any(1)
+            segments, labels = keep_segments(segments, labels, present)
+            masks = masks[present]
+        return replace(sample, image=image, segment_map=segments, labels=labels, truth=None, masks=masks)
 
 
 def choose_crop(
     grid: PixelGrid,
-    segment_map: np.ndarray,
+    segment_map: Tensor,
     labels: Tensor,
     crop_size: Sequence[int],
     single_category_max_area: float,
@@ -119,13 +113,13 @@ def choose_crop(
     """
     rows, columns = grid.shape
     height, width = min(crop_size[0], rows), min(crop_size[1], columns)
-    classes = np.append(labels.numpy() + 1, 0)  # of each segment, from 1; index -1 reads 0, void
     for _ in range(CROP_TRIES):
         box = integer(rows - height + 1, generator), integer(columns - width + 1, generator), height, width
         if single_category_max_area >= 1.0:
             break
-        counts = np.bincount(classes[grid.read(segment_map, box)].ravel(), minlength=2)[1:]
-        if counts.max() < counts.sum() * single_category_max_area:
+        _, areas = count_segments(grid.read(segment_map, box), len(labels))
+        of_classes = torch.bincount(labels, areas.double(), minlength=1)  # whole numbers, so exact
+        if float(of_classes.max()) < float(of_classes.sum()) * single_category_max_area:
             break
     return box
 

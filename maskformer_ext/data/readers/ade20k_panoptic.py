@@ -5,18 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from maskformer_ext.data.formats.labels import read_color_ids, read_label
-from maskformer_ext.data.readers.label_images import classes_of_values, value_table
+from maskformer_ext.data.formats.labels import LABEL_EXTENSIONS, read_color_ids, read_label
+from maskformer_ext.data.listing import list_files
+from maskformer_ext.data.readers.label_images import check_values, value_table
 from maskformer_ext.data.readers.pairs import (
     PairedImages,
     check_same_size,
-    labels_by_name,
     pair_files,
 )
 from maskformer_ext.data.tables import load_categories
-from maskformer_ext.data.targets import segments_from_ids
+from maskformer_ext.data.targets import count_ids, ids_tensor, segments_from_ids
 from maskformer_ext.data.tasks import TaskView
 from maskformer_ext.errors import UserError
 from maskformer_ext.media.images import read_image
@@ -50,11 +51,12 @@ class AdePanoptic(PairedImages):
         things = [number for number in categories.instance_ids if number]
         self.class_of_category = value_table(things, void=[0])
         self.class_of_category[things] = categories.table.things
-        stuff = np.arange(len(categories.ids))
-        stuff[list(categories.table.things)] = VOID
-        self._classes = np.append(stuff, VOID)  # of the ids below the instances': stuff classes, and void
+        stuff = self.class_of_value.copy()
+        stuff[np.isin(stuff, categories.table.things)] = VOID
+        of_instances = self.class_of_category[np.arange(_INSTANCE_IDS) & 255]
+        self._class_of_id = torch.from_numpy(np.concatenate([stuff, of_instances])).long().clamp_(min=VOID)
         pairs, problems = pair_files(images, labels)
-        found = labels_by_name(instances)
+        found = list_files(instances, LABEL_EXTENSIONS)
         found.report()
         missing = [f"{instances / name}.png is missing." for name, _, _ in pairs if name not in found.files]
         pairs = [pair for pair in pairs if pair[0] in found.files]
@@ -63,19 +65,18 @@ class AdePanoptic(PairedImages):
         super().__init__(pairs, [*problems, *missing], skip_errors=skip_errors, where=where)
 
     def read(self, image: Path, label: Path) -> tuple[Tensor, np.ndarray]:
-        """Return the image and (H, W, 2) int64: semantic class or VOID, instance id or 0."""
-        classes = classes_of_values(read_label(label, exif=self.exif), self.class_of_value, label, self.info.name)
+        """Return the image and (H, W) int32: the value of the label image, or beyond those the id of an instance."""
+        values = read_label(label, exif=self.exif)
+        self._check(values, self.class_of_value, label)
         path = self.instance_image[label]
         ids = read_color_ids(path, exif=self.exif)
-        check_same_size(path, ids.shape, label, classes.shape)
-        classes_of_values(ids & 255, self.class_of_category, path, self.info.name)
-        owners = np.where(ids & 255, ids & 0xFFFF, 0)
-        return read_image(image, exif=self.exif), np.stack([classes, owners], axis=-1).astype(np.int64)
+        check_same_size(path, ids.shape, label, values.shape)
+        self._check(ids & 255, self.class_of_category, path)
+        owners = np.where(ids & 255, len(self.class_of_value) + (ids & 0xFFFF), values).astype(np.int32)
+        return read_image(image, exif=self.exif), owners
 
-    def segments(self, label: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        classes, instances = label[..., 0], label[..., 1]
-        count = len(self._classes)
-        ids = np.where(instances > 0, count + instances, np.where(classes == VOID, count - 1, classes))
-        numbers = np.arange(_INSTANCE_IDS) & 255  # the category of each instance id
-        class_of_id = np.concatenate([self._classes, self.class_of_category[numbers]])
-        return self.view.segments(*segments_from_ids(ids, class_of_id))
+    def _check(self, values: np.ndarray, table: np.ndarray, path: Path) -> None:
+        check_values(values, count_ids(ids_tensor(values), len(table)), table, path, self.info.name)
+
+    def segments(self, label: np.ndarray, path: Path) -> tuple[Tensor, Tensor]:
+        return self.view.segments(*segments_from_ids(ids_tensor(label), self._class_of_id))

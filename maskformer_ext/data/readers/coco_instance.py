@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from maskformer_ext.data.formats.coco_json import (
@@ -25,7 +26,7 @@ from maskformer_ext.data.listing import find_file
 from maskformer_ext.data.readers.packed import PackedList
 from maskformer_ext.data.readers.pairs import turned_hint
 from maskformer_ext.data.tables import Categories
-from maskformer_ext.data.targets import drop_empty
+from maskformer_ext.data.targets import count_segments, keep_segments
 from maskformer_ext.data.tasks import TaskView
 from maskformer_ext.data.types import FileIds, Sample, TrueInstance, Truth
 from maskformer_ext.errors import UserError, printable, why
@@ -121,29 +122,37 @@ class CocoInstance(Dataset):
             if not crowd:
                 labels.append(label)
                 masks.append(mask)
-        stack = np.array(masks, bool).reshape(-1, *size)
-        drawn = stack.any((1, 2))  # a polygon may be too thin for a pixel
-        stack = stack[drawn]
-        segment_map = paint_smaller_on_top(stack)
-        kept = self.view.new_class[np.array(labels, np.int64)[drawn]]
-        overlap = stack.sum() > np.count_nonzero(segment_map != VOID)
-        top, top_labels = drop_empty(segment_map, kept)
+        stack = torch.from_numpy(np.array(masks, bool).reshape(-1, *size))
+        areas = mask_areas(stack)
+        drawn = areas > 0  # a polygon may be too thin for a pixel
+        if not drawn.all():
+            stack, areas = stack[drawn], areas[drawn]
+        segment_map = paint_smaller_on_top(stack, areas)
+        kept = self.view.new_class[torch.tensor(labels, dtype=torch.int64)[drawn]]
+        void, visible = count_segments(segment_map, len(kept))
+        top, top_labels = keep_segments(segment_map, kept, visible > 0)
+        overlap = int(areas.sum()) > segment_map.numel() - void
         return Sample(
             image=image,
-            segment_map=torch.from_numpy(segment_map),
-            labels=torch.from_numpy(kept),
+            segment_map=segment_map,
+            labels=kept,
             name=name,
             size=(size[0], size[1]),
-            truth=Truth(torch.from_numpy(top), torch.from_numpy(top_labels), instances=tuple(whole)),
-            masks=torch.from_numpy(stack) if overlap else None,
+            truth=Truth(top, top_labels, instances=tuple(whole)),
+            masks=stack if overlap else None,
         )
 
 
-def paint_smaller_on_top(masks: np.ndarray) -> np.ndarray:
+def mask_areas(masks: Tensor) -> Tensor:
+    """Return how many pixels each of the masks (T, H, W) bool owns: (T,) int32."""
+    return masks.view(torch.uint8).flatten(1).sum(1, dtype=torch.int32)
+
+
+def paint_smaller_on_top(masks: Tensor, areas: Tensor) -> Tensor:
     """Return the segment map (H, W) int32 of masks (T, H, W) bool: the smallest owns a pixel, VOID none."""
-    segment_map = np.full(masks.shape[1:], VOID, np.int32)
-    for index in np.argsort(-masks.sum((1, 2)), kind="stable").tolist():
-        segment_map[masks[index]] = index
+    segment_map = torch.full(masks.shape[1:], VOID, dtype=torch.int32)
+    for index in areas.argsort(descending=True, stable=True).tolist():
+        segment_map.masked_fill_(masks[index], index)
     return segment_map
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from maskformer_ext.data.formats.coco_json import (
@@ -24,7 +25,7 @@ from maskformer_ext.data.listing import check_below, find_file
 from maskformer_ext.data.readers.packed import PackedList
 from maskformer_ext.data.readers.pairs import check_same_size
 from maskformer_ext.data.tables import Categories
-from maskformer_ext.data.targets import keep_segments
+from maskformer_ext.data.targets import count_ids, ids_tensor, keep_segments, look_up
 from maskformer_ext.data.tasks import TaskView
 from maskformer_ext.data.types import FileIds, Sample, Truth
 from maskformer_ext.errors import UserError, printable
@@ -88,9 +89,9 @@ class CocoPanoptic(Dataset):
         if not self.view.info.classes:
             raise UserError(f'{annotations}: no category has "isthing": 1, but the task is {task}.')
         self.records = PackedList(records)
-        kept = [number for number, new in zip(categories.ids, self.view.new_class, strict=True) if new != VOID]
+        kept = [number for number, new in zip(categories.ids, self.view.new_class.tolist(), strict=True) if new != VOID]
         self.info = self.view.info.with_file_ids(FileIds(tuple(kept), image_ids))
-        self._entry_of_id: np.ndarray | None = None
+        self._entry_of_id: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.records)
@@ -107,20 +108,18 @@ class CocoPanoptic(Dataset):
         segment_map, labels, truth = self.segments(ids, segments, path)
         return Sample(
             image,
-            torch.from_numpy(segment_map),
-            torch.from_numpy(labels),
+            segment_map,
+            labels,
             name,
             (size[0], size[1]),
             truth,
         )
 
-    def segments(
-        self, ids: np.ndarray, records: list[list[int]], path: Path
-    ) -> tuple[np.ndarray, np.ndarray, Truth | None]:
+    def segments(self, ids: np.ndarray, records: list[list[int]], path: Path) -> tuple[Tensor, Tensor, Truth | None]:
         """Return the segments of an image as the task sees them.
 
         Args:
-            ids: (H, W) integers of the PNG.
+            ids: (H, W) uint32 of the PNG.
             records: id, category and whether it is a crowd of each segment.
             path: what errors call the PNG.
 
@@ -128,23 +127,23 @@ class CocoPanoptic(Dataset):
             segment_map (H, W) int32 and labels (T,) int64 to train with, and what scores count where that is more.
         """
         every, labels = self._decode(ids, records, path)
-        crowd = np.array([bool(record[2]) for record in records], bool)
+        crowd = torch.tensor([bool(record[2]) for record in records], dtype=torch.bool)
         if self.view.task == "semantic" or not crowd.any():  # the class of a crowd is known, its instances are not
             return *self.view.segments(every, labels), None
         truth = self._truth(every, labels, crowd)
         return *self.view.segments(*keep_segments(every, labels, ~crowd)), truth
 
-    def _truth(self, segment_map: np.ndarray, labels: np.ndarray, crowd: np.ndarray) -> Truth:
+    def _truth(self, segment_map: Tensor, labels: Tensor, crowd: Tensor) -> Truth:
         """Return the segments that the task asks for together with the crowd regions."""
         crowd = crowd[self.view.new_class[labels] != VOID]
         segment_map, labels = self.view.segments(segment_map, labels)
-        return Truth(torch.from_numpy(segment_map), torch.from_numpy(labels), torch.from_numpy(crowd))
+        return Truth(segment_map, labels, crowd)
 
-    def _decode(self, ids: np.ndarray, segments: list[list[int]], path: Path) -> tuple[np.ndarray, np.ndarray]:
+    def _decode(self, ids: np.ndarray, segments: list[list[int]], path: Path) -> tuple[Tensor, Tensor]:
         """Turn ids (H, W) into segment_map (H, W) int32 and labels (T,) int64, crowd regions included."""
         if self._entry_of_id is None:
             # Zeros cost no memory until a page is written, and segments touch few pages of the 2^24 entries.
-            self._entry_of_id = np.zeros(_IDS, np.int16)
+            self._entry_of_id = torch.from_numpy(np.zeros(_IDS, np.int16))
         table = self._entry_of_id
         for number, category, _ in segments:
             if category not in self.class_of_category:
@@ -157,24 +156,25 @@ class CocoPanoptic(Dataset):
                 f"{self.annotations}: {path.name} has {len(segments)} segments, more than {_MOST_SEGMENTS}."
             )
         labels = [self.class_of_category[segment[1]] for segment in segments]
-        numbers = np.array([segment[0] for segment in segments], np.int64)
+        numbers = torch.tensor([segment[0] for segment in segments], dtype=torch.int64)
         table[0] = _VOID_ENTRY
-        table[numbers] = _FIRST_ENTRY + np.arange(len(numbers))
-        entries = np.take(table, ids)
+        table[numbers] = _FIRST_ENTRY + torch.arange(len(numbers), dtype=torch.int16)
+        entries = look_up(table, ids_tensor(ids))
         table[numbers] = 0
         self._check(entries, ids, numbers, path)
-        return np.maximum(entries - np.int16(_FIRST_ENTRY), VOID).astype(np.int32), np.array(labels, np.int64)
+        return (entries.int() - _FIRST_ENTRY).clamp_(min=VOID), torch.tensor(labels, dtype=torch.int64)
 
-    def _check(self, entries: np.ndarray, ids: np.ndarray, numbers: np.ndarray, path: Path) -> None:
+    def _check(self, entries: Tensor, ids: np.ndarray, numbers: Tensor, path: Path) -> None:
         """Raise if the PNG holds an id that the JSON file does not list, or lacks one."""
-        areas = np.bincount(entries.ravel(), minlength=_FIRST_ENTRY + len(numbers))
+        areas = count_ids(entries, _FIRST_ENTRY + len(numbers))
         if areas[0]:
+            strange = ids[entries.numpy() == 0][0]
             raise UserError(
-                f"{path} holds the segment id {ids[entries == 0][0]}, which {self.annotations} does not list for it: "
+                f"{path} holds the segment id {strange}, which {self.annotations} does not list for it: "
                 "the PNG disagrees with its JSON file."
             )
         if not areas[_FIRST_ENTRY:].all():
-            missing = numbers[areas[_FIRST_ENTRY:] == 0][0]
+            missing = int(numbers[areas[_FIRST_ENTRY:] == 0][0])
             raise UserError(
                 f"{path} has no pixel of the segment id {missing}, which {self.annotations} lists for it: the PNG "
                 "disagrees with its JSON file."

@@ -89,14 +89,15 @@ class DigitsDataset(Dataset):
         image, segment_map, labels = generate(
             self.split, index, image_size=self.image_size, seed=self.seed, fine_classes=self.fine_classes
         )
+        segments = torch.from_numpy(segment_map), torch.from_numpy(labels)
         if self.task == "semantic":
-            segment_map, labels = merge_classes(segment_map, labels)
+            segments = merge_classes(*segments)
         elif self.task == "instance":
-            segment_map, labels = select_classes(segment_map, labels, range(len(self.digits)))
+            segments = select_classes(*segments, range(len(self.digits)))
         return Sample(
             image=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
-            segment_map=torch.from_numpy(segment_map),
-            labels=torch.from_numpy(labels),
+            segment_map=segments[0],
+            labels=segments[1],
             name=f"{self.split}_{index:06d}",
             size=(self.image_size, self.image_size),
         )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from maskformer_ext.data.classes import ClassTable, void_id
 from maskformer_ext.data.formats.labels import read_color_ids, read_palette
 from maskformer_ext.data.readers.pairs import PairedImages, pair_files
-from maskformer_ext.data.targets import merge_classes, segments_from_ids
+from maskformer_ext.data.targets import count_ids, ids_tensor, segments_from_groups, segments_from_ids
 from maskformer_ext.data.tasks import TaskView
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
@@ -93,13 +95,17 @@ class SemanticFolder(PairedImages):
             table[index] = value
         return table[label]
 
-    def segments(self, label: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        first, last = self.first, self.first + self.info.num_classes - 1
-        class_of_id = np.full(max(int(label.max()), self.void, last) + 1, VOID, np.int64)
-        class_of_id[first : last + 1] = np.arange(self.info.num_classes)
-        unknown = ((label < first) | (label > last)) & (label != self.void)
+    def segments(self, label: np.ndarray, path: Path) -> tuple[Tensor, Tensor]:
+        classes = self.info.num_classes
+        first, last = self.first, self.first + classes - 1
+        ids = ids_tensor(label)
+        areas = count_ids(ids, max(self.void, last) + 1)
+        class_of_id = torch.full((len(areas),), VOID)
+        class_of_id[first : last + 1] = torch.arange(classes)
+        unknown = (areas > 0) & (class_of_id == VOID)
+        unknown[self.void] = False
         if unknown.any():
-            found = int(label[unknown].max())
+            found = int(unknown.nonzero().max())
             hint = ""
             if first == 0 and found == last + 1:
                 hint = " If 0 means unlabelled and the classes count from 1, set data.ignore_label=0."
@@ -107,7 +113,7 @@ class SemanticFolder(PairedImages):
                 f"{path} holds the label {found}, but the classes are {first} to {last} and void is {self.void}: "
                 f"correct the image, the classes file or data.ignore_label.{hint}"
             )
-        return segments_from_ids(label, class_of_id)
+        return segments_from_ids(ids, class_of_id, areas)
 
     def _numbers_of_colors(self, path: Path) -> np.ndarray:
         """Turn a colour image into numbers of classes."""
@@ -162,31 +168,33 @@ class InstanceFolder(PairedImages):
         self.info, self._new_class = view.info, view.new_class
         super().__init__(*pair_files(images, labels), skip_errors=skip_errors, where=_where(images, labels))
 
-    def segments(self, label: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        class_of_id = self._classes_of_ids(label, path)
-        representative = np.arange(len(class_of_id))
-        class_of_id = np.where(class_of_id == VOID, VOID, self._new_class[class_of_id])
+    def segments(self, label: np.ndarray, path: Path) -> tuple[Tensor, Tensor]:
+        ids = ids_tensor(label)
+        areas = count_ids(ids)
+        class_of_id = self._classes_of_ids(areas, path)
+        class_of_id = torch.where(class_of_id == VOID, VOID, self._new_class[class_of_id])
         if self.task == "semantic":
-            return merge_classes(*segments_from_ids(label, class_of_id))
+            return segments_from_groups(ids, areas, class_of_id, torch.arange(self.info.num_classes))
+        group_of_id = torch.arange(len(areas)).masked_fill_(class_of_id == VOID, VOID)
         for stuff in set(range(self.info.num_classes)) - set(self.info.thing_classes):  # one segment, whatever the id
-            members = np.flatnonzero(class_of_id == stuff)
-            representative[members] = members[:1]
-        return segments_from_ids(representative[label], class_of_id)
+            members = class_of_id == stuff
+            group_of_id[members] = group_of_id[members][:1]
+        return segments_from_groups(ids, areas, group_of_id, class_of_id)
 
-    def _classes_of_ids(self, label: np.ndarray, path: Path) -> np.ndarray:
+    def _classes_of_ids(self, areas: Tensor, path: Path) -> Tensor:
         """Return the class of each id up to the largest, in the classes file's numbering, VOID for none."""
         divisor, background = self.table.id_divisor, self.table.background
-        numbers = np.arange(int(label.max()) + 1)
         if divisor:
-            class_of_id = numbers // divisor - 1
-            unknown = (label > 0) & ((label < divisor) | (label >= (len(self.table.classes) + 1) * divisor))
-            if unknown.any():
+            class_of_id = torch.arange(len(areas)) // divisor - 1
+            strange = (areas > 0) & ((class_of_id < 0) | (class_of_id >= len(self.table.classes)))
+            strange[0] = False
+            if strange.any():
                 raise UserError(
-                    f"{path} holds the id {label[unknown].max()}, but ids must be class number (1 to "
+                    f"{path} holds the id {int(strange.nonzero().max())}, but ids must be class number (1 to "
                     f'{len(self.table.classes)}) x {divisor} + instance number ("id_divisor" of the classes file).'
                 )
         else:
-            class_of_id = np.full(len(numbers), self.table.things[0])
+            class_of_id = torch.full((len(areas),), self.table.things[0])
         class_of_id[0] = VOID if background is None else background
         return class_of_id
 

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from maskformer_ext.data.classes import ClassTable
 from maskformer_ext.data.readers.pairs import Pair, PairedImages
-from maskformer_ext.data.targets import segments_from_ids
+from maskformer_ext.data.targets import count_ids, ids_tensor, segments_from_groups
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
 from maskformer_ext.ops.targets import VOID
@@ -74,35 +76,34 @@ class LabelImages(PairedImages):
         """Read a label image alone, (H, W)."""
         return super().read_labels(path) if self.read_file is None else self.read_file(path)
 
-    def segments(self, label: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        classes = classes_of_values(label, self.class_of_value, path, self.info.name)
-        known = np.append(np.arange(self.info.num_classes), VOID)
-        classes[classes == VOID] = self.info.num_classes  # ids count from 0; this one means no segment
-        return segments_from_ids(classes, known)
+    def segments(self, label: np.ndarray, path: Path) -> tuple[Tensor, Tensor]:
+        ids = ids_tensor(label)
+        areas = count_ids(ids, len(self.class_of_value))
+        check_values(label, areas, self.class_of_value, path, self.info.name)
+        class_of_value = torch.from_numpy(self.class_of_value).long()
+        return segments_from_groups(ids, areas, class_of_value, torch.arange(self.info.num_classes))
 
 
-def classes_of_values(label: np.ndarray, table: np.ndarray, path: Path, name: str) -> np.ndarray:
-    """Map the values of a label image to classes.
+def check_values(label: np.ndarray, areas: Tensor, table: np.ndarray, path: Path, name: str) -> None:
+    """Check that every value of a label image is known.
 
     Args:
         label: (H, W) unsigned integers.
+        areas: (N,) pixels of each value; N is at least the length of the table.
         table: as `value_table` returns it.
         path: the file, for the error.
         name: the data set, for the error.
 
-    Returns:
-        (H, W) int16: class id or VOID.
-
     Raises:
-        UserError: if a value is unknown.
+        UserError: if a value is unknown; it names the first pixel that holds one.
     """
-    classes = table[np.minimum(label, len(table) - 1)]
-    strange = (classes == UNKNOWN) | (label >= len(table))
-    if strange.any():
-        y, x = np.argwhere(strange)[0]
-        known = np.flatnonzero(table != UNKNOWN)
-        raise UserError(
-            f"{path} holds the value {label[y, x]} (row {y}, column {x}), which is no label of {name}: expected one of "
-            f"{len(known)} values from {known[0]} to {known[-1]}."
-        )
-    return classes
+    occurs = areas.numpy() > 0
+    if not occurs[len(table) :].any() and not occurs[: len(table)][table == UNKNOWN].any():
+        return
+    strange = (table[np.minimum(label, len(table) - 1)] == UNKNOWN) | (label >= len(table))
+    y, x = np.argwhere(strange)[0]
+    known = np.flatnonzero(table != UNKNOWN)
+    raise UserError(
+        f"{path} holds the value {label[y, x]} (row {y}, column {x}), which is no label of {name}: expected one of "
+        f"{len(known)} values from {known[0]} to {known[-1]}."
+    )

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from maskformer_ext.data.formats.labels import LABEL_EXTENSIONS, read_label
-from maskformer_ext.data.listing import Listing, composed, list_files
+from maskformer_ext.data.listing import composed, list_files
 from maskformer_ext.data.types import DatasetInfo, Sample
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.media.decoding import EXTENSIONS
@@ -51,7 +51,7 @@ class PairedImages(Dataset):
         check_same_size(label_path, label.shape[:2], image_path, tuple(image.shape[-2:]))
         segment_map, labels = self.segments(label, label_path)
         size = (label.shape[0], label.shape[1])
-        return Sample(image, torch.from_numpy(segment_map), torch.from_numpy(labels), name, size)
+        return Sample(image, segment_map, labels, name, size)
 
     def read(self, image: Path, label: Path) -> tuple[torch.Tensor, np.ndarray]:
         """Read an image (3, H, W) uint8 and its labels (H, W) or (H, W, C)."""
@@ -61,8 +61,8 @@ class PairedImages(Dataset):
         """Read a label image alone, (H, W) or (H, W, C)."""
         return read_label(path, exif=self.exif)
 
-    def segments(self, label: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Turn labels into segment_map (H, W) int32 and labels (T,) int64."""
+    def segments(self, label: np.ndarray, path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+        """Turn labels into segment_map (H, W) int32 and labels (T,) int64, tensors from here on."""
         raise NotImplementedError
 
 
@@ -101,7 +101,8 @@ def pair_files(
     Raises:
         UserError: if a folder is missing or cannot be read, or one name occurs twice.
     """
-    found, labelled = list_files(images, EXTENSIONS, ending=image_ending), labels_by_name(labels, label_ending)
+    found = list_files(images, EXTENSIONS, ending=image_ending)
+    labelled = list_files(labels, LABEL_EXTENSIONS, ending=label_ending)
     if not (image_ending or label_ending):
         found.report()
         labelled.report()
@@ -117,8 +118,3 @@ def pair_files(
     ]
     both = sorted(found.files.keys() & labelled.files.keys())
     return [(name, found.files[name], labelled.files[name]) for name in both], problems
-
-
-def labels_by_name(folder: Path, ending: str = "") -> Listing:
-    """Return the label images below a folder; errors as `list_files`."""
-    return list_files(folder, LABEL_EXTENSIONS, ending=ending)
