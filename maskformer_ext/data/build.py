@@ -54,19 +54,19 @@ def build_loader(
 ) -> Loader:
     """Build the loader of a split.
 
-    "train" yields the micro-batches of the iterations ``start`` to ``train.max_iters``: ``train.accumulation_steps`` of
-    them an iteration, each with this process's share of ``train.batch_size``, augmented. What an iteration holds
-    depends on ``config.seed`` and its number only, so that a run continued at ``start`` sees what it would have seen.
-    "val" yields every ``world``-th image once, resized as ``inference`` says, each time it is iterated.
+    "train" yields the augmented micro-batches of the iterations ``start`` to ``train.max_iters``. There are
+    ``train.accumulation_steps`` per iteration, each with this process's share of ``train.batch_size``. What an
+    iteration holds depends on ``config.seed`` and its number only. So a run continued at ``start`` sees what it would
+    have seen. "val" yields every ``world``-th image once, resized as ``inference`` says, each time it is iterated.
 
     Args:
         config: the whole configuration.
         split: "train" or "val".
-        dataset: what `build_dataset` gave for this split; None: it is built here.
+        dataset: what `build_dataset` returned for this split; None: it is built here.
         rank: this process.
         world: number of processes.
         start: first iteration (train).
-        batch_size: images a batch (val).
+        batch_size: images per batch (val).
         pin_memory: page-lock the batches; None: if there is a GPU.
 
     Returns:

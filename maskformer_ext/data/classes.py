@@ -79,7 +79,7 @@ def configured_classes(config: DataConfig, root: Path) -> ClassTable:
 
 
 def read_classes_file(path: Path) -> ClassTable:
-    """Read a classes file: JSON, plain text with one name a line, or the ``labelmap.txt`` that CVAT writes.
+    """Read a classes file: JSON, plain text with one name per line, or the ``labelmap.txt`` that CVAT writes.
 
     Args:
         path: a ``.json`` file with "classes" (or "things" and "stuff") and, as needed, "colors", "background",
@@ -185,5 +185,5 @@ def _colors(path: Path, colors: Any, count: int) -> tuple[Color, ...]:
         isinstance(color, list) and len(color) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in color)
         for color in colors
     ):
-        raise UserError(f'{path}: "colors" must be a list of {count} [red, green, blue] in 0..255, one a class.')
+        raise UserError(f'{path}: "colors" must be a list of {count} [red, green, blue] in 0..255, one per class.')
     return tuple((red, green, blue) for red, green, blue in colors)

@@ -1,4 +1,4 @@
-"""What a file in `sets/` says of its data set: names, tasks, folders, and how it is built and converted."""
+"""What a file in `sets/` describes: a data set's names, tasks and folders, and how it is built and converted."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ class Collate:
 
 
 def overlapping_targets(samples: Sequence[Sample], flat: SegmentTargets) -> MaskTargets:
-    """Return what ``flat`` says of samples whose segments do not overlap, and the masks of the others."""
+    """Return the masks of all samples: of ``flat`` where segments do not overlap, else the sample's own."""
     masks = flat.to_masks()
     for own, sample in zip(masks.masks, samples, strict=True):
         if sample.masks is not None:
@@ -188,11 +188,11 @@ def overlapping_targets(samples: Sequence[Sample], flat: SegmentTargets) -> Mask
 class IterationBatches:
     """The items of each micro-batch of one process, from an iteration on.
 
-    The numbers of an iteration are the same for any number of processes and accumulation steps.
+    An iteration has the same items for any number of processes and accumulation steps.
 
     Args:
-        batch_size: images an iteration, over all processes and accumulation steps.
-        accumulation_steps: micro-batches an iteration.
+        batch_size: images per iteration, over all processes and accumulation steps.
+        accumulation_steps: micro-batches per iteration.
         rank: this process.
         world: number of processes.
         start: first iteration.

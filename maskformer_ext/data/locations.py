@@ -1,4 +1,4 @@
-"""Where a data set lies, and whether anything is there: told without reading a file, and without torch."""
+"""Where a data set lies, and whether anything is there, found without reading a file and without torch."""
 
 from __future__ import annotations
 

@@ -170,8 +170,8 @@ def look(
         split: its name.
         most: images; None: all.
         seconds: stop after this time, but never before the first few images.
-        patience: go on for so long, with any number of images, while too few classes were seen: fewer than two, or none
-            of one; None: do not.
+        patience: go on for so long, with any number of images, while too few classes were seen. Too few are fewer than
+            two, or none where there is one. None: do not go on.
 
     Raises:
         UserError: never for an image that cannot be read, which is among the survey's problems.
@@ -211,7 +211,7 @@ def shapes(dataset: SampleDataset, *, most: int = 200, seconds: float = 2.0) -> 
 
 
 def least_parts(mask: np.ndarray) -> int:
-    """Return a number that the separate parts of a mask are at least: parts minus holes, 8-connected.
+    """Return the least number of separate parts that a mask has: parts minus holes, 8-connected.
 
     Source: S. B. Gray, "Local Properties of Binary Images in Two Dimensions", 1971 (bit quads).
 
@@ -226,7 +226,7 @@ def least_parts(mask: np.ndarray) -> int:
 
 
 def describe(survey: Survey) -> str:
-    """Say in one line what a survey found: the classes and their shares, or how many they are, and void."""
+    """Return what a survey found, in one line: the classes and their shares, or how many they are, and void."""
     info, total = survey.info, max(1, survey.void + int(survey.pixels.sum()))
     if info.num_classes <= 12:
         shares = [f"{printable(info.classes[k])} {percent(survey.pixels[k] / total)}" for k in range(info.num_classes)]

@@ -156,13 +156,13 @@ class Batch:
     """Network input and targets of several images.
 
     Attributes:
-        pixels: (B, 3, H, W) uint8, padded at the right and bottom; these travel from process to process and to the
-            device, being a quarter of the bytes of ``images``.
+        pixels: (B, 3, H, W) uint8, padded at the right and bottom. These travel from process to process and to the
+            device, as they are a quarter of the bytes of ``images``.
         targets: segments on the (H, W) grid; padding is void. ``MaskTargets`` where segments of an image overlap.
         sizes: height and width of each image inside the padded input, in pixels.
         filled: the same with the grey border that belongs to the picture; beyond it lies padding.
         original_sizes: height and width of each image as stored, in pixels.
-        names: one name an image.
+        names: one name per image.
         mean: of each channel, in grey levels, to be subtracted.
         std: of each channel, in grey levels, to divide by.
         skipped: one sentence for each image that could not be read and was replaced or left out.

@@ -1,8 +1,8 @@
-"""Augmentation of training samples: image and segment map; one mask a segment only where segments overlap.
+"""Augmentation of training samples: image and segment map, and one mask per segment only where segments overlap.
 
 Every random number comes from the generator that is passed in, so that a sample depends on nothing but its seed. The
-image is resized as it lies in memory after decoding, channels last, for which torch's kernel is several times faster;
-what the crop keeps is then copied once into planes, which colours and batches need. The segment map is moved once, too.
+image is resized as it lies in memory after decoding: channels last, for which torch's kernel is several times faster.
+What the crop keeps is then copied once into planes, which colours and batches need. The segment map is moved once, too.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ def choose_crop(
         segment_map: (H, W) integer, what the grid reads.
         labels: (T,) int64 class of each segment.
         crop_size: height and width; the crop is smaller where the image is.
-        single_category_max_area: a crop is drawn anew, up to 10 times in all, while one class covers at least
-            this share of its non-void pixels; 1 accepts any.
+        single_category_max_area: a crop is drawn anew while one class covers at least this share of its non-void pixels,
+            up to 10 times in all. 1 accepts any.
         generator: the source of randomness.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Annotation files in COCO's JSON layouts, read once and checked, one record an image."""
+"""Annotation files in COCO's JSON layouts, read once and checked, one record per image."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def images_by_id(content: dict[str, Any], path: Path, folder: Path) -> dict[Any,
         folder: below which the images lie.
 
     Raises:
-        UserError: if a record lacks what it must have, an id or a file occurs twice, a size is not positive, or a file
-            name leads out of the folder.
+        UserError: if a record lacks what it must have, or an id or a file occurs twice. Also if a size is not positive,
+            or a file name leads out of the folder.
     """
     images: dict[Any, dict[str, Any]] = {}
     owners: dict[PurePosixPath, Any] = {}

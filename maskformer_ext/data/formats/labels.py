@@ -71,7 +71,7 @@ def read_color_ids(path: Path, *, exif: bool = True) -> np.ndarray:
         if maximum != 255:
             raise UserError(f"{path} has the maximum {maximum}: its colours must be ids, so it must have 255.")
         if depth != 8:
-            raise UserError(f"{path} has {depth} bits a channel: its colours must be ids, so it must have 8.")
+            raise UserError(f"{path} has {depth} bits per channel: its colours must be ids, so it must have 8.")
         image = upright(opened) if exif else as_stored(opened)
         size, pixels = image.size, image.tobytes("raw", "RGBX")
     return np.frombuffer(pixels, "<u4").reshape(size[1], size[0]) & np.uint32(0xFFFFFF)
@@ -118,7 +118,7 @@ def _stored_numbers(path: Path, image: Image.Image, exif: bool) -> np.ndarray:
 
 
 def _depth(path: Path, image: Image.Image) -> int:
-    """Return the bits of a channel in the file."""
+    """Return the bits per channel in the file."""
     if image.format == "PNG":
         return png_depth(path)
     if image.format == "TIFF":

@@ -17,7 +17,11 @@ from maskformer_ext.errors import UserError, printable
 
 _log = logging.getLogger(__name__)
 _SHOWN = 10  # classes that the log names
+_LARGE = 1 << 20  # bytes of a file whose categories are remembered
 _HEX_COLOR = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
+
+
+_remembered: dict[tuple[str, int, int], list[Category]] = {}
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ def choose_categories(
         UserError: if "categories" is not what it must be, or the two files disagree.
     """
     own = read_categories(content, path)
+    _remember(path, own)
     other = [] if partner is None else _peek(partner)
     if all(_agrees(category, known) for category in [*own, *other]):
         return known
@@ -112,7 +117,7 @@ def read_categories(content: dict[str, Any], path: Path) -> list[Category]:
 
 
 def _agrees(category: Category, known: Categories) -> bool:
-    """Tell whether a category is a known one; names may be written a little differently."""
+    """Return whether a category is a known one; names may be written a little differently."""
     if category.number not in known.ids:
         return False
     index = known.ids.index(category.number)
@@ -172,8 +177,10 @@ def _color(value: Any) -> Color | None:
 def _peek(path: Path) -> list[Category]:
     """Return the categories of a file without parsing its annotations; [] if the file is missing or damaged.
 
-    The file's own data set says what is wrong with it.
+    The file's own data set reports what is wrong with it. A large file that was read before is not read again.
     """
+    if (stamp := _stamp(path)) is not None and stamp in _remembered:
+        return _remembered[stamp]
     try:
         content = path.read_text(encoding="utf-8-sig")
         places = [match.end() for match in re.finditer(r'"categories"\s*:\s*', content)]
@@ -181,6 +188,23 @@ def _peek(path: Path) -> list[Category]:
             categories, _ = json.JSONDecoder().raw_decode(content, places[0])
         else:
             categories = json.loads(content).get("categories")
-        return read_categories({"categories": categories}, path)
+        found = read_categories({"categories": categories}, path)
     except (OSError, ValueError, RecursionError, MemoryError, AttributeError, UserError):
         return []
+    _remember(path, found)
+    return found
+
+
+def _remember(path: Path, categories: list[Category]) -> None:
+    """Keep the categories of a large file for the other split, which asks for them too."""
+    if (stamp := _stamp(path)) is not None:
+        _remembered[stamp] = categories
+
+
+def _stamp(path: Path) -> tuple[str, int, int] | None:
+    """Return a key of a file and its state; None for small files, which are quickly read again."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (str(path.absolute()), status.st_mtime_ns, status.st_size) if status.st_size >= _LARGE else None

@@ -16,7 +16,7 @@ _BMP_HEADER, _OS2_HEADER = 14, 12  # bytes before the second header, and of its 
 
 
 def png_depth(path: Path) -> int:
-    """Return the bits of a channel, or of a palette index, in a PNG file."""
+    """Return the bits per channel, or per palette index, in a PNG file."""
     with path.open("rb") as file:
         return file.read(_DEPTH_AT + 1)[_DEPTH_AT]
 

@@ -19,7 +19,7 @@ def spread(count: int, most: int | None) -> list[int]:
 
 
 class ReadSample:
-    """Read one sample and forget it; a ``UserError`` says what is wrong with its files."""
+    """Read one sample and forget it; a ``UserError`` names what is wrong with its files."""
 
     def __init__(self, dataset: SampleDataset) -> None:
         self.dataset = dataset

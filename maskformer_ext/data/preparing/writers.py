@@ -1,6 +1,6 @@
 """Files that other tools expect, or that load faster, made from a data set as distributed.
 
-A conversion writes each file under a temporary name and renames it, and skips the files that are there, so that one
+A conversion writes each file under a temporary name and renames it. It skips the files that are there, so that one
 that was interrupted goes on. Folders have the ending ``.partial`` until they are complete; no loader reads them.
 """
 

@@ -41,8 +41,8 @@ _SHOWN = 3  # annotations that the log names
 class CocoInstance(Dataset):
     """Images with instances; crowd regions are void. Images without instances are kept.
 
-    Annotations without a mask (``"segmentation": []``, which annotation tools write for boxes) are left out, and a log
-    line says how many there are. A file of nothing else is refused.
+    Annotations without a mask (``"segmentation": []``, which annotation tools write for boxes) are left out. A log line
+    counts them. A file of nothing else is refused.
 
     Where masks overlap, the sample has all of them, and in its segment map the smaller one owns the pixel. Scores need
     the crowd regions and the areas of the file, too, which are the ``instances`` of the samples' ``truth``.
@@ -57,7 +57,7 @@ class CocoInstance(Dataset):
 
     Raises:
         UserError: if a folder or file is missing or the JSON file is not what it must be. Reading an item raises it if
-            a file is damaged, sizes differ, a category is no class, or a mask is neither polygons nor run lengths.
+            a file is damaged, sizes differ or a category is no class. So does a mask that is no polygons or run lengths.
     """
 
     exif: bool = True  # turn images as their orientation says
@@ -191,7 +191,7 @@ def _records(content: dict[str, Any], path: Path, folder: Path) -> tuple[list[An
 
 
 def _has_no_mask(segmentation: Any) -> bool:
-    """Tell whether an annotation is a box only: no segmentation, an empty list, or a list of empty ones."""
+    """Return whether an annotation is a box only: no segmentation, an empty list, or a list of empty ones."""
     return segmentation is None or (isinstance(segmentation, list) and all(part == [] for part in segmentation))
 
 

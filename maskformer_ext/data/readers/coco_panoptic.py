@@ -1,4 +1,4 @@
-"""Panoptic segmentation in COCO's format: a JSON file, and one PNG an image whose colours are segment ids."""
+"""Panoptic segmentation in COCO's format: a JSON file, and one PNG per image whose colours are segment ids."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from maskformer_ext.media.images import read_image
 from maskformer_ext.ops.targets import VOID
 
 _IDS = 1 << 24
-_MOST_SEGMENTS = 32_000  # of an image; the lookup table is 16-bit
+_MOST_SEGMENTS = 32_000  # per image; the lookup table is 16-bit
 _VOID_ENTRY, _FIRST_ENTRY = 1, 2  # of the lookup table; 0 is an id that the JSON file does not know
 
 
@@ -48,7 +48,7 @@ class CocoPanoptic(Dataset):
         segments: the folder of PNGs; the id of a pixel is R + 256 G + 65536 B.
         annotations: the JSON file.
         categories: the classes and their ids in the file, unless it names others as its own.
-        task: "panoptic", "instance" (things; all else is void) or "semantic" (one segment a class).
+        task: "panoptic", "instance" (things; all else is void) or "semantic" (one segment per class).
         name: what reports call the data set.
         skip_errors: leave out images without annotation instead of raising; ``problems`` lists them.
         partner: the annotation file of the other split, which must name the same categories.

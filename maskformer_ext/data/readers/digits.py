@@ -4,12 +4,12 @@ Things are the ten digits, drawn from the 1,797 scans that scikit-learn ships (U
 Digits"). Stuff is what lies behind them: brick, grass, gravel and stained tissue of scikit-image, and the photographs
 of scikit-learn. Training and validation share neither a scan nor a piece of a picture.
 
-An image is a pure function of (seed, split, index): random numbers are raw PCG64 words, whose stream NumPy guarantees,
-and all geometry and blending is integer arithmetic, so no library version or processor changes a pixel (the two
-photographs are JPEG files, whose decoders may differ by one grey level).
+An image is a pure function of (seed, split, index). Random numbers are raw PCG64 words, whose stream NumPy guarantees.
+All geometry and blending is integer arithmetic. So no library version or processor changes a pixel. One exception:
+the two photographs are JPEG files, whose decoders may differ by one grey level.
 
-The same images also come with 126 fine classes: a digit's class then says which digit it is, the texture under its
-centre, and whether it is large.
+The same images also come with 126 fine classes. A digit's class then combines three things: the digit, the texture
+under its centre, and whether it is large.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ FINE_DIGIT_CLASSES = tuple(
 )
 
 _SPLITS = {"train": 0, "val": 1}
-_TRAIN_SHARE = 0.6  # the left part of every picture is for training, the rest for validation
-_MIN_VISIBLE = 0.7  # share of a digit that later digits leave uncovered
-_HEIGHTS = (0.36, 0.6)  # of a digit, relative to the image
-_PLACEMENTS = 6  # positions tried for a digit before it is left out
+_TRAIN_SHARE = 0.6  # The left part of every picture is for training, the rest for validation.
+_MIN_VISIBLE = 0.7  # Share of a digit that later digits leave uncovered.
+_HEIGHTS = (0.36, 0.6)  # Of a digit, relative to the image.
+_PLACEMENTS = 6  # Positions tried for a digit before it is left out
 
 
 class DigitsDataset(Dataset):
@@ -46,7 +46,7 @@ class DigitsDataset(Dataset):
 
     Args:
         split: "train" or "val"; the two share no scan and no piece of a texture.
-        task: "semantic" (one segment a class), "instance" (digits only) or "panoptic" (digits and textures).
+        task: "semantic" (one segment per class), "instance" (digits only) or "panoptic" (digits and textures).
         length: number of images.
         image_size: side of the square images in pixels, at least 64.
         seed: another seed gives another data set.
@@ -116,8 +116,8 @@ def generate(
         fine_classes: whether labels tell digits apart by texture and size too; the image is the same.
 
     Returns:
-        image (S, S, 3) uint8 RGB; segment_map (S, S) int32, index into labels, no void; labels (T,) int64, textures
-        first, then digits in the order in which they were pasted.
+        image (S, S, 3) uint8 RGB; segment_map (S, S) int32, index into labels, no void; labels (T,) int64. Textures
+        come first, then digits in the order in which they were pasted.
     """
     draws = _Draws(seed, _SPLITS[split], index)
     region_map, classes = _draw_regions(draws, image_size)
@@ -302,7 +302,7 @@ def _glyph(scan: bytes, height: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _leaves_visible(segment_map: np.ndarray, box: tuple, mask: np.ndarray, areas: dict[int, int]) -> bool:
-    """Tell whether a paste leaves enough of every earlier digit to be recognised."""
+    """Return whether a paste leaves enough of every earlier digit to be recognised."""
     hidden = segment_map[box][mask]
     return all(
         (segment_map == digit).sum() - (hidden == digit).sum() >= _MIN_VISIBLE * area

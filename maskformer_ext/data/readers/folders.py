@@ -137,8 +137,8 @@ class InstanceFolder(PairedImages):
         images: the folder of images.
         labels: the folder of label images, 8 or 16 bit, one channel.
         table: the classes, which of them are things, and what 0 means.
-        task: "instance" (things only, all else is void), "panoptic" (each instance, and one segment a stuff class) or
-            "semantic" (one segment a class).
+        task: "instance" (things only, all else is void), "panoptic" (each instance, and one segment per stuff class) or
+            "semantic" (one segment per class).
         name: what reports call the data set.
         skip_errors: leave out files without partner instead of raising; ``problems`` lists them.
 

@@ -12,7 +12,7 @@ import numpy as np
 class PackedList:
     """A read-only list of JSON values.
 
-    A hundred thousand Python objects are copied into every worker as soon as it counts references to them; one array of
+    A hundred thousand Python objects are copied into every worker as soon as it counts references to them. One array of
     bytes stays shared for good.
 
     Args:

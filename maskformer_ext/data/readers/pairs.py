@@ -1,4 +1,4 @@
-"""Images with a label image each: finding the partners, reading both, one sentence for whatever does not fit."""
+"""Images with a label image each: finding the partners, reading both, and one sentence for whatever does not fit."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def pair_files(
 
     Returns:
         (name, image, label) of each pair, by name; and one sentence for each file without partner. What is passed over
-        is logged in one line a folder, unless an ending is given.
+        is logged in one line per folder, unless an ending is given.
 
     Raises:
         UserError: if a folder is missing or cannot be read, or one name occurs twice.
