@@ -138,9 +138,12 @@ def test_a_large_partner_is_read_once(tmp_path, monkeypatch):
     train, _ = (_write(tmp_path, _SHIPS, split=split) for split in ("train", "val"))
     _build(tmp_path)
     peeked = []
-    monkeypatch.setattr(
-        own_categories, "read_categories", lambda content, path: peeked.append(path) or _read(content, path)
-    )
+
+    def watched(content, path):
+        peeked.append(path)
+        return _read(content, path)
+
+    monkeypatch.setattr(own_categories, "read_categories", watched)
     assert _build(tmp_path, "val").info.classes == ("ship", "buoy") and train not in peeked
     _write(tmp_path, [*_SHIPS, {"id": 3, "name": "pier"}])
     assert _build(tmp_path, "val").info.classes == ("ship", "buoy", "pier") and train in peeked

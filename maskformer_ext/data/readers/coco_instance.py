@@ -57,7 +57,8 @@ class CocoInstance(Dataset):
 
     Raises:
         UserError: if a folder or file is missing or the JSON file is not what it must be. Reading an item raises it if
-            a file is damaged, sizes differ or a category is no class. So does a mask that is no polygons or run lengths.
+            a file is damaged, sizes differ or a category is no class. So does a mask of neither
+            polygons nor run lengths.
     """
 
     exif: bool = True  # turn images as their orientation says
