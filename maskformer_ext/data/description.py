@@ -81,6 +81,7 @@ class Description:
         conversion: what `prepare` can make of its files.
         generated: there are no files.
         own_classes: the user names the classes.
+        no_recipe: why no recipe trains on it; "" where one does.
     """
 
     title: str
@@ -93,6 +94,7 @@ class Description:
     conversion: Conversion | None = None
     generated: bool = False
     own_classes: bool = False
+    no_recipe: str = ""
 
 
 def partial(path: Path) -> Path:

@@ -104,8 +104,8 @@ def choose_crop(
         segment_map: (H, W) integer, what the grid reads.
         labels: (T,) int64 class of each segment.
         crop_size: height and width; the crop is smaller where the image is.
-        single_category_max_area: a crop is drawn anew while one class covers at least this share of its known pixels,
-            up to 10 times in all. 1 accepts any.
+        single_category_max_area: a crop is drawn anew while one class covers at least this share of its non-void
+            pixels, up to 10 times in all. 1 accepts any.
         generator: the source of randomness.
 
     Returns:

@@ -45,4 +45,5 @@ DESCRIPTION = Description(
         },
         aliases=("coco_instance_80",),
     ),
+    no_recipe="the original's recipes for COCO are panoptic ones",
 )
