@@ -35,9 +35,10 @@ from maskformer_ext.config import AugmentationConfig, Config, DataConfig
 from maskformer_ext.data import build_dataset, build_loader
 from maskformer_ext.data.augmentation.colors import jitter_colors
 from maskformer_ext.data.augmentation.transforms import Augment
+from maskformer_ext.data.collate import Collate
 from maskformer_ext.data.formats.labels import read_color_ids
-from maskformer_ext.data.loader import Collate, Item
 from maskformer_ext.data.readers.coco_panoptic import CocoPanoptic
+from maskformer_ext.data.streams import Item
 from maskformer_ext.data.types import Sample
 from maskformer_ext.media.images import read_image
 

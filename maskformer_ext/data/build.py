@@ -57,7 +57,9 @@ def build_loader(
     "train" yields the augmented micro-batches of the iterations ``start`` to ``train.max_iters``. There are
     ``train.accumulation_steps`` per iteration, each with this process's share of ``train.batch_size``. What an
     iteration holds depends on ``config.seed`` and its number only. So a run continued at ``start`` sees what it would
-    have seen. "val" yields every ``world``-th image once, resized as ``inference`` says, each time it is iterated.
+    have seen.
+
+    "val" yields every ``world``-th image once, resized as ``inference`` says, each time it is iterated.
 
     Args:
         config: the whole configuration.
@@ -77,7 +79,9 @@ def build_loader(
             does not fit and ``data.on_error`` is "raise".
     """
     from maskformer_ext.data.augmentation.transforms import Augment
-    from maskformer_ext.data.loader import Collate, EvaluationPass, IterationBatches, Loader, TrainStream
+    from maskformer_ext.data.collate import Collate
+    from maskformer_ext.data.loader import Loader
+    from maskformer_ext.data.streams import EvaluationPass, IterationBatches, TrainStream
 
     data, train = config.data, config.train
     dataset = build_dataset(data, split) if dataset is None else dataset
