@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from maskformer_ext.cli.command import run_command, split_arguments
+from maskformer_ext.cli.arguments import split_arguments
+from maskformer_ext.cli.command import run_command
 from maskformer_ext.config import DataConfig
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import write_text

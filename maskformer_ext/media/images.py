@@ -1,4 +1,4 @@
-"""Images in every form that `segment` takes, as uint8 tensors; the resize of test time; PNGs that appear whole."""
+"""Images as arrays and tensors of 8-bit RGB: read, resized as at test time, normalised, written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WHOLE_PIXELS = 1 << 25  # of images that Pillow resizes whole, the longer way f
 _SIXTEEN_BIT = ("PNG", "PPM")  # formats of at most 16 bits a channel, which Pillow may give as 32
 
 
-def read_image(path: str | os.PathLike[str], *, exif: bool = True) -> Tensor:
+def read_rgb(path: str | os.PathLike[str], *, exif: bool = True) -> np.ndarray:
     """Read an image file upright, as its Exif orientation says.
 
     Args:
@@ -30,7 +30,7 @@ def read_image(path: str | os.PathLike[str], *, exif: bool = True) -> Tensor:
         exif: False: as the pixels are stored, whatever the orientation says.
 
     Returns:
-        (3, H, W) uint8 RGB; in memory the channels of a pixel lie together, as they were decoded.
+        (H, W, 3) uint8 RGB.
 
     Raises:
         UserError: if the file does not exist or is no complete image.
@@ -44,7 +44,17 @@ def read_image(path: str | os.PathLike[str], *, exif: bool = True) -> Tensor:
         if bits in ((12,), (16,)) and turned.mode.startswith("I;16"):  # their numbers come as they are
             levels = (np.asarray(turned) >> (bits[0] - 8)).astype(np.uint8)
             turned = Image.fromarray(255 - levels if photometric == _WHITE_IS_ZERO else levels)
-        return pil_to_pixels(turned)
+        return pil_to_rgb(turned)
+
+
+def read_image(path: str | os.PathLike[str], *, exif: bool = True) -> Tensor:
+    """Read an image file as a tensor (3, H, W); arguments and errors are those of `read_rgb`."""
+    return to_tensor(read_rgb(path, exif=exif))
+
+
+def to_tensor(rgb: np.ndarray) -> Tensor:
+    """Return an array (H, W, 3) as a tensor (3, H, W) on the same memory: the channels of a pixel lie together."""
+    return torch.from_numpy(rgb).permute(2, 0, 1)
 
 
 def write_png(picture: Image.Image, path: Path) -> None:
@@ -53,8 +63,8 @@ def write_png(picture: Image.Image, path: Path) -> None:
         picture.save(temporary, format="PNG", compress_level=4)
 
 
-def pil_to_pixels(image: Image.Image) -> Tensor:
-    """Return a Pillow image as (3, H, W) uint8 RGB, channels last in memory; 16-bit grey keeps its 8 upper bits.
+def pil_to_rgb(image: Image.Image) -> np.ndarray:
+    """Return a Pillow image as (H, W, 3) uint8 RGB; 16-bit grey keeps its 8 upper bits.
 
     Raises:
         ValueError: if it holds floats, or 32-bit integers beyond 255: which range they use is not known.
@@ -67,7 +77,7 @@ def pil_to_pixels(image: Image.Image) -> Tensor:
     for top, bottom in _strips(image.height, image.width):  # Pillow copies what it gives away, twice
         strip = image if bottom - top == image.height else image.crop((0, top, image.width, bottom))
         pixels[top:bottom] = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    return pixels
 
 
 def _strips(height: int, width: int) -> Iterator[tuple[int, int]]:
@@ -90,7 +100,7 @@ def to_pixels(image: Any) -> Tensor:
     if isinstance(image, str | os.PathLike):
         return read_image(image)
     if isinstance(image, Image.Image):
-        pixels = pil_to_pixels(image)
+        pixels = to_tensor(pil_to_rgb(image))
     elif isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
             raise ValueError(f"image must be (H, W, 3) or (H, W) uint8 as an array, got {image.shape} {image.dtype}")

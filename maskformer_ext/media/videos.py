@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import ImageSequence
@@ -14,9 +14,6 @@ from PIL import ImageSequence
 from maskformer_ext.errors import UserError, why
 from maskformer_ext.files import writing
 from maskformer_ext.media.decoding import check_size, open_image, upright
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 _MAYBE_ANIMATED = (".gif", ".webp", ".apng", ".png")
@@ -41,27 +38,25 @@ def is_video(path: Path) -> bool:
         return False  # read_image says what is wrong
 
 
-def read_frames(path: Path) -> Iterator[Tensor]:
+def read_frames(path: Path) -> Iterator[np.ndarray]:
     """Decode a video frame by frame, upright as its display matrix says: animated images by Pillow, all others by PyAV.
 
     Args:
         path: of the file.
 
     Yields:
-        (3, H, W) uint8 RGB; in memory the channels of a pixel lie together.
+        (H, W, 3) uint8 RGB.
 
     Raises:
         UserError: if the file cannot be decoded, after the frames before the damage; or PyAV is needed and not
             installed. A Matroska or WebM file that was cut off just ends: it does not say how much it held.
     """
-    import torch  # listing files does not need it
-
-    from maskformer_ext.media.images import pil_to_pixels
+    from maskformer_ext.media.images import pil_to_rgb  # brings torch, which listing files does not need
 
     if not is_film(path):
         with open_image(path) as image:
             for frame in ImageSequence.Iterator(image):
-                yield pil_to_pixels(upright(frame))
+                yield pil_to_rgb(upright(frame))
         return
     av = _pyav(path)
     try:
@@ -75,8 +70,7 @@ def read_frames(path: Path) -> Iterator[Tensor]:
                 for frame in packet.decode():
                     check_size(path, (frame.width, frame.height))
                     turns = round(frame.rotation / 90)  # counter-clockwise; a telephone held upright writes -90
-                    pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
-                    yield torch.from_numpy(pixels).permute(2, 0, 1)
+                    yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
             if incomplete:
                 raise UserError(f"{path}: parts of the video are missing; what could be decoded was read")
     except UserError:
