@@ -14,7 +14,7 @@ _HELP = """usage: python -m maskformer_ext.analyze [RECIPE ...] [key=value ...]
 Print the parameters, multiply-adds and images per second of recipes in one table, beside the paper's figures.
 
   RECIPE        names of recipes or YAML files; by default all thirty of the paper
-  repeats=3     images timed for each recipe; 0 times none and needs seconds for all thirty
+  repeats=3     images timed per recipe; 0 times none and needs seconds for all thirty
   size=HxW      size of the image; by default the training crop, or 3 : 2 at the test size where there is none
   device=NAME   cpu, cuda, cuda:1 ...; by default a GPU where there is one
   output=FILE   also write the table as JSON

@@ -135,7 +135,7 @@ def find_config(name: str | Path) -> Path:
 
 
 def describe_type(annotation: Any) -> str:
-    """Say in words what a field holds: ``int``, ``list of float``, ``str or null``."""
+    """Return in words what a field holds: ``int``, ``list of float``, ``str or null``."""
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
         parts = [describe_type(part) for part in typing.get_args(annotation) if part is not type(None)]
         return " or ".join([*parts, "null"])

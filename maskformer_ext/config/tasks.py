@@ -27,7 +27,7 @@ def possible_tasks(trained: str, architecture: str, knows_things: bool, *, tta: 
 
 
 def never_learnt(trained: str, asked: Collection[str], knows_things: bool = True) -> str | None:
-    """Say which of the tasks that a user asks for the weights never learnt; None where they learnt all.
+    """Return which of the tasks that a user asks for the weights never learnt, in words; None where they learnt all.
 
     Args:
         trained: ``data.task`` of the run that trained the weights.

@@ -19,7 +19,7 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANES = 258, 262, 284  # tags of TIFF
 _WHITE_IS_ZERO, _APART = 0, 2
 _STRIP_PIXELS = 1 << 22  # of an image that Pillow copies at a time
 _WHOLE_PIXELS = 1 << 25  # of images that Pillow resizes whole, the longer way first in some of its versions
-_SIXTEEN_BIT = ("PNG", "PPM")  # formats of at most 16 bits a channel, which Pillow may give as 32
+_SIXTEEN_BIT = ("PNG", "PPM")  # formats of at most 16 bits per channel, which Pillow may give as 32
 
 
 def read_rgb(path: str | os.PathLike[str], *, exif: bool = True) -> np.ndarray:
@@ -72,7 +72,7 @@ def pil_to_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BIT):
         image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
     elif image.mode == "F" or (image.mode == "I" and np.ptp(np.append(np.asarray(image), (0, 255))) > 255):
-        raise ValueError(f"an image must have 8 or 16 bits a channel, got the mode {image.mode}: convert it first")
+        raise ValueError(f"an image must have 8 or 16 bits per channel, got the mode {image.mode}: convert it first")
     pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
     for top, bottom in _strips(image.height, image.width):  # Pillow copies what it gives away, twice
         strip = image if bottom - top == image.height else image.crop((0, top, image.width, bottom))

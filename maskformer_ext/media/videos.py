@@ -17,16 +17,16 @@ from maskformer_ext.media.decoding import check_size, open_image, upright
 
 VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 _MAYBE_ANIMATED = (".gif", ".webp", ".apng", ".png")
-_USUAL_RATE = Fraction(25)  # frames a second, where a file does not say
+_USUAL_RATE = Fraction(25)  # frames per second, where a file does not say
 
 
 def is_film(path: Path) -> bool:
-    """Tell by its ending whether a file is a video for PyAV, not an animated image."""
+    """Return by its ending whether a file is a video for PyAV, not an animated image."""
     return path.suffix.lower() in VIDEO_EXTENSIONS
 
 
 def is_video(path: Path) -> bool:
-    """Tell whether a file holds several pictures: by its ending, and GIF, WebP and PNG by what is in them."""
+    """Return whether a file holds several pictures: by its ending, and GIF, WebP and PNG by what is in them."""
     if is_film(path):
         return True
     if path.suffix.lower() not in _MAYBE_ANIMATED:
@@ -80,7 +80,7 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
 
 
 def frame_rate(path: Path) -> Fraction:
-    """Return the average frames a second that a video file names; 25 where it names none.
+    """Return the average frames per second that a video file names; 25 where it names none.
 
     Raises:
         UserError: if the file cannot be opened, or PyAV is not installed.
@@ -100,7 +100,7 @@ def write_film(pictures: Sequence[Path], path: Path, rate: Fraction) -> None:
     Args:
         pictures: at least one; the first gives the size, which others are brought to.
         path: of the film.
-        rate: frames a second.
+        rate: frames per second.
 
     Raises:
         UserError: if it cannot be written, or PyAV is not installed.
@@ -133,7 +133,7 @@ def _even(pixels: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _for_pyav(path: Path, mode: str = "rb") -> Iterator[Any]:
-    """Give what PyAV opens: a name, or the opened file where the name is no UTF-8, which PyAV does not take."""
+    """Yield what PyAV opens: a name, or the opened file where the name is no UTF-8, which PyAV does not take."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
