@@ -11,9 +11,7 @@ class ModelConfig:
     """The network. Sizes of the paper are the defaults."""
 
     architecture: str = "maskformer"  # maskformer | per_pixel_baseline | per_pixel_baseline_plus
-    backbone: str = (
-        "resnet50"  # "resnet50", "swin_tiny" (as the original's), or timm's name of any network, plain ViTs too
-    )
+    backbone: str = "resnet50"  # "resnet50", "swin_tiny" (as the original's), or a name of timm's, plain ViTs too
     backbone_weights: str | None = None  # .pth or .safetensors file, "timm" (downloads), "package:efficientnet-lite0"
     freeze_batch_norm: bool = False  # keep the statistics and affine parameters of the backbone's batch norms fixed
     pixel_mean: list[float] = field(default_factory=lambda: [123.675, 116.28, 103.53])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import tokenize
 
 import pytest
 
 from maskformer_ext import convert, evaluate, export, predict
+from maskformer_ext.config import schema
 from maskformer_ext.config.help import describe_keys
 from maskformer_ext.config.load import iterate_fields
 from maskformer_ext.config.tasks import TASKS
@@ -60,3 +62,10 @@ def test_comments_list_no_other_choices() -> None:
 def test_help_texts_name_the_choices(command, key: str, choices: tuple[str, ...]) -> None:
     said = command._HELP[command._HELP.index(f"\n  {key}") :]
     assert all(re.search(rf"\b{choice}\b", said) for choice in choices)
+
+
+def test_every_comment_of_the_schema_is_shown() -> None:
+    with open(schema.__file__, "rb") as file:
+        comments = [token.string for token in tokenize.tokenize(file.readline) if token.type == tokenize.COMMENT]
+    shown = describe_keys()
+    assert len(comments) > 50 and not [comment for comment in comments if comment.removeprefix("# ") not in shown]
