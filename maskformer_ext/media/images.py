@@ -156,15 +156,23 @@ def resize_shortest_edge(pixels: Tensor, min_size: int, max_size: int) -> Tensor
     size = shortest_edge_size(pixels.shape[-2], pixels.shape[-1], min_size, max_size)
     if size == tuple(pixels.shape[-2:]):
         return pixels
-    image = pixels.permute(1, 2, 0).cpu().numpy()
-    height, width = image.shape[:2]
+    return to_tensor(_resize_rgb(pixels.permute(1, 2, 0).cpu().numpy(), size)).contiguous().to(pixels.device)
+
+
+def network_input(rgb: np.ndarray, min_size: int, max_size: int) -> Tensor:
+    """Return an image (H, W, 3) uint8 as `resize_shortest_edge` would, (3, h, w), without a turn through a tensor."""
+    size = shortest_edge_size(rgb.shape[0], rgb.shape[1], min_size, max_size)
+    return to_tensor(rgb) if size == rgb.shape[:2] else to_tensor(_resize_rgb(rgb, size)).contiguous()
+
+
+def _resize_rgb(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    height, width = rgb.shape[:2]
     if height * width > _WHOLE_PIXELS:  # the width first, in strips without a copy of the image; Pillow rounds between
         narrow = np.empty((height, size[1], 3), dtype=np.uint8)
         for top, bottom in _strips(height, width):
-            narrow[top:bottom] = np.asarray(_resize(np.ascontiguousarray(image[top:bottom]), (bottom - top, size[1])))
-        image = narrow
-    resized = np.array(_resize(image, size))
-    return torch.from_numpy(resized).permute(2, 0, 1).contiguous().to(pixels.device)
+            narrow[top:bottom] = np.asarray(_resize(np.ascontiguousarray(rgb[top:bottom]), (bottom - top, size[1])))
+        rgb = narrow
+    return np.array(_resize(rgb, size))  # a copy: Pillow's memory is read-only
 
 
 def _resize(image: np.ndarray, size: tuple[int, int]) -> Image.Image:

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from maskformer_ext.config import InferenceConfig
-from maskformer_ext.media.images import resize_shortest_edge, to_tensor
+from maskformer_ext.media.images import network_input, to_tensor
 from maskformer_ext.prediction.input_images import InputImage
 from maskformer_ext.prediction.result_files import overlay_ground
 
@@ -55,11 +55,10 @@ class Preparation:
         """Prepare an image that was read."""
         rgb = image.rgb
         assert rgb is not None
-        pixels = to_tensor(rgb)
         return PreparedImage(
             replace(image, rgb=None),
             (rgb.shape[0], rgb.shape[1]),
-            pixels if self._limits is None else resize_shortest_edge(pixels, *self._limits),
+            to_tensor(rgb) if self._limits is None else network_input(rgb, *self._limits),
             overlay_ground(rgb, self._overlay_size),
             rgb if self._queries else None,
         )
