@@ -40,7 +40,7 @@ def allowed_disagreement(device: str, dtype: str) -> float:
 def trained_outputs(size: tuple[int, int], device: str) -> SimpleNamespace:
     """Run a trained CamVid model on a validation image, repeated until it measures four times `size`."""
     from maskformer_ext.checkpoints.models import load_checkpoint
-    from maskformer_ext.inference.prediction import run_network
+    from maskformer_ext.inference.network import run_network
     from maskformer_ext.media.images import to_pixels
 
     run, data = Path(os.environ["MASKFORMER_EXT_CAMVID_RUN"]), Path(os.environ["MASKFORMER_EXT_DATA"])

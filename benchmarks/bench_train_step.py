@@ -20,8 +20,8 @@ from torch import Tensor
 from benchmarks import scenes
 from benchmarks.case import Case, case_name, optional, relative_error
 from maskformer_ext.checkpoints import load_original
+from maskformer_ext.checkpoints.layouts.transformers_names import to_original_names
 from maskformer_ext.checkpoints.models import build_model
-from maskformer_ext.checkpoints.transformers_names import to_original_names
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.modeling.backbone import freeze_batch_norm
 from maskformer_ext.modeling.criterion import MaskFormerCriterion

@@ -65,7 +65,7 @@ def _convert(arguments: list[str]) -> int:
 
     from maskformer_ext.checkpoints.backbone_folders import convert_backbone
     from maskformer_ext.checkpoints.conversion import convert_model
-    from maskformer_ext.checkpoints.sizes import NoHead
+    from maskformer_ext.checkpoints.layouts.inferred_config import NoHead
 
     if not values["backbone"]:
         try:

@@ -14,7 +14,7 @@ from tiny import tiny_config
 from maskformer_ext import build_model, export
 from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.engine.state import save_checkpoint
+from maskformer_ext.engine.checkpoints import save_checkpoint
 from maskformer_ext.errors import UserError
 from maskformer_ext.inference import programs
 from maskformer_ext.inference.export import check_exportable

@@ -17,7 +17,7 @@ from maskformer_ext import build_model, evaluate, predict
 from maskformer_ext.config import Config
 from maskformer_ext.data.build import build_dataset
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.engine.state import save_checkpoint
+from maskformer_ext.engine.checkpoints import save_checkpoint
 from maskformer_ext.evaluation.checkpoint import default_output
 from maskformer_ext.inference import segment as segment_image
 from maskformer_ext.media.videos import frame_rate, read_frames, write_film

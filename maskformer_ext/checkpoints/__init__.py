@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from maskformer_ext.checkpoints.original import load_original, original_name
+from maskformer_ext.checkpoints.layouts.original import load_original, original_name
 
 if TYPE_CHECKING:
     from maskformer_ext.checkpoints.models import load_checkpoint, load_model

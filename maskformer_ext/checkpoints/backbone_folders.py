@@ -8,10 +8,11 @@ from pathlib import Path
 from maskformer_ext.checkpoints.backbone_weights import (
     build_pretrained_backbone,
     read_backbone_weights,
-    rename_backbone,
 )
-from maskformer_ext.checkpoints.native import CONFIG_FILE, MODEL_FILE, write_safetensors
-from maskformer_ext.checkpoints.sizes import infer_backbone
+from maskformer_ext.checkpoints.files.safetensors_files import write_safetensors
+from maskformer_ext.checkpoints.layouts.backbone_names import rename_backbone
+from maskformer_ext.checkpoints.layouts.inferred_config import infer_backbone
+from maskformer_ext.checkpoints.layouts.native import CONFIG_FILE, MODEL_FILE
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.files import new_folder, write_text
@@ -29,10 +30,9 @@ def convert_backbone(
     """Write the weights of a backbone to a folder that ``model.backbone_weights`` takes.
 
     Args:
-        source: what ``model.backbone_weights`` takes: a file under the names of torchvision, timm, detectron2 or the
-            Swin authors, a file or folder of a whole MaskFormer, ``timm`` or ``package:NAME``.
+        source: what ``model.backbone_weights`` takes (`backbone_weights` lists it).
         folder: the new folder.
-        name: a value of ``model.backbone``; None: told by the shapes, for the ResNets and Swins of the original.
+        name: a value of ``model.backbone``; None: read off the shapes, for the ResNets and Swins of the original.
         overwrite: replace an earlier folder of this kind.
 
     Returns:
@@ -41,7 +41,7 @@ def convert_backbone(
     Raises:
         UserError: if the weights cannot be read, do not fit the backbone, or the folder cannot be written.
     """
-    name = name or _told_by_shapes(source)
+    name = name or _name_from_shapes(source)
     state = build_pretrained_backbone(ModelConfig(backbone=name, backbone_weights=source)).state_dict()
     inner = any(key.startswith("net.") for key in state)  # timm's network; what is built around it has no weights yet
     weights = {f"backbone.{key}": value for key, value in state.items() if not inner or key.startswith("net.")}
@@ -53,7 +53,7 @@ def convert_backbone(
     return name, sum(value.numel() for value in weights.values())
 
 
-def _told_by_shapes(source: str) -> str:
+def _name_from_shapes(source: str) -> str:
     weights = read_backbone_weights(source)
     try:
         return infer_backbone({f"backbone.{key}": value for key, value in rename_backbone(weights).items()})

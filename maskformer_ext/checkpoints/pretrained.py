@@ -12,26 +12,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from maskformer_ext.checkpoints.finding import find_weights
-from maskformer_ext.checkpoints.naming import bare_names, layout_of
-from maskformer_ext.checkpoints.native import (
+from maskformer_ext.checkpoints.files.safetensors_files import read_safetensors, write_safetensors
+from maskformer_ext.checkpoints.files.state_dicts import read_state_dict
+from maskformer_ext.checkpoints.layouts.inferred_config import infer_model_config
+from maskformer_ext.checkpoints.layouts.native import (
     MODEL_FILE,
     check_weights,
     info_from_json,
     write_model_files,
-    write_safetensors,
 )
-from maskformer_ext.checkpoints.original import fit_original, original_name, to_original
-from maskformer_ext.checkpoints.reading import read_safetensors, read_state_dict
-from maskformer_ext.checkpoints.sizes import infer_model_config
-from maskformer_ext.checkpoints.transformers_config import (
+from maskformer_ext.checkpoints.layouts.original import fit_original, original_name, to_original
+from maskformer_ext.checkpoints.layouts.recognition import bare_names, layout_of
+from maskformer_ext.checkpoints.layouts.transformers_config import (
     CONFIG_FILE,
     check_writable,
     named_classes,
     read_transformers_config,
     write_transformers_config,
 )
-from maskformer_ext.checkpoints.transformers_names import to_original_names, to_transformers_names
+from maskformer_ext.checkpoints.layouts.transformers_names import to_original_names, to_transformers_names
+from maskformer_ext.checkpoints.weight_files import find_weights
 from maskformer_ext.config import Config, ModelConfig, to_dict
 from maskformer_ext.config.load import config_from_dict, load_config
 from maskformer_ext.config.values import LAYOUTS
@@ -42,14 +42,16 @@ from maskformer_ext.modeling.pixel_level import PixelLevelModule
 
 Build = Callable[[ModelConfig], PixelLevelModule]
 
-_HEADER = "maskformer_ext_"  # before the keys of a header beside transformers' names
-# The weights whose first dimension is the number of classes; a per-pixel baseline "plus" has one query a class.
+# How keys of ours begin in the header of a file under transformers' names.
+_HEADER = "maskformer_ext_"
+
+# The weights whose first dimension is the number of classes. A per-pixel baseline "plus" has one query per class.
 _HEADS = {
     "maskformer": re.compile(r"class_head\."),
     "per_pixel_baseline": re.compile(r"classifier\."),
     "per_pixel_baseline_plus": re.compile(r"transformer_decoder\.query_(embed|input)\."),
 }
-# What shapes tell, and a recipe must agree with.
+# What shapes show, and a recipe must agree with.
 _SHAPED = ("architecture", "backbone", "pixel_decoder", "pixel_decoder_dim", "mask_dim", "hidden_dim", "decoder_layers")
 
 
@@ -95,7 +97,7 @@ def load_pretrained(
     Args:
         source: what `find_weights` finds.
         build: makes the network that a configuration describes.
-        config: as `models.Pretrained.from_pretrained`, which tells the errors too.
+        config: as `models.Pretrained.from_pretrained`, which lists the errors too.
         num_classes: likewise.
         reset_head: likewise.
     """
@@ -166,7 +168,7 @@ def save_pretrained(
 
 
 def read_weights_of_any_layout(file: Path, *, backbone: str | None = None) -> Weights:
-    """Read a weights' file and what lies beside it; the layout is told by the names of the tensors.
+    """Read a weights' file and what lies beside it; the names of the tensors decide its layout.
 
     Args:
         file: the weights.
@@ -190,7 +192,7 @@ def read_weights_of_any_layout(file: Path, *, backbone: str | None = None) -> We
         layout = layout_of(tensors)
         if layout != "transformers":
             tensors = to_original(tensors, str(file))
-            config = Config(name=file.stem, model=infer_model_config(tensors, backbone if layout == "own" else None))
+            config = Config(name=file.stem, model=infer_model_config(tensors, backbone if layout == "native" else None))
             return Weights(file, tensors, config, None, native=False, complete=False)
         tensors = to_original_names(tensors)
         config, info = read_transformers_config(file.parent, infer_model_config(tensors))

@@ -1,6 +1,6 @@
-"""Find the checkpoints of a run, newest first, and tell the damaged from the whole.
+"""Find the checkpoints of a run, newest first, and pass over damaged ones.
 
-`engine.state` writes them and describes their files.
+`engine.checkpoints` writes them and describes their files.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from maskformer_ext.checkpoints.native import MODEL_FILE
+from maskformer_ext.checkpoints.layouts.native import MODEL_FILE
 from maskformer_ext.errors import UserError, visible, why
 from maskformer_ext.files import read_json
 
@@ -29,7 +29,7 @@ def find_checkpoint(output_dir: str | Path) -> Path | None:
 
 
 def damage(folder: Path) -> str | None:
-    """Say what is wrong with a checkpoint folder, None if it is complete."""
+    """Return what is wrong with a checkpoint folder, None if it is complete."""
     try:
         problem = _mismatch(folder)
     except UserError as error:

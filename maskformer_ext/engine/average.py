@@ -13,8 +13,8 @@ class WeightAverage:
 
     Args:
         model: the model to follow; its present weights are the start.
-        decay: share of the average that stays in each update; update n uses (1 + n) / (10 + n) where that is smaller,
-            so that the random start is forgotten.
+        decay: share of the average that stays in each update. Update n uses (1 + n) / (10 + n) where that is smaller:
+            the random start is then forgotten.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

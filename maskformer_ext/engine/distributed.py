@@ -23,8 +23,8 @@ _TIMEOUT_SECONDS = 600
 def start_processes() -> Accelerator:
     """Join the process group that ``torchrun`` describes, or run alone.
 
-    A collective that waits longer than ten minutes for another process ends the job (``MASKFORMER_EXT_TIMEOUT`` gives
-    another number of seconds), so that a machine that disappears cannot leave the others waiting for ever.
+    A collective that waits longer than ten minutes for another process ends the job. A machine that disappears thus
+    cannot leave the others waiting for ever. ``MASKFORMER_EXT_TIMEOUT`` sets another number of seconds.
     """
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
@@ -138,8 +138,8 @@ def union_over_processes(sentences: list[str]) -> set[str]:
 def step_seed(seed: int, iteration: int, micro_step: int, rank: int) -> int:
     """Mix the position in the run into one 63-bit seed.
 
-    The random numbers of a step (dropout, drop path) are a pure function of it, so a resumed run draws the same ones
-    without any generator state being stored.
+    The random numbers of a step (dropout, drop path) are a pure function of it. A resumed run draws the same ones,
+    though no generator's state is stored.
 
     Source: the mixing function of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators").
     """

@@ -148,8 +148,8 @@ def add_gradients(
     """Run the network forward and backward over the micro-batches of one optimiser step.
 
     Returns:
-        The names of the images; the weighted total ("loss") and every loss, averaged over the micro-batches, and how
-        many "invalid_targets" they had together.
+        The names of the images, and values by name: the weighted total ("loss") and every loss, averaged over the
+        micro-batches. "invalid_targets" is their number in all of them.
     """
     accelerator, steps = setup.accelerator, setup.config.train.accumulation_steps
     memory_format = torch.channels_last if setup.config.train.channels_last else torch.contiguous_format
@@ -215,7 +215,7 @@ def _check_loss_scale(setup: Setup, iteration: int) -> None:
 
 
 def _how_to_go_on(config: Config, main: bool) -> str:
-    """Say how to take up the run; only the main process knows the checkpoints for sure."""
+    """Return how to take up the run; only the main process knows the checkpoints for sure."""
     checkpoint = find_checkpoint(config.output_dir) if main else None
     if main and checkpoint is None:
         return "no checkpoint has been written yet: start the same command again"
@@ -224,7 +224,7 @@ def _how_to_go_on(config: Config, main: bool) -> str:
 
 def _describe_invalid(number: float) -> str:
     return (
-        f"{number:.3g} segments or pixels a step had a label or an id out of range and counted as void: "
+        f"{number:.3g} segments or pixels per step had a label or an id out of range and counted as void: "
         "MASKFORMER_EXT_CHECKS=1 stops at the first and names it"
     )
 

@@ -56,7 +56,7 @@ class StepMonitor:
             Whether there was a bad step since the last check.
 
         Raises:
-            UserError: after too many bad steps in a row; it names the step, what was not finite, and the images.
+            UserError: after too many bad steps in a row. It names the step, what was not finite, and the images.
         """
         before = self.bad_steps
         rows = torch.stack([step.values for step in self._steps]).tolist() if self._steps else []

@@ -1,4 +1,4 @@
-"""Say how a training run is going: a live line on a terminal, plain lines elsewhere, ``history.jsonl``, TensorBoard."""
+"""Show how a training run is going: on a terminal, in plain lines, in ``history.jsonl`` and in TensorBoard."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskformer_ext.engine.board import Board
+from maskformer_ext.engine.tensorboard_files import Board
 from maskformer_ext.errors import UserError, visible, why
 from maskformer_ext.files import append_text, write_text
 
@@ -22,7 +22,7 @@ _LARGEST = 1e300  # number in a history that is drawn
 
 
 class Clock:
-    """Measure images a second and the share of the time that the loop waited for data.
+    """Measure images per second and the share of the time that the loop waited for data.
 
     Args:
         seconds_before: what earlier parts of a resumed run took.
@@ -131,7 +131,7 @@ class Progress:
 
 
 class History:
-    """Append scalars to ``history.jsonl`` and TensorBoard, one record a line: ``{"iteration": 20, "loss": ...}``.
+    """Append scalars to ``history.jsonl`` and TensorBoard, one record per line: ``{"iteration": 20, "loss": ...}``.
 
     Args:
         output_dir: the output folder of the run.

@@ -16,7 +16,7 @@ from torch import nn
 import maskformer_ext
 from maskformer_ext.config import Config
 from maskformer_ext.config.load import config_yaml
-from maskformer_ext.data.types import DatasetInfo
+from maskformer_ext.data.types import DatasetInfo, SampleDataset
 from maskformer_ext.engine.progress import format_seconds, last_layer_losses, read_history
 from maskformer_ext.engine.report_pictures import picture_section
 from maskformer_ext.engine.report_style import STYLE
@@ -44,7 +44,7 @@ def write_report(
     output_dir: str | Path,
     *,
     model: nn.Module,
-    dataset,
+    dataset: SampleDataset,
     config: Config,
     metrics: Mapping[str, Any],
     num_pictures: int = 8,
@@ -56,8 +56,8 @@ def write_report(
         model: predicts the pictures.
         dataset: the validation set; its ``info`` gives the classes.
         config: of the run.
-        metrics: what ``evaluate`` returned; ``untrained``, the scores before training, and ``training``, a dict of
-            facts such as ``seconds`` and ``iterations``, are shown where they are there.
+        metrics: what ``evaluate`` returned. It may also hold ``untrained``, the scores before training, and
+            ``training``, a dict of facts such as ``seconds`` and ``iterations``.
         num_pictures: how many images are shown, evenly spaced over the data set.
 
     Returns:

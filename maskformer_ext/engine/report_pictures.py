@@ -12,7 +12,7 @@ from torch import nn
 
 from maskformer_ext.config import Config
 from maskformer_ext.data.skipping import read_sample
-from maskformer_ext.data.types import DatasetInfo, Sample
+from maskformer_ext.data.types import DatasetInfo, Sample, SampleDataset
 from maskformer_ext.evaluation.run import tasks_of
 from maskformer_ext.inference import segment_tasks
 from maskformer_ext.pictures.segments import draw_errors, draw_segments, segment_colors, segments_of
@@ -24,7 +24,7 @@ _NAME_SIZE = 0.06  # the page shows the pictures smaller than they are
 _QUALITY = 84
 
 
-def picture_section(model: nn.Module, dataset, config: Config, count: int) -> str:
+def picture_section(model: nn.Module, dataset: SampleDataset, config: Config, count: int) -> str:
     """Return the part of the page that shows predictions.
 
     Args:

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from maskformer_ext.checkpoints.layouts.native import MODEL_FILE, assign_weights, read_weights
 from maskformer_ext.checkpoints.models import Model, build_model, load_model
-from maskformer_ext.checkpoints.native import MODEL_FILE, assign_weights, read_weights
 from maskformer_ext.checkpoints.runs import damage, find_checkpoint, resolve_checkpoint
 from maskformer_ext.config import Config
 from maskformer_ext.data.build import build_dataset
+from maskformer_ext.data.loader import IterationBatches
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine.average import WeightAverage
+from maskformer_ext.engine.checkpoints import TRAINING_FILE, load_training_state, save_checkpoint
 from maskformer_ext.engine.fitting import prepare
 from maskformer_ext.engine.optimizer import build_optimizer, restore_optimizer, restore_scaler
-from maskformer_ext.engine.state import TRAINING_FILE, load_training_state, save_checkpoint
 from maskformer_ext.errors import UserError, why
-from maskformer_ext.modeling.criteria import build_criterion
+from maskformer_ext.modeling.build_criterion import build_criterion
 from maskformer_ext.modeling.weights import nonfinite_weights
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Setup:
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
     def describe(self) -> str:
-        """Say in a few lines what is trained on what."""
+        """Return a few lines on what is trained on what."""
         config, options, processes = self.config, self.config.train, self.accelerator.num_processes
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         lines = [
@@ -142,12 +143,14 @@ def build_setup(config: Config, accelerator: Accelerator) -> Setup:
     if accelerator.is_main_process:
         _check_output(Path(config.output_dir))
     checkpoint = _checkpoint_to_resume(config) if accelerator.is_main_process else None
-    processes, steps = accelerator.num_processes, config.train.accumulation_steps
-    if config.train.batch_size % (processes * steps):
-        raise UserError(
-            f"train.batch_size must be a multiple of processes x train.accumulation_steps = {processes} x {steps}, "
-            f"got {config.train.batch_size}"
-        )
+    IterationBatches(  # raises where a batch cannot be dealt out, before anything is read
+        batch_size=config.train.batch_size,
+        accumulation_steps=config.train.accumulation_steps,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        start=0,
+        stop=config.train.max_iters,
+    )
     val_set = build_dataset(config.data, "val")
     info = val_set.info
     prepared = prepare(config, val_set, accelerator, checkpoint)
@@ -234,7 +237,7 @@ def _checkpoint_to_resume(config: Config) -> Path | None:
 
 
 def _check_output(output_dir: Path) -> None:
-    """Say that nothing can be written there before the work begins, without making anything."""
+    """Raise before the work begins if nothing can be written there; nothing is made."""
     place = output_dir.expanduser().absolute()
     while not place.exists() and place != place.parent:
         place = place.parent

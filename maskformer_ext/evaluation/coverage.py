@@ -1,4 +1,4 @@
-"""Which classes the truth of an evaluation holds: a mean over few of them says little of the others."""
+"""Which classes the truth of an evaluation holds: a mean over few of them shows little of the others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def absent_classes(metrics: Mapping[str, Any], classes: Sequence[str]) -> list[s
 
 
 def describe_coverage(metrics: Mapping[str, Any], classes: Sequence[str]) -> str | None:
-    """Say which classes the scores say nothing of; None where the truth held every class. Arguments as above."""
+    """Return a line on the classes that no score covers; None where the truth held every class. Arguments as above."""
     absent = absent_classes(metrics, classes)
     if not absent:
         return None

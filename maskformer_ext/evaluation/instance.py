@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from maskformer_ext.data.types import TrueInstance
 from maskformer_ext.ops.counting import to_numpy
@@ -41,12 +42,12 @@ class InstanceEvaluator:
     def update(
         self,
         image_id: int,
-        scores,
-        labels,
+        scores: ArrayLike,
+        labels: ArrayLike,
         masks: Sequence[dict[str, Any]],
-        segment_map,
-        true_labels,
-        crowd=None,
+        segment_map: ArrayLike,
+        true_labels: ArrayLike,
+        crowd: ArrayLike | None = None,
         *,
         instances: Sequence[TrueInstance] | None = None,
     ) -> None:
@@ -103,10 +104,13 @@ class InstanceEvaluator:
         """Return the scores, all in 0..1.
 
         Returns:
-            ``AP`` (mean over IoU 0.50, 0.55 .. 0.95 and over the classes that occur in the truth), ``AP50``, ``AP75``;
-            ``AP_small``, ``AP_medium``, ``AP_large`` (true masks below 32 x 32, below 96 x 96, and larger pixels) and
-            ``AR`` (mean recall over the same IoUs); ``per_class``: lists ``AP`` and ``AP50`` (NaN for classes without a
-            true instance). NaN where nothing is to be found.
+            NaN where nothing is to be found, and otherwise:
+
+            - ``AP``: mean over IoU 0.50, 0.55 .. 0.95 and over the classes that occur in the truth.
+            - ``AP50``, ``AP75``: at one IoU.
+            - ``AP_small``, ``AP_medium``, ``AP_large``: of true masks below 32 x 32 pixels, below 96 x 96, and larger.
+            - ``AR``: mean recall over the same IoUs.
+            - ``per_class``: lists ``AP`` and ``AP50``, NaN for classes without a true instance.
         """
         nan = float("nan")
         names = ("AP", "AP50", "AP75", *(f"AP_{size}" for size in _SIZES if size != "all"), "AR")
@@ -177,7 +181,9 @@ def _annotation(number: int, truth: dict[str, Any]) -> dict[str, Any]:
     return {"id": number, "segmentation": rle, "bbox": bbox, **entry}
 
 
-def instances_of_segments(segment_map: np.ndarray, labels: np.ndarray, crowd=None) -> list[TrueInstance]:
+def instances_of_segments(
+    segment_map: np.ndarray, labels: np.ndarray, crowd: ArrayLike | None = None
+) -> list[TrueInstance]:
     """Return the segments of a map that have a pixel, as instances.
 
     Args:

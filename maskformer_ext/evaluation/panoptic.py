@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from maskformer_ext.ops.counting import pair_areas, to_numpy
 
@@ -31,7 +32,14 @@ class PanopticEvaluator:
         # Columns: true positives, false positives, false negatives.
         self.counts = np.zeros((num_classes, 3), dtype=np.int64)
 
-    def update(self, prediction, segments_info: Sequence[Mapping[str, Any]], segment_map, labels, crowd=None) -> None:
+    def update(
+        self,
+        prediction: ArrayLike,
+        segments_info: Sequence[Mapping[str, Any]],
+        segment_map: ArrayLike,
+        labels: ArrayLike,
+        crowd: ArrayLike | None = None,
+    ) -> None:
         """Count one image.
 
         Args:
@@ -95,9 +103,9 @@ class PanopticEvaluator:
         """Return the scores, all in 0..1.
 
         Returns:
-            ``PQ``, ``SQ``, ``RQ``: means over the classes that occur in truth or prediction; the same with suffix
-            ``_things`` and ``_stuff``, where such classes occur; ``per_class``: lists ``PQ``, ``SQ``, ``RQ`` (NaN for
-            classes that do not occur), ``TP``, ``FP``, ``FN``.
+            - ``PQ``, ``SQ``, ``RQ``: means over the classes that occur in truth or prediction.
+            - The same with suffix ``_things`` and ``_stuff``, where such classes occur.
+            - ``per_class``: lists ``PQ``, ``SQ``, ``RQ`` (NaN for classes that do not occur), ``TP``, ``FP``, ``FN``.
         """
         tp, fp, fn = self.counts.T.astype(np.float64)
         present = self.counts.sum(1) > 0
@@ -153,7 +161,7 @@ class RegionEvaluator:
         self.ignore_label = ignore_label
         self._quality = PanopticEvaluator(num_classes, ())
 
-    def update(self, prediction, truth) -> None:
+    def update(self, prediction: ArrayLike, truth: ArrayLike) -> None:
         """Count one image; arguments as `SemanticEvaluator.update`'s.
 
         Raises:
@@ -210,7 +218,7 @@ class ConstantBaseline:
         stuff = [label for label in range(num_classes) if label not in set(thing_classes)]
         self.evaluators = {label: PanopticEvaluator(num_classes, thing_classes) for label in stuff}
 
-    def update(self, segment_map, labels, crowd=None) -> None:
+    def update(self, segment_map: ArrayLike, labels: ArrayLike, crowd: ArrayLike | None = None) -> None:
         """Count one image; arguments as the ground truth of `PanopticEvaluator.update`."""
         truth, labels = to_numpy(segment_map), to_numpy(labels).astype(np.int64)
         areas = np.bincount(truth.reshape(-1) + 1, minlength=1 + len(labels))

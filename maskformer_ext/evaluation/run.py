@@ -13,7 +13,7 @@ from torch import nn
 from maskformer_ext.config import Config
 from maskformer_ext.config.tasks import TASKS, possible_tasks
 from maskformer_ext.data.skipping import read_sample, report_skipped
-from maskformer_ext.data.types import DatasetInfo, Sample
+from maskformer_ext.data.types import DatasetInfo, Sample, SampleDataset
 from maskformer_ext.errors import UserError
 from maskformer_ext.evaluation.instance import InstanceEvaluator
 from maskformer_ext.evaluation.panoptic import ConstantBaseline, PanopticEvaluator, RegionEvaluator
@@ -29,7 +29,7 @@ _COCO_DETECTIONS = 100
 
 def evaluate(
     model: nn.Module,
-    dataset,
+    dataset: SampleDataset,
     config: Config,
     *,
     device: str | torch.device | None = None,
@@ -53,13 +53,17 @@ def evaluate(
         writer: also writes the results, in a benchmark's format; the first process finishes it.
 
     Returns:
-        In every process the scores of all images. Semantic: ``mIoU``, ``fwIoU``, ``mACC``, ``pACC``,
-        ``PQ_semantic``, ``SQ_semantic``, ``RQ_semantic``. Panoptic: ``PQ``, ``SQ``, ``RQ``, the same with ``_things``
-        and ``_stuff``, ``PQ_<class>`` where there are at most 20 classes, and ``baseline_all_<stuff class>``, the PQ of
-        calling every image one segment of that class, for the class where this scores best. Instance: ``AP``, ``AP50``,
-        ``AP75``, ``AP_small``, ``AP_medium``, ``AP_large``, ``AR``. ``per_class`` is a dict from class name to its
-        scores, None where the class does not occur; ``images``, ``seconds`` and ``skipped`` (files left out with
-        ``data.on_error=skip``, each of which is logged) say how much was done.
+        In every process the scores of all images:
+
+        - Semantic: ``mIoU``, ``fwIoU``, ``mACC``, ``pACC``, ``PQ_semantic``, ``SQ_semantic``, ``RQ_semantic``.
+        - Panoptic: ``PQ``, ``SQ``, ``RQ``, the same with ``_things`` and ``_stuff``, and ``PQ_<class>`` where there are
+          at most 20 classes.
+        - Panoptic: ``baseline_all_<stuff class>``, the PQ of every image as one segment of that class. It is there for
+          the class where this scores best.
+        - Instance: ``AP``, ``AP50``, ``AP75``, ``AP_small``, ``AP_medium``, ``AP_large``, ``AR``.
+        - ``per_class``: a dict from class name to its scores, None where the class does not occur.
+        - ``images``, ``seconds`` and ``skipped``: how much was done. Files left out with ``data.on_error=skip`` are
+          logged one by one.
 
     Raises:
         UserError: if the data set is empty or has other classes than the model, or a task does not suit them.
@@ -156,7 +160,7 @@ class Scorers:
             self.parts["panoptic"] = PanopticEvaluator(classes, things)
             self.parts["baseline"] = ConstantBaseline(classes, things)
         if "instance" in tasks:
-            # COCO counts 100 instances an image; a recipe for crowded images asks for more, or gets them from tiles.
+            # COCO counts 100 instances per image. A recipe for crowded images asks for more, or gets them from tiles.
             most = 10_000 if config.inference.tile else max(_COCO_DETECTIONS, config.inference.top_k)
             self.parts["instance"] = InstanceEvaluator(classes, things or None, max_detections=most)
 

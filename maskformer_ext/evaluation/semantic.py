@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from maskformer_ext.ops.counting import joint_histogram, to_numpy
 
@@ -23,7 +24,7 @@ class SemanticEvaluator:
         # Rows: truth. Columns: prediction, the last one for predictions that are no class (void).
         self.matrix = np.zeros((num_classes, num_classes + 1), dtype=np.int64)
 
-    def update(self, prediction, truth) -> None:
+    def update(self, prediction: ArrayLike, truth: ArrayLike) -> None:
         """Count one image.
 
         Args:
@@ -33,21 +34,21 @@ class SemanticEvaluator:
         Raises:
             ValueError: if the maps differ in size, or ``truth`` holds what is neither a class nor ``ignore_label``.
         """
-        prediction, truth = to_numpy(prediction), to_numpy(truth)
-        if prediction.shape != truth.shape:
+        predicted, true = to_numpy(prediction), to_numpy(truth)
+        if predicted.shape != true.shape:
             raise ValueError(
-                f"SemanticEvaluator: prediction must have the size of truth, {truth.shape}, got {prediction.shape}"
+                f"SemanticEvaluator: prediction must have the size of truth, {true.shape}, got {predicted.shape}"
             )
-        known = truth != self.ignore_label
-        prediction, truth = prediction[known], truth[known]
-        if truth.size and (truth.min() < 0 or truth.max() >= self.num_classes):
+        known = true != self.ignore_label
+        predicted, true = predicted[known], true[known]
+        if true.size and (true.min() < 0 or true.max() >= self.num_classes):
             raise ValueError(
                 f"SemanticEvaluator: truth must hold classes in [0, {self.num_classes}) or {self.ignore_label}, "
-                f"got values from {truth.min()} to {truth.max()}"
+                f"got values from {true.min()} to {true.max()}"
             )
-        valid = (prediction >= 0) & (prediction < self.num_classes)
-        prediction = prediction if valid.all() else np.where(valid, prediction, self.num_classes)
-        self.matrix += joint_histogram(truth, prediction, self.num_classes, self.num_classes + 1)
+        valid = (predicted >= 0) & (predicted < self.num_classes)
+        predicted = predicted if valid.all() else np.where(valid, predicted, self.num_classes)
+        self.matrix += joint_histogram(true, predicted, self.num_classes, self.num_classes + 1)
 
     def state(self) -> dict[str, Any]:
         """Return what has been counted, to be sent to another process."""
@@ -61,10 +62,13 @@ class SemanticEvaluator:
         """Return the scores, all in 0..1.
 
         Returns:
-            ``mIoU``: mean over the classes that occur in truth or prediction; ``fwIoU``: weighted by the pixels of each
-            class in the truth; ``mACC``: mean recall over the classes in the truth; ``pACC``: share of correct pixels;
-            ``per_class``: lists ``IoU``, ``ACC`` (NaN for classes that do not occur) and ``pixels`` of the truth.
-            NaN where nothing was counted.
+            NaN where nothing was counted, and otherwise:
+
+            - ``mIoU``: mean over the classes that occur in truth or prediction.
+            - ``fwIoU``: weighted by the pixels of each class in the truth.
+            - ``mACC``: mean recall over the classes in the truth.
+            - ``pACC``: share of correct pixels.
+            - ``per_class``: lists ``IoU``, ``ACC`` (NaN for classes that do not occur) and ``pixels`` of the truth.
         """
         correct = np.diag(self.matrix[:, : self.num_classes]).astype(np.float64)
         in_truth = self.matrix.sum(1).astype(np.float64)

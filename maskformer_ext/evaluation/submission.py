@@ -47,7 +47,7 @@ class _Claims:
 
 
 class SemanticWriter:
-    """Write class maps as PNGs of one byte a pixel: what ADE20K, Cityscapes and Mapillary Vistas take.
+    """Write class maps as PNGs of one byte per pixel: what ADE20K, Cityscapes and Mapillary Vistas take.
 
     Args:
         folder: where the PNGs go.
@@ -94,8 +94,8 @@ class _CocoWriter:
         folder: gets the files.
         category_ids: (K,) of the classes.
         image_ids: by the images' names, as the annotation file has them; None: see ``image_id``.
-        image_id: makes the id of an image from its index and name where there is no annotation file; None: its name as
-            a number, or its index from 1.
+        image_id: makes the id of an image from its index and name, where there is no annotation file. None: its name
+            as a number, or its index from 1.
     """
 
     def __init__(

@@ -1,11 +1,16 @@
 """From images to their segmentation: `segment`, and what it is made of.
 
-run.py cuts the work into runs of the network; prediction.py reduces its output; tiled.py, tiling.py, stitching.py and
-score_band.py take large images in tiles; views.py averages test-time augmentations.
+- run.py cuts the work into runs of the network.
+- network.py normalises, pads and runs the network; reduction.py makes results.py of its output.
+- large_images.py cuts an image into tiles.py; stitching.py and score_band.py join their results.
+- views.py averages test-time augmentations.
+- weight_warnings.py warns about weights that are untrained or not finite.
+- programs.py traces network and post-processing for `export`; analysis.py counts and times for `analyze`.
 """
 
 from maskformer_ext.config.tasks import TASKS
-from maskformer_ext.inference.prediction import Instances, PanopticResult, SemanticResult
+from maskformer_ext.inference.results import PanopticResult, SemanticResult
 from maskformer_ext.inference.run import segment, segment_tasks
+from maskformer_ext.ops.instance_inference import Instances
 
 __all__ = ["TASKS", "Instances", "PanopticResult", "SemanticResult", "segment", "segment_tasks"]

@@ -1,4 +1,4 @@
-"""How large, how costly and how fast the model of a recipe is, and what the paper says of it."""
+"""How large, how costly and how fast the model of a recipe is, and what the paper reports of it."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def input_size(config: Config) -> tuple[int, int]:
 def count_operations(config: Config, size: tuple[int, int]) -> tuple[int, float]:
     """Count the parameters of a recipe's model, and the multiply-adds of one image.
 
-    Counted are convolutions and matrix products, up to the mask logits of the last layer. The shapes alone decide:
-    nothing is computed and no memory for weights is taken.
+    Convolutions and matrix products count, up to the mask logits of the last layer. Shapes alone decide: nothing is
+    computed, and no memory for weights is taken.
 
     Args:
         config: the recipe.
@@ -125,7 +125,7 @@ def count_operations(config: Config, size: tuple[int, int]) -> tuple[int, float]
 
 
 def measure_speed(config: Config, size: tuple[int, int], *, device: str, repeats: int) -> float:
-    """Measure how many images per second a recipe's model segments one by one, post-processing included.
+    """Measure how many images per second a recipe's model segments, one by one, post-processing included.
 
     The weights are fresh: a semantic result costs the same with any weights, a panoptic one somewhat less with these,
     since few queries are kept.

@@ -10,8 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskformer_ext.config import InferenceConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.files import writing
+from maskformer_ext.inference.network import network_input, run_network
+from maskformer_ext.inference.reduction import Reducer
+from maskformer_ext.modeling.per_pixel import PerPixelOutput, enlarge
 
 _TOLERANCE = 1e-3
 _NEAR_TIE = 1e-3  # share of pixels whose two best classes are so close that rounding decides
@@ -35,9 +39,9 @@ class SemanticNetwork(nn.Module):
         super().__init__()
         config: Any = model.config
         self.model, self.scores = model, scores
-        self.multiple = max(1, int(config.size_divisibility))
-        self.register_buffer("mean", torch.tensor(config.pixel_mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config.pixel_std).view(3, 1, 1), persistent=False)
+        self.multiple = config.size_divisibility
+        self.register_buffer("mean", torch.tensor(config.pixel_mean), persistent=False)
+        self.register_buffer("std", torch.tensor(config.pixel_std), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Segment (B, 3, H, W) uint8 RGB images.
@@ -47,12 +51,10 @@ class SemanticNetwork(nn.Module):
             makes its image's scores NaN.
         """
         height, width = images.shape[-2:]
-        pixels = (images.float() - self.mean) / self.std
-        padded = F.pad(pixels, (0, -width % self.multiple, 0, -height % self.multiple))
+        padded = network_input(images, self.mean, self.std, self.multiple)
         output = self.model(padded.to(next(self.model.parameters()).dtype))
-        if hasattr(output, "logits"):  # a per-pixel baseline
-            stride = -(-padded.shape[-2] // output.logits.shape[-2])
-            scores = F.interpolate(output.logits.float(), scale_factor=stride, mode="bilinear", align_corners=False)
+        if isinstance(output, PerPixelOutput):
+            scores = enlarge(output.logits, padded.shape[-2])
         else:
             classes = output.class_logits[-1].float().softmax(-1)[..., :-1]
             masks = F.interpolate(output.mask_logits().float(), padded.shape[-2:], mode="bilinear", align_corners=False)
@@ -118,9 +120,6 @@ def check_export(model: nn.Module, path: Path, size: tuple[int, int], batch_size
     Raises:
         UserError: if they disagree.
     """
-    from maskformer_ext.config import InferenceConfig
-    from maskformer_ext.inference.prediction import Reducer, run_network
-
     images = torch.randint(0, 256, (batch_size, 3, *size), dtype=torch.uint8)
     if path.suffix == ".onnx":
         try:

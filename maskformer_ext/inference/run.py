@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.config.tasks import TASKS
-from maskformer_ext.inference.prediction import Reducer, run_network
-from maskformer_ext.inference.tiled import segment_tiles
+from maskformer_ext.inference.large_images import segment_tiles
+from maskformer_ext.inference.network import batch_of, run_network
+from maskformer_ext.inference.reduction import Reducer
 from maskformer_ext.inference.views import segment_views
-from maskformer_ext.inference.weights import warn_about_weights
+from maskformer_ext.inference.weight_warnings import warn_about_weights
 from maskformer_ext.media.images import resize_shortest_edge, to_pixels
 
 
@@ -33,7 +34,7 @@ def segment(
 
     Args:
         model: a ``MaskFormer`` or ``PerPixelBaseline``; it is run in evaluation mode, on the device that it is on.
-        image: a PIL image, a path, an array (H, W, 3) or (H, W) uint8, a tensor (3, H, W) uint8, or a list of these.
+        image: a PIL image, a path, a uint8 array (H, W, 3) or (H, W), a uint8 tensor (3, H, W), or a list.
         task: "semantic", "instance" or "panoptic". `config.tasks.default_task` returns what a model was trained for.
             A model for instances knows instances only.
         size: height and width of the result; None: the size of each image.
@@ -91,24 +92,30 @@ def segment_tasks(
     unknown = [task for task in tasks if task not in TASKS]
     if unknown:
         raise ValueError(f"segment: task must be one of {', '.join(TASKS)}, got {unknown[0]!r}")
-    settings = replace(config or InferenceConfig(), **options)
+    reduce = Reducer(tasks, thing_classes, replace(config or InferenceConfig(), **options))
     was_training = model.training
     model.eval()
     try:
-        return _segment_tasks(model, images, tasks, size, thing_classes, settings, batch_size)
+        return _segment_tasks(model, images, reduce, size, batch_size)
     finally:
         model.train(was_training)
 
 
-def _segment_tasks(model, images, tasks, size, thing_classes, settings, batch_size) -> list[dict[str, Any]]:
+def _segment_tasks(
+    model: nn.Module,
+    images: Sequence[Any],
+    reduce: Reducer,
+    size: tuple[int, int] | None,
+    batch_size: int,
+) -> list[dict[str, Any]]:
+    settings = reduce.settings
     results: list[dict[str, Any]] = []
     pending: list[tuple[Tensor, tuple[int, int]]] = []  # network inputs of one size that wait to be run together
-    reduce = Reducer(tasks, thing_classes, settings)
 
     def flush() -> None:
         if pending:
             sizes = [final for _, final in pending]
-            outputs = run_network(model, torch.stack([pixels for pixels, _ in pending]))
+            outputs = run_network(model, batch_of([pixels for pixels, _ in pending]))
             results.extend(reduce(output, final) for output, final in zip(outputs, sizes, strict=True))
             pending.clear()
 

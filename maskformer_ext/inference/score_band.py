@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskformer_ext.inference.tiling import Tile, edge_distance
+from maskformer_ext.inference.tiles import Tile, edge_distance
 
 
 class ScoreBand:

@@ -1,4 +1,4 @@
-"""Join what overlapping tiles say: segments that two tiles see become one segment of the image."""
+"""Join the results of overlapping tiles: segments that two tiles see become one segment of the image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from maskformer_ext.inference.tiling import SAME_IOU, Groups, Tile, owners
+from maskformer_ext.inference.tiles import SAME_IOU, Groups, Tile, owners
 from maskformer_ext.ops.counting import joint_histogram
 
 KEPT_SHARE = 0.5
@@ -25,7 +25,7 @@ def stitch_panoptic(
     """Join panoptic results of tiles.
 
     Every pixel takes its segment from the tile that owns it. Things of one class that agree where two tiles overlap are
-    one segment; stuff of one class is one segment.
+    one segment. Stuff of one class is one segment.
 
     Args:
         maps: for each tile (h, w) integer segment ids, 0 = void.
@@ -60,7 +60,15 @@ def stitch_panoptic(
     return _renumber(numbers, dense, segments, groups, set(thing_classes))
 
 
-def _join_things(groups, dense, first, segments, tiles, thing_classes) -> None:
+def _join_things(
+    groups: Groups,
+    dense: Sequence[np.ndarray],
+    first: np.ndarray,
+    segments: Sequence[Mapping[str, Any]],
+    tiles: list[Tile],
+    thing_classes: set[int],
+) -> None:
+    """Put things of one class that agree where two tiles overlap into one group; arguments as in `stitch_panoptic`."""
     is_thing = np.array([info["category_id"] in thing_classes for info in segments], dtype=bool)
     category = np.array([info["category_id"] for info in segments], dtype=np.int64)
     for i, j, common in overlapping(tiles):
@@ -82,7 +90,14 @@ def _join_things(groups, dense, first, segments, tiles, thing_classes) -> None:
                 groups.join(int(a), int(b))
 
 
-def _renumber(numbers, dense, segments, groups, thing_classes) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def _renumber(
+    numbers: np.ndarray,
+    dense: Sequence[np.ndarray],
+    segments: Sequence[Mapping[str, Any]],
+    groups: Groups,
+    thing_classes: set[int],
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Number the groups that are shown well enough from 1, and describe them."""
     count = len(segments)
     shown = np.bincount(numbers[numbers >= 0], minlength=count)
     seen = np.zeros(count, dtype=np.int64)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
-from maskformer_ext.inference.prediction import Reducer, SemanticResult, run_network
-from maskformer_ext.inference.tiled import tile_scores
+from maskformer_ext.inference.large_images import tile_scores
+from maskformer_ext.inference.network import batch_of, run_network
+from maskformer_ext.inference.reduction import Reducer
+from maskformer_ext.inference.results import SemanticResult
 from maskformer_ext.media.images import resize_shortest_edge
 
 
@@ -65,7 +66,7 @@ def segment_views(
                     scores = (scores.flip(-1) if flip else scores).mul_(weight)
                     total = scores if total is None else total.add_(scores)
                 continue
-            for output, flip in zip(run_network(model, torch.stack(images)), chosen, strict=True):
+            for output, flip in zip(run_network(model, batch_of(images)), chosen, strict=True):
                 total = reduce.scores(output, size, flip=flip, out=total, weight=weight)
     assert total is not None
     return {"semantic": SemanticResult(total.argmax(0))}

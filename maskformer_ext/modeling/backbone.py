@@ -77,7 +77,7 @@ def _known() -> str:
     return f"model.backbone must be {', '.join(ORIGINAL)}, or a name that timm.list_models() or list_pretrained() gives"
 
 
-def _options(name: str, drop_path: float) -> dict:
+def _options(name: str, drop_path: float) -> dict[str, Any]:
     """Return what timm needs beyond the name."""
     if name.startswith("swin"):  # otherwise only images of the pre-training size are accepted
         return {"strict_img_size": False, "drop_path_rate": drop_path}
@@ -114,9 +114,9 @@ ORIGINAL: dict[str, Callable[[ModelConfig], Backbone]] = {
 def build_backbone(config: ModelConfig) -> Backbone:
     """Create the backbone that ``config.backbone`` names, with fresh weights.
 
-    Names of the original's backbones (``resnet50``, ``swin_tiny`` and their siblings) follow its numerics exactly;
-    every other name is timm's (``timm:resnet50`` asks for timm's where both know the name). Plain vision transformers
-    get a simple feature pyramid of ``pixel_decoder_dim`` channels.
+    Names of the original's backbones (``resnet50``, ``swin_tiny`` and their siblings) follow its numerics exactly.
+    Every other name is timm's. Where both know a name, ``timm:resnet50`` asks for timm's. Plain vision transformers get
+    a simple feature pyramid of ``pixel_decoder_dim`` channels.
 
     Returns:
         The backbone; ``forward`` returns a list of features, finest first.

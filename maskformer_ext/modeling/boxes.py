@@ -17,8 +17,8 @@ def segment_boxes(targets: SegmentTargets | MaskTargets) -> Tensor:
         targets: the segments of B images.
 
     Returns:
-        (B, T, 4) float32: centre x, centre y, width and height in shares of the image; zeros where a segment has no
-        pixel, and for padding.
+        (B, T, 4) float32: centre x, centre y, width and height in shares of the image. Zeros for padding, and where a
+        segment has no pixel.
     """
     if isinstance(targets, MaskTargets):
         masks = targets.masks != 0

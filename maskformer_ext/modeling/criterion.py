@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,12 +19,28 @@ from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 _NAME = "MaskFormerCriterion"
 
 
+class _Pairs(NamedTuple):
+    """The P listed segments of a batch, and the query of each in every layer.
+
+    Attributes:
+        image: (P,) the image of each, ascending, -1 at the end where there is none.
+        segment: (P,) its index in the image; any number where there is none.
+        query: (L, P) the query that learns it, -1 where there is none.
+        matched: (L, P) bool, whether it counts.
+    """
+
+    image: Tensor
+    segment: Tensor
+    query: Tensor
+    matched: Tensor
+
+
 class MaskFormerCriterion(nn.Module):
     """Match every decoder layer's queries with the segments, then sum class, focal and dice losses.
 
-    Everything works on the list of real segments (``targets.pairs()``), for all layers at once: mask logits are formed
-    for the matched queries only, so memory follows the number of segments in the batch and not B x T. A network
-    that hands out mask logits instead of embeddings passes a ``DenseOutput``.
+    Everything works on the list of real segments (``targets.pairs()``), for all layers at once. Mask logits are formed
+    for the matched queries only. Memory thus follows the number of segments in the batch, and not B x T. A network that
+    hands out mask logits instead of embeddings passes a ``DenseOutput``.
 
     Source: MaskFormer (arXiv 2107.06278), equations 1 and 2; weights from section 4 and the appendix.
     """
@@ -53,7 +71,7 @@ class MaskFormerCriterion(nn.Module):
             alpha: of the focal loss; negative for none.
             gamma: of the focal loss.
             ignore_void: leave void pixels out of cost and loss instead of counting them as negatives.
-            matching: "bipartite", by masks; "box", by predicted boxes, which then have losses too; or "fixed", where
+            matching: "bipartite" goes by masks, "box" by predicted boxes, which then have losses too. With "fixed",
                 query k learns the segments of class k.
             box_weight: with "box", the factor of the difference of boxes in total and cost.
             giou_weight: with "box", the factor of their generalised IoU.
@@ -109,14 +127,17 @@ class MaskFormerCriterion(nn.Module):
         Args:
             out: the predictions of L supervised layers, the last one last.
             targets: the segments of the B images, of any size; mask logits are resized to it.
-            num_masks: what the mask losses are divided by, a scalar already averaged over processes; by default the
-                number of segments in this batch, at least 1.
+            num_masks: what the mask losses are divided by, a scalar already averaged over processes. By default it is
+                the number of segments in this batch, at least 1.
 
         Returns:
-            The weighted total; the unweighted ``loss_ce``, ``loss_mask``, ``loss_dice`` (with matching by boxes also
-            ``loss_box`` and ``loss_giou``) of the last layer and, with the suffix ``_0`` and so on, of the earlier
-            ones; the counts ``nonfinite_queries`` and ``invalid_targets`` (segments, pixels and numbers of segments out
-            of range, which count as void on a GPU).
+            Three values:
+
+            - The weighted total.
+            - The losses without weights: ``loss_ce``, ``loss_mask`` and ``loss_dice`` of the last layer; with matching
+              by boxes also ``loss_box`` and ``loss_giou``. Earlier layers have the suffix ``_0`` and so on.
+            - The counts ``nonfinite_queries`` and ``invalid_targets``. The latter are segments, pixels and numbers of
+              segments out of range, which count as void on a GPU.
 
         Raises:
             ValueError: a target is out of range, on the CPU or with `MASKFORMER_EXT_CHECKS=1`.
@@ -135,15 +156,12 @@ class MaskFormerCriterion(nn.Module):
         pair_query = query[:, row, column]  # (L, P)
         matched = known & (pair_query >= 0)
 
-        focal, dice = self._mask_losses(out, targets, image.clamp(max=batch - 1), segment, pair_query, matched)
-        per_layer = {
-            "loss_ce": self._class_loss(out.class_logits, pair_query, row, label, matched),
-            "loss_mask": focal.sum(1) / num_masks,
-            "loss_dice": dice.sum(1) / num_masks,
-        }
+        per_layer = {"loss_ce": self._class_loss(out.class_logits, pair_query, row, label, matched)}
+        pairs = _Pairs(image.clamp(max=batch - 1), segment, pair_query, matched)
+        per_pair = self._mask_losses(out, targets, pairs)
         if "loss_box" in self.weights:
-            difference, disjoint = self._box_losses(out, targets, row, column, pair_query, matched)
-            per_layer |= {"loss_box": difference.sum(1) / num_masks, "loss_giou": disjoint.sum(1) / num_masks}
+            per_pair |= _box_losses(out, targets, pairs)
+        per_layer |= {name: loss.sum(1) / num_masks for name, loss in per_pair.items()}
         total = torch.stack([self.weights[name] * loss for name, loss in per_layer.items()]).sum()
         return total, _name_layers(per_layer), self._stats(out, targets, (image >= 0) & ~known)
 
@@ -168,44 +186,21 @@ class MaskFormerCriterion(nn.Module):
         return torch.where(target == self.num_classes, self.no_object_weight, 1.0)
 
     def _mask_losses(
-        self,
-        out: MaskFormerOutput | DenseOutput,
-        targets: SegmentTargets | MaskTargets,
-        image: Tensor,
-        segment: Tensor,
-        pair_query: Tensor,
-        matched: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+        self, out: MaskFormerOutput | DenseOutput, targets: SegmentTargets | MaskTargets, pairs: _Pairs
+    ) -> dict[str, Tensor]:
         """Return focal and dice of every layer and pair, (L, P) each, 0 for pairs that do not count."""
-        layers = len(pair_query)
-        logits = out.pair_logits(image, pair_query, targets.labels.shape[1])
+        layers = len(pairs.query)
+        logits = out.pair_logits(pairs.image, pairs.query, targets.labels.shape[1])
         focal, dice = matched_mask_loss(
             logits.flatten(0, 1),
             targets,
-            torch.where(matched, image, -1).T.flatten(),
-            torch.where(matched, segment, -1).T.flatten(),
+            torch.where(pairs.matched, pairs.image, -1).T.flatten(),
+            torch.where(pairs.matched, pairs.segment, -1).T.flatten(),
             alpha=self.alpha,
             gamma=self.gamma,
             ignore_void=self.ignore_void,
         )
-        return focal.view(-1, layers).T, dice.view(-1, layers).T
-
-    def _box_losses(
-        self,
-        out: MaskFormerOutput | DenseOutput,
-        targets: SegmentTargets | MaskTargets,
-        image: Tensor,
-        segment: Tensor,
-        pair_query: Tensor,
-        matched: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the difference and 1 - generalised IoU of each layer and pair, (L, P); 0 where there is no box."""
-        boxes = query_boxes(out)
-        wanted = segment_boxes(targets)[image, segment]
-        found = boxes.flatten(0, 2)[rows_of_pairs(boxes, image, pair_query)]
-        counts = matched & (wanted[:, 2:] > 0).all(-1)
-        difference, disjoint = box_distance(found, wanted)
-        return torch.where(counts, difference, 0.0), torch.where(counts, disjoint, 0.0)
+        return {"loss_mask": focal.view(-1, layers).T, "loss_dice": dice.view(-1, layers).T}
 
     @torch.no_grad()
     def _stats(
@@ -216,6 +211,22 @@ class MaskFormerCriterion(nn.Module):
             "nonfinite_queries": out.nonfinite_queries().sum(),
             "invalid_targets": unknown.sum() + value_checks.count_invalid(targets),
         }
+
+
+def _box_losses(
+    out: MaskFormerOutput | DenseOutput, targets: SegmentTargets | MaskTargets, pairs: _Pairs
+) -> dict[str, Tensor]:
+    """Return difference and 1 - generalised IoU of every layer and pair, (L, P) each, 0 where there is no box."""
+    capacity = targets.labels.shape[1]
+    wanted = segment_boxes(targets)[pairs.image.clamp(min=0), pairs.segment.clamp(0, capacity - 1)]
+    boxes = query_boxes(out)
+    found = boxes.flatten(0, 2)[rows_of_pairs(boxes, pairs.image, pairs.query)]
+    counts = pairs.matched & (wanted[:, 2:] > 0).all(-1)
+    difference, disjoint = box_distance(found, wanted)
+    return {
+        "loss_box": torch.where(counts, difference, 0.0),
+        "loss_giou": torch.where(counts, disjoint, 0.0),
+    }
 
 
 def _name_layers(per_layer: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ MASK_EMBED_LAYERS = 3
 
 
 class MaskFormer(PixelLevelModule):
-    """Predict Q segments an image: a class distribution and a mask embedding each.
+    """Predict Q segments per image: a class distribution and a mask embedding each.
 
     Source: "Per-Pixel Classification is Not All You Need for Semantic Segmentation", section 3.
     """

@@ -1,4 +1,4 @@
-"""Which query learns which segment: bipartite matching by masks or by boxes, or one query a class."""
+"""Which query learns which segment: bipartite matching by masks or by boxes, or one query per class."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class BoxMatcher(nn.Module):
 
 
 class FixedMatcher(nn.Module):
-    """Give every segment the query whose number is the segment's class: for semantic targets, one segment a class.
+    """Match every segment with the query whose number is its class: for semantic targets, one segment per class.
 
     Source: MaskFormer (arXiv 2107.06278), section 4.3, the variant with fixed matching.
     """

@@ -32,6 +32,25 @@ class PerPixelOutput:
     aux: list[Tensor] = field(default_factory=list)
 
 
+def stride_of(logits: Tensor, height: int) -> int:
+    """Return the integer stride of (..., h, w) logits in a network input of this height."""
+    return -(-height // logits.shape[-2])
+
+
+def enlarge(logits: Tensor, height: int) -> Tensor:
+    """Resize logits by their stride, as the original does.
+
+    Args:
+        logits: (B, K, h, w).
+        height: of the network input.
+
+    Returns:
+        (B, K, h * stride, w * stride) float32. What rounding up added lies at the right and bottom, to be cut off.
+    """
+    stride = stride_of(logits, height)
+    return F.interpolate(logits.float(), scale_factor=stride, mode="bilinear", align_corners=False)
+
+
 class PerPixelBaseline(PixelLevelModule):
     """Classify every pixel by a 1x1 convolution on the mask features."""
 
@@ -48,7 +67,7 @@ class PerPixelBaseline(PixelLevelModule):
 
 
 class PerPixelBaselinePlus(PixelLevelModule):
-    """Classify every pixel with MaskFormer's own modules: one query a class, whose mask logits are the class logits."""
+    """Classify every pixel with MaskFormer's own modules: a query per class, whose mask logits are the class logits."""
 
     def __init__(self, config: ModelConfig, backbone: Backbone | None = None) -> None:
         super().__init__(config, backbone)
@@ -88,12 +107,12 @@ class PerPixelCriterion(nn.Module):
             num_masks: not used by this loss.
 
         Returns:
-            The sum over layers; ``loss_sem_seg``, ``loss_sem_seg_0`` and so on; the counts ``nonfinite_queries`` and
-            ``invalid_targets``.
+            The sum over layers, then the losses ``loss_sem_seg``, ``loss_sem_seg_0`` and so on, then the counts
+            ``nonfinite_queries`` and ``invalid_targets``.
 
         Raises:
             TypeError: if the targets are overlapping masks, which have no label map.
-            ValueError: a target is out of range, on the CPU or with `MASKFORMER_EXT_CHECKS=1`; elsewhere such segments
+            ValueError: a target is out of range, on the CPU or with `MASKFORMER_EXT_CHECKS=1`. Elsewhere such segments
                 and pixels are ignored, and counted.
         """
         if not isinstance(targets, SegmentTargets):
@@ -116,12 +135,9 @@ class PerPixelCriterion(nn.Module):
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Resize (B, K, h, w) logits to the (B, H, W) labels and average over the pixels that have a label."""
     height, width = labels.shape[-2:]
-    # an integer stride, as the original; what rounding up added at the right and bottom is cut off
-    stride = -(-height // logits.shape[-2])
     # with the classes of a pixel side by side, resize and softmax run over whole vectors: four times as fast on a CPU
     pixels = logits.float().contiguous(memory_format=torch.channels_last)
-    resized = F.interpolate(pixels, scale_factor=stride, mode="bilinear", align_corners=False)
-    rows = resized[..., :height, :width].permute(0, 2, 3, 1).flatten(0, 2)
+    rows = enlarge(pixels, height)[..., :height, :width].permute(0, 2, 3, 1).flatten(0, 2)
     loss = F.cross_entropy(rows, labels.flatten(), ignore_index=_IGNORE, reduction="sum")
     return loss / (labels != _IGNORE).sum().clamp(min=1)
 

@@ -1,4 +1,4 @@
-"""Pixel decoders: from backbone features to one embedding a pixel, at the finest backbone stride."""
+"""Pixel decoders: from backbone features to one embedding per pixel, at the finest backbone stride."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FPNPixelDecoder(nn.Module):
             dim: channels of the decoder.
             mask_dim: channels of the mask features.
             mask_position: add a projected position encoding to the finest map, so that a mask embedding can ask for a
-                place. Convolutions know positions only from the zeros around the image; objects that look alike are
+                place. Convolutions know positions only from the zeros around the image. Objects that look alike are
                 then told apart late in training.
         """
         super().__init__()

@@ -98,8 +98,9 @@ class PixelLevelModule(nn.Module):
         return mask_features, self._with_position(levels[self.config.decoder_feature], mask_features)
 
     def _with_position(self, memory: Tensor, mask_features: Tensor) -> Tensor:
-        """Add places to what the decoder reads, in the encoding of the mask features: a query that attends to an object
-        then knows where it is, and its mask embedding can ask for that place.
+        """Add places to what the decoder reads, in the encoding of the mask features.
+
+        A query that attends to an object then knows where it is, and its mask embedding can ask for that place.
         """
         if self.memory_position is None:
             return memory

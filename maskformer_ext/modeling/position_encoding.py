@@ -23,7 +23,7 @@ def sine_position_encoding(
     """Encode every position of a map by sines and cosines of its normalised coordinates.
 
     The first half of the channels encodes y, the second x. Coordinates count from 1 and are scaled so that the last is
-    2 pi; even channels hold the sine and odd ones the cosine, of falling frequency.
+    2 pi. Even channels hold the sine and odd ones the cosine, of falling frequency.
 
     Args:
         height: rows of the map.
@@ -69,8 +69,8 @@ def fourier_position_encoding(
 ) -> Tensor:
     """Encode every position by sines and cosines of its coordinates in cells, not relative to the map's size.
 
-    Wavelengths fall geometrically from 256 cells to 8, so that a linear form of the encoding can single out a place
-    about as large as a small object.
+    Wavelengths fall geometrically from 256 cells to 8. A linear form of the encoding can then single out a place about
+    as large as a small object.
 
     Args:
         height: rows of the map.

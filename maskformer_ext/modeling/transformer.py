@@ -106,7 +106,7 @@ class TransformerEncoder(nn.Module):
 
 
 class TransformerDecoder(nn.Module):
-    """Turn learned queries into one embedding a segment by attending to a feature map."""
+    """Turn learned queries into one embedding per segment by attending to a feature map."""
 
     def __init__(
         self,
@@ -157,8 +157,8 @@ class TransformerDecoder(nn.Module):
 
         Args:
             feature: (B, in_channels, h, w).
-            attended: from the (B, Q, dim) queries after one layer, which of the map's positions each may attend to in
-                the next, (B, Q, h * w) bool; the first layer, and None, attend to all.
+            attended: maps the (B, Q, dim) queries after one layer to (B, Q, h * w) bool. These are the positions that
+                each may attend to in the next layer. The first layer attends to all; with None every layer does.
 
         Returns:
             The queries after every layer, (L, B, Q, dim).

@@ -68,7 +68,7 @@ class SimpleFeaturePyramid(Backbone):
 
 
 def is_plain(reductions: list[int]) -> bool:
-    """Tell from the strides of a network's feature maps whether it keeps one size from its patches on."""
+    """Return whether a network, by the strides of its feature maps, keeps one size from its patches on."""
     return len(set(reductions)) == 1
 
 

@@ -9,7 +9,7 @@ _SAMPLED = 4  # values of each parameter; every one of them changes in the first
 
 
 def nonfinite_weights(model: nn.Module) -> str | None:
-    """Say which weights hold infinite values or NaN, None where all are finite."""
+    """Return which weights hold infinite values or NaN, None where all are finite."""
     bad = [
         (name, value)
         for name, value in model.state_dict().items()
@@ -37,7 +37,7 @@ def sample_weights(model: nn.Module) -> list[torch.Tensor]:
 
 
 def still_holds(model: nn.Module, sample: list[torch.Tensor]) -> bool:
-    """Tell whether the parameters begin with the values of an earlier `sample_weights`, rounded to their dtype."""
+    """Return whether the parameters begin with the values of an earlier `sample_weights`, rounded to their dtype."""
     now = sample_weights(model)
     return len(now) == len(sample) and all(
         new.shape == old.shape and (new.is_meta or old.is_meta or torch.equal(new, old.to(new)))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.inference.prediction import require_queries, run_network
+from maskformer_ext.inference.network import require_queries, run_network
 from maskformer_ext.media.images import resize_shortest_edge
 from maskformer_ext.pictures.segments import outline
 from maskformer_ext.pictures.sizes import resize_image

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.inference.prediction import SemanticResult
+from maskformer_ext.inference.results import SemanticResult
 from maskformer_ext.ops.instance_inference import Instances
 from maskformer_ext.pictures.segment_maps import bands, index_of, instance_owners, present_values
 from maskformer_ext.pictures.sizes import resize_image, resize_map, shown_size

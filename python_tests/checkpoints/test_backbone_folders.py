@@ -13,11 +13,12 @@ from tiny import tiny_config
 from torch import Tensor
 
 from maskformer_ext import MaskFormer, build_model
-from maskformer_ext.checkpoints.backbone_weights import build_pretrained_backbone, rename_backbone
+from maskformer_ext.checkpoints.backbone_weights import build_pretrained_backbone
 from maskformer_ext.checkpoints.backbone_weights import read_backbone_weights as read
-from maskformer_ext.checkpoints.native import write_safetensors
-from maskformer_ext.checkpoints.sizes import infer_backbone
-from maskformer_ext.checkpoints.transformers_names import to_transformers_names
+from maskformer_ext.checkpoints.files.safetensors_files import write_safetensors
+from maskformer_ext.checkpoints.layouts.backbone_names import rename_backbone
+from maskformer_ext.checkpoints.layouts.inferred_config import infer_backbone
+from maskformer_ext.checkpoints.layouts.transformers_names import to_transformers_names
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.config.load import load_config
 from maskformer_ext.convert import main

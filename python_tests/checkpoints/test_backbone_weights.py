@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,10 @@ from safetensors.torch import save_file
 from tiny import tiny_config
 from torch import Tensor, nn
 
-from maskformer_ext.checkpoints.backbone_weights import build_pretrained_backbone, pair_in_order
+from maskformer_ext.checkpoints.backbone_weights import build_pretrained_backbone
+from maskformer_ext.checkpoints.files.state_dicts import read_state_dict
+from maskformer_ext.checkpoints.layouts.backbone_names import pair_in_order
 from maskformer_ext.checkpoints.models import build_model
-from maskformer_ext.checkpoints.reading import read_state_dict
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
 
@@ -56,7 +56,7 @@ def test_swin_takes_timm_weights(tmp_path: Path) -> None:
 def test_a_timm_backbone_takes_that_of_a_whole_model(tmp_path: Path) -> None:
     whole = build_model(tiny_config(num_classes=3), architecture="per_pixel_baseline")
     save_file(whole.state_dict(), file := tmp_path / "model.safetensors")
-    backbone = build_pretrained_backbone(replace(tiny_config(num_classes=3), backbone_weights=str(file)))
+    backbone = build_pretrained_backbone(tiny_config(3, backbone_weights=str(file)))
     for key, value in backbone.state_dict().items():
         assert torch.equal(value, whole.backbone.state_dict()[key]), key
 

@@ -3,71 +3,20 @@
 from __future__ import annotations
 
 import json
-import pickle
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from checkpoint_files import INFO, SMALL, assert_same_files, assert_same_weights, original_weights, write_original
 
 from maskformer_ext import MaskFormer, PerPixelBaseline, build_model
-from maskformer_ext.checkpoints import original_name
+from maskformer_ext.checkpoints.files.safetensors_files import write_safetensors
 from maskformer_ext.checkpoints.models import load_checkpoint
-from maskformer_ext.checkpoints.native import write_safetensors
-from maskformer_ext.checkpoints.reading import read_safetensors
-from maskformer_ext.config import Config, ModelConfig
+from maskformer_ext.config import Config
 from maskformer_ext.convert import main
-from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.engine.state import save_checkpoint
+from maskformer_ext.engine.checkpoints import save_checkpoint
 from maskformer_ext.errors import UserError
-
-SMALL = ModelConfig(
-    backbone="resnet50",
-    num_classes=3,
-    num_queries=5,
-    pixel_decoder_dim=32,
-    mask_dim=16,
-    hidden_dim=32,
-    feedforward_dim=24,
-    decoder_layers=2,
-)
-INFO = DatasetInfo("three", ("sky", "car", "tree"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)), thing_classes=(1,))
-
-
-def original_weights(model: nn.Module) -> dict[str, Tensor]:
-    return {original_name(name): value for name, value in model.state_dict().items()}
-
-
-def write_original(model: nn.Module, path: Path, *, old: bool = False) -> Path:
-    """Write weights as the original's model zoo and its trainer do."""
-    weights = original_weights(model) | {"criterion.empty_weight": torch.ones(4)}
-    if old:
-        weights = {name.replace("sem_seg_head.pixel_decoder.", "sem_seg_head."): w for name, w in weights.items()}
-    if path.suffix == ".pkl":
-        arrays = {name: value.numpy() for name, value in weights.items()}
-        path.write_bytes(pickle.dumps({"model": arrays, "__author__": "zoo", "matching_heuristics": True}))
-    else:
-        torch.save({"model": weights, "iteration": 7}, path)
-    return path
-
-
-def assert_same_weights(model: nn.Module, other: nn.Module) -> None:
-    ours, theirs = model.state_dict(), other.state_dict()
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
-
-
-def assert_same_files(folder: Path, other: Path) -> None:
-    """The same texts, tensors and header; safetensors writes the entries of a header in any order."""
-    names = sorted(path.name for path in folder.iterdir())
-    assert names == sorted(path.name for path in other.iterdir())
-    for name in names:
-        if name != "model.safetensors":
-            assert (folder / name).read_bytes() == (other / name).read_bytes()
-    (ours, header), (theirs, other_header) = (read_safetensors(path / "model.safetensors") for path in (folder, other))
-    assert header == other_header and ours.keys() == theirs.keys()
-    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +175,7 @@ def test_a_hub_id_is_downloaded(resnet, tmp_path: Path, monkeypatch) -> None:
 
 
 def test_an_interrupted_write_leaves_what_was_there(resnet, tmp_path: Path, monkeypatch) -> None:
-    from maskformer_ext.checkpoints import native
+    from maskformer_ext.checkpoints.layouts import native
 
     folder = resnet.save_pretrained(tmp_path / "out", info=INFO)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}

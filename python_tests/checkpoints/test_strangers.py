@@ -11,31 +11,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoint_files import INFO, SIZES
 from forge import forged
+from tiny import tiny_config
 
 from maskformer_ext import MaskFormer, build_model
 from maskformer_ext.checkpoints import original_name
-from maskformer_ext.checkpoints.native import info_from_json, write_safetensors
-from maskformer_ext.checkpoints.transformers_config import read_transformers_config
-from maskformer_ext.checkpoints.transformers_names import to_transformers_names
+from maskformer_ext.checkpoints.files.safetensors_files import write_safetensors
+from maskformer_ext.checkpoints.layouts.native import info_from_json
+from maskformer_ext.checkpoints.layouts.transformers_config import read_transformers_config
+from maskformer_ext.checkpoints.layouts.transformers_names import to_transformers_names
 from maskformer_ext.config import Config, ModelConfig, to_dict
 from maskformer_ext.config.load import config_from_dict, load_config, override_config, save_config
 from maskformer_ext.convert import main
-from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
 from maskformer_ext.modeling.backbone import build_backbone
 
-SMALL = ModelConfig(
-    backbone="test_resnet",
-    num_classes=3,
-    num_queries=5,
-    pixel_decoder_dim=32,
-    mask_dim=16,
-    hidden_dim=32,
-    feedforward_dim=24,
-    decoder_layers=1,
-)
-INFO = DatasetInfo("three", ("sky", "car", "tree"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)), thing_classes=(1,))
+SMALL = tiny_config(3, backbone="test_resnet", **SIZES)
 ADDRESSES = [
     *("hf_hub:attacker/x", "hf-hub:attacker/x", "timm:hf_hub:attacker/x", "local-dir:/etc", "local_dir:/etc"),
     *("https://example.org/x", "attacker/x", "../x", "/etc/passwd", "timm/resnet50.a1_in1k", "resnet50.attacker", ""),
@@ -209,8 +201,7 @@ def test_forged_headers_are_read_or_one_sentence(model, tmp_path: Path) -> None:
 
 def test_forged_files_of_transformers_are_read_or_one_sentence(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    sizes = {"pixel_decoder_dim": 32, "feedforward_dim": 8, "decoder_layers": 1, "hidden_dim": 32, "mask_dim": 8}
-    model = build_model(ModelConfig(backbone="resnet50", num_classes=3, num_queries=5, **sizes))
+    model = build_model(SMALL, backbone="resnet50")
     folder = model.save_pretrained(tmp_path / "hf", layout="hf", info=INFO)
     for name in ("config.json", "preprocessor_config.json"):
         content = (folder / name).read_text()
@@ -241,8 +232,7 @@ def test_tensors_that_are_empty_have_no_size(tmp_path: Path) -> None:
 def test_forged_weights_are_read_or_one_sentence(tmp_path: Path) -> None:
     """Shapes, types and names of tensors at random, in every layout."""
     torch.manual_seed(0)
-    sizes = {"pixel_decoder_dim": 32, "feedforward_dim": 8, "decoder_layers": 1, "hidden_dim": 32, "mask_dim": 8}
-    own = build_model(ModelConfig(backbone="resnet50", num_classes=3, num_queries=5, **sizes)).state_dict()
+    own = build_model(SMALL, backbone="resnet50").state_dict()
     own = {name: value.flatten()[:1].clone() if ".res" in name else value for name, value in own.items()}  # small files
     theirs = {original_name(name): value for name, value in own.items()}
     layouts = [own, theirs, to_transformers_names(theirs)]

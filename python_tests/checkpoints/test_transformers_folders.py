@@ -13,9 +13,9 @@ from torch import nn
 
 from maskformer_ext import MaskFormer, build_model
 from maskformer_ext.checkpoints import original_name
-from maskformer_ext.checkpoints.reading import read_state_dict
-from maskformer_ext.checkpoints.transformers_config import read_transformers_config, write_transformers_config
-from maskformer_ext.checkpoints.transformers_names import to_original_names
+from maskformer_ext.checkpoints.files.state_dicts import read_state_dict
+from maskformer_ext.checkpoints.layouts.transformers_config import read_transformers_config, write_transformers_config
+from maskformer_ext.checkpoints.layouts.transformers_names import to_original_names
 from maskformer_ext.config import Config, ModelConfig
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError

@@ -15,7 +15,7 @@ from runs import read_losses, small_arguments, small_config, uneven_loader
 
 import maskformer_ext
 from maskformer_ext import evaluate
-from maskformer_ext.checkpoints.native import MODEL_FILE, read_weights
+from maskformer_ext.checkpoints.layouts.native import MODEL_FILE, read_weights
 from maskformer_ext.checkpoints.runs import find_checkpoint
 from maskformer_ext.engine import loop
 from maskformer_ext.engine.distributed import explain_lost_processes

@@ -16,9 +16,9 @@ from maskformer_ext.checkpoints.runs import damage, find_checkpoint
 from maskformer_ext.config import Config, to_dict
 from maskformer_ext.config.load import load_config
 from maskformer_ext.data.types import DatasetInfo
+from maskformer_ext.engine.checkpoints import load_training_state, save_checkpoint
 from maskformer_ext.engine.optimizer import build_optimizer, restore_optimizer, restore_scaler
 from maskformer_ext.engine.progress import read_history
-from maskformer_ext.engine.state import load_training_state, save_checkpoint
 from maskformer_ext.errors import UserError
 
 INFO = DatasetInfo(name="two", classes=("a", "b"), colors=((1, 2, 3), (4, 5, 6)), thing_classes=(1,))

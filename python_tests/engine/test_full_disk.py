@@ -15,13 +15,13 @@ from runs import SMALL
 from torch import nn
 
 from maskformer_ext import train
-from maskformer_ext.checkpoints.native import read_weights
+from maskformer_ext.checkpoints.layouts.native import read_weights
 from maskformer_ext.checkpoints.runs import damage, find_checkpoint
 from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.engine.board import Board
+from maskformer_ext.engine.checkpoints import save_checkpoint
 from maskformer_ext.engine.progress import History, read_history
-from maskformer_ext.engine.state import save_checkpoint
+from maskformer_ext.engine.tensorboard_files import Board
 from maskformer_ext.errors import UserError
 from maskformer_ext.files import append_text
 

@@ -162,8 +162,8 @@ def test_the_recorded_step_of_the_documentation_equals_eager_steps() -> None:
     )
     names: dict[str, Callable] = {"torch": torch}  # type: ignore[dict-item]
     exec(code.group(1), names)
-    config = tiny_config(CLASSES)
-    config.dropout, config.freeze_batch_norm = 0.0, True  # equal results need equal random numbers and statistics
+    # equal results need equal random numbers and statistics
+    config = tiny_config(CLASSES, dropout=0.0, freeze_batch_norm=True)
     model, criterion = build_model(config).cuda().train(), MaskFormerCriterion(CLASSES).cuda()
     batches = [
         (torch.randn(2, 3, *SIZE), make_targets((count, 4), count).pad_to(12, 64).pin_memory()) for count in (2, 9, 5)

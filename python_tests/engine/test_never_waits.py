@@ -14,8 +14,9 @@ from torch import Tensor
 from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.config import CriterionConfig, InferenceConfig, OptimizerConfig
 from maskformer_ext.engine.optimizer import clip_grad_norm
-from maskformer_ext.inference.prediction import Reducer, run_network
-from maskformer_ext.modeling.criteria import build_criterion
+from maskformer_ext.inference.network import run_network
+from maskformer_ext.inference.reduction import Reducer
+from maskformer_ext.modeling.build_criterion import build_criterion
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.outputs import DenseOutput
 from maskformer_ext.ops import (
@@ -45,7 +46,7 @@ def make_targets(counts: tuple[int, ...], *, masks: bool = False, padded: bool =
 
 def step(settings: dict, targets, criterion: CriterionConfig | None = None) -> NeverWaits:
     """Do a step up to the clipped gradients, watched."""
-    model = build_model(dataclasses.replace(tiny_config(CLASSES), **settings)).to("meta").train()
+    model = build_model(tiny_config(CLASSES, **settings)).to("meta").train()
     loss = build_criterion(model, criterion or CriterionConfig()).to("meta")
     images = torch.empty(len(targets.labels), 3, *SIZE, device="meta")
     with on_a_stand_in() as watch:

@@ -62,4 +62,4 @@ def test_targets_out_of_range_are_told(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(loop, "build_loader", synthetic_loader)
     loop.train(small_config(tmp_path, "train.max_iters=2"))
     told = [line for line in capsys.readouterr().out.splitlines() if "MASKFORMER_EXT_CHECKS=1" in line]
-    assert len(told) == 2 and told[0].startswith("7 segments or pixels a step had a label or an id out of range")
+    assert len(told) == 2 and told[0].startswith("7 segments or pixels per step had a label or an id out of range")

@@ -17,15 +17,15 @@ from PIL import Image
 from runs import GeneratedLoader, read_losses, small_arguments, small_config, synthetic_loader
 
 from maskformer_ext import train as command
+from maskformer_ext.checkpoints.layouts.native import read_weights
 from maskformer_ext.checkpoints.models import load_checkpoint
-from maskformer_ext.checkpoints.native import read_weights
 from maskformer_ext.checkpoints.runs import find_checkpoint
 from maskformer_ext.data.build import build_loader
 from maskformer_ext.engine import loop
 from maskformer_ext.engine.average import WeightAverage
+from maskformer_ext.engine.checkpoints import load_training_state
 from maskformer_ext.engine.distributed import step_seed
 from maskformer_ext.engine.loop import train
-from maskformer_ext.engine.state import load_training_state
 from maskformer_ext.errors import UserError
 
 _STILL = ["model.dropout=0", "model.freeze_batch_norm=true"]  # nothing in the network depends on how a batch is split

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskformer_ext.inference.score_band import ScoreBand
-from maskformer_ext.inference.tiling import edge_distance, make_tiles
+from maskformer_ext.inference.tiles import edge_distance, make_tiles
 
 sides = st.integers(1, 60)
 

@@ -1,15 +1,14 @@
-"""`segment`: forms of images, padding, sizes, tiles, against a model that reads the answer off the pixels."""
+"""`segment`: forms of images, padding and sizes, against a model that reads the answer off the pixels."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from paint import PaintModel, paint, scene
+from paint import THINGS, PaintModel, paint, same_partition, scene
 from PIL import Image
 from tiny import tiny_config
 
@@ -17,17 +16,9 @@ from maskformer_ext import build_model
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.inference import segment, segment_tasks
-from maskformer_ext.inference.prediction import QueryOutput, Reducer, run_network
-from maskformer_ext.inference.tiling import make_tiles, owners
+from maskformer_ext.inference.network import QueryOutput
+from maskformer_ext.inference.reduction import Reducer
 from maskformer_ext.media.images import read_image, resize_shortest_edge
-
-THINGS = (1, 2)
-
-
-def _same_partition(found: np.ndarray, expected: np.ndarray) -> bool:
-    """Whether two maps cut the image into the same parts, whatever their numbers."""
-    pairs = set(zip(found.ravel().tolist(), expected.ravel().tolist(), strict=True))
-    return len(pairs) == len(np.unique(found)) == len(np.unique(expected))
 
 
 def _tiny(**overrides) -> torch.nn.Module:
@@ -45,7 +36,7 @@ def test_all_tasks_give_back_what_was_painted(size: tuple[int, int], divisibilit
     np.testing.assert_array_equal(results["semantic"].class_map, np.array([0, *labels])[segments])
 
     panoptic = results["panoptic"]
-    assert _same_partition(panoptic.segment_map.numpy(), segments)
+    assert same_partition(panoptic.segment_map.numpy(), segments)
     for info in panoptic.segments_info:
         own = panoptic.segment_map.numpy() == info["id"]
         assert info["category_id"] == labels[segments[own][0] - 1]
@@ -60,68 +51,6 @@ def test_all_tasks_give_back_what_was_painted(size: tuple[int, int], divisibilit
     }
     assert found == {((segments == n).tobytes(), label) for n, label in enumerate(labels, 1) if label in THINGS}
     assert all(side % divisibility == 0 for shape in model.shapes for side in shape[-2:])
-
-
-@pytest.mark.parametrize("tile", [24, 32, 50])
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_tiles_give_the_whole_image(tile: int, batch_size: int) -> None:
-    segments, labels = scene((70, 96), things=20, seed=1)
-    model = PaintModel(3, size_divisibility=8)
-    arguments = {"thing_classes": THINGS, "tile": tile, "batch_size": batch_size, "top_k": 200}
-    results = segment_tasks(model, [paint(segments, labels)], ("semantic", "panoptic", "instance"), **arguments)[0]
-    assert max(max(shape[-2:]) for shape in model.shapes) <= -(-tile // 8) * 8
-    np.testing.assert_array_equal(results["semantic"].class_map, np.array([0, *labels])[segments])
-    panoptic = results["panoptic"]
-    assert _same_partition(panoptic.segment_map.numpy(), segments)
-    assert sorted(info["category_id"] for info in panoptic.segments_info) == sorted(labels)
-    assert sum(info["area"] for info in panoptic.segments_info) == segments.size
-    instances = results["instance"]
-    confident = instances[instances.scores > 0.5]
-    expected = {(segments == n).tobytes() for n in range(2, len(labels) + 1)}
-    assert {mask.numpy().tobytes() for mask in confident.masks} == expected
-    assert len(confident) == len(expected)
-    for box, mask in zip(confident.boxes.tolist(), confident.masks.numpy(), strict=True):
-        rows, columns = np.nonzero(mask)
-        assert box == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-
-
-def test_tiles_find_more_things_than_there_are_queries() -> None:
-    segments, labels = scene((64, 128), things=40, seed=2)
-    model = PaintModel(3, num_queries=20)
-    image = paint(segments, labels)
-    whole = segment(model, image, task="panoptic", thing_classes=THINGS)
-    tiled = segment(model, image, task="panoptic", thing_classes=THINGS, tile=32)
-    assert len(whole.segments_info) == 20
-    assert len(tiled.segments_info) == 41
-
-
-def test_a_thing_longer_than_a_tile_stays_one() -> None:
-    segments = np.ones((40, 160), dtype=np.int64)
-    segments[18:25, 4:150] = 2
-    found = segment(PaintModel(3), paint(segments, [0, 1]), task="panoptic", thing_classes=THINGS, tile=32)
-    assert [(info["category_id"], info["area"]) for info in found.segments_info] == [
-        (0, 40 * 160 - 7 * 146),
-        (1, 7 * 146),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "side"), [(70, 96, 32), (10, 100, 32), (33, 33, 32), (20, 20, 32), (9, 9, 1)]
-)
-def test_tiles_cover_the_image_with_overlap(height: int, width: int, side: int) -> None:
-    tiles = make_tiles(height, width, side)
-    covered = np.zeros((height, width), dtype=int)
-    for tile in tiles:
-        covered[tile.window] += 1
-        assert covered[tile.window].shape == (min(side, height), min(side, width))
-    assert covered.min() >= 1
-    lefts = sorted({tile.left for tile in tiles})
-    assert all(after - before <= side - side // 4 or side == 1 for before, after in pairwise(lefts))
-    owner = owners(tiles, height, width)
-    for index, tile in enumerate(tiles):
-        inside = np.zeros_like(covered, dtype=bool)
-        inside[tile.window] = True
-        assert not (owner == index)[~inside].any()
 
 
 def test_every_form_of_an_image_gives_the_same(tmp_path: Path) -> None:
@@ -190,49 +119,6 @@ def test_semantic_equals_the_formula_written_out(resize: str) -> None:
     clear = top[0] - top[1] > 1e-5
     assert clear.float().mean() > 0.9
     assert torch.equal(found[clear], scores.argmax(0)[clear])
-
-
-def _views(model, pixels: torch.Tensor, size: tuple[int, int], sides: list[int], resize: str) -> torch.Tensor:
-    """Average the scores of sizes and mirror images by torch's own functions."""
-    total = torch.zeros(())
-    for side in sides:
-        view = resize_shortest_edge(pixels, side, 2048)
-        for flip in (False, True):
-            output = run_network(model, (view.flip(-1) if flip else view)[None])[0]
-            scores = Reducer(["semantic"], None, InferenceConfig(resize=resize)).scores(output, size)
-            total = total + (scores.flip(-1) if flip else scores) / (2 * len(sides))
-    return total
-
-
-@pytest.mark.parametrize("resize", ["scores", "logits"])
-@pytest.mark.parametrize("architecture", ["maskformer", "per_pixel_baseline"])
-def test_views_are_averaged(architecture: str, resize: str) -> None:
-    model = _tiny(architecture=architecture)
-    pixels = torch.randint(0, 256, (3, 50, 70), dtype=torch.uint8)
-    options = {"tta": True, "tta_min_sizes": [32, 61], "tta_max_size": 2048, "resize": resize}
-    with torch.no_grad():
-        expected = _views(model, pixels, (45, 80), [32, 61], resize)
-    top = expected.topk(2, dim=0).values
-    clear = top[0] - top[1] > 1e-5
-    assert clear.float().mean() > 0.9
-    for batch_size in (1, 2):
-        found = segment(model, pixels, size=(45, 80), batch_size=batch_size, **options).class_map
-        assert torch.equal(found[clear], expected.argmax(0)[clear])
-
-
-@pytest.mark.parametrize("tile", [0, 32])
-def test_views_of_a_painted_image_give_it_back(tile: int) -> None:
-    segments, labels = scene((48, 60), things=5)
-    model = PaintModel(3)
-    options = {"tta": True, "tta_min_sizes": [], "tile": tile}
-    found = segment(model, paint(segments, labels), **options)
-    np.testing.assert_array_equal(found.class_map, np.array([0, *labels])[segments])
-    assert len(model.shapes) == (2 if not tile else 2 * len(make_tiles(48, 60, tile)))
-
-
-def test_views_of_segments_are_refused() -> None:
-    with pytest.raises(ValueError, match='task must be "semantic", got panoptic'):
-        segment(PaintModel(3), np.zeros((8, 8, 3), dtype=np.uint8), task="panoptic", tta=True)
 
 
 @pytest.mark.parametrize("architecture", ["per_pixel_baseline", "per_pixel_baseline_plus"])

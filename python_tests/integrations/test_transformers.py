@@ -1,9 +1,8 @@
-"""`accelerate` beside the real transformers classes: losses, gradients, assignments, post-processing."""
+"""`accelerate` beside the real transformers classes: losses, gradients, assignments."""
 
 from __future__ import annotations
 
 import copy
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -149,7 +148,7 @@ def test_a_label_that_transformers_leaves_out_is_left_out() -> None:
     """Its matcher reads class -100 from the end, and its class loss ignores the query."""
     from transformers.models.maskformer import modeling_maskformer as original_code
 
-    from maskformer_ext.integrations._transformers_loss import Loss
+    from maskformer_ext.integrations.transformers_models.maskformer_loss import Loss
 
     weights = {"loss_cross_entropy": 1.0, "loss_mask": 20.0, "loss_dice": 1.0}
     original = original_code.MaskFormerLoss(120, original_code.MaskFormerHungarianMatcher(1.0, 20.0, 1.0), weights, 0.1)
@@ -258,86 +257,3 @@ def test_other_objects_are_refused_by_name() -> None:
         model.criterion(
             torch.randn(1, 4, 8, 8), torch.randn(1, 4, CLASSES + 1), [torch.zeros(3, 8, 8)], [torch.zeros(2).long()]
         )
-
-
-def _outputs(seed: int = 0, images: int = 2) -> SimpleNamespace:
-    generator = torch.Generator().manual_seed(seed)
-    masks = torch.nn.functional.interpolate(torch.randn(images, QUERIES, 5, 6, generator=generator) * 4, (20, 28))
-    masks = masks + 0.1 * torch.randn(masks.shape, generator=generator)
-    classes = 3 * torch.randn(images, QUERIES, CLASSES + 1, generator=generator)
-    return SimpleNamespace(class_queries_logits=classes, masks_queries_logits=masks)
-
-
-def _processors():
-    pair = transformers.MaskFormerImageProcessor(), transformers.MaskFormerImageProcessor()
-    accelerate(None, pair[0])
-    return pair
-
-
-SIZES = [None, [(50, 61), (17, 90)], [(9, 11), (20, 28)]]
-
-
-@pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("seed", range(3))
-def test_semantic_post_processing(sizes, seed: int) -> None:
-    ours, theirs = _processors()
-    outputs = _outputs(seed)
-    found = ours.post_process_semantic_segmentation(outputs, sizes)
-    expected = theirs.post_process_semantic_segmentation(outputs, sizes)
-    for mine, other in zip(found, expected, strict=True):
-        assert mine.dtype == other.dtype and torch.equal(mine, other)
-    found = ours.post_process_semantic_segmentation(outputs, sizes, return_segmentation_scores=True)
-    expected = theirs.post_process_semantic_segmentation(outputs, sizes, return_segmentation_scores=True)
-    for mine, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(mine.segmentation_scores, other.segmentation_scores)
-        assert torch.equal(mine["segmentation"], other["segmentation"])
-
-
-@pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("fused", [None, {0, 2}, set(range(CLASSES))])
-@pytest.mark.parametrize("overlap", [0.8, 0.2])
-def test_panoptic_post_processing(sizes, fused, overlap: float) -> None:
-    ours, theirs = _processors()
-    for seed in range(4):
-        options = {"threshold": 0.4, "overlap_mask_area_threshold": overlap, "label_ids_to_fuse": fused}
-        found = ours.post_process_panoptic_segmentation(_outputs(seed), target_sizes=sizes, **options)
-        expected = theirs.post_process_panoptic_segmentation(_outputs(seed), target_sizes=sizes, **options)
-        for mine, other in zip(found, expected, strict=True):
-            assert mine["segments_info"] == other["segments_info"]
-            assert mine["segmentation"].dtype == other["segmentation"].dtype
-            assert torch.equal(mine["segmentation"], other["segmentation"])
-
-
-@pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("form", [{}, {"return_coco_annotation": True}, {"return_binary_maps": True}])
-@pytest.mark.parametrize("threshold", [0.3, 0.99])
-def test_instance_post_processing(sizes, form, threshold: float) -> None:
-    ours, theirs = _processors()
-    for seed in range(4):
-        outputs = _outputs(seed)
-        outputs.masks_queries_logits[0, 0] = -1
-        outputs.masks_queries_logits[0, 0, 3, 5] = 9  # one pixel, which a smaller size may not look at
-        options = {"threshold": threshold, "target_sizes": sizes, **form}
-        found = ours.post_process_instance_segmentation(outputs, **options)
-        expected = theirs.post_process_instance_segmentation(outputs, **options)
-        for mine, other in zip(found, expected, strict=True):
-            assert mine["segments_info"] == other["segments_info"]
-            if isinstance(other["segmentation"], list):
-                assert mine["segmentation"] == other["segmentation"]
-            else:
-                assert mine["segmentation"].dtype == other["segmentation"].dtype
-                assert torch.equal(mine["segmentation"], other["segmentation"])
-
-
-def test_post_processing_finds_nothing_as_transformers_does() -> None:
-    ours, theirs = _processors()
-    outputs = _outputs()
-    outputs.class_queries_logits[..., -1] = 50.0
-    for name in ("panoptic", "instance"):
-        method = f"post_process_{name}_segmentation"
-        found, expected = (getattr(one, method)(outputs, target_sizes=[(8, 9), (7, 7)]) for one in (ours, theirs))
-        for mine, other in zip(found, expected, strict=True):
-            assert mine["segments_info"] == other["segments_info"] == []
-            assert torch.equal(mine["segmentation"], other["segmentation"])
-    with pytest.raises(ValueError, match="as many target sizes"):
-        ours.post_process_semantic_segmentation(outputs, [(4, 4)])

@@ -15,7 +15,7 @@ from torch import Tensor
 from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.config import CriterionConfig
 from maskformer_ext.errors import UserError
-from maskformer_ext.modeling.criteria import build_criterion
+from maskformer_ext.modeling.build_criterion import build_criterion
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets

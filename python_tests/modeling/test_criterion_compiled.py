@@ -9,7 +9,6 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 from maskformer_ext.checkpoints.models import build_model
-from maskformer_ext.config import ModelConfig
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.outputs import MaskFormerOutput
 from maskformer_ext.ops import MaskTargets, SegmentTargets
@@ -64,7 +63,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.i
 @pytest.mark.parametrize("device", DEVICES)
 def test_network_and_criterion_are_one_graph(device: str, form: str) -> None:
     """Batches of other contents and numbers of segments, padded to one size, need no second graph."""
-    config = ModelConfig(**{**vars(tiny_config(CLASSES)), "dropout": 0.0, "freeze_batch_norm": True})
+    config = tiny_config(CLASSES, dropout=0.0, freeze_batch_norm=True)
     model, criterion = build_model(config).to(device).train(), MaskFormerCriterion(CLASSES)
 
     def total(images: Tensor, targets: SegmentTargets | MaskTargets) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from maskformer_ext.checkpoints import original_name
 from maskformer_ext.config.load import load_config
 from maskformer_ext.engine.optimizer import build_optimizer, clip_grad_norm
-from maskformer_ext.modeling.criteria import build_criterion
+from maskformer_ext.modeling.build_criterion import build_criterion
 from maskformer_ext.modeling.maskformer import MaskFormer
 from maskformer_ext.modeling.position_encoding import sine_position_encoding
 from maskformer_ext.ops.mask_dot import mask_dot

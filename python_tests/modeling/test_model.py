@@ -6,31 +6,22 @@ import math
 
 import pytest
 import torch
+from tiny import tiny_config
 from torch import nn
 
 from maskformer_ext.checkpoints.models import build_model
-from maskformer_ext.config import CriterionConfig, ModelConfig, OptimizerConfig
+from maskformer_ext.config import CriterionConfig, OptimizerConfig
 from maskformer_ext.engine.optimizer import parameter_groups
 from maskformer_ext.errors import UserError
-from maskformer_ext.modeling.criteria import build_criterion
+from maskformer_ext.modeling.build_criterion import build_criterion
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.per_pixel import PerPixelCriterion
 from maskformer_ext.modeling.pixel_decoder import FPNPixelDecoder
 from maskformer_ext.modeling.position_encoding import sine_position_encoding
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
-SMALL = ModelConfig(
-    backbone="resnet18",
-    num_classes=5,
-    num_queries=6,
-    pixel_decoder_dim=32,
-    mask_dim=16,
-    hidden_dim=32,
-    num_heads=4,
-    feedforward_dim=32,
-    encoder_layers=1,
-    decoder_layers=2,
-    dropout=0.0,
+SMALL = tiny_config(
+    5, num_queries=6, pixel_decoder_dim=32, mask_dim=16, num_heads=4, encoder_layers=1, decoder_layers=2, dropout=0.0
 )
 
 

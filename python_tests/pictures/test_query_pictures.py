@@ -118,7 +118,7 @@ def test_predict_draws_queries(tmp_path: Path) -> None:
 
     from maskformer_ext import predict
     from maskformer_ext.config import Config
-    from maskformer_ext.engine.state import save_checkpoint
+    from maskformer_ext.engine.checkpoints import save_checkpoint
 
     config = Config(name="tiny")
     config.model = tiny_config(num_classes=3)

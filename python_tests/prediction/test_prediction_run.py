@@ -19,7 +19,7 @@ from maskformer_ext import build_model, evaluate, export, predict
 from maskformer_ext.checkpoints.models import load_checkpoint
 from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.engine.state import save_checkpoint
+from maskformer_ext.engine.checkpoints import save_checkpoint
 from maskformer_ext.prediction import prepared_images
 from maskformer_ext.prediction import run as prediction_run
 

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 CONFIDENT = 12.0
 
+THINGS = (1, 2)
+"""Classes of `scene` that are things."""
+
 
 class PaintOutput:
     """Class and mask logits, as ``MaskFormerOutput`` gives them."""
@@ -73,3 +76,9 @@ def scene(size: tuple[int, int], *, things: int, seed: int = 0, side: int = 7) -
             labels.append(int(random.integers(1, 3)))
             segments[y : y + side, x : x + side] = len(labels)
     return segments, labels
+
+
+def same_partition(found: np.ndarray, expected: np.ndarray) -> bool:
+    """Return whether two maps cut the image into the same parts, whatever their numbers."""
+    pairs = set(zip(found.ravel().tolist(), expected.ravel().tolist(), strict=True))
+    return len(pairs) == len(np.unique(found)) == len(np.unique(expected))

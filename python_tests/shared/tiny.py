@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from maskformer_ext.config import ModelConfig
 
 
-def tiny_config(num_classes: int) -> ModelConfig:
-    """Return sizes of a network that runs in milliseconds."""
-    return ModelConfig(
+def tiny_config(num_classes: int, **changes: Any) -> ModelConfig:
+    """Return sizes of a network that runs in milliseconds.
+
+    Args:
+        num_classes: K.
+        changes: other values of single fields.
+    """
+    config = ModelConfig(
         backbone="resnet18",
         num_classes=num_classes,
         num_queries=8,
@@ -18,3 +26,4 @@ def tiny_config(num_classes: int) -> ModelConfig:
         feedforward_dim=32,
         decoder_layers=1,
     )
+    return replace(config, **changes)

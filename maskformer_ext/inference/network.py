@@ -1,0 +1,85 @@
+"""Run the network on images: normalised, padded, and its output cut into one per image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskformer_ext.media.images import normalize
+from maskformer_ext.modeling.per_pixel import PerPixelOutput
+from maskformer_ext.ops.support.constants import constant
+
+
+@dataclass(frozen=True)
+class QueryOutput:
+    """The network's output for one image.
+
+    Attributes:
+        class_logits: (Q, K + 1), or None for a per-pixel baseline.
+        mask_logits: (Q, h, w); for a per-pixel baseline the class logits (K, h, w).
+        input_size: height and width of the padded network input.
+        crop: height and width of the image in it.
+    """
+
+    class_logits: Tensor | None
+    mask_logits: Tensor
+    input_size: tuple[int, int]
+    crop: tuple[int, int]
+
+
+def run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
+    """Normalise, pad and run the model on images of one size.
+
+    Args:
+        model: its ``config`` gives mean, standard deviation and the multiple to pad to.
+        pixels: (B, 3, H, W) uint8.
+
+    Returns:
+        One output per image.
+    """
+    weight = next(model.parameters())
+    device = weight.device
+    config: Any = model.config
+    mean, std = (constant(tuple(values), torch.float32, device) for values in (config.pixel_mean, config.pixel_std))
+    images = network_input(pixels.to(device), mean, std, config.size_divisibility)
+    crop, input_size = (pixels.shape[-2], pixels.shape[-1]), (images.shape[-2], images.shape[-1])
+    output = model(images.to(weight.dtype))  # normalised in float32, whatever the weights are
+    if isinstance(output, PerPixelOutput):
+        return [QueryOutput(None, logits, input_size, crop) for logits in output.logits]
+    pairs = zip(output.class_logits[-1], output.mask_logits(), strict=True)
+    return [QueryOutput(class_logits, mask_logits, input_size, crop) for class_logits, mask_logits in pairs]
+
+
+def batch_of(images: Sequence[Tensor]) -> Tensor:
+    """Return images (3, H, W) of one size as (B, 3, H, W); one image alone is not copied."""
+    return images[0].unsqueeze(0) if len(images) == 1 else torch.stack(list(images))
+
+
+def network_input(pixels: Tensor, mean: Tensor, std: Tensor, multiple: int) -> Tensor:
+    """Normalise images, then pad them with zeros at the bottom and right, as in training.
+
+    Args:
+        pixels: (B, 3, H, W) uint8.
+        mean: (3,) float32 in grey levels, on the same device.
+        std: (3,) likewise.
+        multiple: of which the sides become multiples; 0 or 1 leaves them.
+    """
+    images = normalize(pixels, mean, std)
+    bottom, right = (-side % max(1, multiple) for side in images.shape[-2:])
+    return F.pad(images, (0, right, 0, bottom)) if bottom or right else images
+
+
+def require_queries(output: QueryOutput) -> Tensor:
+    """Return the class logits of the queries (Q, K + 1).
+
+    Raises:
+        ValueError: if the output is that of a per-pixel baseline.
+    """
+    if output.class_logits is None:
+        raise ValueError('segment: task must be "semantic" for a per-pixel baseline, which has no queries')
+    return output.class_logits
