@@ -33,11 +33,12 @@ from PIL import Image, ImageFilter
 
 from maskformer_ext.config import AugmentationConfig, Config, DataConfig
 from maskformer_ext.data import build_dataset, build_loader
-from maskformer_ext.data.coco_panoptic import CocoPanoptic
-from maskformer_ext.data.colors import jitter_colors
-from maskformer_ext.data.loader import Collate, Item
-from maskformer_ext.data.pairs import read_color_ids
-from maskformer_ext.data.transforms import Augment
+from maskformer_ext.data.augmentation.colors import jitter_colors
+from maskformer_ext.data.augmentation.transforms import Augment
+from maskformer_ext.data.collate import Collate
+from maskformer_ext.data.formats.labels import read_color_ids
+from maskformer_ext.data.readers.coco_panoptic import CocoPanoptic
+from maskformer_ext.data.streams import Item
 from maskformer_ext.data.types import Sample
 from maskformer_ext.media.images import read_image
 
@@ -160,7 +161,7 @@ def stage_times(config: Config, batches: int) -> dict[str, list[float]]:
             image = timed("JPEG to pixels", read_image, dataset.images / file_name)
             ids = timed("PNG to ids", read_color_ids, dataset.folder / png)
             owners, labels, _ = timed("ids to segments", dataset.segments, ids, segments, dataset.folder / png)
-            sample = Sample(image, torch.from_numpy(owners), torch.from_numpy(labels), file_name, (size[0], size[1]))
+            sample = Sample(image, owners, labels, file_name, (size[0], size[1]))
             augmented = timed("resize, crop, flip", augment, sample, torch.Generator().manual_seed(k))
             timed(_COLORS, jitter_colors, augmented.image, torch.Generator().manual_seed(k))
             items.append(Item(augmented, []))

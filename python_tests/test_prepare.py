@@ -20,7 +20,7 @@ from public_layouts import (
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data import build_dataset
-from maskformer_ext.data.sources import SOURCES, known_classes
+from maskformer_ext.data.catalog import CATALOG, known_classes
 from maskformer_ext.prepare import main
 
 _STUFF_PNG = "annotations_detectron2/train/COCO_train2014_000000000077.png"
@@ -58,7 +58,7 @@ def test_a_complete_folder_is_ready(tmp_path, capsys, name):
     "name", ["ade20k", "ade20k_panoptic", "ade20k_full", "cityscapes", "coco_panoptic", "coco_stuff_10k"]
 )
 def test_classes_are_known_without_files(tmp_path, name):
-    for task in SOURCES[name].tasks:
+    for task in CATALOG[name].tasks:
         dataset = build_dataset(DataConfig(name=name, task=task, root=str(_make(name, tmp_path))), "train")
         assert known_classes(name.replace("_", "-"), task) == dataset.info
     assert known_classes(name, "detection") is None and known_classes("digits", "semantic") is None
@@ -165,8 +165,8 @@ def test_panoptic_files_of_ade20k_hold_the_same_segments(tmp_path, capsys):
         (["imagenet", "."], "unknown data set 'imagenet': expected one of ade20k"),
         (["ade20k"], "expected NAME and ROOT, got ade20k"),
         (["ade20k", "/no/such/folder"], "the folder /no/such/folder is missing"),
-        (["ade20k", ".", "split=test"], "split must be both or train or val, got 'test'"),
-        (["ade20k", ".", "files=some"], "files must be a whole number or all, got 'some'"),
+        (["ade20k", ".", "split=test"], "split must be one of both, train, val, got 'test'"),
+        (["ade20k", ".", "files=some"], "files must be all or a whole number, at least 0, got 'some'"),
         (["ade20k", ".", "file=1"], "did you mean 'files'?"),
         (["ade20k", ".", "data.root=x"], "is not a key of this command"),
     ],
@@ -176,8 +176,6 @@ def test_mistakes_in_the_arguments_are_named(capsys, arguments, sentence):
 
 
 def test_help(capsys):
-    from maskformer_ext.data.sources import SOURCES
-
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in SOURCES) and "usage: python -m maskformer_ext.prepare NAME ROOT" in text
+    assert "usage: python -m maskformer_ext.prepare NAME ROOT" in text and "(ade20k_full, coco_stuff_10k)" in text

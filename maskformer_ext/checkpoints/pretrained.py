@@ -218,7 +218,7 @@ def _config_from_json(text: str, file: Path) -> Config:
 
 def _classes(weights: Weights, recipe: Config | None, wanted: int | None) -> DatasetInfo | None:
     """Return the names of the classes: those written here, else of the recipe's public data set, else transformers'."""
-    from maskformer_ext.data.sources import known_classes
+    from maskformer_ext.data.catalog import known_classes
 
     of_recipe = known_classes(recipe.data.name, recipe.data.task) if recipe is not None else None
     candidates = [weights.info, of_recipe] if weights.complete else [of_recipe, weights.info]

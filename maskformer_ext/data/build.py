@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from maskformer_ext.config import Config, DataConfig
-from maskformer_ext.data.camvid import camvid
-from maskformer_ext.data.classes import ClassTable, read_classes_file
-from maskformer_ext.data.coco_instance import CocoInstance
-from maskformer_ext.data.coco_panoptic import CocoPanoptic
-from maskformer_ext.data.digits import DigitsDataset
-from maskformer_ext.data.folders import InstanceFolder, SemanticFolder
-from maskformer_ext.data.locations import check_name, find_root, split_folders
-from maskformer_ext.data.nuclei import nuclei
-from maskformer_ext.data.pairs import PairedImages
-from maskformer_ext.data.sources import SOURCES, source_root
-from maskformer_ext.data.types import SampleDataset, WithoutOverlaps
+from maskformer_ext.data.catalog import CATALOG
+from maskformer_ext.data.locations import check_name, find_root, source_root
+from maskformer_ext.data.types import SampleDataset
 from maskformer_ext.media.decoding import limit_pixels
 
 if TYPE_CHECKING:
@@ -41,16 +33,10 @@ def build_dataset(config: DataConfig, split: str) -> SampleDataset:
         raise ValueError(f"build_dataset: split must be train or val, got {split!r}")
     name = check_name(config)
     limit_pixels(config.max_pixels or None)
-    if name == "digits":
-        length = config.num_train if split == "train" else config.num_val
-        return DigitsDataset(
-            split,
-            task=config.task,
-            length=length,
-            image_size=config.image_size,
-            fine_classes=config.fine_classes,
-        )
-    dataset = _from_files(config, name, split)
+    description = CATALOG[name]
+    if description.generated:
+        return description.build(config, Path(), split)
+    dataset = description.build(config, source_root(description, find_root(config)), split)
     dataset.exif = config.exif
     return dataset
 
@@ -68,19 +54,21 @@ def build_loader(
 ) -> Loader:
     """Build the loader of a split.
 
-    "train" yields the micro-batches of the iterations ``start`` to ``train.max_iters``: ``train.accumulation_steps`` of
-    them an iteration, each with this process's share of ``train.batch_size``, augmented. What an iteration holds
-    depends on ``config.seed`` and its number only, so that a run continued at ``start`` sees what it would have seen.
+    "train" yields the augmented micro-batches of the iterations ``start`` to ``train.max_iters``. There are
+    ``train.accumulation_steps`` per iteration, each with this process's share of ``train.batch_size``. What an
+    iteration holds depends on ``config.seed`` and its number only. So a run continued at ``start`` sees what it would
+    have seen.
+
     "val" yields every ``world``-th image once, resized as ``inference`` says, each time it is iterated.
 
     Args:
         config: the whole configuration.
         split: "train" or "val".
-        dataset: what `build_dataset` gave for this split; None: it is built here.
+        dataset: what `build_dataset` returned for this split; None: it is built here.
         rank: this process.
         world: number of processes.
         start: first iteration (train).
-        batch_size: images a batch (val).
+        batch_size: images per batch (val).
         pin_memory: page-lock the batches; None: if there is a GPU.
 
     Returns:
@@ -90,14 +78,14 @@ def build_loader(
         UserError: as `build_dataset`, and if batch or crop sizes do not fit. While iterating: if a file is damaged or
             does not fit and ``data.on_error`` is "raise".
     """
-    from maskformer_ext.data.loader import Collate, EvaluationPass, IterationBatches, Loader, TrainStream
-    from maskformer_ext.data.transforms import Augment
+    from maskformer_ext.data.augmentation.transforms import Augment
+    from maskformer_ext.data.collate import Collate
+    from maskformer_ext.data.loader import Loader
+    from maskformer_ext.data.streams import EvaluationPass, IterationBatches, TrainStream
 
     data, train = config.data, config.train
     dataset = build_dataset(data, split) if dataset is None else dataset
     skipped = getattr(dataset, "problems", ())
-    if not data.overlaps:
-        dataset = WithoutOverlaps(dataset)
     skip = data.on_error == "skip"
     training = split == "train"
     collate = Collate(
@@ -112,7 +100,7 @@ def build_loader(
     batches: IterationBatches | list[list[int]]
     if training:
         augment = Augment(data.augmentation, drop_empty_segments=data.drop_empty or data.task == "semantic")
-        items = TrainStream(dataset, augment, seed=config.seed, skip_errors=skip)
+        items = TrainStream(dataset, augment, seed=config.seed, skip_errors=skip, overlaps=data.overlaps)
         batches = IterationBatches(
             batch_size=train.batch_size,
             accumulation_steps=train.accumulation_steps,
@@ -122,7 +110,8 @@ def build_loader(
             stop=train.max_iters,
         )
     else:
-        items = EvaluationPass(dataset, min_size=config.inference.min_size, max_size=config.inference.max_size)
+        sizes = config.inference
+        items = EvaluationPass(dataset, min_size=sizes.min_size, max_size=sizes.max_size, overlaps=data.overlaps)
         mine = list(range(rank, len(dataset), world))
         batches = [mine[first : first + batch_size] for first in range(0, len(mine), batch_size)]
     return Loader(
@@ -134,25 +123,3 @@ def build_loader(
         pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
         persistent=not training,
     )
-
-
-def _from_files(config: DataConfig, name: str, split: str) -> PairedImages | CocoInstance | CocoPanoptic:
-    root, skip = find_root(config), config.on_error == "skip"
-    if name in SOURCES:
-        return SOURCES[name].build(source_root(SOURCES[name], root), split, config.task, skip)
-    if name == "camvid":
-        return camvid(root, split, skip_errors=skip)
-    if name == "nuclei":
-        return nuclei(root, split, task=config.task, skip_errors=skip)
-    images, labels = split_folders(config, split)
-    table = _class_table(config, root)
-    if name == "semantic_folder":
-        return SemanticFolder(root / images, root / labels, table, ignore_label=config.ignore_label, skip_errors=skip)
-    return InstanceFolder(root / images, root / labels, table, task=config.task, skip_errors=skip)
-
-
-def _class_table(config: DataConfig, root: Path) -> ClassTable:
-    if config.classes_file:
-        return read_classes_file(root / Path(config.classes_file).expanduser())
-    named = [root / name for name in ("classes.json", "classes.txt", "labelmap.txt") if (root / name).is_file()]
-    return read_classes_file(named[0] if named else root / "classes.json")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maskformer_ext.config import DataConfig
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import read_json, read_text
 
@@ -65,8 +66,20 @@ def palette(count: int) -> tuple[Color, ...]:
     return tuple(colors)
 
 
+def configured_classes(config: DataConfig, root: Path) -> ClassTable:
+    """Return what the classes file says that the configuration names, or that lies in the root.
+
+    Raises:
+        UserError: as `read_classes_file`.
+    """
+    if config.classes_file:
+        return read_classes_file(root / Path(config.classes_file).expanduser())
+    named = [root / name for name in ("classes.json", "classes.txt", "labelmap.txt") if (root / name).is_file()]
+    return read_classes_file(named[0] if named else root / "classes.json")
+
+
 def read_classes_file(path: Path) -> ClassTable:
-    """Read a classes file: JSON, plain text with one name a line, or the ``labelmap.txt`` that CVAT writes.
+    """Read a classes file: JSON, plain text with one name per line, or the ``labelmap.txt`` that CVAT writes.
 
     Args:
         path: a ``.json`` file with "classes" (or "things" and "stuff") and, as needed, "colors", "background",
@@ -172,5 +185,5 @@ def _colors(path: Path, colors: Any, count: int) -> tuple[Color, ...]:
         isinstance(color, list) and len(color) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in color)
         for color in colors
     ):
-        raise UserError(f'{path}: "colors" must be a list of {count} [red, green, blue] in 0..255, one a class.')
+        raise UserError(f'{path}: "colors" must be a list of {count} [red, green, blue] in 0..255, one per class.')
     return tuple((red, green, blue) for red, green, blue in colors)

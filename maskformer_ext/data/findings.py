@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from maskformer_ext.config import DataConfig
-from maskformer_ext.data.locations import FOLDER_SETS
+from maskformer_ext.data.catalog import CATALOG, canonical_name, known_classes
 from maskformer_ext.data.survey import Survey, percent
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import printable
 
-_MASK = 255  # what programs write for "inside" in a mask of one object
-_MOST_VOID = 0.5  # more, beside classes that never occur, is no ordinary border or unlabelled rest
-_NAMED = 8  # classes that a sentence names
+_MASK = 255  # what programs write for "inside" in a mask of one object.
+_MOST_VOID = 0.5  # More, beside classes that never occur, is no ordinary border or unlabelled rest.
+_NAMED = 8  # Classes that a sentence names
 
 
 @dataclass
@@ -29,11 +29,9 @@ class Findings:
 
 
 def has_own_classes(config: DataConfig, info: DatasetInfo) -> bool:
-    """Tell whether the classes are the user's own, each of which should occur; in public tables many are rare."""
-    from maskformer_ext.data.sources import known_classes
-
+    """Return whether the classes are the user's own. Each of those should occur; in public tables many are rare."""
     known = known_classes(config.name, config.task)
-    return config.name in FOLDER_SETS or (known is not None and known.classes != info.classes)
+    return CATALOG[canonical_name(config.name)].own_classes or (known is not None and known.classes != info.classes)
 
 
 def judge(train: Survey | None, val: Survey | None, *, task: str, own: bool) -> Findings:
@@ -43,7 +41,7 @@ def judge(train: Survey | None, val: Survey | None, *, task: str, own: bool) -> 
         train: the training labels; None: they were not looked at.
         val: the validation labels, likewise.
         task: ``data.task``.
-        own: what `has_own_classes` says.
+        own: what `has_own_classes` returns.
     """
     found = Findings()
     for survey in (train, val):
@@ -145,7 +143,7 @@ def _compare(train: Survey, val: Survey, found: Findings, own: bool) -> None:
 
 
 def crowding(train: Survey, queries: int, share: float) -> str | None:
-    """Say where images hold more instances than a model has queries; None where they do not.
+    """Return a sentence where images hold more instances than a model has queries; None where they do not.
 
     Args:
         train: the training labels.
@@ -157,7 +155,7 @@ def crowding(train: Survey, queries: int, share: float) -> str | None:
         return None
     part = f", about {round(most * share)} in a crop or tile" if share < 1 else ""
     return (
-        f"up to {most} instances an image{part} ({train.extent}), but model.num_queries={queries}: a model finds no "
+        f"up to {most} instances per image{part} ({train.extent}), but model.num_queries={queries}: a model finds no "
         "more than it has queries; raise it, or cut images into tiles (inference.tile and data.augmentation.crop_size)"
     )
 

@@ -1,216 +1,18 @@
-"""Batches from worker processes: the training stream, a function of (seed, iteration), and one pass for evaluation."""
+"""Batches from worker processes, with the sentences about what could not be read."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Sequence
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from maskformer_ext.data.grid import PixelGrid
+from maskformer_ext.data.collate import Collate, Failure
 from maskformer_ext.data.skipping import report_skipped
-from maskformer_ext.data.types import Batch, Sample, SampleDataset
+from maskformer_ext.data.streams import IterationBatches
+from maskformer_ext.data.types import Batch
 from maskformer_ext.errors import UserError
-from maskformer_ext.media.images import resize_shortest_edge
-from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets
-
-_PADDING = 128  # grey level of what lies between an image and the crop size
-_MAX_SUBSTITUTES = 100
-
-
-@dataclass
-class Item:
-    """What a worker made of one index: a sample, or none, and a sentence for each image that could not be read."""
-
-    sample: Sample | None
-    problems: list[str]
-
-
-@dataclass
-class Failure:
-    """A user's error on its way from a worker: an exception would arrive wrapped in a traceback."""
-
-    message: str
-
-
-class TrainStream(Dataset):
-    """The endless sequence of training samples: item k depends on the seed and k alone.
-
-    Epoch ``k // len(dataset)`` visits the images in its own random order; the augmentation of item k has its own seed.
-
-    Args:
-        dataset: what to draw from.
-        transform: called with a sample and a generator.
-        seed: of the run.
-        skip_errors: put the next readable image in the place of one that is not.
-    """
-
-    def __init__(self, dataset: SampleDataset, transform: Callable, *, seed: int, skip_errors: bool) -> None:
-        self.dataset, self.transform, self.seed, self.skip_errors = dataset, transform, seed, skip_errors
-        self._epoch, self._order = -1, torch.empty(0)
-
-    def __getitem__(self, k: int) -> Item:
-        count = len(self.dataset)
-        epoch, position = divmod(k, count)
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._order = torch.randperm(count, generator=_generator(self.seed, 0, epoch))
-        problems: list[str] = []
-        for shift in range(min(count, _MAX_SUBSTITUTES) if self.skip_errors else 1):
-            try:
-                sample = self.dataset[int(self._order[(position + shift) % count])]
-            except UserError as error:
-                problems.append(str(error))
-            else:
-                return Item(self.transform(sample, _generator(self.seed, 1, k)), problems)
-        return Item(None, problems)
-
-
-class EvaluationPass(Dataset):
-    """The images of a data set at the size of the network's input.
-
-    Args:
-        dataset: what to read.
-        min_size: shortest side in pixels; 0 keeps the size.
-        max_size: longest side in pixels.
-    """
-
-    def __init__(self, dataset: SampleDataset, *, min_size: int, max_size: int) -> None:
-        self.dataset, self.min_size, self.max_size = dataset, min_size, max_size
-
-    def __getitem__(self, index: int) -> Item:
-        try:
-            sample = self.dataset[index]
-        except UserError as error:
-            return Item(None, [str(error)])
-        if self.min_size:
-            image = resize_shortest_edge(sample.image, self.min_size, self.max_size)
-            grid = PixelGrid((sample.segment_map.shape[0], sample.segment_map.shape[1]))
-            grid.resize((image.shape[-2], image.shape[-1]))
-            segment_map = grid.read(sample.segment_map.numpy())
-            masks = None if sample.masks is None else torch.from_numpy(grid.read(sample.masks.numpy()))
-            sample = replace(sample, image=image, segment_map=torch.from_numpy(segment_map), masks=masks, truth=None)
-        return Item(sample, [])
-
-
-class Collate:
-    """Pad samples into a batch.
-
-    Args:
-        pixel_mean: of each channel, in grey levels.
-        pixel_std: of each channel, in grey levels.
-        size_divisibility: sides are rounded up to a multiple of this; 0 or 1 leaves them.
-        crop_size: images are first padded to this height and width with grey, as part of the picture; [] does not. All
-            other padding is 0 after normalisation.
-        skip_errors: leave unreadable images out of the batch; otherwise one of them makes it a ``Failure``.
-        replaced: whether the stream has put another image in the place of an unreadable one.
-    """
-
-    def __init__(
-        self,
-        *,
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
-        size_divisibility: int,
-        crop_size: Sequence[int] = (),
-        skip_errors: bool = False,
-        replaced: bool = False,
-    ) -> None:
-        self.mean, self.std = tuple(pixel_mean), tuple(pixel_std)
-        self.divisor = max(size_divisibility, 1)
-        self.crop_size, self.skip_errors, self.replaced = tuple(crop_size), skip_errors, replaced
-
-    def __call__(self, items: Sequence[Item]) -> Batch | Failure:
-        problems = [problem for item in items for problem in item.problems]
-        samples = [item.sample for item in items if item.sample is not None]
-        if problems and not self.skip_errors:
-            return Failure(problems[0])
-        if self.replaced and len(samples) < len(items):
-            return Failure(f"no readable image among {_MAX_SUBSTITUTES} in a row: {problems[0]}")
-        sizes = [(sample.segment_map.shape[0], sample.segment_map.shape[1]) for sample in samples]
-        height, width = self._padded_size(sizes)
-        pixels = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
-        bottom, right = self.crop_size or (0, 0)
-        filled = [(max(h, bottom), max(w, right)) for h, w in sizes]
-        most = max([len(sample.labels) for sample in samples], default=0)
-        narrow = torch.int16 if most <= torch.iinfo(torch.int16).max else torch.int32  # half of what has to be moved
-        maps = torch.full((len(samples), height, width), VOID, dtype=narrow)
-        labels = torch.zeros(len(samples), most, dtype=torch.int64)
-        for row, (sample, (h, w)) in enumerate(zip(samples, sizes, strict=True)):
-            pixels[row, :, h:bottom, : max(w, right)] = _PADDING
-            pixels[row, :, :h, w:right] = _PADDING
-            pixels[row, :, :h, :w] = sample.image
-            maps[row, :h, :w] = sample.segment_map
-            labels[row, : len(sample.labels)] = sample.labels
-        counts = torch.tensor([len(sample.labels) for sample in samples], dtype=torch.int64)
-        flat = SegmentTargets(maps, labels, counts)
-        overlap = any(sample.masks is not None for sample in samples)
-        targets = overlapping_targets(samples, flat) if overlap else flat
-        return Batch(
-            pixels=pixels,
-            targets=targets.with_pairs(),
-            sizes=sizes,
-            filled=filled,
-            original_sizes=[sample.size for sample in samples],
-            names=[sample.name for sample in samples],
-            mean=self.mean,
-            std=self.std,
-            skipped=problems,
-        )
-
-    def _padded_size(self, sizes: Sequence[tuple[int, ...]]) -> list[int]:
-        corner = [*sizes, self.crop_size] if self.crop_size else sizes
-        largest = [max((size[axis] for size in corner), default=1) for axis in (0, 1)]
-        return [-(-side // self.divisor) * self.divisor for side in largest]
-
-
-def overlapping_targets(samples: Sequence[Sample], flat: SegmentTargets) -> MaskTargets:
-    """Return what ``flat`` says of samples whose segments do not overlap, and the masks of the others."""
-    masks = flat.to_masks()
-    for own, sample in zip(masks.masks, samples, strict=True):
-        if sample.masks is not None:
-            count, height, width = sample.masks.shape
-            own[:count, :height, :width] = sample.masks
-    return masks
-
-
-class IterationBatches:
-    """The items of each micro-batch of one process, from an iteration on.
-
-    The numbers of an iteration are the same for any number of processes and accumulation steps.
-
-    Args:
-        batch_size: images an iteration, over all processes and accumulation steps.
-        accumulation_steps: micro-batches an iteration.
-        rank: this process.
-        world: number of processes.
-        start: first iteration.
-        stop: iteration to end before.
-    """
-
-    def __init__(
-        self, *, batch_size: int, accumulation_steps: int, rank: int, world: int, start: int, stop: int
-    ) -> None:
-        parts = world * accumulation_steps
-        if batch_size < 1 or accumulation_steps < 1 or batch_size % parts:
-            raise UserError(
-                f"train.batch_size must be a multiple of processes x train.accumulation_steps = {world} x "
-                f"{accumulation_steps}, got {batch_size}."
-            )
-        self.batch_size, self.accumulation_steps, self.micro_size = batch_size, accumulation_steps, batch_size // parts
-        self.rank, self.world, self.start, self.stop = rank, world, start, stop
-
-    def __len__(self) -> int:
-        return max(self.stop - self.start, 0) * self.accumulation_steps
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for iteration in range(self.start, self.stop):
-            for step in range(self.accumulation_steps):
-                first = iteration * self.batch_size + (step * self.world + self.rank) * self.micro_size
-                yield list(range(first, first + self.micro_size))
 
 
 class Loader:
@@ -232,7 +34,7 @@ class Loader:
     def __init__(
         self,
         items: Dataset,
-        batches,
+        batches: Sequence[list[int]] | IterationBatches,
         collate: Collate,
         *,
         num_workers: int,
@@ -288,8 +90,3 @@ class Loader:
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)  # the processes are the parallelism
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the main one decides
-
-
-def _generator(*entropy: int) -> torch.Generator:
-    state = np.random.SeedSequence(entropy).generate_state(2, np.uint32).tolist()
-    return torch.Generator().manual_seed(state[0] << 31 | state[1] >> 1)

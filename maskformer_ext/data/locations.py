@@ -1,4 +1,4 @@
-"""Where a data set lies, and whether anything is there: told without reading a file, and without torch."""
+"""Where a data set lies, and whether anything is there, found without reading a file and without torch."""
 
 from __future__ import annotations
 
@@ -8,22 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskformer_ext.config import DataConfig
-from maskformer_ext.data.sources import SOURCES, Source, canonical_name, source_root
+from maskformer_ext.data.catalog import CATALOG, canonical_name
+from maskformer_ext.data.description import Description, Distribution
 from maskformer_ext.errors import UserError
 
-TASKS_OF = {
-    "digits": ("semantic", "instance", "panoptic"),
-    "camvid": ("semantic",),
-    "nuclei": ("semantic", "instance", "panoptic"),
-    "semantic_folder": ("semantic",),
-    "instance_folder": ("semantic", "instance", "panoptic"),
-    **{name: source.tasks for name, source in SOURCES.items()},
-}
-"""The values of ``data.task`` that each data set serves."""
-
-FOLDER_SETS = ("semantic_folder", "instance_folder")
 _OTHER_SPLIT = {"train": ("val", "test"), "val": ("train",)}
-_FOLDERS = {"camvid": ("images", "labels"), "nuclei": ("images", "instances")}
 
 
 def check_location(config: DataConfig, splits: Sequence[str]) -> None:
@@ -37,18 +26,18 @@ def check_location(config: DataConfig, splits: Sequence[str]) -> None:
         UserError: for a data set or task that does not exist, and for the first folder that is missing.
     """
     name = check_name(config)
-    if name == "digits":
+    description = CATALOG[name]
+    if description.generated:
         return
     root = find_root(config)
-    if name in SOURCES:
-        source = SOURCES[name]
-        if missing := missing_paths(source, source_root(source, root), splits):
+    if description.distribution is not None:
+        if missing := missing_paths(description.distribution, source_root(description, root), splits):
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             command = f"python -m maskformer_ext.prepare {name} {root}"
             raise UserError(f"{missing[0]}{more} `{command}` says what belongs where.")
         return
     for split in splits:
-        for folder in split_folders(config, split):
+        for folder in description.split_folders(config, split) if description.split_folders else ():
             if not (root / folder).is_dir():
                 raise UserError(
                     f"the folder {root / folder} is missing: check data.root and the paths below it in the "
@@ -64,8 +53,8 @@ def check_name(config: DataConfig) -> str:
     """
     name = canonical_name(config.name)
     for key, value, allowed in (
-        ("name", name, tuple(TASKS_OF)),
-        ("task", config.task, TASKS_OF.get(name, ())),
+        ("name", name, tuple(CATALOG)),
+        ("task", config.task, CATALOG[name].tasks if name in CATALOG else ()),
         ("on_error", config.on_error, ("raise", "skip")),
     ):
         if value not in allowed:
@@ -85,8 +74,7 @@ def find_root(config: DataConfig) -> Path:
         UserError: if neither is set, or the folder is missing.
     """
     name = canonical_name(config.name)
-    # Below MASKFORMER_EXT_DATA each data set has a folder of its own; COCO's two share one.
-    folder = SOURCES[name].folder if name in SOURCES else {"camvid": "camvid", "nuclei": "nuclei"}.get(name)
+    folder = CATALOG[name].folder if name in CATALOG else ""
     if config.root:
         root = Path(config.root).expanduser()
     elif folder and os.environ.get("MASKFORMER_EXT_DATA"):
@@ -102,26 +90,25 @@ def find_root(config: DataConfig) -> Path:
     return root
 
 
-def split_folders(config: DataConfig, split: str) -> tuple[str, str]:
-    """Return where images and labels of a split of a paired data set lie, as paths below the root."""
-    if config.name in _FOLDERS:
-        images, labels = _FOLDERS[config.name]
-        return f"{split}/{images}", f"{split}/{labels}"
-    if split == "train":
-        return config.train_images, config.train_labels
-    return config.val_images, config.val_labels
+def source_root(description: Description, root: Path) -> Path:
+    """Return the folder of a public data set, given this folder or the one around it; of others what came."""
+    if description.distribution is not None:
+        for inside in (root / description.folder, root / "coco" / description.folder):  # COCO-Stuff may lie beside COCO
+            if inside.is_dir():
+                return inside
+    return root
 
 
-def missing_paths(source: Source, root: Path, splits: Sequence[str]) -> list[str]:
+def missing_paths(public: Distribution, root: Path, splits: Sequence[str]) -> list[str]:
     """Return one sentence for each path below a root that a data set needs and that is not there.
 
     Args:
-        source: the data set.
+        public: how the data set is distributed.
         root: its folder.
         splits: "train", "val" or both; what only another split needs is left out.
     """
     problems = []
-    for alternatives, what in source.needs.items():
+    for alternatives, what in public.needs.items():
         belongs = [split for split in splits if not any(other in alternatives for other in _OTHER_SPLIT[split])]
         paths = [root / path for path in alternatives.split(" or ")]
         if not belongs or any(path.exists() for path in paths):

@@ -18,7 +18,7 @@ def read_sample(dataset: SampleDataset, index: int, *, skip_errors: bool, report
         dataset: what to read from.
         index: of the sample.
         skip_errors: ``data.on_error`` is "skip".
-        report: log the sentence that says what is wrong.
+        report: log the sentence that names what is wrong.
 
     Raises:
         UserError: that sentence, without ``skip_errors``.

@@ -8,8 +8,11 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from maskformer_ext.data.pairs import PairedImages
+from maskformer_ext.data.readers.pairs import PairedImages
+from maskformer_ext.data.targets import count_segments
 from maskformer_ext.data.types import DatasetInfo, Sample, SampleDataset
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.media.decoding import open_image
@@ -124,20 +127,18 @@ def count_labels(dataset: SampleDataset, index: int) -> Count:
     if isinstance(dataset, PairedImages) and type(dataset).read is PairedImages.read:
         path = dataset.pairs[index][2]
         ids = dataset.read_labels(path)
-        return count_segments(dataset.info, *dataset.segments(ids, path), ids)
+        return count_classes(dataset.info, *dataset.segments(ids, path), ids)
     return count_sample(dataset.info, dataset[index])
 
 
 def count_sample(info: DatasetInfo, sample: Sample) -> Count:
     """Count the labels of a sample."""
     sample = sample.without_overlaps()
-    return count_segments(info, sample.segment_map.numpy(), sample.labels.numpy())
+    return count_classes(info, sample.segment_map, sample.labels)
 
 
-def count_segments(
-    info: DatasetInfo, segment_map: np.ndarray, labels: np.ndarray, ids: np.ndarray | None = None
-) -> Count:
-    """Count the segments of an image.
+def count_classes(info: DatasetInfo, segment_map: Tensor, labels: Tensor, ids: np.ndarray | None = None) -> Count:
+    """Count the segments of an image and the pixels of their classes.
 
     Args:
         info: the classes.
@@ -145,13 +146,13 @@ def count_segments(
         labels: (T,) int64 class ids.
         ids: (H, W) the values of the label image, where there is one.
     """
-    areas = np.bincount(segment_map.ravel() + 1, minlength=len(labels) + 1)
-    pixels = np.bincount(labels, weights=areas[1:], minlength=info.num_classes).astype(np.int64)
-    things = np.flatnonzero(np.isin(labels, info.thing_classes))
+    void, areas = count_segments(segment_map, len(labels))
+    pixels = torch.bincount(labels, areas.double(), minlength=info.num_classes).long().numpy()
+    things = np.flatnonzero(np.isin(labels.numpy(), info.thing_classes))
     if len(things) != 1 or ids is None:
-        return Count(pixels, int(areas[0]), len(things))
-    inside = segment_map == things[0]
-    return Count(pixels, int(areas[0]), 1, int(ids[inside][0]), least_parts(inside) > 1)
+        return Count(pixels, void, len(things))
+    inside = segment_map.numpy() == things[0]
+    return Count(pixels, void, 1, int(ids[inside][0]), least_parts(inside) > 1)
 
 
 def look(
@@ -169,8 +170,8 @@ def look(
         split: its name.
         most: images; None: all.
         seconds: stop after this time, but never before the first few images.
-        patience: go on for so long, with any number of images, while too few classes were seen: fewer than two, or none
-            of one; None: do not.
+        patience: go on for so long, with any number of images, while too few classes were seen. Too few are fewer than
+            two, or none where there is one. None: do not go on.
 
     Raises:
         UserError: never for an image that cannot be read, which is among the survey's problems.
@@ -210,7 +211,7 @@ def shapes(dataset: SampleDataset, *, most: int = 200, seconds: float = 2.0) -> 
 
 
 def least_parts(mask: np.ndarray) -> int:
-    """Return a number that the separate parts of a mask are at least: parts minus holes, 8-connected.
+    """Return the least number of separate parts that a mask has: parts minus holes, 8-connected.
 
     Source: S. B. Gray, "Local Properties of Binary Images in Two Dimensions", 1971 (bit quads).
 
@@ -225,7 +226,7 @@ def least_parts(mask: np.ndarray) -> int:
 
 
 def describe(survey: Survey) -> str:
-    """Say in one line what a survey found: the classes and their shares, or how many they are, and void."""
+    """Return what a survey found, in one line: the classes and their shares, or how many they are, and void."""
     info, total = survey.info, max(1, survey.void + int(survey.pixels.sum()))
     if info.num_classes <= 12:
         shares = [f"{printable(info.classes[k])} {percent(survey.pixels[k] / total)}" for k in range(info.num_classes)]

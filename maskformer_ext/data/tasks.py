@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from maskformer_ext.data.classes import ClassTable
 from maskformer_ext.data.targets import keep_segments, merge_classes
@@ -33,10 +34,10 @@ class TaskView:
         things = () if task == "semantic" else tuple(kept.index(thing) for thing in table.things)
         classes, colors = tuple(table.classes[c] for c in kept), tuple(table.colors[c] for c in kept)
         self.info = DatasetInfo(name, classes, colors, things, ignore_label)
-        self.new_class = np.full(len(table.classes), VOID, np.int64)
-        self.new_class[list(kept)] = np.arange(len(kept))
+        self.new_class = torch.full((len(table.classes),), VOID, dtype=torch.int64)
+        self.new_class[list(kept)] = torch.arange(len(kept))
 
-    def segments(self, segment_map: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def segments(self, segment_map: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return (H, W) int32 and (T,) int64 of the segments that the task asks for.
 
         Args:

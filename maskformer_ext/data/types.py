@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from maskformer_ext.data.targets import drop_empty
 from maskformer_ext.media.images import normalize
@@ -134,8 +133,8 @@ class Sample:
         """Return the sample as ``segment_map`` shows it; segments that others cover wholly are dropped."""
         if self.masks is None:
             return self
-        segment_map, labels = drop_empty(self.segment_map.numpy(), self.labels.numpy())
-        return replace(self, segment_map=torch.from_numpy(segment_map), labels=torch.from_numpy(labels), masks=None)
+        segment_map, labels = drop_empty(self.segment_map, self.labels)
+        return replace(self, segment_map=segment_map, labels=labels, masks=None)
 
     def label_map(self, ignore_label: int = 255) -> Tensor:
         """Return the classes of the segments: (H, W) int64 class ids, ``ignore_label`` where the pixel is void."""
@@ -152,35 +151,18 @@ class SampleDataset(Protocol):
     def __getitem__(self, index: int, /) -> Sample: ...
 
 
-class WithoutOverlaps(Dataset):
-    """The samples of a data set, each with a segment map alone.
-
-    Args:
-        dataset: what to read.
-    """
-
-    def __init__(self, dataset: SampleDataset) -> None:
-        self.dataset, self.info = dataset, dataset.info
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.dataset[index].without_overlaps()
-
-
 @dataclass
 class Batch:
     """Network input and targets of several images.
 
     Attributes:
-        pixels: (B, 3, H, W) uint8, padded at the right and bottom; these travel from process to process and to the
-            device, being a quarter of the bytes of ``images``.
+        pixels: (B, 3, H, W) uint8, padded at the right and bottom. These travel from process to process and to the
+            device, as they are a quarter of the bytes of ``images``.
         targets: segments on the (H, W) grid; padding is void. ``MaskTargets`` where segments of an image overlap.
         sizes: height and width of each image inside the padded input, in pixels.
         filled: the same with the grey border that belongs to the picture; beyond it lies padding.
         original_sizes: height and width of each image as stored, in pixels.
-        names: one name an image.
+        names: one name per image.
         mean: of each channel, in grey levels, to be subtracted.
         std: of each channel, in grey levels, to divide by.
         skipped: one sentence for each image that could not be read and was replaced or left out.
@@ -214,7 +196,7 @@ class Batch:
                 image[:, :, width:] = 0
         return images
 
-    def to(self, device, *, non_blocking: bool = False) -> Batch:
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """Move pixels and targets to a device."""
         return replace(
             self,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from maskformer_ext.data.catalog import PUBLIC
 from maskformer_ext.data.listing import check_below
-from maskformer_ext.data.sources import SOURCES
 from maskformer_ext.data.tables import load_categories
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, printable
@@ -222,7 +222,7 @@ def create_writer(format: str, folder: Path, info: DatasetInfo) -> SubmissionWri
             raise UserError(f"format=ade20k holds at most 255 classes, got {count}")
         return SemanticWriter(folder, range(1, count + 1))
     if format in ("ade20k_panoptic", "cityscapes", "mapillary_vistas"):
-        ids = load_categories(SOURCES[format].table).ids
+        ids = load_categories(PUBLIC[format].table).ids
         if count != len(ids):
             raise UserError(f"format={format} takes its {len(ids)} classes, got {count}")
         if format == "ade20k_panoptic":  # as `prepare` writes ade20k_panoptic_val.json

@@ -13,7 +13,7 @@ from public_layouts import PANOPTIC_IDS, SIZE, coco_panoptic, panoptic_ids, phot
 
 from maskformer_ext.config import AugmentationConfig, Config, DataConfig, TrainConfig
 from maskformer_ext.data import build_dataset, build_loader
-from maskformer_ext.data.transforms import Augment
+from maskformer_ext.data.augmentation.transforms import Augment
 from maskformer_ext.errors import UserError
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 

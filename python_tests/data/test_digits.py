@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from maskformer_ext.data import digits
-from maskformer_ext.data.digits import CLASSES, DIGIT_CLASSES, STUFF_CLASSES, DigitsDataset, generate
+from maskformer_ext.data.readers import digits
+from maskformer_ext.data.readers.digits import CLASSES, DIGIT_CLASSES, STUFF_CLASSES, DigitsDataset, generate
 from maskformer_ext.errors import UserError
 
 _PHOTOGRAPHS = {CLASSES.index("flower"), CLASSES.index("pagoda")}  # JPEG files: decoders may differ by one grey level

@@ -112,7 +112,7 @@ def test_more_instances_than_queries_are_told(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "data", _CARS, lambda g, s, n: squares(*range(1, 21)))
     survey = _look(root, "instance_folder")[0]["train"]
     assert crowding(survey, 20, 1.0) is None and crowding(survey, 10, 0.5) is None
-    assert "up to 20 instances an image (4 of 4 images looked at), but model.num_queries=19" in str(
+    assert "up to 20 instances per image (4 of 4 images looked at), but model.num_queries=19" in str(
         crowding(survey, 19, 1.0)
     )
     assert "about 10 in a crop or tile" in str(crowding(survey, 9, 0.5))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data import build_dataset
-from maskformer_ext.data.pairs import read_color_ids, read_label
+from maskformer_ext.data.formats.labels import read_color_ids, read_label
 from maskformer_ext.errors import UserError
 from maskformer_ext.media.images import read_image, to_pixels
 

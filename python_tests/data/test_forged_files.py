@@ -14,7 +14,7 @@ from public_layouts import SIZE, coco_panoptic, coco_stuff, photograph, rows, sa
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data import build_dataset
 from maskformer_ext.data.classes import read_classes_file
-from maskformer_ext.data.labels import read_color_ids, read_label
+from maskformer_ext.data.formats.labels import read_color_ids, read_label
 from maskformer_ext.errors import UserError
 
 _STRANGE = (

@@ -10,7 +10,7 @@ import pytest
 from label_files import bmp, pbm, pgm, png, tiff
 from PIL import Image
 
-from maskformer_ext.data.labels import read_color_ids, read_label
+from maskformer_ext.data.formats.labels import read_color_ids, read_label
 from maskformer_ext.errors import UserError
 from maskformer_ext.media.images import read_image
 
@@ -169,7 +169,7 @@ def test_colours_that_lose_bits_are_no_ids(tmp_path):
     samples = np.random.default_rng(0).integers(0, 65536, (2, 9))  # three pixels of three channels
     path = png(tmp_path / "a.png", samples, 16, color=2)
     path.write_bytes(_with_width(path.read_bytes(), 3))
-    with pytest.raises(UserError, match=r"a.png has 16 bits a channel"):
+    with pytest.raises(UserError, match=r"a.png has 16 bits per channel"):
         read_color_ids(path)
     (tmp_path / "b.ppm").write_bytes(b"P6 1 1 7\n\1\2\3")
     with pytest.raises(UserError, match=r"b.ppm has the maximum 7"):

@@ -12,7 +12,7 @@ from public_layouts import SIZE, cityscapes, photograph, rows, save
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data import build_dataset
 from maskformer_ext.data.listing import check_below, find_file, list_files
-from maskformer_ext.data.pairs import pair_files
+from maskformer_ext.data.readers.pairs import pair_files
 from maskformer_ext.errors import UserError
 
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 from maskformer_ext.config import AugmentationConfig, Config, DataConfig, ModelConfig, TrainConfig
 from maskformer_ext.data import Batch, build_dataset, build_loader
-from maskformer_ext.data.loader import Collate, Item
+from maskformer_ext.data.collate import Collate
+from maskformer_ext.data.streams import Item
 from maskformer_ext.data.types import Sample
 from maskformer_ext.errors import UserError
 

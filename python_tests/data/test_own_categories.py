@@ -10,10 +10,12 @@ from public_layouts import SIZE, photograph, rows, save
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data import build_dataset
-from maskformer_ext.data.coco_json import sample_names
-from maskformer_ext.data.coco_masks import expand_counts, rasterise
+from maskformer_ext.data.formats import own_categories
+from maskformer_ext.data.formats.coco_json import sample_names
+from maskformer_ext.data.formats.coco_masks import expand_counts, rasterise
 from maskformer_ext.errors import UserError
 
+_read = own_categories.read_categories
 _SHIPS = [{"id": 1, "name": "ship"}, {"id": 2, "name": "buoy"}]
 
 
@@ -129,6 +131,22 @@ def test_splits_that_disagree_about_things_are_refused(tmp_path):
     _write(tmp_path, [{**_SHIPS[0], "isthing": 0}, _SHIPS[1]], split="val")
     with pytest.raises(UserError, match="\"isthing\" of the category 'ship' differs between"):
         _build(tmp_path)
+
+
+def test_a_large_partner_is_read_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(own_categories, "_LARGE", 0)
+    train, _ = (_write(tmp_path, _SHIPS, split=split) for split in ("train", "val"))
+    _build(tmp_path)
+    peeked = []
+
+    def watched(content, path):
+        peeked.append(path)
+        return _read(content, path)
+
+    monkeypatch.setattr(own_categories, "read_categories", watched)
+    assert _build(tmp_path, "val").info.classes == ("ship", "buoy") and train not in peeked
+    _write(tmp_path, [*_SHIPS, {"id": 3, "name": "pier"}])
+    assert _build(tmp_path, "val").info.classes == ("ship", "buoy", "pier") and train in peeked
 
 
 def test_a_damaged_partner_is_no_matter_of_this_split(tmp_path):

@@ -9,9 +9,9 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as v2
 
 from maskformer_ext.config import AugmentationConfig
-from maskformer_ext.data.colors import jitter_colors, turn_hue
-from maskformer_ext.data.grid import PixelGrid
-from maskformer_ext.data.transforms import CROP_TRIES, Augment, choose_crop
+from maskformer_ext.data.augmentation.colors import jitter_colors, turn_hue
+from maskformer_ext.data.augmentation.grid import PixelGrid
+from maskformer_ext.data.augmentation.transforms import CROP_TRIES, Augment, choose_crop
 from maskformer_ext.data.types import Sample
 from maskformer_ext.errors import UserError
 
@@ -122,7 +122,7 @@ def test_crops_avoid_a_dominant_class():
     for seed in range(200):
         for limit in filled:
             generator = torch.Generator().manual_seed(seed)
-            top, left, h, w = choose_crop(grid, segment_map.numpy(), labels, [40, 40], limit, generator)
+            top, left, h, w = choose_crop(grid, segment_map, labels, [40, 40], limit, generator)
             assert 0 <= top <= 60 and 0 <= left <= 60 and (h, w) == (40, 40)
             share = (segment_map[top : top + h, left : left + w] == 2).float().mean().item()
             filled[limit] += max(share, 1 - share) >= area
@@ -131,7 +131,7 @@ def test_crops_avoid_a_dominant_class():
 
 
 def test_a_crop_is_found_where_no_place_satisfies_the_rule():
-    segment_map = np.full((30, 30), -1, np.int32)
+    segment_map = torch.full((30, 30), -1, dtype=torch.int32)
     generator = torch.Generator().manual_seed(0)
     box = choose_crop(PixelGrid((30, 30)), segment_map, torch.zeros(0, dtype=torch.int64), [10, 10], 0.5, generator)
     assert box[2:] == (10, 10)
@@ -173,24 +173,24 @@ def test_labels_are_resized_as_pillow_does(size):
     grid = PixelGrid((23, 37))
     grid.resize(size)
     expected = Image.fromarray(source).resize(size[::-1], Image.Resampling.NEAREST)
-    assert np.array_equal(grid.read(source), np.asarray(expected))
+    assert np.array_equal(grid.read(torch.from_numpy(source)), np.asarray(expected))
 
 
 def test_a_grid_does_at_once_what_arrays_do_in_steps():
-    source = np.arange(2 * 12 * 17).reshape(2, 12, 17)
+    source = torch.arange(2 * 12 * 17).view(2, 12, 17)
     for turns in range(4):
         grid, steps = PixelGrid((12, 17)), source
         grid.crop(1, 2, 10, 14)
         steps = steps[:, 1:11, 2:16]
         grid.rotate90(turns)
-        steps = np.rot90(steps, turns, (1, 2))
+        steps = steps.rot90(turns, (1, 2))
         for axis in (0, 1):
             grid.flip(axis)
-            steps = np.flip(steps, axis + 1)
+            steps = steps.flip(axis + 1)
         grid.rotate90(1)
-        steps = np.rot90(steps, 1, (1, 2))
-        assert grid.shape == steps.shape[1:] and np.array_equal(grid.read(source), steps)
-        assert np.array_equal(grid.read(source, (2, 3, 4, 5)), steps[:, 2:6, 3:8])
+        steps = steps.rot90(1, (1, 2))
+        assert grid.shape == steps.shape[1:] and torch.equal(grid.read(source), steps)
+        assert torch.equal(grid.read(source, (2, 3, 4, 5)), steps[:, 2:6, 3:8])
 
 
 def test_result_does_not_depend_on_how_an_image_lies_in_memory():

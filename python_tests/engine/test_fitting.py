@@ -172,7 +172,7 @@ def test_queries_follow_the_instances(tmp_path: Path, instances: int, queries: i
 def test_more_instances_than_queries_are_told(tmp_path: Path, capsys) -> None:
     root = write_folder(tmp_path / "data", _CARS, lambda g, s, n: squares(*range(1, 13)))
     assert command.main(_arguments(root, tmp_path / "run", "model.num_queries=8", recipe="instance_folder")) == 0
-    assert "warning: up to 12 instances an image (4 of 4 images looked at), but model.num_queries=8" in (
+    assert "warning: up to 12 instances per image (4 of 4 images looked at), but model.num_queries=8" in (
         capsys.readouterr().out
     )
 

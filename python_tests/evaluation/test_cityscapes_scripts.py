@@ -9,8 +9,8 @@ import pytest
 from paint import PaintModel, paint
 from PIL import Image
 
-from maskformer_ext.config import Config
-from maskformer_ext.data.cityscapes import cityscapes
+from maskformer_ext.config import Config, DataConfig
+from maskformer_ext.data import build_dataset
 from maskformer_ext.data.tables import load_categories
 from maskformer_ext.evaluation.run import evaluate
 from maskformer_ext.evaluation.submission import create_writer
@@ -64,7 +64,7 @@ def test_iou_is_that_of_their_script_on_our_submission(tmp_path: Path) -> None:
     from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as script
 
     _write_split(tmp_path)
-    dataset, config = cityscapes(tmp_path, "val"), Config()
+    dataset, config = build_dataset(DataConfig(name="cityscapes", root=str(tmp_path)), "val"), Config()
     config.data.task = "semantic"
     writer = create_writer("cityscapes", tmp_path / "results", dataset.info)
     ours = evaluate(PaintModel(19), dataset, config, writer=writer)

@@ -14,7 +14,7 @@ from paint import PaintModel, paint, scene
 from PIL import Image
 
 from maskformer_ext.config import Config
-from maskformer_ext.data.conversions import WritePanoptic
+from maskformer_ext.data.preparing.writers import WritePanoptic
 from maskformer_ext.data.types import DatasetInfo, Sample
 from maskformer_ext.errors import UserError
 from maskformer_ext.evaluation.run import evaluate

@@ -15,8 +15,8 @@ from PIL import Image
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data.build import build_dataset
-from maskformer_ext.data.conversions import WriteFlat, WriteLabels, WritePanoptic
-from maskformer_ext.data.pairs import PairedImages
+from maskformer_ext.data.preparing.writers import WriteFlat, WriteLabels, WritePanoptic
+from maskformer_ext.data.readers.pairs import PairedImages
 from maskformer_ext.data.types import DatasetInfo, FileIds
 from maskformer_ext.errors import UserError
 from maskformer_ext.evaluation.submission import create_writer

@@ -14,9 +14,6 @@ from typing import Any
 
 from maskformer_ext.data.classes import ClassTable, palette
 
-VOID_VALUES = {"ade20k_full": 65535, "mapillary_vistas": 65}
-"""Void in the label maps of the data sets where it is not 255."""
-
 
 @dataclass(frozen=True)
 class Categories:

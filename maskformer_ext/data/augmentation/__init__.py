@@ -1,0 +1,1 @@
+"""What happens to a training sample: sizes, crops, turns, flips and colours."""

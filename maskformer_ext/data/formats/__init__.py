@@ -1,0 +1,1 @@
+"""What files of labels and annotations hold, before anybody makes samples of it."""

@@ -1,0 +1,1 @@
+"""Turn files into samples: one class per kind of data set, and the digits, which are drawn."""

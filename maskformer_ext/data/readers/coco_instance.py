@@ -1,0 +1,206 @@
+"""Instance segmentation in COCO's format: a JSON file with polygons and run lengths."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from maskformer_ext.data.formats.coco_json import (
+    LIST_OR_OBJECT,
+    NUMBER,
+    REAL,
+    field,
+    images_by_id,
+    read_annotations,
+    sample_names,
+)
+from maskformer_ext.data.formats.coco_masks import rasterise
+from maskformer_ext.data.formats.own_categories import choose_categories
+from maskformer_ext.data.listing import find_file
+from maskformer_ext.data.readers.packed import PackedList
+from maskformer_ext.data.readers.pairs import turned_hint
+from maskformer_ext.data.tables import Categories
+from maskformer_ext.data.targets import count_segments, keep_segments
+from maskformer_ext.data.tasks import TaskView
+from maskformer_ext.data.types import FileIds, Sample, TrueInstance, Truth
+from maskformer_ext.errors import UserError, printable, why
+from maskformer_ext.files import reading
+from maskformer_ext.media.images import read_image
+from maskformer_ext.ops.targets import VOID
+
+_log = logging.getLogger(__name__)
+_SHOWN = 3  # annotations that the log names
+
+
+class CocoInstance(Dataset):
+    """Images with instances; crowd regions are void. Images without instances are kept.
+
+    Annotations without a mask (``"segmentation": []``, which annotation tools write for boxes) are left out. A log line
+    counts them. A file of nothing else is refused.
+
+    Where masks overlap, the sample has all of them, and in its segment map the smaller one owns the pixel. Scores need
+    the crowd regions and the areas of the file, too, which are the ``instances`` of the samples' ``truth``.
+
+    Args:
+        images: the folder of images.
+        annotations: the JSON file.
+        categories: the classes and their ids in the file, unless it names others as its own; the things are kept.
+        name: what reports call the data set.
+        skip_errors: leave out annotations of unknown images instead of raising; ``problems`` lists them.
+        partner: the annotation file of the other split, which must name the same categories.
+
+    Raises:
+        UserError: if a folder or file is missing or the JSON file is not what it must be. Reading an item raises it if
+            a file is damaged, sizes differ or a category is no class. So does a mask of neither
+            polygons nor run lengths.
+    """
+
+    exif: bool = True  # turn images as their orientation says
+
+    def __init__(
+        self,
+        images: Path,
+        annotations: Path,
+        categories: Categories,
+        *,
+        name: str = "coco_instance",
+        skip_errors: bool = False,
+        partner: Path | None = None,
+    ) -> None:
+        if not images.is_dir():
+            raise UserError(f"the folder {images} is missing: it holds the images of {name}.")
+        self.images, self.annotations = images, annotations
+        content = read_annotations(annotations)
+        categories = choose_categories(content, annotations, categories, partner=partner)
+        if not categories.table.things:
+            raise UserError(f'{annotations}: every category has "isthing": 0, so that there is no instance.')
+        self.view = TaskView(name, categories.table, "instance")
+        self.class_of_category = {categories.ids[thing]: thing for thing in categories.table.things}
+        with reading(annotations, "an annotation file of instances"):
+            records, image_ids, self.problems = _records(content, annotations, images)
+        if self.problems and not skip_errors:
+            raise UserError(self.problems[0])
+        if not records:
+            raise UserError(f"{annotations} lists no image.")
+        self.records = PackedList(records)
+        self.info = self.view.info.with_file_ids(FileIds(tuple(self.class_of_category), image_ids))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample:
+        file_name, size, instances, name = self.records[index]
+        path = find_file(self.images, file_name)
+        image = read_image(path, exif=self.exif)
+        if list(image.shape[-2:]) != size:
+            raise UserError(
+                f"{path} is {image.shape[-1]}x{image.shape[-2]} pixels, but {self.annotations} says "
+                f"{size[1]}x{size[0]}.{turned_hint(size, image.shape[-2:])}"
+            )
+        masks, labels, whole = [], [], []
+        for number, category, segmentation, crowd, area in instances:
+            if category not in self.class_of_category:
+                raise UserError(
+                    f"{self.annotations}: annotation {printable(number)} of {printable(file_name)} has the category "
+                    f"{printable(category)}, which is no category of {self.info.name}."
+                )
+            label = self.class_of_category[category]
+            try:
+                rle, mask = rasterise(segmentation, (size[0], size[1]))
+            except ValueError as error:
+                raise UserError(
+                    f"{self.annotations}: the segmentation of annotation {printable(number)} is neither polygons nor "
+                    f"run lengths of its image, {printable(file_name)} ({why(error)})."
+                ) from None
+            area = int(mask.sum()) if area is None else area
+            whole.append(TrueInstance(int(self.view.new_class[label]), rle, area, bool(crowd)))
+            if not crowd:
+                labels.append(label)
+                masks.append(mask)
+        stack = torch.from_numpy(np.array(masks, bool).reshape(-1, *size))
+        areas = mask_areas(stack)
+        drawn = areas > 0  # a polygon may be too thin for a pixel
+        if not drawn.all():
+            stack, areas = stack[drawn], areas[drawn]
+        segment_map = paint_smaller_on_top(stack, areas)
+        kept = self.view.new_class[torch.tensor(labels, dtype=torch.int64)[drawn]]
+        void, visible = count_segments(segment_map, len(kept))
+        top, top_labels = keep_segments(segment_map, kept, visible > 0)
+        overlap = int(areas.sum()) > segment_map.numel() - void
+        return Sample(
+            image=image,
+            segment_map=segment_map,
+            labels=kept,
+            name=name,
+            size=(size[0], size[1]),
+            truth=Truth(top, top_labels, instances=tuple(whole)),
+            masks=stack if overlap else None,
+        )
+
+
+def mask_areas(masks: Tensor) -> Tensor:
+    """Return how many pixels each of the masks (T, H, W) bool owns: (T,) int32."""
+    return masks.view(torch.uint8).flatten(1).sum(1, dtype=torch.int32)
+
+
+def paint_smaller_on_top(masks: Tensor, areas: Tensor) -> Tensor:
+    """Return the segment map (H, W) int32 of masks (T, H, W) bool: the smallest owns a pixel, VOID none."""
+    segment_map = torch.full(masks.shape[1:], VOID, dtype=torch.int32)
+    for index in areas.argsort(descending=True, stable=True).tolist():
+        segment_map.masked_fill_(masks[index], index)
+    return segment_map
+
+
+def _records(content: dict[str, Any], path: Path, folder: Path) -> tuple[list[Any], dict[str, int | str], list[str]]:
+    """Return a record of each image, its id by its name, and what does not fit.
+
+    A record is (image file, [height, width], [[id, category, segmentation, crowd, area], ...], name).
+    """
+    images, problems = images_by_id(content, path, folder), []
+    instances: dict[Any, list[Any]] = {number: [] for number in images}
+    boxes: list[str] = []
+    for annotation in content["annotations"]:
+        image, number, category = (
+            field(annotation, key, "annotation", path) for key in ("image_id", "id", "category_id")
+        )
+        if image not in images:
+            problems.append(
+                f'{path}: annotation {printable(number)} is of image {printable(image)}, which is not among "images".'
+            )
+            continue
+        if _has_no_mask(annotation.get("segmentation")):
+            boxes.append(f"{printable(number)} of {printable(images[image]['file_name'])}")
+            continue
+        segmentation = field(annotation, "segmentation", "annotation", path, LIST_OR_OBJECT)
+        crowd = field(annotation, "iscrowd", "annotation", path, NUMBER, default=0)
+        known = annotation.get("area") is not None  # else the mask tells it
+        area = field(annotation, "area", "annotation", path, REAL) if known else None
+        instances[image].append([number, category, segmentation, crowd, area])
+    _report_boxes(boxes, len(content["annotations"]), path)
+    names = sample_names([image["file_name"] for image in images.values()])
+    records = [
+        (image["file_name"], [image["height"], image["width"]], instances[number], name)
+        for (number, image), name in zip(images.items(), names, strict=True)
+    ]
+    return records, dict(zip(names, images, strict=True)), problems
+
+
+def _has_no_mask(segmentation: Any) -> bool:
+    """Return whether an annotation is a box only: no segmentation, an empty list, or a list of empty ones."""
+    return segmentation is None or (isinstance(segmentation, list) and all(part == [] for part in segmentation))
+
+
+def _report_boxes(boxes: list[str], total: int, path: Path) -> None:
+    if not boxes:
+        return
+    if len(boxes) == total:
+        raise UserError(f"{path}: none of its {total} annotations has a mask, they are boxes: annotation {boxes[0]}.")
+    names = f"{', '.join(boxes[:_SHOWN])}{', ...' if len(boxes) > _SHOWN else ''}"
+    plural = "s" if len(boxes) > 1 else ""
+    _log.warning("%s", f"{printable(path)}: left out {len(boxes)} annotation{plural} without a mask ({names})")

@@ -1,0 +1,33 @@
+"""The user's own images with one label image each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maskformer_ext.config import DataConfig
+from maskformer_ext.data.classes import configured_classes
+from maskformer_ext.data.description import Description, configured_folders
+
+if TYPE_CHECKING:
+    from maskformer_ext.data.readers.folders import SemanticFolder
+
+
+def build(config: DataConfig, root: Path, split: str) -> SemanticFolder:
+    """Return a split, in the folders and with the classes file that the configuration names."""
+    from maskformer_ext.data.readers.folders import SemanticFolder
+
+    images, labels = configured_folders(config, split)
+    table = configured_classes(config, root)
+    skip = config.on_error == "skip"
+    return SemanticFolder(root / images, root / labels, table, ignore_label=config.ignore_label, skip_errors=skip)
+
+
+DESCRIPTION = Description(
+    title="Your own images with one label image each",
+    tasks=("semantic",),
+    usual_task="semantic",
+    build=build,
+    split_folders=configured_folders,
+    own_classes=True,
+)
