@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from maskformer_ext.cli.command import run_command, split_arguments
+from maskformer_ext.cli.arguments import boolean, choice, split_arguments, split_places, whole_number
+from maskformer_ext.cli.command import run_command
 from maskformer_ext.cli.early import check_weights
 from maskformer_ext.config.values import LAYOUTS
 from maskformer_ext.errors import UserError
@@ -54,105 +53,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _convert(arguments: list[str]) -> int:
-    source, output, keys = _split(arguments)
-    values, others = split_arguments(keys, _OWN)
-    if others:
-        raise UserError(f"{others[0].partition('=')[0]} cannot be set here: the keys are {', '.join(_OWN)}")
-    layout = values["to"] or ""
-    if layout not in LAYOUTS:
-        raise UserError(f"--to must be one of {', '.join(LAYOUTS)}, got {layout!r}")
-    num_classes, reset_head = _positive(values, "num_classes"), _flag(values, "reset_head")
-    overwrite = _flag(values, "overwrite")
+    places, keys = split_places(arguments)
+    if len(places) != 2:
+        raise UserError(f"give INPUT and OUTPUT, got {len(places)} names: {' '.join(places) or 'none'}")
+    source, output = places
+    values, _ = split_arguments(keys, _OWN, sections=())
+    layout = choice(values, "to", LAYOUTS, name="--to")
+    num_classes = None if values["num_classes"] is None else whole_number(values, "num_classes", least=1)
+    reset_head, overwrite = boolean(values, "reset_head"), boolean(values, "overwrite")
     check_weights("INPUT", source)
 
-    import torch
-
-    from maskformer_ext.checkpoints.layouts.inferred_config import NoHead
-    from maskformer_ext.checkpoints.models import load_model
-    from maskformer_ext.modeling.weights import nonfinite_weights
-
-    info = _read_classes(values["classes"])
-    torch.manual_seed(0)
-    if values["backbone"]:
-        return _convert_backbone(source, output, values)
-    try:
-        model = load_model(
-            source,
-            config=values["config"],
-            num_classes=num_classes or (info.num_classes if info else None),
-            reset_head=reset_head,
-        )
-    except NoHead:
-        return _convert_backbone(source, output, values)
-    folder = model.save_pretrained(output, layout=layout, info=info, overwrite=overwrite)
-    parameters = sum(value.numel() for value in model.parameters())
-    print(
-        f"{model.config.architecture} with {model.config.backbone}, {model.num_classes} classes, "
-        f"{parameters / 1e6:.1f} million parameters"
-    )
-    if problem := nonfinite_weights(model):
-        print(f"warning: {source}: the weights are not finite: {problem}", file=sys.stderr)
-    print(folder)
-    return 0
-
-
-def _convert_backbone(source: str, output: str, values: dict[str, str | None]) -> int:
     from maskformer_ext.checkpoints.backbone_folders import convert_backbone
+    from maskformer_ext.checkpoints.conversion import convert_model
+    from maskformer_ext.checkpoints.layouts.inferred_config import NoHead
 
+    if not values["backbone"]:
+        try:
+            done = convert_model(
+                source,
+                output,
+                layout=layout,
+                config=values["config"],
+                classes=values["classes"],
+                num_classes=num_classes,
+                reset_head=reset_head,
+                overwrite=overwrite,
+            )
+        except NoHead:
+            pass
+        else:
+            print(done.summary)
+            if done.problem:
+                print(f"warning: {source}: the weights are not finite: {done.problem}", file=sys.stderr)
+            print(done.folder)
+            return 0
     for key in ("to", "config", "classes", "num_classes", "reset_head"):
         if values[key] != _OWN[key]:
             raise UserError(
                 f"{key}={values[key]} does not go with the weights of a backbone alone, which {source} holds"
             )
-    name, count = convert_backbone(source, output, name=values["backbone"], overwrite=_flag(values, "overwrite"))
+    name, count = convert_backbone(source, output, name=values["backbone"], overwrite=overwrite)
     print(f"{name}, {count / 1e6:.1f} million numbers; use them with")
     print(f"  model.backbone={name} model.backbone_weights={output}")
     print(output)
     return 0
-
-
-def _split(arguments: list[str]) -> tuple[str, str, list[str]]:
-    """Separate INPUT and OUTPUT from keys; ``--key value`` and ``--key=value`` are ``key=value``."""
-    places, keys = [], []
-    rest = iter(arguments)
-    for argument in rest:
-        if argument.startswith("--"):
-            name = argument.removeprefix("--")
-            keys.append(name if "=" in name else f"{name}={next(rest, '')}")
-        elif re.match(r"[\w.]+=", argument):
-            keys.append(argument)
-        else:
-            places.append(argument)
-    if len(places) != 2:
-        raise UserError(f"give INPUT and OUTPUT, got {len(places)} names: {' '.join(places) or 'none'}")
-    return places[0], places[1], keys
-
-
-def _read_classes(file: str | None):
-    from maskformer_ext.data.classes import read_classes_file, void_id
-    from maskformer_ext.data.types import DatasetInfo
-
-    if not file:
-        return None
-    path = Path(file).expanduser()
-    table = read_classes_file(path)
-    void = 255 if table.ignore_label is None else void_id(table.ignore_label, len(table.classes))
-    return DatasetInfo(path.stem, table.classes, table.colors, table.things, void)
-
-
-def _flag(values: dict[str, str | None], key: str) -> bool:
-    if values[key] not in ("true", "false"):
-        raise UserError(f"{key} must be true or false, got {values[key]!r}")
-    return values[key] == "true"
-
-
-def _positive(values: dict[str, str | None], key: str) -> int | None:
-    text = values[key]
-    if text is None:
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"{key} must be a whole number, at least 1, got {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ class UserError(Exception):
 def printable(text: object) -> str:
     """Return a text on one line that any terminal and any file takes.
 
-    Names of files and classes come from strangers. Characters that would move the cursor, change colours or the
-    direction of writing are written as escapes, as are bytes of a file name that are no UTF-8.
+    Names of files and classes come from strangers. Some characters would move the cursor, change colours or the
+    direction of writing. They are written as escapes, as are bytes of a file name that are no UTF-8.
 
     Args:
         text: anything; its ``str`` is taken.

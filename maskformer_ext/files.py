@@ -1,7 +1,7 @@
 """Files and folders that are whole or not there, and files of others that are read with care.
 
 Every file that this package writes goes through `writing` or `new_folder`. What is written has a temporary name until
-it is complete, so a crash, a full disk or a second process never leaves half a file under its final name.
+it is complete. So neither a crash nor a full disk nor a second process leaves half a file under its final name.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import Any
 from maskformer_ext.errors import UserError, printable, why
 
 _LONGEST_NAME = 200  # in bytes; file systems allow 255, and a temporary name is a little longer
-# What encoders raise where the disk fails or a value does not fit their format; torch.save raises RuntimeError.
+
+# What encoders raise where the disk fails or a value does not fit their format. torch.save raises RuntimeError.
 _WRITE_ERRORS = (OSError, RuntimeError, ValueError, OverflowError, MemoryError)
 
 
 @contextmanager
 def writing(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` that takes its place when the block ends, unless it raises.
+    """Yield a temporary path beside ``path`` that takes its place when the block ends, unless it raises.
 
     The folders above are made. Nothing stays behind when the block raises.
 
@@ -97,7 +98,7 @@ def make_folder(folder: str | Path) -> None:
 
 @contextmanager
 def new_folder(target: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary folder that takes the place of ``target`` when the block ends, unless it raises.
+    """Yield a temporary folder that takes the place of ``target`` when the block ends, unless it raises.
 
     Args:
         target: where the files go in the end.

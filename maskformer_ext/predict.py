@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 
-from maskformer_ext.cli.command import (
-    choose_device,
-    override_checkpoint,
-    required,
-    run_command,
-    split_arguments,
-    with_progress,
-)
+from maskformer_ext.cli.arguments import boolean, choice, choose_device, number, required, split_arguments, whole_number
+from maskformer_ext.cli.command import run_command, with_progress
 from maskformer_ext.cli.early import check_weights
 from maskformer_ext.config import Config
-from maskformer_ext.config.tasks import TASKS, default_task, never_learnt
+from maskformer_ext.config.load import override_checkpoint
+from maskformer_ext.config.tasks import TASKS
 from maskformer_ext.errors import UserError, printable
-from maskformer_ext.files import make_folder
+from maskformer_ext.prediction.options import PredictionOptions
 
 _HELP = """usage: python -m maskformer_ext.predict checkpoint=RUN input=FILE|FOLDER|GLOB output=FOLDER [key=value ...]
 
@@ -85,131 +79,43 @@ def _predict(arguments: list[str]) -> int:
     checkpoint = required(values, "checkpoint", "the output folder of a run or a checkpoint")
     source = required(values, "input", "an image, a video, a folder or a glob")
     output = Path(required(values, "output", "the folder for the results")).expanduser()
-    names, resume, queries, film = (_true_or_false(values, key) for key in ("names", "resume", "queries", "film"))
-    batch = _whole_number("batch", values["batch"], 1, "a number of images")
-    overlay_size = _whole_number("overlay_size", values["overlay_size"], 0, "a number of pixels")
-    min_score = _score(values["min_score"])
+    options = PredictionOptions(
+        task=None if values["task"] is None else choice(values, "task", TASKS),
+        names=boolean(values, "names"),
+        min_score=number(values, "min_score", 0, 1),
+        overlay_size=whole_number(values, "overlay_size", "a number of pixels"),
+        batch=whole_number(values, "batch", "a number of images", least=1),
+        resume=boolean(values, "resume"),
+        queries=boolean(values, "queries"),
+        film=boolean(values, "film"),
+    )
     most = values["max_pixels"]
-    max_pixels = None if most is None else _whole_number("max_pixels", most, 1, "a number of pixels")
-
-    from maskformer_ext.media.decoding import limit_pixels
-    from maskformer_ext.prediction.listing import list_files
-
-    if values["task"] not in (None, *TASKS):
-        raise UserError(f"task must be one of {', '.join(TASKS)}, got {values['task']!r}")
+    max_pixels = None if most is None else whole_number(values, "max_pixels", "a number of pixels", least=1)
     if output.exists() and not output.is_dir():
         raise UserError(f"the folder {output} cannot be made: a file has this name")
+
+    from maskformer_ext.media.decoding import limit_pixels
+    from maskformer_ext.prediction.input_files import list_files
+
     limit_pixels(max_pixels)
     listing = list_files(source, output)
     check_weights("checkpoint", checkpoint)
     override_checkpoint(Config(), overrides)  # for its errors, before torch is imported
-    device = choose_device(values["device"])
+    device = choose_device(values)
 
-    from maskformer_ext.checkpoints.models import load_checkpoint
-    from maskformer_ext.checkpoints.runs import resolve_checkpoint
-    from maskformer_ext.pictures.queries import QuerySummary
-    from maskformer_ext.prediction.output_folder import note_settings
-    from maskformer_ext.prediction.run import PredictionRun
+    from maskformer_ext.prediction.run import start_run
 
-    model, config, info = load_checkpoint(checkpoint, device)
-    config = override_checkpoint(config, overrides)
-    task = choose_task(
-        values["task"],
-        config.model.architecture,
-        bool(info.thing_classes),
-        tta=config.inference.tta,
-        trained=config.data.task,
-    )
-    if queries and config.model.architecture != "maskformer":
-        raise UserError(f"queries=true: a {config.model.architecture} model has no queries")
-    make_folder(output)
-    settings = {
-        "checkpoint": printable(resolve_checkpoint(checkpoint).resolve()),
-        "task": task,
-        "min_score": min_score,
-        "names": names,
-        "overlay_size": overlay_size,
-        "inference": asdict(config.inference),
-    }
-    note_settings(output, settings, resume=resume)
+    run = start_run(checkpoint, output, options, overrides=overrides, device=device)
     if note := listing.note():
         print(note)
-    files = listing.files
-    run = PredictionRun(
-        model,
-        info,
-        config.inference,
-        task,
-        output,
-        names=names,
-        min_score=min_score,
-        overlay_size=overlay_size,
-        batch=batch,
-        resume=resume,
-        summary=QuerySummary(info) if queries else None,
-    )
-    with_progress("files", lambda progress: run(files, progress))
-    if film:
-        run.write_films(files)
-    run.write_summary()
+    with_progress("files", lambda progress: run(listing.files, progress))
+    run.finish(listing.files)
     print(printable(output))
-    if run.skipped:
-        print(f"{run.skipped} were done already (resume=true)")
-    if run.failed:
-        print(f"error: {run.failed} of {run.total} images failed", file=sys.stderr)
-    return 1 if run.failed or run.lost else 0
-
-
-def _true_or_false(values: Mapping[str, str | None], key: str) -> bool:
-    if values[key] not in ("true", "false"):
-        raise UserError(f"{key} must be true or false, got {values[key]!r}")
-    return values[key] == "true"
-
-
-def _whole_number(key: str, text: str | None, least: int, what: str) -> int:
-    if text is None or not text.isascii() or not text.isdecimal() or len(text) > 18 or int(text) < least:
-        raise UserError(f"{key} must be {what}, at least {least}, got {text!r}")
-    return int(text)
-
-
-def _score(text: str | None) -> float:
-    try:
-        score = float(str(text))
-    except ValueError:
-        score = -1.0
-    if not 0 <= score <= 1:
-        raise UserError(f"min_score must be a number from 0 to 1, got {text!r}")
-    return score
-
-
-def choose_task(
-    task: str | None, architecture: str, knows_things: bool, *, tta: bool = False, trained: str = "semantic"
-) -> str:
-    """Return the task to do: the named one, or what the model was trained for.
-
-    A named task that the training never taught is done, with a warning.
-
-    Args:
-        task: as the user gave it; None: by default.
-        architecture: ``model.architecture``.
-        knows_things: whether some of the classes are things.
-        tta: whether test-time augmentation is on.
-        trained: ``data.task`` of the training run.
-
-    Raises:
-        UserError: if the task does not exist or the model cannot do it.
-    """
-    if task is None:
-        return default_task(trained, architecture, knows_things, tta=tta)
-    if task not in TASKS:
-        raise UserError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
-    if task != "semantic" and architecture != "maskformer":
-        raise UserError(f"task={task}: a {architecture} model can do semantic only")
-    if task != "semantic" and tta:
-        raise UserError(f"task={task}: test-time augmentation (inference.tta) is for semantic only")
-    if doubt := never_learnt(trained, [task], knows_things):
-        print(f"warning: {doubt}", file=sys.stderr)
-    return task
+    if run.counts.skipped:
+        print(f"{run.counts.skipped} were done already (resume=true)")
+    if run.counts.failed:
+        print(f"error: {run.counts.failed} of {run.counts.images} images failed", file=sys.stderr)
+    return 1 if run.counts.failed or run.counts.lost else 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from maskformer_ext.cli.command import run_command, split_arguments
+from maskformer_ext.cli.arguments import choice, split_arguments, whole_number
+from maskformer_ext.cli.command import run_command
 from maskformer_ext.config import Config, DataConfig
 from maskformer_ext.config.load import load_config, override_config
 from maskformer_ext.data.catalog import CATALOG, canonical_name
@@ -50,10 +51,10 @@ def _prepare(arguments: list[str]) -> int:
     values, others = split_arguments([argument for argument in arguments if "=" in argument], _OWN)
     request = Request(
         config=_data_config(values["config"], [argument for argument in arguments if "=" not in argument], others),
-        splits=_SPLITS[_choice(values, "split", tuple(_SPLITS))],
-        files=None if values["files"] == "all" else _count(values, "files"),
-        convert=_choice(values, "convert", ("faster", "all", "none")),
-        workers=_count(values, "workers"),
+        splits=_SPLITS[choice(values, "split", tuple(_SPLITS))],
+        files=None if values["files"] == "all" else whole_number(values, "files", "all or a whole number"),
+        convert=choice(values, "convert", ("faster", "all", "none")),
+        workers=whole_number(values, "workers"),
         track=_track,
     )
     return prepare(request, values["report"])
@@ -96,20 +97,6 @@ def _track(items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
     from rich.progress import track
 
     return track(items, description=what, total=total, transient=True, disable=not sys.stdout.isatty())
-
-
-def _choice(values: dict[str, str | None], key: str, choices: Sequence[str]) -> str:
-    value = str(values[key])
-    if value not in choices:
-        raise UserError(f"{key} must be {' or '.join(choices)}, got {value!r}")
-    return value
-
-
-def _count(values: dict[str, str | None], key: str) -> int:
-    value = str(values[key])
-    if not value.isdecimal():
-        raise UserError(f"{key} must be a whole number{' or all' if key == 'files' else ''}, got {value!r}")
-    return int(value)
 
 
 if __name__ == "__main__":

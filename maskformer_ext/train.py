@@ -61,7 +61,7 @@ def _train(arguments: list[str]) -> int:
 
 
 def _not_a_key(argument: str) -> str:
-    """Say what an argument without ``=`` was probably meant to be."""
+    """Return what an argument without ``=`` was probably meant to be."""
     if argument in available_configs() or Path(argument).suffix in (".yaml", ".yml") or Path(argument).is_dir():
         return f"{argument!r} is not of the form key=value: did you mean config={argument}?"
     near = difflib.get_close_matches(argument, available_configs(), n=1, cutoff=0.7)

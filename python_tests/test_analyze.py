@@ -59,7 +59,7 @@ def test_the_command_prints_one_table_and_writes_it(tmp_path, capsys) -> None:
             ["digits", "size=32"],
             "size must be height and width in pixels, as in size=512x768 or",
         ),
-        (["digits", "repeats=-1"], "repeats must be a number of images, 0 or more, got '-1'"),
+        (["digits", "repeats=-1"], "repeats must be a number of images, at least 0, got '-1'"),
         (["digits", "repeat=1"], "did you mean 'repeats'"),
     ],
 )

@@ -16,6 +16,8 @@ from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine.checkpoints import save_checkpoint
 from maskformer_ext.errors import UserError
+from maskformer_ext.inference import programs
+from maskformer_ext.inference.export import check_exportable
 
 INFO = DatasetInfo("five", tuple("abcde"), ((9, 9, 9),) * 5)
 SIZE = (50, 70)
@@ -38,14 +40,14 @@ def _model(**overrides) -> torch.nn.Module:
 )
 def test_programs_hold_plain_operators_and_give_the_networks_scores(overrides: dict, tmp_path: Path) -> None:
     model = _model(**overrides)
-    program = export.export_program(model, SIZE, batch_size=2, scores=True)
+    program = programs.export_program(model, SIZE, batch_size=2, scores=True)
     targets = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     assert targets and not [target for target in targets if target.startswith("maskformer_ext")]
-    export.save_program(program, tmp_path / "model.pt2")
+    programs.save_program(program, tmp_path / "model.pt2")
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt2"]
-    assert "scores agree" in export.check_export(model, tmp_path / "model.pt2", SIZE, 2, scores=True)
+    assert "scores agree" in programs.check_export(model, tmp_path / "model.pt2", SIZE, 2, scores=True)
     with pytest.raises(UserError, match="its scores differ from the network's"):
-        export.check_export(_other(model), tmp_path / "model.pt2", SIZE, 2, scores=True)
+        programs.check_export(_other(model), tmp_path / "model.pt2", SIZE, 2, scores=True)
 
 
 def _other(model: torch.nn.Module) -> torch.nn.Module:
@@ -78,9 +80,9 @@ def test_onnx_gives_the_networks_scores_in_onnxruntime(overrides: dict, tmp_path
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="ONNX is an optional dependency")
     model = _model(**overrides)
-    export.export_onnx(export.export_program(model, SIZE, scores=True), tmp_path / "model.onnx")
+    programs.export_onnx(programs.export_program(model, SIZE, scores=True), tmp_path / "model.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
-    assert "scores agree" in export.check_export(model, tmp_path / "model.onnx", SIZE, 1, scores=True)
+    assert "scores agree" in programs.check_export(model, tmp_path / "model.onnx", SIZE, 1, scores=True)
 
 
 def test_onnx_without_its_packages_says_what_to_install(run: Path, tmp_path: Path, monkeypatch, capsys) -> None:
@@ -111,10 +113,10 @@ def test_what_a_program_cannot_do_is_refused(
     for key, value in inference.items():
         setattr(config.inference, key, value)
     if message is None:
-        export.check_exportable(config, size, classes)
+        check_exportable(config, size, classes)
         return
     with pytest.raises(UserError, match=re.escape(message)):
-        export.check_exportable(config, size, classes)
+        check_exportable(config, size, classes)
 
 
 def test_a_model_for_instances_is_not_exported(tmp_path: Path, capsys) -> None:
@@ -134,7 +136,10 @@ def test_a_model_for_instances_is_not_exported(tmp_path: Path, capsys) -> None:
         (["checkpoint=x", "output=y.pb", "size=32,32"], "must end in .onnx or .pt2"),
         (["checkpoint=x", "output=y.pt2", "size=32"], "size must be height and width"),
         (["checkpoint=x", "output=y.pt2", "size=32,32", "batch=0"], "batch must be a number of images"),
-        (["checkpoint=x", "output=y.pt2", "size=32,32", "outputs=masks"], "outputs must be classes or scores"),
+        (
+            ["checkpoint=x", "output=y.pt2", "size=32,32", "outputs=masks"],
+            "outputs must be one of classes, scores",
+        ),
         (["checkpoint=x", "output=/nowhere/y.pt2", "size=32,32"], "the folder /nowhere does not exist"),
         (["checkpoint=x", "output=y.pt2", "size=32,32", "inference.tile=3"], "unknown key 'inference.tile'"),
         (["checkpoint=/nowhere", "output=y.pt2", "size=32,32"], "does not exist"),

@@ -18,10 +18,12 @@ from maskformer_ext.config import Config
 from maskformer_ext.data.build import build_dataset
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine.checkpoints import save_checkpoint
+from maskformer_ext.evaluation.checkpoint import default_output
 from maskformer_ext.inference import segment as segment_image
 from maskformer_ext.media.videos import frame_rate, read_frames, write_film
-from maskformer_ext.prediction import files as prediction_files
-from maskformer_ext.prediction.inputs import find_files, read_pictures
+from maskformer_ext.prediction import result_files as prediction_files
+from maskformer_ext.prediction.input_files import find_files
+from maskformer_ext.prediction.input_images import read_images
 
 INFO = DatasetInfo("painted", ("ground", "box", "tile"), ((90, 90, 90), (250, 0, 0), (0, 0, 250)), thing_classes=(1, 2))
 
@@ -87,12 +89,10 @@ def test_predicted_files_hold_what_was_painted(tmp_path: Path) -> None:
     from pycocotools import mask as coco_masks
 
     segments, labels = scene((40, 52), things=4)
-    pixels = torch.from_numpy(paint(segments, labels)).permute(2, 0, 1)
+    image = paint(segments, labels)
     for task in ("panoptic", "instance", "semantic"):
-        result = segment_image(PaintModel(3), pixels, task=task, thing_classes=INFO.thing_classes)
-        found = prediction_files.write_prediction(
-            result, pixels, tmp_path, task, source="painted", task=task, info=INFO
-        )
+        result = segment_image(PaintModel(3), image, task=task, thing_classes=INFO.thing_classes)
+        found = prediction_files.write_prediction(result, image, tmp_path, task, source="painted", task=task, info=INFO)
         if task == "instance":
             assert found.startswith("instances: 4 (") and found.endswith("more below min_score=0.5)")
     ids = np.asarray(Image.open(tmp_path / "ids" / "panoptic.png"))
@@ -164,9 +164,9 @@ def clip(tmp_path: Path) -> Path:
 
 
 def test_an_animated_image_is_read_frame_by_frame(clip: Path) -> None:
-    pictures = list(read_pictures([(clip, "clip")], lambda name: name == "clip/000003"))
+    pictures = list(read_images([(clip, "clip")], lambda name: name == "clip/000003"))
     assert [picture.name for picture in pictures] == [f"clip/{n:06d}" for n in range(5)]
-    assert [None if p.pixels is None else int(p.pixels[0, 0, 0]) for p in pictures] == [0, 40, 80, None, 160]
+    assert [None if p.rgb is None else int(p.rgb[0, 0, 0]) for p in pictures] == [0, 40, 80, None, 160]
     assert pictures[1].source == f"{clip} frame 1"
 
 
@@ -196,7 +196,7 @@ def test_a_video_becomes_a_film_of_its_overlays(run: Path, tmp_path: Path, capsy
     assert len(shown) == 5 and frame_rate(film) == 10
     for frame, overlay in zip(shown, overlays, strict=True):
         drawn = np.asarray(Image.open(overlay).convert("RGB")).astype(int)
-        assert np.abs(frame.permute(1, 2, 0).numpy()[: drawn.shape[0], : drawn.shape[1]] - drawn).mean() < 8
+        assert np.abs(frame[: drawn.shape[0], : drawn.shape[1]] - drawn).mean() < 8
 
     before = film.stat().st_mtime_ns
     assert predict.main([*arguments, "resume=true"]) == 0
@@ -255,9 +255,7 @@ def test_evaluate_prints_and_writes_the_scores(run: Path, tmp_path: Path, capsys
     printed = capsys.readouterr().out
     assert f"mIoU {scores['mIoU']:.4f}" in printed
     assert "pagoda" in printed
-    assert (
-        evaluate.default_output(run / "checkpoints" / "iter_0000000" / "model.safetensors") == run / "evaluation.json"
-    )
+    assert default_output(run / "checkpoints" / "iter_0000000" / "model.safetensors") == run / "evaluation.json"
 
 
 @pytest.mark.parametrize(
@@ -265,7 +263,7 @@ def test_evaluate_prints_and_writes_the_scores(run: Path, tmp_path: Path, capsys
     [
         ([], "checkpoint= is missing"),
         (["checkpoint={run}", "limit=none"], "limit must be a number"),
-        (["checkpoint={run}", "split=test"], "split must be train or val"),
+        (["checkpoint={run}", "split=test"], "split must be one of train, val, got 'test'"),
         (["checkpoint={run}", "inference.tta=true", "inference.tasks=[panoptic]"], "semantic only, got 'panoptic'"),
         (["checkpoint={run}", "submission=here"], "submission= and format= belong together"),
         (["checkpoint={run}", "submission=here", "format=kitti"], "format must be one of ade20k"),

@@ -13,7 +13,7 @@ from typing import Any
 def patient_output() -> Iterator[PatientStream]:
     """Let the block print whatever happens to its output: a closed pipe, a full disk, no stream, a small alphabet.
 
-    What cannot be shown in the encoding of the terminal is written as escapes. Gives the standard output.
+    What cannot be shown in the encoding of the terminal is written as escapes. Yields the standard output.
     """
     before = sys.stdout, sys.stderr
     output, errors = PatientStream(before[0]), PatientStream(before[1])

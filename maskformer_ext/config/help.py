@@ -1,4 +1,4 @@
-"""What ``--help`` prints about the configuration: every key with its default and its comment in ``config.py``."""
+"""What ``--help`` prints about the configuration: every key with its default and its comment in ``schema.py``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FIELD = re.compile(r"^ {4}(?P<name>\w+): .*?# (?P<comment>.*)$", re.MULTILINE)
 
 
 def describe_keys(schema: Any = Config, prefix: str = "") -> str:
-    """List every key below a section with its default and meaning, one a line."""
+    """List every key below a section with its default and meaning, one per line."""
     comments = {match["name"]: match["comment"] for match in _FIELD.finditer(inspect.getsource(schema))}
     hints, defaults = typing.get_type_hints(schema), schema()
     lines, sections = [], []

@@ -67,6 +67,19 @@ def override_config(config: Config, overrides: Iterable[str] | Mapping[str, Any]
     return _override(_set_values(OmegaConf.structured(Config), _literally(to_dict(config)), ""), overrides)
 
 
+def override_checkpoint(config: Config, overrides: Iterable[str]) -> Config:
+    """Apply ``key=value`` to the configuration of a checkpoint.
+
+    Raises:
+        UserError: for a key or value that does not exist, and for keys below ``model``, which the weights decide.
+    """
+    overrides = list(overrides)
+    for override in overrides:
+        if override.startswith("model."):
+            raise UserError(f"{override.partition('=')[0]} cannot be changed: the weights of the checkpoint decide it")
+    return override_config(config, overrides)
+
+
 def config_from_dict(values: Mapping[str, Any], source: str) -> Config:
     """Return the configuration that plain containers describe, as ``to_dict`` wrote them.
 
@@ -122,7 +135,7 @@ def find_config(name: str | Path) -> Path:
 
 
 def describe_type(annotation: Any) -> str:
-    """Say in words what a field holds: ``int``, ``list of float``, ``str or null``."""
+    """Return in words what a field holds: ``int``, ``list of float``, ``str or null``."""
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
         parts = [describe_type(part) for part in typing.get_args(annotation) if part is not type(None)]
         return " or ".join([*parts, "null"])

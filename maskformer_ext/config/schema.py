@@ -11,9 +11,7 @@ class ModelConfig:
     """The network. Sizes of the paper are the defaults."""
 
     architecture: str = "maskformer"  # maskformer | per_pixel_baseline | per_pixel_baseline_plus
-    backbone: str = (
-        "resnet50"  # "resnet50", "swin_tiny" (as the original's), or timm's name of any network, plain ViTs too
-    )
+    backbone: str = "resnet50"  # "resnet50", "swin_tiny" (as the original's), or a name of timm's, plain ViTs too
     backbone_weights: str | None = None  # .pth or .safetensors file, "timm" (downloads), "package:efficientnet-lite0"
     freeze_batch_norm: bool = False  # keep the statistics and affine parameters of the backbone's batch norms fixed
     pixel_mean: list[float] = field(default_factory=lambda: [123.675, 116.28, 103.53])
@@ -67,7 +65,7 @@ class AugmentationConfig:
     pad_to_crop: bool = True  # pad what is smaller than the crop with grey, as part of the picture
     zoom_sizes: list[int] = field(default_factory=list)  # DETR: half of the images are first resized to one of these
     zoom_range: list[int] = field(default_factory=lambda: [384, 600])  # and cropped, with sides between these two
-    single_category_max_area: float = 1.0  # a crop is redrawn while one class covers more than this share of it
+    single_category_max_area: float = 1.0  # redraw a crop where one class covers at least this share; 1 = take any
     color: bool = True  # brightness, contrast, saturation, hue
     horizontal_flip: bool = True
     vertical_flip: bool = False
@@ -133,7 +131,7 @@ class TrainConfig:
     """The loop."""
 
     max_iters: int = 1000
-    batch_size: int = 16  # images an optimiser step, over all processes and accumulation steps
+    batch_size: int = 16  # images per optimiser step, over all processes and accumulation steps
     accumulation_steps: int = 1
     precision: str = "fp32"  # fp32 | bf16 | fp16
     channels_last: bool = False

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-TASKS = ("semantic", "instance", "panoptic")
+from maskformer_ext.config.values import CHOICES, check_choice
+from maskformer_ext.errors import UserError
+
+TASKS = CHOICES["data.task"]
 
 
 def possible_tasks(trained: str, architecture: str, knows_things: bool, *, tta: bool = False) -> list[str]:
@@ -24,7 +27,7 @@ def possible_tasks(trained: str, architecture: str, knows_things: bool, *, tta: 
 
 
 def never_learnt(trained: str, asked: Collection[str], knows_things: bool = True) -> str | None:
-    """Say which of the tasks that a user asks for the weights never learnt; None where they learnt all.
+    """Return which of the tasks that a user asks for the weights never learnt, in words; None where they learnt all.
 
     Args:
         trained: ``data.task`` of the run that trained the weights.
@@ -52,3 +55,28 @@ def default_task(trained: str, architecture: str, knows_things: bool, *, tta: bo
     """
     possible = possible_tasks(trained, architecture, knows_things, tta=tta)
     return next(task for task in ("panoptic", "instance", "semantic") if task in possible)
+
+
+def choose_task(
+    asked: str | None, architecture: str, knows_things: bool, *, tta: bool = False, trained: str = "semantic"
+) -> str:
+    """Return the task to do: the named one, even if it was never learnt, or what the model was trained for.
+
+    Args:
+        asked: as the user named it; None: by default.
+        architecture: ``model.architecture``.
+        knows_things: whether some classes are things.
+        tta: whether test-time augmentation is on.
+        trained: ``data.task`` of the training run.
+
+    Raises:
+        UserError: if the task does not exist or the model cannot do it.
+    """
+    if asked is None:
+        return default_task(trained, architecture, knows_things, tta=tta)
+    check_choice("task", asked, TASKS)
+    if asked != "semantic" and architecture != "maskformer":
+        raise UserError(f"task={asked}: a {architecture} model can do semantic only")
+    if asked != "semantic" and tta:
+        raise UserError(f"task={asked}: test-time augmentation (inference.tta) is for semantic only")
+    return asked

@@ -1,9 +1,10 @@
-"""Which values a configuration may have: choices, ranges, lengths."""
+"""Which values a configuration may have: choices, ranges, lengths. Every other module asks here."""
 
 from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Sequence
 
 from maskformer_ext.config.schema import Config, to_dict
 from maskformer_ext.errors import UserError
@@ -11,12 +12,14 @@ from maskformer_ext.errors import UserError
 LAYOUTS = ("native", "hf")
 """How weights may be written: as this package's files, or as transformers'."""
 
-_CHOICES = {
+_TASKS = ("semantic", "instance", "panoptic")
+
+CHOICES = {
     "model.architecture": ("maskformer", "per_pixel_baseline", "per_pixel_baseline_plus"),
     "model.pixel_decoder": ("fpn", "transformer_encoder"),
     "model.decoder_memory": ("backbone", "pixel_decoder"),
     "criterion.matching": ("bipartite", "box", "fixed"),
-    "data.task": ("semantic", "instance", "panoptic"),
+    "data.task": _TASKS,
     "data.on_error": ("raise", "skip"),
     "data.check": ("error", "warn", "none"),
     "data.fit": (
@@ -27,10 +30,11 @@ _CHOICES = {
     ),
     "schedule.name": ("poly", "step", "cosine"),
     "train.precision": ("fp32", "bf16", "fp16"),
-    "inference.tasks": ("semantic", "instance", "panoptic"),
+    "inference.tasks": _TASKS,
     "inference.resize": ("scores", "logits"),
     "inference.semantic": ("sum", "argmax"),
 }
+"""The words that a key may hold, for each key that holds one of a few."""
 
 # The least and the most that a number may be, one by one in lists. The upper ends keep a forged file from asking for
 # any amount of memory or time.
@@ -118,12 +122,9 @@ def check_values(config: Config, where: str = "") -> None:
         UserError: naming the first key that is not.
     """
     values = _flat(to_dict(config))
-    for key, choices in _CHOICES.items():
+    for key, choices in CHOICES.items():
         for value in values[key] if isinstance(values[key], list) else [values[key]]:
-            if value not in choices:
-                near = difflib.get_close_matches(str(value)[:80], choices, n=1)
-                hint = f" (did you mean {near[0]}?)" if near else ""
-                raise UserError(f"{where}{key} must be one of {', '.join(choices)}, got {value!r:.80}{hint}")
+            check_choice(f"{where}{key}", value, choices)
     for key, lengths in _LENGTHS.items():
         if len(values[key]) not in lengths:
             expected = " or ".join(map(str, lengths))
@@ -136,6 +137,14 @@ def check_values(config: Config, where: str = "") -> None:
         raise UserError(f"{where}inference.tile must be 0 or at least {_SMALLEST_TILE}, got {config.inference.tile}")
     if not 0 <= config.train.ema_decay < 1:
         raise UserError(f"{where}train.ema_decay must be in [0, 1), got {config.train.ema_decay}")
+
+
+def check_choice(key: str, value: object, choices: Sequence[str]) -> None:
+    """Raise a `UserError` that names the key and the choices, unless the value is one of them."""
+    if value not in choices:
+        near = difflib.get_close_matches(str(value)[:80], choices, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise UserError(f"{key} must be one of {', '.join(choices)}, got {value!r:.80}{hint}")
 
 
 def _check_number(key: str, number: float, least: float, most: float) -> None:

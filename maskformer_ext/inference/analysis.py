@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.config import Config
-from maskformer_ext.config.load import available_configs, find_config
+from maskformer_ext.config.load import available_configs, find_config, load_config
 from maskformer_ext.inference import segment
 from maskformer_ext.modeling.outputs import MaskFormerOutput
 
@@ -36,6 +38,33 @@ class PaperFigures:
     score: float | None
     gflops: float | None
     images_per_second: float | None
+
+
+def analyze_recipe(
+    recipe: str, overrides: Sequence[str], size: tuple[int, int] | None, *, device: str, repeats: int
+) -> dict[str, Any]:
+    """Return how large, how costly and how fast the model of a recipe is, beside the paper's figures.
+
+    Args:
+        recipe: a name or a YAML file.
+        overrides: ``key=value`` for its configuration.
+        size: height and width of the image; None: as `input_size` says.
+        device: where it is timed.
+        repeats: timed images; 0: none.
+    """
+    config = load_config(recipe, overrides)
+    size = size or input_size(config)
+    parameters, gflops = count_operations(config, size)
+    speed = measure_speed(config, size, device=device, repeats=repeats) if repeats else None
+    paper = paper_figures(recipe)
+    return {
+        "recipe": recipe,
+        "size": list(size),
+        "parameters": parameters,
+        "gflops": gflops,
+        "images_per_second": speed,
+        "paper": vars(paper) if paper else None,
+    }
 
 
 def original_recipes() -> list[str]:

@@ -161,7 +161,7 @@ def _learn_heif(path: Path) -> None:
 
 
 def _why_unreadable(path: Path, error: BaseException) -> str:
-    """Say in one line why a file is no image; Pillow only says that it is none where there are no pixels."""
+    """Return in one line why a file is no image; Pillow only says that it is none where there are no pixels."""
     try:
         with path.open("rb") as file:
             start = file.read(_PNG_START)

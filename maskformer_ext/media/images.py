@@ -1,4 +1,4 @@
-"""Images in every form that `segment` takes, as uint8 tensors; the resize of test time; PNGs that appear whole."""
+"""Images as arrays and tensors of 8-bit RGB: read, resized as at test time, normalised, written."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANES = 258, 262, 284  # tags of TIFF
 _WHITE_IS_ZERO, _APART = 0, 2
 _STRIP_PIXELS = 1 << 22  # of an image that Pillow copies at a time
 _WHOLE_PIXELS = 1 << 25  # of images that Pillow resizes whole, the longer way first in some of its versions
-_SIXTEEN_BIT = ("PNG", "PPM")  # formats of at most 16 bits a channel, which Pillow may give as 32
+_SIXTEEN_BIT = ("PNG", "PPM")  # formats of at most 16 bits per channel, which Pillow may give as 32
 
 
-def read_image(path: str | os.PathLike[str], *, exif: bool = True) -> Tensor:
+def read_rgb(path: str | os.PathLike[str], *, exif: bool = True) -> np.ndarray:
     """Read an image file upright, as its Exif orientation says.
 
     Args:
@@ -30,7 +30,7 @@ def read_image(path: str | os.PathLike[str], *, exif: bool = True) -> Tensor:
         exif: False: as the pixels are stored, whatever the orientation says.
 
     Returns:
-        (3, H, W) uint8 RGB; in memory the channels of a pixel lie together, as they were decoded.
+        (H, W, 3) uint8 RGB.
 
     Raises:
         UserError: if the file does not exist or is no complete image.
@@ -44,7 +44,17 @@ def read_image(path: str | os.PathLike[str], *, exif: bool = True) -> Tensor:
         if bits in ((12,), (16,)) and turned.mode.startswith("I;16"):  # their numbers come as they are
             levels = (np.asarray(turned) >> (bits[0] - 8)).astype(np.uint8)
             turned = Image.fromarray(255 - levels if photometric == _WHITE_IS_ZERO else levels)
-        return pil_to_pixels(turned)
+        return pil_to_rgb(turned)
+
+
+def read_image(path: str | os.PathLike[str], *, exif: bool = True) -> Tensor:
+    """Read an image file as a tensor (3, H, W); arguments and errors are those of `read_rgb`."""
+    return to_tensor(read_rgb(path, exif=exif))
+
+
+def to_tensor(rgb: np.ndarray) -> Tensor:
+    """Return an array (H, W, 3) as a tensor (3, H, W) on the same memory: the channels of a pixel lie together."""
+    return torch.from_numpy(rgb).permute(2, 0, 1)
 
 
 def write_png(picture: Image.Image, path: Path) -> None:
@@ -53,8 +63,8 @@ def write_png(picture: Image.Image, path: Path) -> None:
         picture.save(temporary, format="PNG", compress_level=4)
 
 
-def pil_to_pixels(image: Image.Image) -> Tensor:
-    """Return a Pillow image as (3, H, W) uint8 RGB, channels last in memory; 16-bit grey keeps its 8 upper bits.
+def pil_to_rgb(image: Image.Image) -> np.ndarray:
+    """Return a Pillow image as (H, W, 3) uint8 RGB; 16-bit grey keeps its 8 upper bits.
 
     Raises:
         ValueError: if it holds floats, or 32-bit integers beyond 255: which range they use is not known.
@@ -62,12 +72,12 @@ def pil_to_pixels(image: Image.Image) -> Tensor:
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in _SIXTEEN_BIT):
         image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
     elif image.mode == "F" or (image.mode == "I" and np.ptp(np.append(np.asarray(image), (0, 255))) > 255):
-        raise ValueError(f"an image must have 8 or 16 bits a channel, got the mode {image.mode}: convert it first")
+        raise ValueError(f"an image must have 8 or 16 bits per channel, got the mode {image.mode}: convert it first")
     pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
     for top, bottom in _strips(image.height, image.width):  # Pillow copies what it gives away, twice
         strip = image if bottom - top == image.height else image.crop((0, top, image.width, bottom))
         pixels[top:bottom] = np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    return pixels
 
 
 def _strips(height: int, width: int) -> Iterator[tuple[int, int]]:
@@ -90,7 +100,7 @@ def to_pixels(image: Any) -> Tensor:
     if isinstance(image, str | os.PathLike):
         return read_image(image)
     if isinstance(image, Image.Image):
-        pixels = pil_to_pixels(image)
+        pixels = to_tensor(pil_to_rgb(image))
     elif isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
             raise ValueError(f"image must be (H, W, 3) or (H, W) uint8 as an array, got {image.shape} {image.dtype}")
@@ -146,15 +156,23 @@ def resize_shortest_edge(pixels: Tensor, min_size: int, max_size: int) -> Tensor
     size = shortest_edge_size(pixels.shape[-2], pixels.shape[-1], min_size, max_size)
     if size == tuple(pixels.shape[-2:]):
         return pixels
-    image = pixels.permute(1, 2, 0).cpu().numpy()
-    height, width = image.shape[:2]
+    return to_tensor(_resize_rgb(pixels.permute(1, 2, 0).cpu().numpy(), size)).contiguous().to(pixels.device)
+
+
+def network_input(rgb: np.ndarray, min_size: int, max_size: int) -> Tensor:
+    """Return an image (H, W, 3) uint8 as `resize_shortest_edge` would, (3, h, w), without a turn through a tensor."""
+    size = shortest_edge_size(rgb.shape[0], rgb.shape[1], min_size, max_size)
+    return to_tensor(rgb) if size == rgb.shape[:2] else to_tensor(_resize_rgb(rgb, size)).contiguous()
+
+
+def _resize_rgb(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    height, width = rgb.shape[:2]
     if height * width > _WHOLE_PIXELS:  # the width first, in strips without a copy of the image; Pillow rounds between
         narrow = np.empty((height, size[1], 3), dtype=np.uint8)
         for top, bottom in _strips(height, width):
-            narrow[top:bottom] = np.asarray(_resize(np.ascontiguousarray(image[top:bottom]), (bottom - top, size[1])))
-        image = narrow
-    resized = np.array(_resize(image, size))
-    return torch.from_numpy(resized).permute(2, 0, 1).contiguous().to(pixels.device)
+            narrow[top:bottom] = np.asarray(_resize(np.ascontiguousarray(rgb[top:bottom]), (bottom - top, size[1])))
+        rgb = narrow
+    return np.array(_resize(rgb, size))  # a copy: Pillow's memory is read-only
 
 
 def _resize(image: np.ndarray, size: tuple[int, int]) -> Image.Image:

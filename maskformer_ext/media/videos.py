@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import ImageSequence
@@ -15,21 +15,18 @@ from maskformer_ext.errors import UserError, why
 from maskformer_ext.files import writing
 from maskformer_ext.media.decoding import check_size, open_image, upright
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 _MAYBE_ANIMATED = (".gif", ".webp", ".apng", ".png")
-_USUAL_RATE = Fraction(25)  # frames a second, where a file does not say
+_USUAL_RATE = Fraction(25)  # frames per second, where a file does not say
 
 
 def is_film(path: Path) -> bool:
-    """Tell by its ending whether a file is a video for PyAV, not an animated image."""
+    """Return by its ending whether a file is a video for PyAV, not an animated image."""
     return path.suffix.lower() in VIDEO_EXTENSIONS
 
 
 def is_video(path: Path) -> bool:
-    """Tell whether a file holds several pictures: by its ending, and GIF, WebP and PNG by what is in them."""
+    """Return whether a file holds several pictures: by its ending, and GIF, WebP and PNG by what is in them."""
     if is_film(path):
         return True
     if path.suffix.lower() not in _MAYBE_ANIMATED:
@@ -41,27 +38,25 @@ def is_video(path: Path) -> bool:
         return False  # read_image says what is wrong
 
 
-def read_frames(path: Path) -> Iterator[Tensor]:
+def read_frames(path: Path) -> Iterator[np.ndarray]:
     """Decode a video frame by frame, upright as its display matrix says: animated images by Pillow, all others by PyAV.
 
     Args:
         path: of the file.
 
     Yields:
-        (3, H, W) uint8 RGB; in memory the channels of a pixel lie together.
+        (H, W, 3) uint8 RGB.
 
     Raises:
         UserError: if the file cannot be decoded, after the frames before the damage; or PyAV is needed and not
             installed. A Matroska or WebM file that was cut off just ends: it does not say how much it held.
     """
-    import torch  # listing files does not need it
-
-    from maskformer_ext.media.images import pil_to_pixels
+    from maskformer_ext.media.images import pil_to_rgb  # brings torch, which listing files does not need
 
     if not is_film(path):
         with open_image(path) as image:
             for frame in ImageSequence.Iterator(image):
-                yield pil_to_pixels(upright(frame))
+                yield pil_to_rgb(upright(frame))
         return
     av = _pyav(path)
     try:
@@ -75,8 +70,7 @@ def read_frames(path: Path) -> Iterator[Tensor]:
                 for frame in packet.decode():
                     check_size(path, (frame.width, frame.height))
                     turns = round(frame.rotation / 90)  # counter-clockwise; a telephone held upright writes -90
-                    pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
-                    yield torch.from_numpy(pixels).permute(2, 0, 1)
+                    yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
             if incomplete:
                 raise UserError(f"{path}: parts of the video are missing; what could be decoded was read")
     except UserError:
@@ -86,7 +80,7 @@ def read_frames(path: Path) -> Iterator[Tensor]:
 
 
 def frame_rate(path: Path) -> Fraction:
-    """Return the average frames a second that a video file names; 25 where it names none.
+    """Return the average frames per second that a video file names; 25 where it names none.
 
     Raises:
         UserError: if the file cannot be opened, or PyAV is not installed.
@@ -106,7 +100,7 @@ def write_film(pictures: Sequence[Path], path: Path, rate: Fraction) -> None:
     Args:
         pictures: at least one; the first gives the size, which others are brought to.
         path: of the film.
-        rate: frames a second.
+        rate: frames per second.
 
     Raises:
         UserError: if it cannot be written, or PyAV is not installed.
@@ -139,7 +133,7 @@ def _even(pixels: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _for_pyav(path: Path, mode: str = "rb") -> Iterator[Any]:
-    """Give what PyAV opens: a name, or the opened file where the name is no UTF-8, which PyAV does not take."""
+    """Yield what PyAV opens: a name, or the opened file where the name is no UTF-8, which PyAV does not take."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

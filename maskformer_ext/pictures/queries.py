@@ -139,7 +139,7 @@ class QuerySummary:
 
 
 def _used(classes: Tensor) -> Tensor:
-    """Tell of each query (Q, K + 1) whether some class is more probable than "no object"."""
+    """Return for each query (Q, K + 1) whether some class is more probable than "no object"."""
     return classes[:, :-1].amax(-1) > classes[:, -1]
 
 

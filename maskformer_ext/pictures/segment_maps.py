@@ -65,11 +65,11 @@ def boxes_and_areas(ids: np.ndarray, least: int = 0) -> tuple[np.ndarray, np.nda
 
     Args:
         ids: (H, W) uint8 or uint16.
-        least: how many values are told of at least.
+        least: N at least.
 
     Returns:
-        (N, 4) int64 x0, y0, x1, y1, half-open, and (N,) int64 pixels, for the values 0 to N - 1, the largest that
-        occurs; the boxes of values that do not occur mean nothing.
+        (N, 4) int64 x0, y0, x1, y1, half-open, and (N,) int64 pixels, for the values 0 to N - 1. N - 1 is the largest
+        value that occurs, or ``least - 1``. The boxes of values that do not occur mean nothing.
     """
     height, width = ids.shape
     count = max(least, int(ids.max(initial=0)) + 1)

@@ -20,12 +20,12 @@ def note_settings(folder: Path, settings: dict[str, Any], *, resume: bool) -> No
 
     Args:
         folder: of the results.
-        settings: each of ``checkpoint``, ``task``, ``min_score`` and ``inference``.
+        settings: values for ``checkpoint``, ``task``, ``min_score`` and ``inference``.
         resume: what is there is to be completed.
 
     Raises:
-        UserError: if the file is somebody else's; or if what is there is to be completed, and was made with something
-            else, or does not say with what.
+        UserError: if the file is somebody else's. With ``resume`` also if earlier results were made with something
+            else, or do not say with what.
     """
     file = folder / _SETTINGS_FILE
     settings = json.loads(json.dumps(settings))  # as it will be read
@@ -49,7 +49,7 @@ def note_settings(folder: Path, settings: dict[str, Any], *, resume: bool) -> No
 
 
 class EarlierResults:
-    """Tells what `predict` has written by its place below a folder with such settings; every folder is looked at once.
+    """What `predict` has written: known by its place below a folder with such settings. Each folder is read once.
 
     A link is what it leads to.
     """

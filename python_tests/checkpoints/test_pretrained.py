@@ -228,7 +228,7 @@ def test_the_command_converts_back_and_forth(resnet, tmp_path: Path, capsys) -> 
         (["x.pkl", "out", "class=a.json"], "unknown key 'class': did you mean 'classes'?"),
         (["x.pkl", "out", "num_classes=many"], "num_classes must be a whole number, at least 1, got 'many'"),
         (["x.pkl", "out", "reset_head=yes"], "reset_head must be true or false, got 'yes'"),
-        (["x.pkl", "out", "model.backbone=resnet18"], "model.backbone cannot be set here"),
+        (["x.pkl", "out", "model.backbone=resnet18"], "unknown key 'model.backbone': the keys are to, config"),
     ],
 )
 def test_the_command_says_what_is_wrong(arguments, message: str, capsys) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import maskformer_ext
+from maskformer_ext.__main__ import COMMANDS
 
 _RUN = """
 import sys
@@ -35,7 +36,7 @@ def _run(folder: Path, command: str, *arguments: str) -> tuple[str, str]:
     return (done.stdout.splitlines() or [""])[-1], done.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "convert", "prepare", "export", "analyze"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_needs_no_torch(tmp_path: Path, command: str) -> None:
     assert _run(tmp_path, command, "--help") == ("0 []", "")
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from maskformer_ext import predict
+from maskformer_ext.__main__ import COMMANDS
 from maskformer_ext.cli import command
 from maskformer_ext.cli.extras import MissingPackage, missing_package
 from maskformer_ext.errors import UserError
 
-COMMANDS = ("train", "evaluate", "predict", "convert", "prepare", "export", "analyze")
 _PLAIN = """
 import sys
 class Plain:

@@ -133,7 +133,7 @@ def test_a_saved_configuration_reads_back_equal(tmp_path):
 def test_help_lists_every_key_without_importing_torch():
     text = describe_keys()
     assert all(f"{key}=" in text for key, _ in iterate_fields())
-    assert "images an optimiser step" in text
+    assert "images per optimiser step" in text
     code = "import sys, maskformer_ext.train as t; t.main(['--help']); sys.exit('torch' in sys.modules)"
     started = time.monotonic()
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

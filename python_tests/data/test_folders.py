@@ -202,7 +202,7 @@ def _break(case, root):
         values = np.full(_SIZE, 300, np.float32 if case == "floats" else np.int32)
         Image.fromarray(values).save(image.with_suffix(".tif"))
         image.unlink()
-        return "an image must have 8 or 16 bits a channel, got the mode"
+        return "an image must have 8 or 16 bits per channel, got the mode"
     if case == "no picture":
         label.write_text("labels")
         return "labels/a.png"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from maskformer_ext.evaluate import print_scores
 from maskformer_ext.evaluation.coverage import absent_classes, describe_coverage
+from maskformer_ext.evaluation.score_table import print_scores
 
 _SEEN, _UNSEEN = {"IoU": 1.0, "ACC": 1.0, "pixels": 9}, {"IoU": None, "ACC": None, "pixels": 0}
 

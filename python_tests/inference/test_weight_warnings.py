@@ -12,9 +12,9 @@ from tiny import tiny_config
 
 from maskformer_ext import build_model
 from maskformer_ext.config import InferenceConfig
-from maskformer_ext.export import SemanticNetwork
 from maskformer_ext.inference import segment
 from maskformer_ext.inference.network import run_network
+from maskformer_ext.inference.programs import SemanticNetwork
 from maskformer_ext.inference.reduction import Reducer
 from maskformer_ext.modeling.layers import group_norm
 from maskformer_ext.pictures.queries import query_masks

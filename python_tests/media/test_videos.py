@@ -14,7 +14,7 @@ from PIL import Image
 
 from maskformer_ext.errors import UserError
 from maskformer_ext.media.videos import frame_rate, is_video, read_frames, write_film
-from maskformer_ext.prediction.inputs import read_pictures
+from maskformer_ext.prediction.input_images import read_images
 
 # Quarter turns clockwise, and the matrix (a, b, c, d) of the file that means them: (x, y) -> (a x + c y, b x + d y).
 TURNS = {0: (1, 0, 0, 1), 1: (0, 1, -1, 0), 2: (-1, 0, 0, -1), 3: (0, -1, 1, 0)}
@@ -53,12 +53,12 @@ def test_every_frame_is_read_in_its_order(tmp_path: Path, name: str, codec: str)
     path = write_clip(tmp_path / name, codec)
     assert is_video(path)
     frames = list(read_frames(path))
-    assert [frame.shape for frame in frames] == [(3, 48, 64)] * 8
+    assert [frame.shape for frame in frames] == [(48, 64, 3)] * 8
     for number, frame in enumerate(frames):
-        np.testing.assert_allclose(frame[:, 40, 50], [20 * number] * 3, atol=6)
-        np.testing.assert_allclose(frame[:, 10, 10], [255, 0, 0], atol=12)
+        np.testing.assert_allclose(frame[40, 50], [20 * number] * 3, atol=6)
+        np.testing.assert_allclose(frame[10, 10], [255, 0, 0], atol=12)
     assert frame_rate(path) == 25
-    assert [picture.name for picture in read_pictures([(path, "a")], lambda _: False)][-1] == "a/000007"
+    assert [picture.name for picture in read_images([(path, "a")], lambda _: False)][-1] == "a/000007"
 
 
 @pytest.mark.parametrize("turns", TURNS)
@@ -70,7 +70,7 @@ def test_frames_are_upright(tmp_path: Path, turns: int) -> None:
     a, b, c, d = (value << 16 for value in TURNS[turns])
     turned = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(whole[:start] + turned + whole[start + len(turned) :])
-    frame = next(read_frames(path)).permute(1, 2, 0).numpy()
+    frame = next(read_frames(path))
     assert frame.shape == ((48, 64, 3) if turns % 2 == 0 else (64, 48, 3))
     height, width = frame.shape[:2]
     corners = {0: (0, 0), 1: (0, width - 1), 2: (height - 1, width - 1), 3: (height - 1, 0)}  # clockwise
@@ -83,9 +83,9 @@ def test_a_video_that_was_cut_off_is_named_after_its_frames(tmp_path: Path, code
     path = write_clip(tmp_path / "cut.mp4", codec, frames=30)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 2 // 3])
-    pictures = list(read_pictures([(path, "cut")], lambda _: False))
-    assert 1 < len(pictures) < 30 and all(picture.pixels is not None for picture in pictures[:-1])
-    assert pictures[-1].pixels is None
+    pictures = list(read_images([(path, "cut")], lambda _: False))
+    assert 1 < len(pictures) < 30 and all(picture.rgb is not None for picture in pictures[:-1])
+    assert pictures[-1].rgb is None
     assert pictures[-1].error is not None and pictures[-1].error.startswith(f"{path}: ")
 
 
@@ -124,10 +124,10 @@ def test_a_film_shows_the_pictures_it_was_joined_from(tmp_path: Path) -> None:
         Image.new("RGB", size, (40 * number, 255 - 40 * number, 60)).save(pictures[-1])
     write_film(pictures, tmp_path / "film.mp4", Fraction(30000, 1001))
     frames = list(read_frames(tmp_path / "film.mp4"))
-    assert [frame.shape for frame in frames] == [(3, 46, 62)] * 6
+    assert [frame.shape for frame in frames] == [(46, 62, 3)] * 6
     for number, frame in enumerate(frames):
         for y, x in ((20, 30), (45, 61)):
-            np.testing.assert_allclose(frame[:, y, x], [40 * number, 255 - 40 * number, 60], atol=10)
+            np.testing.assert_allclose(frame[y, x], [40 * number, 255 - 40 * number, 60], atol=10)
     assert frame_rate(tmp_path / "film.mp4") == Fraction(30000, 1001)
     assert not list(tmp_path.glob(".*"))
 

@@ -17,7 +17,7 @@ from maskformer_ext.pictures import sizes as picture_size
 from maskformer_ext.pictures.segments import add_legend, draw_segments
 from maskformer_ext.pictures.sizes import LONG_SIDE, resize_image, resize_map, shown_size
 from maskformer_ext.pictures.text import load_font, shortened, text_size
-from maskformer_ext.prediction.files import write_prediction
+from maskformer_ext.prediction.result_files import write_prediction
 
 INFO = DatasetInfo("two", ("left side", "right side"), ((255, 0, 0), (0, 0, 255)))
 
@@ -76,9 +76,9 @@ def test_drawing_in_bands_is_drawing_whole(monkeypatch: pytest.MonkeyPatch) -> N
 def test_overlays_are_bounded_and_ids_are_not(tmp_path: Path, height: int, width: int) -> None:
     classes = torch.zeros(height, width, dtype=torch.long)
     classes[:, width // 2 :] = 1
-    pixels = torch.full((3, height, width), 99, dtype=torch.uint8)
+    ground = np.full((height, width, 3), 99, np.uint8)
     options = {"source": "x.png", "task": "semantic", "info": INFO}
-    write_prediction(SemanticResult(classes), pixels, tmp_path, "x", **options)  # type: ignore[arg-type]
+    write_prediction(SemanticResult(classes), ground, tmp_path, "x", **options)  # type: ignore[arg-type]
     with Image.open(tmp_path / "overlays" / "x.png") as overlay:
         assert overlay.width <= LONG_SIDE and overlay.height <= LONG_SIDE + 200  # with the legend
         assert overlay.width >= 40  # that of a thin picture too
@@ -86,7 +86,7 @@ def test_overlays_are_bounded_and_ids_are_not(tmp_path: Path, height: int, width
     np.testing.assert_array_equal(ids, classes.numpy())
     described = json.loads((tmp_path / "json" / "x.json").read_text())["segments"]
     assert sum(segment["area"] for segment in described) == height * width
-    write_prediction(SemanticResult(classes), pixels, tmp_path, "x", overlay_size=0, **options)  # type: ignore[arg-type]
+    write_prediction(SemanticResult(classes), ground, tmp_path, "x", overlay_size=0, **options)  # type: ignore[arg-type]
     with Image.open(tmp_path / "overlays" / "x.png") as overlay:
         assert overlay.width >= width and overlay.height >= height
 
@@ -125,7 +125,7 @@ def test_an_image_is_read_in_strips_as_it_would_be_whole(monkeypatch: pytest.Mon
     values = np.random.default_rng(0).integers(0, 256, (70, 30, 3)).astype(np.uint8)
     image = Image.fromarray(values).convert(mode)
     monkeypatch.setattr(images, "_STRIP_PIXELS", 200)
-    pixels = images.pil_to_pixels(image).permute(1, 2, 0).numpy()
+    pixels = images.pil_to_rgb(image)
     np.testing.assert_array_equal(pixels, np.asarray(image.convert("RGB")))
 
 

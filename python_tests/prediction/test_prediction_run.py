@@ -16,9 +16,11 @@ from PIL import Image
 from tiny import tiny_config
 
 from maskformer_ext import build_model, evaluate, export, predict
+from maskformer_ext.checkpoints.models import load_checkpoint
 from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine.checkpoints import save_checkpoint
+from maskformer_ext.prediction import prepared_images
 from maskformer_ext.prediction import run as prediction_run
 
 INFO = DatasetInfo("painted", ("ground", "box", "tile"), ((90, 90, 90), (250, 0, 0), (0, 0, 250)), thing_classes=(1, 2))
@@ -173,27 +175,47 @@ def test_tiny_images_are_segmented(tmp_path, run, size, options) -> None:
         assert Image.open(output / "ids" / "tiny.png").size == size
 
 
-def test_a_large_image_is_not_kept_but_segmented_as_others(run, tmp_path, monkeypatch) -> None:
-    random = np.random.default_rng(0)
-    Image.fromarray(random.integers(0, 256, (60, 90, 3)).astype(np.uint8)).save(tmp_path / "a.png")
-    found = []
-    for large in (1 << 25, 1):
-        monkeypatch.setattr(prediction_run, "_LARGE", large)
-        output = tmp_path / f"out {large}"
-        arguments = [f"checkpoint={run}", f"input={tmp_path / 'a.png'}", f"output={output}", "inference.max_size=64"]
-        assert predict.main(arguments) == 0
-        files = sorted(path for path in output.rglob("*") if path.suffix == ".png" or path.name == "a.json")
-        found.append([path.read_bytes() for path in files])
-    assert found[0] == found[1] and len(found[0]) == 3
+@pytest.mark.parametrize("size", [(60, 90), (700, 40)])
+def test_an_image_is_not_kept_but_segmented_as_by_segment(run, tmp_path, monkeypatch, size) -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    seen = []
+    segment = prediction_run.segment
+
+    def watching(model, images, **options):
+        seen.extend(tuple(image.shape) for image in images)
+        return segment(model, images, **options)
+
+    monkeypatch.setattr(prediction_run, "segment", watching)
+    arguments = [f"checkpoint={run}", f"input={tmp_path / 'a.png'}", f"output={tmp_path / 'out'}", "task=semantic"]
+    assert predict.main([*arguments, "inference.max_size=64", "device=cpu"]) == 0
+    assert max(seen[0]) == 64 and len(seen) == 1
+    model, config, _ = load_checkpoint(run)
+    expected = segment(model, rgb, config=config.inference, max_size=64).class_map
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "ids" / "a.png")), expected)
 
 
-def test_a_large_image_that_is_shrunk_for_its_overlay_gives_no_warning(run, tmp_path, monkeypatch) -> None:
+def test_an_image_that_cannot_be_resized_is_named_and_the_others_are_done(
+    run, photos, tmp_path, monkeypatch, capsys
+) -> None:
+    def failing(rgb, size):
+        if int(rgb.mean()) < 50:
+            raise MemoryError
+        return rgb
+
+    monkeypatch.setattr(prepared_images, "overlay_ground", failing)
+    assert predict.main([f"checkpoint={run}", f"input={photos}", f"output={tmp_path / 'out'}", "batch=2"]) == 1
+    assert f"error: {photos / '1.png'}: there is not enough memory" in capsys.readouterr().err
+    assert _done(tmp_path / "out") == {"0", "2", "3"}
+
+
+@pytest.mark.parametrize("overlay_size", [0, 30])
+def test_drawing_on_what_pillow_made_gives_no_warning(run, tmp_path, overlay_size) -> None:
     Image.fromarray(np.zeros((60, 90, 3), np.uint8)).save(tmp_path / "a.png")
-    monkeypatch.setattr(prediction_run, "_LARGE", 1)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        arguments = [f"checkpoint={run}", f"input={tmp_path / 'a.png'}", f"output={tmp_path / 'out'}"]
-        assert predict.main([*arguments, "overlay_size=30", "inference.max_size=64"]) == 0
+        arguments = [f"checkpoint={run}", f"input={tmp_path / 'a.png'}", f"output={tmp_path / 'out'}", "queries=true"]
+        assert predict.main([*arguments, f"overlay_size={overlay_size}", "inference.max_size=64"]) == 0
     assert not [one for one in said if "not writable" in str(one.message)]
 
 

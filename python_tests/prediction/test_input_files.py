@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from maskformer_ext.errors import UserError
-from maskformer_ext.prediction.listing import find_files, list_files
+from maskformer_ext.prediction.input_files import find_files, list_files
 from maskformer_ext.prediction.output_folder import EarlierResults, note_settings
 
 SETTINGS = {"checkpoint": "run", "task": "semantic", "min_score": 0.5, "inference": {"betas": (1, 2)}}

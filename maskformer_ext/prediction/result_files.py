@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, printable
@@ -18,15 +17,29 @@ from maskformer_ext.pictures.segment_maps import boxes_and_areas, index_of, inst
 from maskformer_ext.pictures.segments import PICTURED_SCORE, add_legend, draw_segments
 from maskformer_ext.pictures.sizes import LONG_SIDE, resize_image, resize_map, shown_size
 
-_OVERLAY_SIDE = 512  # to which the shorter side of small images is enlarged
+_OVERLAY_SIDE = 512  # pixels, to which the shorter side of small images is enlarged
 _COUNTED = {"semantic": "classes", "panoptic": "segments", "instance": "instances"}
 _WIDEST_MAP = np.iinfo(np.uint16).max
 _BITS_OF_BYTE = np.array([byte.bit_count() for byte in range(256)], dtype=np.uint8)
 
 
+def overlay_ground(rgb: np.ndarray, overlay_size: int = LONG_SIDE) -> np.ndarray:
+    """Bring an image (H, W, 3) uint8 to the size at which its overlay is drawn.
+
+    Args:
+        rgb: the image, or what this function made of it.
+        overlay_size: longer side of the overlay in pixels at most; 0 = at least the image's size.
+    """
+    return resize_image(rgb, _overlay_shape(rgb.shape[0], rgb.shape[1], overlay_size))
+
+
+def _overlay_shape(height: int, width: int, overlay_size: int) -> tuple[int, int]:
+    return shown_size(height, width, short_side=_OVERLAY_SIDE, long_side=overlay_size)
+
+
 def write_prediction(
     result: Any,
-    pixels: Tensor,
+    ground: np.ndarray,
     output: Path,
     name: str,
     *,
@@ -42,7 +55,7 @@ def write_prediction(
 
     Args:
         result: what `segment` found in the image.
-        pixels: (3, h, w) uint8, the image, of the result's size or of that of the overlay.
+        ground: (h, w, 3) uint8, the image of the result's size, or what `overlay_ground` made of it.
         output: the folder for the results.
         name: of the results, without ending; may hold folders.
         source: what the description calls the image.
@@ -51,7 +64,7 @@ def write_prediction(
         names: write class names on the overlay.
         legend: put the classes below the overlay.
         min_score: overlay and ids show instances of at least this score; the description has all.
-        overlay_size: longer side of the overlay in pixels at most, without the legend; 0 = at least the image's size.
+        overlay_size: longer side of the overlay in pixels at most, without the legend, as in `overlay_ground`.
 
     Returns:
         In words what was found.
@@ -65,10 +78,9 @@ def write_prediction(
     if isinstance(result, Instances):
         shown = result[result.scores >= min_score].labels.tolist()
     height, width = ids.shape
-    size = shown_size(height, width, long_side=overlay_size)  # shrunk first: what follows need not be of full size
-    image = resize_image(pixels.permute(1, 2, 0).numpy(), size)
+    size = _overlay_shape(height, width, overlay_size)
     owners = index_of(resize_map(ids, size), [segment["id"] for segment in segments])
-    overlay = draw_segments(image, owners, labels, info, names=names, short_side=_OVERLAY_SIDE, long_side=overlay_size)
+    overlay = draw_segments(resize_image(ground, size), owners, labels, info, names=names)
     write_png(add_legend(overlay, shown, info) if legend else overlay, output / "overlays" / f"{name}.png")
     write_png(Image.fromarray(ids), output / "ids" / f"{name}.png")
     described = {"image": printable(source), "task": task, "height": height, "width": width, "segments": segments}

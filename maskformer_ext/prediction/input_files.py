@@ -39,7 +39,7 @@ class Listing:
     results: EarlierResults = field(default_factory=EarlierResults)
 
     def takes(self, file: Path) -> bool:
-        """Tell whether a file is read, and count it where not."""
+        """Return whether a file is read, and count it where not."""
         name = file.name.lower()
         if _is_hidden(name):
             reason = _HIDDEN
@@ -123,7 +123,7 @@ def _matches(pattern: Path, listing: Listing) -> Iterator[Path]:
 
 
 def _fits(names: Sequence[str], patterns: Sequence[str]) -> bool:
-    """Tell whether the parts of a path match those of a glob."""
+    """Return whether the parts of a path match those of a glob."""
     if not patterns:
         return not names
     if patterns[0] == "**":
@@ -223,7 +223,7 @@ def _without_ending(name: Path) -> str:
 
 
 def _told_apart(names: list[str], longer: list[str]) -> list[str]:
-    """Give files that share a name their longer one, until none do or that does not help."""
+    """Return a longer name for files that share theirs, until none do or that does not help."""
     while True:
         count = Counter(names)
         chosen = [long if count[name] > 1 else name for name, long in zip(names, longer, strict=True)]

@@ -1,0 +1,34 @@
+"""The figures of recipes as a table for a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+_COLUMNS = ("recipe", "input", "parameters", "GFLOPs", "paper", "images/s", "paper", "score in the paper")
+
+
+def draw_table(rows: list[dict[str, Any]]) -> Table:
+    """Return a table of what `analyze_recipe` found, one row per recipe."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for index, name in enumerate(_COLUMNS):
+        table.add_column(name, justify="right" if index else "left", no_wrap=True)
+    for row in rows:
+        paper = row["paper"] or {}
+        score = paper.get("score")
+        table.add_row(
+            row["recipe"],
+            "x".join(map(str, row["size"])),
+            f"{row['parameters'] / 1e6:.1f}M",
+            f"{row['gflops']:.1f}",
+            _cell(paper.get("gflops"), "{:.0f}"),
+            _cell(row["images_per_second"], "{:.3g}"),
+            _cell(paper.get("images_per_second"), "{:.1f}"),
+            "\u2013" if score is None else f"{paper['metric']} {score:.1f}",
+        )
+    return table
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "\u2013" if value is None else form.format(value)
