@@ -1,8 +1,8 @@
 """Run the CUDA kernels on the host, against the CPU's results: for machines without a GPU, and for what a GPU hides.
 
 Compiles every csrc/*/*.cu and binding_cuda.cpp as C++ with AddressSanitizer, on the stand-in for CUDA in
-python_tests/cuda_shim/include, and runs python_tests/cuda_shim with it. Only what changed is compiled again. Arguments
-are passed on to pytest; `--build` only compiles.
+csrc/host_cuda, and runs python_tests/cuda_shim with it. Only what changed is compiled again. Arguments are passed on to
+pytest; `--build` only compiles.
 """
 
 import fcntl
@@ -20,15 +20,16 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "cuda_shim"
 TESTS = ROOT / "python_tests" / "cuda_shim"
 TORCH = Path(torch.__file__).resolve().parent
-HEADER = ROOT / "csrc" / "common" / "checks.h"  # with torch's headers, half of the time of a binding
+HEADER = ROOT / "csrc" / "torch" / "checks.h"  # with torch's headers, half of the time of a binding
 PRECOMPILED = str(FOLDER / "checks.h")
 # Line numbers only: all of -g takes half as long again to compile. Less than -O1 compiles faster, and runs slower.
 FLAGS = [
     *("-std=c++20", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unknown-pragmas"),
     *sanitizers.FLAGS,
     *(["-Werror"] if os.environ.get("CI") else []),  # every compiler has other warnings
-    *("-DMASKFORMER_EXT_CUDA_SHIM", "-DMASKFORMER_EXT_VARIANT=cuda", "-DTORCH_TARGET_VERSION=0x020b000000000000"),
-    *(f"-I{TESTS / 'include'}", f"-I{ROOT / 'csrc'}", "-isystem", str(TORCH / "include")),
+    *("-DMASKFORMER_EXT_HOST_CUDA", "-DMASKFORMER_EXT_VARIANT=cuda", "-DTORCH_TARGET_VERSION=0x020b000000000000"),
+    "-DMASKFORMER_EXT_CACHED_FLOATS=1024",  # small tests need several bands or chunks
+    *(f"-I{ROOT / 'csrc' / 'host_cuda' / 'include'}", f"-I{ROOT / 'csrc'}", "-isystem", str(TORCH / "include")),
 ]
 
 

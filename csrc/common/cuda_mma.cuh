@@ -1,5 +1,5 @@
 // Tensor-core products of a warp and asynchronous copies to shared memory. These few functions are all that the tests'
-// host build cannot run; it has a twin of each (python_tests/cuda_shim/include/cuda_mma_host.h).
+// host build cannot run; it has a twin of each (csrc/host_cuda/mma.h).
 //
 // A fragment is 16 rows (or columns) of an operand by kStep of the dimension that is summed over, in four registers a
 // lane: register i + 2 j holds row 8 i + lane / 4 and, of the sum's dimension, the 32-bit word 4 j + lane % 4. The
@@ -39,8 +39,8 @@ __device__ __forceinline__ int fragment_line(int lane) {
 
 }  // namespace maskformer_ext::cuda
 
-#ifdef MASKFORMER_EXT_CUDA_SHIM
-#include "cuda_mma_host.h"
+#ifdef MASKFORMER_EXT_HOST_CUDA
+#include "host_cuda/mma.h"
 #else
 
 namespace maskformer_ext::cuda {

@@ -8,6 +8,7 @@
 
 #include "common/aligned.h"
 #include "common/dtype.h"
+#include "common/mask_source.h"
 #include "common/tap_table.h"
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {

@@ -5,7 +5,7 @@
 
 #include "common/cuda_launch.cuh"
 #include "common/cuda_types.cuh"
-#include "common/tap_table_cuda.h"
+#include "common/mask_source_cuda.h"
 
 namespace maskformer_ext::cuda {
 

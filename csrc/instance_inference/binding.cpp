@@ -4,7 +4,7 @@
 #include <numeric>
 #include <tuple>
 
-#include "common/mask_source.h"
+#include "torch/mask_source.h"
 
 namespace maskformer_ext {
 namespace {

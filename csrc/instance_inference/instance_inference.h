@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "common/cpu_dispatch.h"
-#include "common/mask_resize.h"
+#include "common/mask_source.h"
 
 namespace maskformer_ext {
 

@@ -4,8 +4,10 @@
 // the row's next four bytes.
 #pragma once
 
-#include "common/tap_table_cuda.h"
+#include "common/mask_source_cuda.h"
 #include "instance_inference/instance_inference.h"
+
+struct CUstream_st;  // *cudaStream_t
 
 namespace maskformer_ext {
 

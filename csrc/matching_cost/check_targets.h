@@ -3,7 +3,7 @@
 
 #include <optional>
 
-#include "common/checks.h"
+#include "torch/checks.h"
 
 namespace maskformer_ext {
 
@@ -36,12 +36,7 @@ inline void check_matching_targets(const char* op, const Tensor& pixels, const T
   STD_TORCH_CHECK(fit.num_pixels < INT32_MAX / 2 && height < INT32_MAX && width < INT32_MAX, op,
                   ": mask logits must have fewer than 2^30 pixels, got ", fit.num_pixels);
   STD_TORCH_CHECK(fit.classes >= 1, op, ": class_logits must have at least 2 columns, got ", fit.classes + 1);
-  if (void_pixels.has_value()) {
-    STD_TORCH_CHECK(void_pixels->dim() == 3 && void_pixels->size(0) == fit.images && void_pixels->size(1) == height &&
-                        void_pixels->size(2) == width,
-                    op, ": void must be (B, H, W) as the masks, got ", shape_string(*void_pixels));
-    STD_TORCH_CHECK(kernel_dtype(*void_pixels, op, "void") == DType::uint8, op, ": void must be bool");
-  }
+  if (void_pixels.has_value()) check_void_pixels(*void_pixels, pixels, op, "void");
 }
 
 struct MatchingCostWeights {

@@ -42,10 +42,6 @@ struct PixelOrder {
 
 MASKFORMER_EXT_CPU_KERNEL(order_pixels, const PixelOrderParams& params, PixelOrder& order);
 
-// The smallest and the largest of n segment ids; (0, -1) where n = 0.
-MASKFORMER_EXT_CPU_KERNEL(segment_id_range, const void* segment_map, bool wide, int64_t n, int32_t* least,
-                          int32_t* most);
-
 // Masks of one image, which may overlap.
 struct MaskGroupParams {
   const uint8_t* masks;     // (num_segments, target_height, target_width), non-zero: inside

@@ -88,23 +88,4 @@ void order_pixels(const PixelOrderParams& p, PixelOrder& order) {
   sort_runs(start, run_group, runs, order);
 }
 
-void segment_id_range(const void* segment_map, bool wide, int64_t n, int32_t* least, int32_t* most) {
-  int32_t low = 0, high = -1;
-  const auto scan = [&](const auto* ids) {
-#pragma omp simd reduction(min : low) reduction(max : high)
-    for (int64_t i = 0; i < n; ++i) {
-      const int32_t id = ids[i];
-      low = id < low ? id : low;
-      high = id > high ? id : high;
-    }
-  };
-  if (wide) {
-    scan(static_cast<const int32_t*>(segment_map));
-  } else {
-    scan(static_cast<const int16_t*>(segment_map));
-  }
-  *least = low;
-  *most = high;
-}
-
 }  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT

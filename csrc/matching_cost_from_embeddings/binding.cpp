@@ -1,7 +1,7 @@
 // torch.ops.maskformer_ext.matching_cost_from_embeddings: schema, checks, allocation, threads, CPU.
-#include "common/dot_source.h"
+#include "mask_dot/call.h"
 #include "mask_dot/mask_dot.h"
-#include "matching_cost/prepared_batch.h"
+#include "matching_cost/call.h"
 #include "matching_cost_from_embeddings/matching_cost_from_embeddings.h"
 #include "matching_cost_from_embeddings/panel_plan.h"
 

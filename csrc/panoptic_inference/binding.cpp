@@ -5,7 +5,7 @@
 #include <map>
 #include <tuple>
 
-#include "common/mask_source.h"
+#include "torch/mask_source.h"
 
 namespace maskformer_ext {
 namespace {

@@ -4,8 +4,10 @@
 // pixels that each query wins and has; which queries become segments; their ids in place of the winners.
 #pragma once
 
-#include "common/tap_table_cuda.h"
+#include "common/mask_source_cuda.h"
 #include "panoptic_inference/panoptic_inference.h"
+
+struct CUstream_st;  // *cudaStream_t
 
 namespace maskformer_ext {
 

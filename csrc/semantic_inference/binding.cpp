@@ -1,12 +1,12 @@
 // torch.ops.maskformer_ext.semantic_inference and semantic_scores: schemas, checks, allocation, CPU.
 #include "semantic_inference/semantic_inference.h"
 
-#include "semantic_inference/binding.h"
+#include "semantic_inference/call.h"
 
 namespace maskformer_ext {
 namespace {
 
-constexpr const char* op = semantic_op;
+constexpr const char* op = "semantic_inference";
 
 // Runs the kernel; params holds where the result goes.
 void run(SemanticParams params, const Tensor& probability_in, const Tensor& mask_logits, const Size& size,

@@ -5,7 +5,9 @@
 // probability, as those that are not finite; only the device knows how many these are.
 #pragma once
 
-#include "common/tap_table_cuda.h"
+#include "common/mask_source_cuda.h"
+
+struct CUstream_st;  // *cudaStream_t
 
 namespace maskformer_ext {
 

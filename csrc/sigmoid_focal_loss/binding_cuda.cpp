@@ -1,6 +1,6 @@
 // CUDA kernels of torch.ops.maskformer_ext.sigmoid_focal_loss and its backward: guard, allocation, launch.
-#include "common/cuda_stream.h"
-#include "sigmoid_focal_loss/binding.h"
+#include "sigmoid_focal_loss/call.h"
+#include "torch/cuda_stream.h"
 
 namespace maskformer_ext {
 namespace {

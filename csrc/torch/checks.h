@@ -73,6 +73,18 @@ inline Tensor contiguous_indices(const Tensor& tensor, int64_t rows, const char*
   return torch::stable::contiguous(tensor);
 }
 
+// Check the map of pixels that targets leave out: (B, H, W) for targets (B, H, W) or (B, T, H, W).
+inline void check_void_pixels(const Tensor& void_pixels, const Tensor& targets, const char* op, const char* argument) {
+  const ScalarType dtype = void_pixels.scalar_type();
+  STD_TORCH_CHECK(dtype == ScalarType::Bool || dtype == ScalarType::Byte, op, ": ", argument, " must be bool, got ",
+                  torch::headeronly::toString(dtype));
+  const int64_t last = targets.dim() - 1;
+  STD_TORCH_CHECK(void_pixels.dim() == 3 && void_pixels.size(0) == targets.size(0) &&
+                      void_pixels.size(1) == targets.size(last - 1) && void_pixels.size(2) == targets.size(last),
+                  op, ": ", argument, " must be (B, H, W) as the targets ", shape_string(targets), ", got ",
+                  shape_string(void_pixels));
+}
+
 // The tensor itself where rows are contiguous, whatever the other strides, else a contiguous copy.
 inline Tensor with_contiguous_rows(const Tensor& tensor) {
   const int64_t last = tensor.dim() - 1;

@@ -1,8 +1,8 @@
 // What the CPU and the CUDA binding of dice_loss share: checks, contiguous inputs, outputs, parameters.
 #pragma once
 
-#include "common/checks.h"
 #include "dice_loss/dice_loss.h"
+#include "torch/checks.h"
 
 namespace maskformer_ext {
 

@@ -1,8 +1,8 @@
 // What the CUDA bindings of mask dot products share: from tensors to the kernel's description.
 #pragma once
 
-#include "common/checks.h"
 #include "mask_dot/mask_dot_cuda.h"
+#include "torch/checks.h"
 
 namespace maskformer_ext {
 

@@ -1,8 +1,8 @@
 // What the bindings of linear_sum_assignment share: a call's tensors, checked and contiguous, and its parameters.
 #pragma once
 
-#include "common/checks.h"
 #include "linear_sum_assignment/linear_sum_assignment.h"
+#include "torch/checks.h"
 
 namespace maskformer_ext {
 

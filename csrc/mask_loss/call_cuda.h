@@ -3,9 +3,9 @@
 
 #include <cstdint>
 
-#include "common/cuda_stream.h"
-#include "mask_loss/binding.h"
+#include "mask_loss/call.h"
 #include "mask_loss/mask_loss_cuda.h"
+#include "torch/cuda_stream.h"
 
 namespace maskformer_ext {
 

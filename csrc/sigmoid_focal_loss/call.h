@@ -1,8 +1,8 @@
 // What the CPU and the CUDA binding of sigmoid_focal_loss share: checks, contiguous inputs, parameters.
 #pragma once
 
-#include "common/checks.h"
 #include "sigmoid_focal_loss/sigmoid_focal_loss.h"
+#include "torch/checks.h"
 
 namespace maskformer_ext {
 

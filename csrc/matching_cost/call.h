@@ -61,7 +61,7 @@ class PreparedBatch {
     check(op);
     const TargetShape shape = {
         .pixels = static_cast<const char*>(pixels_.const_data_ptr()),
-        .dtype = pixels_.scalar_type(),
+        .wide = pixels_.scalar_type() == ScalarType::Int,
         .void_map = void_.has_value() && ignore_void ? static_cast<const char*>(void_->const_data_ptr()) : nullptr,
         .from_masks = pixels_.dim() == 4,
         .ignore_void = ignore_void,
@@ -75,9 +75,9 @@ class PreparedBatch {
       for (int64_t b = begin; b < end; ++b) prepared_[b].prepare(shape, b, counts()[b]);
     });
     for (int64_t b = 0; b < images; ++b) {
-      STD_TORCH_CHECK(prepared_[b].least >= -1 && prepared_[b].most < counts()[b], op,
+      STD_TORCH_CHECK(prepared_[b].lowest >= -1 && prepared_[b].highest < counts()[b], op,
                       ": segment_map must lie between -1 and num_segments - 1 = ", counts()[b] - 1,
-                      ", got values from ", prepared_[b].least, " to ", prepared_[b].most, " in image ", b);
+                      ", got values from ", prepared_[b].lowest, " to ", prepared_[b].highest, " in image ", b);
       views_.push_back(prepared_[b].view);
     }
   }
