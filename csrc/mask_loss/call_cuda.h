@@ -51,7 +51,7 @@ inline MaskLossOutputs run_mask_loss_cuda(MaskLossCudaParams params, const Tenso
   Tensor maps = torch::stable::new_empty(logits, {with_grad ? masks : 0, 3, height, width}, ScalarType::Float);
   Tensor coefficients = torch::stable::new_empty(logits, {masks, 3}, ScalarType::Float);
   if (masks == 0) return {focal, dice, maps, coefficients};
-  Tensor sums = torch::stable::new_empty(logits, {masks * strips * params.chunks() * 5}, ScalarType::Double);
+  Tensor sums = torch::stable::new_empty(logits, {masks * strips * params.chunks() * kMaskLossSums}, ScalarType::Double);
   Tensor edges = torch::stable::new_empty(logits, {with_grad ? masks * strips * 3 * width : 0}, ScalarType::Float);
   params.sums = sums.mutable_data_ptr<double>();
   params.edges = with_grad ? edges.mutable_data_ptr<float>() : nullptr;

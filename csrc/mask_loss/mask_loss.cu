@@ -14,7 +14,7 @@ constexpr int kThreads = Params::kThreads;
 constexpr int kStripRows = Params::kStripRows;
 constexpr int kPiece = 512;  // pixels of a target row that are in shared memory at once
 constexpr int kMaps = 3;
-constexpr int kSums = 5;
+constexpr int kSums = kMaskLossSums;
 
 // Bilinear resizing with half-pixel centres, clamped at both ends: out = (1 - weight) in[lower] + weight in[upper].
 struct Tap {
@@ -230,11 +230,11 @@ __global__ void __launch_bounds__(kThreads, 4) mask_loss_sweep_kernel(Params p) 
           const float t = pixel.counts ? pixel.value : 0.0f;
           const Evaluated e = evaluate(p, v, t);
           if (tap.lower >= first_column) {
-            part[0] += e.focal;
-            part[1] += e.wrong;
-            part[2] += e.wrong_inside;
-            part[3] += t;
-            part[4] += pixel.counts ? 1.0f : 0.0f;
+            part[kSumFocal] += e.focal;
+            part[kSumWrong] += e.wrong;
+            part[kSumWrongInside] += e.wrong_inside;
+            part[kSumInside] += t;
+            part[kSumPixels] += pixel.counts ? 1.0f : 0.0f;
           }
           if (kGrad) {
             grad0[x - piece] = e.grad[0];
@@ -291,9 +291,9 @@ __global__ void __launch_bounds__(kThreads) mask_loss_finish_kernel(Params p) {
   for (int i = 0; i < kSums; ++i) sum[i] = block_reduce<kThreads>(sum[i], Add());
   if (threadIdx.x != 0) return;
   const bool paired = target_of(p, mask).paired;
-  const double pixels = sum[4] < 1.0 ? 1.0 : sum[4];
-  const Dice dice = dice_from_sums(sum[1], sum[2], sum[3]);
-  p.focal[mask] = paired ? static_cast<float>(sum[0] / pixels) : 0.0f;
+  const double pixels = sum[kSumPixels] < 1.0 ? 1.0 : sum[kSumPixels];
+  const Dice dice = dice_from_sums(sum[kSumWrong], sum[kSumWrongInside], sum[kSumInside]);
+  p.focal[mask] = paired ? static_cast<float>(sum[kSumFocal] / pixels) : 0.0f;
   p.dice[mask] = paired ? dice.loss : 0.0f;
   p.coefficients[kMaps * mask] = paired ? static_cast<float>(1.0 / pixels) : 0.0f;
   p.coefficients[kMaps * mask + 1] = paired ? dice.factor_inside : 0.0f;

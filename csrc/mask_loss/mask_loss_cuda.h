@@ -14,6 +14,16 @@ struct CUstream_st;  // *cudaStream_t
 
 namespace maskformer_ext {
 
+// What a block sums over its pixels; q is how wrong the probability is, as in MaskLossSums.
+enum MaskLossSum {
+  kSumFocal,
+  kSumWrong,        // q
+  kSumWrongInside,  // (1 - s) t
+  kSumInside,       // t
+  kSumPixels,       // those that count
+  kMaskLossSums,
+};
+
 struct MaskLossCudaParams {
   static constexpr int kThreads = 128, kStripRows = 8;
 
@@ -39,7 +49,7 @@ struct MaskLossCudaParams {
   float row_unit, column_unit;  // 1 / (2 * target_height), 1 / (2 * target_width)
   float alpha_inside, alpha_outside, gamma;
 
-  double* sums;         // (masks, strips, chunks, 5) workspace: focal, q, q inside, inside, pixels that count
+  double* sums;         // (masks, strips, chunks, kMaskLossSums) workspace
   float* edges;         // (masks, strips, 3, width) workspace: a strip's part of the row behind it; or null
   float* maps;          // (masks, 3, height, width) out, or null without gradient
   float* focal;         // (masks,) out
