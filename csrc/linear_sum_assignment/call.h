@@ -26,7 +26,6 @@ struct __attribute__((visibility("hidden"))) AssignmentCall {
         .num_queries = cost.size(1),
         .max_targets = cost.size(2),
         .query_of_target = assignment.mutable_data_ptr<int64_t>(),
-        .forced = nullptr,
     };
   }
   int64_t problems() const { return cost.size(0); }

@@ -238,7 +238,6 @@ void solve(const LinearSumAssignmentParams& p, const T* all_costs, int64_t probl
     solve_lexicographic(w.cost.data(), w.rows, w.columns, w.stride, w.column_of_row, w.row_of_column);
     match_rest(w);
   }
-  if (p.forced != nullptr) p.forced[problem] = !complete;
 
   int64_t* query_of_target = p.query_of_target + problem * p.max_targets;
   const std::vector<int64_t>& answer = transpose ? w.column_of_row : w.row_of_column;

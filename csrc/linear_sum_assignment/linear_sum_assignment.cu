@@ -215,7 +215,6 @@ __global__ void __launch_bounds__(32 * kWarps) block_assignment_kernel(Params pa
   *reinterpret_cast<int*>(workspace +
                           problem * linear_sum_assignment_workspace(params.num_queries, params.max_targets)) =
       solved ? kSolved : kForbidden;
-  if (params.forced != nullptr) params.forced[problem] = !solved;
 }
 
 template <class T>
@@ -251,7 +250,6 @@ __global__ void __launch_bounds__(32, 8) warp_assignment_kernel(Params params, c
   bool complete = state == kToDo;
   for (int row = 0; row < p.rows && complete; ++row) complete = augment<false>(p, row, lane);
   if (!complete) solve_with_forbidden_pairs(p, lane);
-  if (params.forced != nullptr && lane == 0) params.forced[problem] = !complete;
   const int* answer = shape.transpose ? p.column_of_row : p.row_of_column;
   int64_t* query_of_target = params.query_of_target + problem * max_targets;
   for (int t = lane; t < max_targets; t += 32) query_of_target[t] = t < targets ? answer[t] : -1;

@@ -17,7 +17,6 @@ struct LinearSumAssignmentParams {
   int64_t num_queries;         // Q
   int64_t max_targets;         // T
   int64_t* query_of_target;    // (N, T) out: the query of each target, -1 for padding and the unmatched
-  bool* forced;                // (N,) out, or null: a forbidden pair had to be used
 };
 
 // Solves problems [begin, end) of the N.
