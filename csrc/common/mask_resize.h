@@ -7,7 +7,8 @@
 
 namespace maskformer_ext {
 
-// An axis of a resize: `in` samples to `middle` (0: no first resize), of which `valid` are kept, to `out`.
+// An axis of a resize: from `in` samples to `middle`, of which `valid` are kept, then to `out`. Where `middle` is 0
+// there is one resize only.
 struct AxisResize {
   int64_t in, middle, valid, out;
   bool flip;
@@ -19,7 +20,7 @@ constexpr int taps_of(const AxisResize& axis) {
   return axis.middle > 0 && axis.middle != axis.in && axis.out != valid ? 4 : 2;
 }
 
-// out = sum over taps of weight * in[index]; the last two taps have weight 0 where two are enough.
+// out = sum over taps of weight * in[index]. The last two taps have weight 0 where two are enough.
 struct alignas(16) AxisTaps {
   int32_t index[4];
   float weight[4];

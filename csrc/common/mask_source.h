@@ -29,13 +29,13 @@ constexpr PlaneResize to_output(const MaskSource& s) {
           {s.width, s.input_width, s.crop_width, s.out_width, s.flip}};
 }
 
-// From the stored logits to the network input, or where there is none to themselves.
+// From the stored logits to the network input. Without a network input, from the stored logits to themselves.
 constexpr PlaneResize to_input(const MaskSource& s) {
   return {{s.height, 0, 0, s.input_height > 0 ? s.input_height : s.height, false},
           {s.width, 0, 0, s.input_width > 0 ? s.input_width : s.width, false}};
 }
 
-// From the valid part of the network input, or where there is none from what is stored, to the output.
+// From the valid part of the network input to the output. Without a network input, from what is stored.
 constexpr PlaneResize from_input(const MaskSource& s) {
   return {{s.input_height > 0 ? s.crop_height : s.height, 0, 0, s.out_height, false},
           {s.input_width > 0 ? s.crop_width : s.width, 0, 0, s.out_width, s.flip}};

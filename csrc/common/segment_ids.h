@@ -1,4 +1,4 @@
-// The range of the ids in segment maps, for the checks of every op that takes one. Torch-free.
+// The range of the ids in segment maps: every op that takes one checks its ids by it. Torch-free.
 #pragma once
 
 #include <cstdint>

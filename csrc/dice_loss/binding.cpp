@@ -1,4 +1,4 @@
-// torch.ops.maskformer_ext.dice_loss and dice_loss_backward: schemas, allocation, CPU.
+// torch.ops.maskformer_ext.dice_loss and dice_loss_backward: schemas and allocation, on the CPU.
 #include "dice_loss/call.h"
 
 #include <tuple>

@@ -1,4 +1,4 @@
-// What the CPU and the CUDA binding of dice_loss share: checks, contiguous inputs, outputs, parameters.
+// A call of dice_loss, shared by its CPU and CUDA bindings: checks, tensors kept alive, and the kernels' parameters.
 #pragma once
 
 #include "dice_loss/dice_loss.h"

@@ -1,11 +1,19 @@
-// Runs CUDA kernels on the host, for tests: the threads of a block are fibers that take turns, blocks run one after the
-// other. A fiber runs until it waits, in an order of threads that changes from turn to turn, so whatever relies on
-// another thread without saying so is seen.
+// Runs CUDA kernels on the host, for tests. The threads of a block are fibers that take turns; blocks run one after the
+// other. A fiber runs until it waits. The order of threads changes from turn to turn, so that a thread that relies on
+// another without a barrier is found.
 //
-// Errors stop the launch with one sentence: a grid that no GPU takes, a barrier that not all threads of a block reach,
-// a warp operation that not all of its lanes reach, either of them reached in different places, and, for arrays
-// declared with MASKFORMER_EXT_SHARED, an index out of range, a read of what nobody wrote, and a read or write that
-// races with another thread's (no barrier between them).
+// Errors stop the launch with one sentence:
+//
+// - a grid that no GPU takes
+// - a barrier that not all threads of a block reach
+// - a warp operation that not all of its lanes reach
+// - threads or lanes that wait for each other in different places
+//
+// For arrays declared with MASKFORMER_EXT_SHARED, also these:
+//
+// - an index out of range
+// - a read of what nobody wrote
+// - a read or write with no barrier after another thread's
 #pragma once
 
 #include <ucontext.h>
@@ -94,8 +102,8 @@ class Block {
     leave();
   }
 
-  // 16 bytes a thread, exchanged by warp operations; two sets take turns, so that a set is free again once its readers
-  // have arrived at the next operation.
+  // 16 bytes per thread, which warp operations exchange. Two sets take turns: a set is free again once its readers have
+  // arrived at the next operation.
   unsigned char* slot(int thread, int set) { return slots_.at(2 * thread + set).bytes; }
   int next_set() { return fibers_[current_].operations++ % 2; }
 

@@ -1,4 +1,4 @@
-// Test-only twins of the functions of common/cuda_mma.cuh that need tensor cores or asynchronous copies.
+// The host twins of the functions of common/cuda_mma.cuh that need tensor cores or asynchronous copies.
 #pragma once
 
 #include <bit>
@@ -9,7 +9,7 @@
 
 namespace maskformer_ext::cuda {
 
-// A copy of a chunk is seen at once; that another thread reads it only behind a barrier is checked by the array.
+// A copy of a chunk is seen at once. The array checks that another thread reads it only behind a barrier.
 template <class T, int kSize>
 void copy_async(host_cuda::SharedArray<T, kSize>& to, int index, const T* from, bool exists) {
   constexpr int kElements = 16 / sizeof(T);
@@ -23,8 +23,8 @@ inline void commit_copies() {}
 template <int kGroups>
 void wait_copies() {}
 
-// As the PTX ISA defines ldmatrix.x4: lane 8 r + l gives the address of line l of matrix r, and lane l receives, in
-// register r, elements 2 (l % 4) and the next of line l / 4, with .trans of column l / 4.
+// As the PTX ISA defines ldmatrix.x4. Lane 8 r + l gives the address of line l of matrix r. In register r, lane l
+// receives elements 2 (l % 4) and the next of line l / 4, or with .trans of column l / 4.
 template <bool kTermsContiguous, int kPitch, int kSize>
 void load_fragment(uint32_t (&to)[4], host_cuda::SharedArray<uint16_t, kSize>& from, int begin) {
   const int lane = threadIdx.x % 32, own = begin + fragment_line<kTermsContiguous, kPitch>(lane);
@@ -51,7 +51,7 @@ void load_fragment(uint32_t (&to)[4], host_cuda::SharedArray<float, kSize>& from
   }
 }
 
-// To nearest, ties away from zero; 13 of the 23 bits of the fraction go.
+// Rounds to nearest, ties away from zero. 13 of the 23 bits of the fraction go.
 inline uint32_t round_to_tf32(float x) {
   const auto bits = std::bit_cast<uint32_t>(x);
   return std::isfinite(x) ? (bits + 0x1000u) & ~0x1fffu : bits;

@@ -1,4 +1,4 @@
-// Shared memory whose every access is checked.
+// Shared memory of the host stand-in, which checks every access.
 #pragma once
 
 #include "host_cuda/fibers.h"

@@ -1,4 +1,4 @@
-// torch.ops.maskformer_ext.instance_masks: schema, checks, allocation, CPU.
+// torch.ops.maskformer_ext.instance_masks: schema, checks and allocation, on the CPU.
 #include "instance_inference/instance_inference.h"
 
 #include <numeric>

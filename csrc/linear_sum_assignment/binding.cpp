@@ -1,4 +1,4 @@
-// torch.ops.maskformer_ext.linear_sum_assignment: schema, checks, allocation, CPU.
+// torch.ops.maskformer_ext.linear_sum_assignment: schema and checks, on the CPU.
 #include "linear_sum_assignment/call.h"
 
 namespace maskformer_ext {

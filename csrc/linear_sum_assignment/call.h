@@ -1,4 +1,5 @@
-// What the bindings of linear_sum_assignment share: a call's tensors, checked and contiguous, and its parameters.
+// A call of linear_sum_assignment, shared by its CPU and CUDA bindings: tensors, checked and kept alive, and
+// parameters.
 #pragma once
 
 #include "linear_sum_assignment/linear_sum_assignment.h"

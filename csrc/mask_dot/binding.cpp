@@ -1,4 +1,4 @@
-// torch.ops.maskformer_ext.mask_dot: schema, checks, allocation, threads, CPU.
+// torch.ops.maskformer_ext.mask_dot: schema, checks and allocation, on the CPU.
 #include "mask_dot/call.h"
 
 namespace maskformer_ext {

@@ -9,8 +9,8 @@
 
 namespace maskformer_ext {
 
-// Embeddings (..., B, Q, C) and features (B, C, h, w) as a DotSource. Features may be channels-last; where rows and
-// columns of pixels do not form one stride, and for embeddings that are not contiguous, a copy is made.
+// Embeddings (..., B, Q, C) and features (B, C, h, w) as a DotSource. Features may be channels-last. Embeddings that
+// are not contiguous are copied, and so are features whose rows and columns of pixels do not form one stride.
 class DotTensors {
  public:
   DotSource source = {};

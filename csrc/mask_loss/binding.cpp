@@ -1,4 +1,4 @@
-// torch.ops.maskformer_ext.mask_loss and mask_loss_backward: schemas, checks, allocation, CPU.
+// torch.ops.maskformer_ext.mask_loss and mask_loss_backward: schemas, checks and allocation, on the CPU.
 #include "mask_loss/call.h"
 
 namespace maskformer_ext {

@@ -15,7 +15,7 @@ namespace maskformer_ext {
 
 using MaskLossOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor>;  // focal, dice, maps, coefficients
 
-// A call of the backward: its tensors, checked and contiguous, its result, and the parameters made of them.
+// A call of the backward: its tensors, checked and contiguous, its result, and the parameters that point into them.
 struct __attribute__((visibility("hidden"))) MaskLossGradCall {
   Tensor maps, coefficients, grad_logits;
   std::optional<Tensor> grad_focal, grad_dice;
@@ -52,7 +52,7 @@ struct __attribute__((visibility("hidden"))) MaskLossGradCall {
   }
 };
 
-// Fills in the part of the parameters that comes from logits and weights, and checks sizes for the last time.
+// Fills in what comes from logits and weights, and checks sizes for the last time.
 inline MaskLossParams mask_loss_params(const char* op, const Tensor& logits, int64_t target_height,
                                        int64_t target_width, double alpha, double gamma) {
   MaskLossParams params = {};
@@ -87,10 +87,10 @@ inline MaskLossOutputs run_mask_loss(MaskLossParams params, const Tensor& logits
   if (masks == 0) return outputs;
 
   // Few masks are split into blocks of rows, so that every thread has work. The number of blocks depends on the sizes
-  // alone, never on the threads: the sums are the same for any number of them.
+  // alone, never on the threads. The sums are therefore the same for any number of threads.
   constexpr int64_t wanted_items = 64, least_pixels = 16384;
   const int64_t most_blocks = std::max<int64_t>(1, params.target_height * params.target_width / least_pixels);
-  // Nor are more than a few dozen rows added up in one block of a row of logits, for the sake of rounding.
+  // For the sake of rounding, a block adds up no more than a few dozen target rows per row of logits.
   const int64_t least_blocks = params.target_height / (64 * height) + 1;
   params.blocks = std::min({(wanted_items + masks - 1) / masks, most_blocks, params.target_height});
   params.blocks = std::max(params.blocks, least_blocks);

@@ -1,4 +1,5 @@
-// torch.ops.maskformer_ext.matched_mask_loss: schema, checks, CPU. The kernels and the backward are those of mask_loss.
+// torch.ops.maskformer_ext.matched_mask_loss: schema and checks, on the CPU. Kernels and backward are those of
+// mask_loss.
 #include <limits>
 #include <vector>
 
@@ -11,7 +12,7 @@ namespace {
 
 constexpr const char* op = "matched_mask_loss";
 
-// Raises where a segment map holds an id that its image does not have.
+// Raises an error where a segment map holds an id that its image does not have.
 void check_segment_map(const Tensor& map, const int64_t* num_segments) {
   const int64_t images = map.size(0);
   std::vector<int64_t> lowest(images), highest(images);

@@ -1,6 +1,7 @@
-// CUDA kernel of torch.ops.maskformer_ext.matched_mask_loss: guard, checks, launch; the kernels are those of mask_loss.
+// CUDA kernel of torch.ops.maskformer_ext.matched_mask_loss: guard, launch. The kernels are those of mask_loss.
 //
-// Indices and ids live on the device: what is out of range is no pair, or void, and nothing is read for it.
+// Indices and ids live on the device. An index out of range is no pair, and an id out of range is void. Nothing is read
+// for them.
 #include "mask_loss/call_cuda.h"
 #include "matched_mask_loss/call.h"
 

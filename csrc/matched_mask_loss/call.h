@@ -7,14 +7,15 @@
 
 namespace maskformer_ext {
 
-// What the bindings of the op are given.
+// The tensors that a binding of the op takes.
 struct MatchedMaskLossInputs {
   const Tensor &mask_logits, &targets, &num_segments;
   const std::optional<Tensor>& void_pixels;
   const Tensor &image_index, &segment_index;
 };
 
-// The tensors that the kernels' parameters point into, kept alive. No values are checked: on a GPU the host has none.
+// The tensors that the kernels' parameters point into, kept alive. Values are not checked: the host does not have a
+// GPU's.
 struct __attribute__((visibility("hidden"))) MatchedMaskLossCall {
   MatchedMaskLossCall(const char* op, const MatchedMaskLossInputs& inputs, bool ignore_void) {
     check_dim(inputs.mask_logits, 3, op, "mask_logits");

@@ -1,4 +1,4 @@
-// torch.ops.maskformer_ext.matching_cost: schema, checks, allocation, CPU.
+// torch.ops.maskformer_ext.matching_cost: schema, checks and allocation, on the CPU.
 #include <optional>
 
 #include "matching_cost/call.h"

@@ -1,4 +1,5 @@
-// What the bindings of the matching costs share: the targets of a batch, checked and prepared, and working memory.
+// A call of the matching costs on the CPU: a batch's targets, checked and prepared, parameters, and working memory.
+// matching_cost_from_embeddings shares it.
 #pragma once
 
 #include <algorithm>
@@ -45,7 +46,7 @@ inline void check_labels(const char* op, const int64_t* labels, const int64_t* n
   }
 }
 
-// The targets of every image, prepared once a call.
+// The targets of every image, prepared once per call.
 class PreparedBatch {
  public:
   PreparedBatch(const char* op, const Tensor& pixels, const Tensor& labels, const Tensor& num_segments,
@@ -86,7 +87,7 @@ class PreparedBatch {
   const int64_t* counts() const { return num_segments_.const_data_ptr<int64_t>(); }
   const ImageTargets& operator[](int64_t image) const { return views_[image]; }
 
-  // The largest number of places, and of groups, of an image.
+  // The largest number of places, and of groups, that an image has.
   int64_t places() const {
     int64_t most = 0;
     for (const PreparedTargets& image : prepared_) most = std::max(most, image.places);

@@ -1,4 +1,4 @@
-// Checks of a batch's targets that the bindings of the matching costs share: shapes and dtypes, no values.
+// Checks shapes and dtypes of a batch's targets, but no values: what all bindings of the matching costs share.
 #pragma once
 
 #include <optional>
@@ -7,7 +7,7 @@
 
 namespace maskformer_ext {
 
-// What the targets must fit: predictions of `images` images with `num_pixels` = h * w pixels and `classes` classes.
+// The predictions that targets must fit: `images` images of `num_pixels` = h * w pixels and `classes` classes.
 struct TargetsFit {
   int64_t images, num_pixels, classes;
 };

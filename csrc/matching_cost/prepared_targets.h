@@ -1,4 +1,4 @@
-// The targets of one image, prepared for matching, and the memory behind them.
+// The targets of one image, prepared for matching on the CPU, and the memory behind them. Torch-free.
 #pragma once
 
 #include <algorithm>
@@ -99,7 +99,7 @@ class PreparedTargets {
 
   void prepare_masks(const TargetShape& shape, int64_t image, int64_t num_segments) {
     const int64_t pixels = shape.height * shape.width, target_pixels = shape.target_height * shape.target_width;
-    // Beyond this many groups, about one a few pixels, adding up groups would take longer than masked sums.
+    // Beyond this many groups, about one per few pixels, adding up groups would take longer than masked sums.
     const int64_t max_groups = std::clamp<int64_t>(pixels * num_segments / (128 + num_segments), 1, 1024);
     std::vector<int32_t> scratch(shape.height + shape.width + 3 * max_groups), group(pixels);
     std::vector<uint8_t> member(max_groups * num_segments);

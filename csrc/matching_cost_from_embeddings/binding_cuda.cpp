@@ -1,7 +1,7 @@
 // CUDA kernels of torch.ops.maskformer_ext.matching_cost_from_embeddings: guard, workspace, launches.
 //
 // The logits of some layers and images are made, reduced while they are in the second-level cache, and overwritten by
-// the next: the kernels are those of mask_dot and matching_cost.
+// the next. The kernels are those of mask_dot and matching_cost.
 #include <algorithm>
 
 #include "common/cuda_cache.h"

@@ -17,7 +17,7 @@ namespace {
 
 using Int64Array = py::array_t<int64_t, py::array::c_style>;
 
-// A label map as contiguous int64; floats are refused rather than rounded.
+// A label map as contiguous int64. Floats are refused, not rounded.
 Int64Array as_labels(const py::array& array, const char* function, const char* argument) {
   const char kind = array.dtype().kind();
   if (kind != 'i' && kind != 'u') {
@@ -67,7 +67,7 @@ std::tuple<Int64Array, Int64Array, Int64Array> panoptic_intersections(const py::
   const Int64Array truth = as_labels(truth_in, name, "truth");
   std::map<std::pair<int64_t, int64_t>, int64_t> counts;
   const int64_t *p = prediction.data(), *t = truth.data();
-  for (int64_t i = 0; i < prediction.size();) {  // one look-up a run of equal pairs
+  for (int64_t i = 0; i < prediction.size();) {  // one look-up per run of equal pairs
     const int64_t start = i;
     while (i < prediction.size() && p[i] == p[start] && t[i] == t[start]) ++i;
     counts[{p[start], t[start]}] += i - start;

@@ -1,7 +1,7 @@
-// torch.ops.maskformer_ext.pair_dot and pair_dot_backward: mask logits of matched queries only, one product an image.
+// torch.ops.maskformer_ext.pair_dot and pair_dot_backward: mask logits of matched queries only, one product per image.
 //
-// The pairs of a batch lie sorted by image, so those of an image are one matrix. The kernel is mask_dot's; the gradient
-// of the embeddings, whose sums run over all pixels, is torch's product.
+// The pairs of a batch lie sorted by image, so those of an image are one matrix. The kernel is mask_dot's. The gradient
+// of the embeddings sums over all pixels; it is torch's product.
 #include <algorithm>
 #include <tuple>
 #include <vector>

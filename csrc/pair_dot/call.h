@@ -5,7 +5,7 @@
 
 namespace maskformer_ext {
 
-// Check the shapes of embeddings and features, and that they have one dtype.
+// Checks the shapes of embeddings and features, and that they have one dtype.
 inline void check_pairs(const char* op, const Tensor& embed, const Tensor& features) {
   check_dim(embed, 3, op, "embed");
   check_dim(features, 3, op, "features");

@@ -34,7 +34,7 @@ struct __attribute__((visibility("hidden"))) PairDotCall {
     params.begin = begin.mutable_data_ptr<int32_t>();
   }
 
-  // Of a dimension that has one element at most, any stride will do.
+  // Any stride will do for a dimension that has one element at most.
   static int64_t channel_stride(const Tensor& features) { return features.size(1) > 1 ? features.stride(1) : 1; }
   static int64_t pixel_stride(const Tensor& features) { return features.size(2) > 1 ? features.stride(2) : 1; }
   static bool has_unit_stride(const Tensor& features) {

@@ -5,7 +5,7 @@
 
 namespace maskformer_ext {
 
-// Check the map of scores (K, H, W) that semantic_scores adds to.
+// Checks the map of scores (K, H, W) that semantic_scores adds to.
 inline void check_scores(const Tensor& out, const Tensor& probability, const Size& size) {
   check_dim(out, 3, "semantic_scores", "out");
   check_dtype(out, ScalarType::Float, "semantic_scores", "out");

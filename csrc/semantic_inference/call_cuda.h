@@ -78,13 +78,14 @@ class SemanticCall {
     semantic_scores_cuda(params_, cuda_.stream);
   }
 
-  // Scores of some rows of the network input at a time, then of the output rows that they are enough for.
+  // Makes scores of some rows of the network input at a time, then resizes them to the output rows that they suffice
+  // for.
   void resize_scores(const SemanticResult& result) {
     const CudaMasks output = source_.from_input_to_output();
     read_from(source_.at_input());
     const int height = output.height, width = output.width;  // the valid part of the network input
     const int64_t row_elements = std::max<int64_t>(1, int64_t{params_.classes} * width);
-    // Two rows make an output row, where there are two.
+    // An output row needs two rows, where there are two.
     const int most_rows =
         static_cast<int>(std::min<int64_t>(std::max<int64_t>(2, kCachedFloats / row_elements), height));
     Tensor band = torch::stable::new_empty(probability_, {row_elements * most_rows}, ScalarType::Float);
@@ -108,7 +109,7 @@ class SemanticCall {
       resize.first_row = y;
       params_.first_row = resize.band_row =
           static_cast<int>(MASKFORMER_EXT_VARIANT::resize_tap(y, height, output.out_height).lower);
-      // As many output rows as the band has samples for; one always fits, for it needs two rows.
+      // As many output rows as the band has samples for. One always fits, for it needs two rows.
       resize.rows = 1;
       while (y + resize.rows < output.out_height && last_row(y + resize.rows) < resize.band_row + most_rows) {
         ++resize.rows;

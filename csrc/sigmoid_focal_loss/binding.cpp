@@ -1,4 +1,4 @@
-// torch.ops.maskformer_ext.sigmoid_focal_loss and its backward: schemas, allocation, CPU.
+// torch.ops.maskformer_ext.sigmoid_focal_loss and its backward: schemas and allocation, on the CPU.
 #include "sigmoid_focal_loss/call.h"
 
 #include <numeric>

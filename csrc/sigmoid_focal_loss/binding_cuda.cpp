@@ -28,7 +28,7 @@ Tensor sigmoid_focal_loss_backward_cuda(const Tensor& grad, const Tensor& inputs
                                         double gamma) {
   const CudaScope cuda(inputs);
   FocalCall call(inputs, targets, alpha, gamma);
-  // Autograd gives the gradient in the loss's dtype: float32 of a reduced loss, else the inputs'. The kernels know no
+  // Autograd gives the gradient in the loss's dtype: float32 of a reduced loss, else the inputs'. The kernels take no
   // other.
   const ScalarType dtype = grad.dim() == 0 ? ScalarType::Float : call.inputs.scalar_type();
   Tensor& grad_inputs = call.with_grad(torch::stable::to(grad, dtype));

@@ -1,4 +1,4 @@
-// What the bindings of inference share: from tensors and sizes to the kernels' description of a prediction.
+// Describes a prediction to the kernels of inference (common/mask_source.h), from tensors and sizes.
 #pragma once
 
 #include <optional>
@@ -11,7 +11,7 @@ namespace maskformer_ext {
 
 using Size = std::vector<int64_t>;
 
-// Describes mask logits (Q, h, w) with contiguous rows; the caller fills in the queries.
+// Describes mask logits (Q, h, w) with contiguous rows. The caller fills in the queries.
 inline MaskSource mask_source(const char* op, const Tensor& logits, const Size& size,
                               const std::optional<Size>& input_size, const std::optional<Size>& crop, bool flip) {
   check_dim(logits, 3, op, "mask_logits");
@@ -36,7 +36,7 @@ inline MaskSource mask_source(const char* op, const Tensor& logits, const Size& 
   return source;
 }
 
-// Class probabilities (Q, columns) float32 of the same queries, contiguous.
+// Checks class probabilities (Q, columns) float32 of the same queries, and returns them contiguous.
 inline Tensor query_probability(const char* op, const Tensor& probability, const Tensor& mask_logits) {
   check_dim(probability, 2, op, "probability");
   check_dtype(probability, ScalarType::Float, op, "probability");

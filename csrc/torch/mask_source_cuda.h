@@ -1,5 +1,5 @@
-// What the CUDA bindings of inference share: from tensors and sizes to the kernels' description of a prediction, with
-// tables of taps in memory of torch's allocator.
+// Describes a prediction to the CUDA kernels of inference (common/mask_source_cuda.h), with tables of taps in memory of
+// torch's allocator.
 #pragma once
 
 #include <optional>
@@ -11,7 +11,7 @@
 
 namespace maskformer_ext {
 
-// Mask logits (Q, h, w) of one image, and the grids that kernels read them at. Kept alive until they are launched.
+// Mask logits (Q, h, w) of one image, and the grids that kernels read them at. Lives until they are launched.
 class __attribute__((visibility("hidden"))) CudaMaskSource {
  public:
   CudaMaskSource(const char* op, const Tensor& mask_logits, const Size& size, const std::optional<Size>& input_size,
@@ -36,9 +36,9 @@ class __attribute__((visibility("hidden"))) CudaMaskSource {
 
   // All queries' logits at the output, both resizes composed.
   CudaMasks at_output() { return masks(to_output(source_)); }
-  // At the network input, or where there is none as they are stored.
+  // All queries' logits at the network input. Without a network input, as they are stored.
   CudaMasks at_input() { return masks(to_input(source_)); }
-  // Tables only: from planes of values at the network input to the output. The caller sets the planes.
+  // Tables only, from planes of values at the network input to the output. The caller sets the planes.
   CudaMasks from_input_to_output() {
     CudaMasks planes = with_tables(from_input(source_));
     planes.count = static_cast<int>(logits_.size(0));

@@ -1,4 +1,4 @@
-// Test-only stand-in for the CUDA runtime: what the kernels use of the language and its functions, on the host.
+// The host stand-in for CUDA's header of this name: what the kernels use of the language and of its functions.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,7 @@
 #define __launch_bounds__(...)
 #define __restrict__
 
-// Whatever threads wait in knows where it was called: those that wait for each other must have come to the same place.
+// Whatever threads wait in knows where it was called. Those that wait for each other must have come to the same place.
 using host_cuda_place = std::source_location;
 
 inline void __syncthreads(const host_cuda_place& where = host_cuda_place::current()) {
