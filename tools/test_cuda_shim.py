@@ -1,8 +1,8 @@
 """Run the CUDA kernels on the host, against the CPU's results: for machines without a GPU, and for what a GPU hides.
 
-It compiles every csrc/*/*.cu and binding_cuda.cpp as C++ with AddressSanitizer, on the stand-in for CUDA in
-python_tests/cuda_shim/include. Only what changed is compiled again. Then it runs python_tests/cuda_shim with the
-result. Arguments are passed on to pytest; `--build` only compiles.
+Compiles every csrc/*/*.cu and binding_cuda.cpp as C++ with AddressSanitizer, on the stand-in for CUDA in
+csrc/host_cuda, and runs python_tests/cuda_shim with it. Only what changed is compiled again. Arguments are passed on to
+pytest; `--build` only compiles.
 """
 
 import fcntl
@@ -20,32 +20,32 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "cuda_shim"
 TESTS = ROOT / "python_tests" / "cuda_shim"
 TORCH = Path(torch.__file__).resolve().parent
-HEADER = ROOT / "csrc" / "common" / "checks.h"  # includes torch's headers: half of the time of a binding
+HEADER = ROOT / "csrc" / "torch" / "checks.h"  # with torch's headers, half of the time of a binding
 PRECOMPILED = str(FOLDER / "checks.h")
-# -g1 keeps line numbers only: all of -g takes half as long again to compile. Below -O1 the code compiles faster, but
-# runs slower.
+# Line numbers only: all of -g takes half as long again to compile. Less than -O1 compiles faster, and runs slower.
 FLAGS = [
     *("-std=c++20", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unknown-pragmas"),
     *sanitizers.FLAGS,
     *(["-Werror"] if os.environ.get("CI") else []),  # every compiler has other warnings
-    *("-DMASKFORMER_EXT_CUDA_SHIM", "-DMASKFORMER_EXT_VARIANT=cuda", "-DTORCH_TARGET_VERSION=0x020b000000000000"),
-    *(f"-I{TESTS / 'include'}", f"-I{ROOT / 'csrc'}", "-isystem", str(TORCH / "include")),
+    *("-DMASKFORMER_EXT_HOST_CUDA", "-DMASKFORMER_EXT_VARIANT=cuda", "-DTORCH_TARGET_VERSION=0x020b000000000000"),
+    "-DMASKFORMER_EXT_CACHED_FLOATS=1024",  # small tests need several bands or chunks
+    *(f"-I{ROOT / 'csrc' / 'host_cuda' / 'include'}", f"-I{ROOT / 'csrc'}", "-isystem", str(TORCH / "include")),
 ]
 
 
 def is_new(output: Path, command: list[str]) -> bool:
-    """Return whether this command made a file after the last change of all that the compiler read for it."""
+    """Say whether a file was made by this command, after the last change of all that the compiler read for it."""
     made, read = output.with_name(output.name + ".command"), output.with_name(output.name + ".d")
     if not (output.exists() and made.exists() and read.exists()) or made.read_text() != shlex.join(command):
         return False
     files = [Path(name) for name in read.read_text().replace("\\\n", " ").partition(": ")[2].split()]
-    if PRECOMPILED in command:  # the compiler does not list it
+    if PRECOMPILED in command:  # of which the compiler lists nothing
         files.append(Path(f"{PRECOMPILED}.gch"))
     return all(file.exists() and file.stat().st_mtime <= output.stat().st_mtime for file in files)
 
 
 def compile_one(source: Path, output: Path, *options: str) -> Path:
-    """Compile a source unless its output is up to date."""
+    """Compile a source unless that was done already."""
     command = ["g++", *FLAGS, *options, "-c", str(source), "-o", str(output)]
     if not is_new(output, command):
         dependencies = ["-MD", "-MF", f"{output}.d"]
@@ -55,7 +55,7 @@ def compile_one(source: Path, output: Path, *options: str) -> Path:
 
 
 def build() -> Path:
-    """Build the library and return its path."""
+    """Build the library; return its path."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     kernels, bindings = (sorted(ROOT.glob(f"csrc/*/{pattern}")) for pattern in ("*.cu", "binding_cuda.cpp"))
     with open(FOLDER / "lock", "w") as lock, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:

@@ -1,4 +1,5 @@
-// CUDA kernels of matching_cost: targets to lists or bits, once an image; then one block a query at a time.
+// CUDA kernels of matching_cost. Targets become lists or bits, once per image. Then each block takes one query at a
+// time.
 #include <cfloat>
 #include <cmath>
 
@@ -15,7 +16,7 @@ using Params = MatchingCostCudaParams;
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr int kTile = 1024;  // pixels of masks whose terms are shared by all segments
-constexpr int kAhead = 8;    // loads of a lane under way at once where stores keep the compiler from moving them
+constexpr int kAhead = 8;    // loads of a lane in flight at once, where stores keep the compiler from moving them
 
 // The place of a pixel at (h, w) in the target, as torch's nearest neighbour: a position times a float scale.
 __device__ int64_t target_pixel(const Params& p, int pixel) {
@@ -44,7 +45,7 @@ __global__ void __launch_bounds__(kThreads) find_owners_kernel(Params p) {
   }
 }
 
-// A group of an image for each block; counted along one axis of the grid, since the others end at 65535.
+// The group of an image that this block has. Groups lie along one axis of the grid, since the others end at 65535.
 struct Group {
   int64_t image;
   int group;
@@ -102,7 +103,7 @@ __global__ void __launch_bounds__(32) list_groups_kernel(Params p) {
   }
 }
 
-// Packs masks to bits at (h, w); the row behind the last mask says which pixels count.
+// Packs masks to bits at (h, w). The row behind the last mask holds the pixels that count.
 __global__ void __launch_bounds__(32) pack_masks_kernel(Params p) {
   const auto [image, segment] = Group(p);
   const int lane = threadIdx.x, pixels = static_cast<int>(p.pixels());
@@ -148,7 +149,8 @@ __device__ __forceinline__ Terms terms_of(const Params& p, float x) {
 
 __device__ __forceinline__ bool finite(float x) { return fabsf(x) <= FLT_MAX; }
 
-// Softmax of a row of class logits: its largest logit and the sum of exponentials; false where it is undefined.
+// Finds the largest class logit of a row and the sum of exponentials, for its softmax. Returns false where it is
+// undefined.
 template <class T>
 __device__ bool class_sums(const T* logits, int64_t columns, float* largest, float* sum) {
   float most = -INFINITY;
@@ -167,7 +169,7 @@ __device__ bool class_sums(const T* logits, int64_t columns, float* largest, flo
   return wrong == 0 && most > -INFINITY;
 }
 
-// A query of a layer and image, and where its numbers lie.
+// A query of a layer and an image, and where its numbers lie.
 template <class Class, class Mask>
 struct Row {
   int64_t image;
@@ -177,7 +179,7 @@ struct Row {
   float* cost;
 
   __device__ Row(const Params& p, int64_t row) {
-    // 32 bits: the division of 64-bit integers is a call, whose registers would have to be saved.
+    // In 32 bits: the division of 64-bit integers is a call, whose registers would have to be saved.
     const unsigned layer_rows = static_cast<unsigned>(p.chunk_images * p.queries);
     const unsigned layer = static_cast<unsigned>(row) / layer_rows, of_layer = static_cast<unsigned>(row) % layer_rows;
     const unsigned of_chunk = of_layer / static_cast<unsigned>(p.queries);
@@ -208,7 +210,7 @@ __device__ void write_cost(const Params& p, const T* logits, const Query& query,
   const int64_t label = p.labels[image * p.segments + segment];
   const bool known = label >= 0 && label < p.classes;  // an unknown class is never likely
   const float probability = known ? expf(as_float(logits[label]) - query.largest) / query.exponentials : 0.0f;
-  // Quotients in float: a double one is a call, whose registers would have to be saved.
+  // Quotients are in float: a double one is a call, whose registers would have to be saved.
   const float area = static_cast<float>(p.group_area[image * (p.segments + 1) + segment]);
   const float dice =
       1.0f - (2.0f * static_cast<float>(inside) + 1.0f) / (static_cast<float>(query.foreground) + area + 1.0f);
@@ -216,7 +218,7 @@ __device__ void write_cost(const Params& p, const T* logits, const Query& query,
           p.class_weight * probability;
 }
 
-// Sums of every item of a query; returns whether a logit of this thread is not finite.
+// Sums every item of a query. Returns whether a logit of this thread is not finite.
 template <class T>
 __device__ bool sum_items(const Params& p, const T* logits, int64_t image, double* sums) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -271,7 +273,7 @@ __global__ void __launch_bounds__(kThreads) map_cost_kernel(Params p) {
       }
       double positive = 0.0, negative = 0.0, inside = 0.0;
       query.foreground = 0.0;
-      for (int i = 0; i < num_items; ++i) {  // the outside is summed as such: a total minus the inside would cancel
+      for (int i = 0; i < num_items; ++i) {  // the outside has its own sum: a total minus the inside would cancel
         const bool own = p.item[(image * p.max_items + i) * 3] == t;
         positive += own ? sums[3 * i] : 0.0;
         negative += own ? 0.0 : sums[3 * i + 1];

@@ -1,4 +1,4 @@
-// Test-only stand-in for CUDA's 16-bit float.
+// The host stand-in for CUDA's header of this name: a 16-bit float.
 #pragma once
 
 #include "common/dtype.h"

@@ -1,4 +1,4 @@
-// Test-only stand-in for the CUDA runtime: what the kernels use of the language and its functions, on the host.
+// The host stand-in for CUDA's header of this name: what the kernels use of the language and of its functions.
 #pragma once
 
 #include <algorithm>
@@ -7,8 +7,8 @@
 #include <source_location>
 
 #include "cuda_runtime_api.h"
-#include "fibers.h"
-#include "shared_array.h"
+#include "host_cuda/fibers.h"
+#include "host_cuda/shared_array.h"
 
 #define __global__
 #define __device__
@@ -17,21 +17,21 @@
 #define __launch_bounds__(...)
 #define __restrict__
 
-// Whatever threads wait in knows where it was called: those that wait for each other must have come to the same place.
-using cuda_shim_place = std::source_location;
+// Whatever threads wait in knows where it was called. Those that wait for each other must have come to the same place.
+using host_cuda_place = std::source_location;
 
-inline void __syncthreads(const cuda_shim_place& where = cuda_shim_place::current()) {
-  cuda_shim::block().wait_block(where);
+inline void __syncthreads(const host_cuda_place& where = host_cuda_place::current()) {
+  host_cuda::block().wait_block(where);
 }
-inline void __syncwarp(unsigned mask = 0xffffffffu, const cuda_shim_place& where = cuda_shim_place::current()) {
-  cuda_shim::block().wait_warp(mask, where);
+inline void __syncwarp(unsigned mask = 0xffffffffu, const host_cuda_place& where = host_cuda_place::current()) {
+  host_cuda::block().wait_warp(mask, where);
 }
 
-namespace cuda_shim {
+namespace host_cuda {
 
 // Every lane gives a value and takes that of lane source(own lane).
 template <class T, class Source>
-T exchange(unsigned mask, T value, Source source, const cuda_shim_place& where) {
+T exchange(unsigned mask, T value, Source source, const host_cuda_place& where) {
   static_assert(sizeof(T) <= 16);
   Block& b = block();
   const int thread = b.thread(), base = thread / kWarp * kWarp, lane = thread - base;
@@ -47,7 +47,7 @@ T exchange(unsigned mask, T value, Source source, const cuda_shim_place& where) 
 
 // Every lane gives a value and takes those of all lanes.
 template <class T>
-void all_lanes(const T& value, T (&all)[kWarp], const cuda_shim_place& where = cuda_shim_place::current()) {
+void all_lanes(const T& value, T (&all)[kWarp], const host_cuda_place& where = host_cuda_place::current()) {
   static_assert(sizeof(T) <= 16);
   Block& b = block();
   const int thread = b.thread(), base = thread / kWarp * kWarp;
@@ -58,7 +58,7 @@ void all_lanes(const T& value, T (&all)[kWarp], const cuda_shim_place& where = c
 }
 
 template <class T, class Combine>
-T reduce(unsigned mask, T value, Combine combine, const cuda_shim_place& where) {
+T reduce(unsigned mask, T value, Combine combine, const host_cuda_place& where) {
   Block& b = block();
   const int thread = b.thread(), base = thread / kWarp * kWarp;
   const int set = b.next_set();
@@ -76,40 +76,40 @@ T reduce(unsigned mask, T value, Combine combine, const cuda_shim_place& where) 
   return result;
 }
 
-}  // namespace cuda_shim
+}  // namespace host_cuda
 
 template <class T>
-T __shfl_sync(unsigned mask, T value, int source, const cuda_shim_place& where = cuda_shim_place::current()) {
-  return cuda_shim::exchange(mask, value, [&](int) { return source; }, where);
+T __shfl_sync(unsigned mask, T value, int source, const host_cuda_place& where = host_cuda_place::current()) {
+  return host_cuda::exchange(mask, value, [&](int) { return source; }, where);
 }
 template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int bits, const cuda_shim_place& where = cuda_shim_place::current()) {
-  return cuda_shim::exchange(mask, value, [&](int lane) { return lane ^ bits; }, where);
+T __shfl_xor_sync(unsigned mask, T value, int bits, const host_cuda_place& where = host_cuda_place::current()) {
+  return host_cuda::exchange(mask, value, [&](int lane) { return lane ^ bits; }, where);
 }
 template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned by, const cuda_shim_place& where = cuda_shim_place::current()) {
-  return cuda_shim::exchange(mask, value, [&](int lane) { return lane + int(by) < 32 ? lane + int(by) : lane; }, where);
+T __shfl_down_sync(unsigned mask, T value, unsigned by, const host_cuda_place& where = host_cuda_place::current()) {
+  return host_cuda::exchange(mask, value, [&](int lane) { return lane + int(by) < 32 ? lane + int(by) : lane; }, where);
 }
 template <class T>
-T __shfl_up_sync(unsigned mask, T value, unsigned by, const cuda_shim_place& where = cuda_shim_place::current()) {
-  return cuda_shim::exchange(mask, value, [&](int lane) { return lane >= int(by) ? lane - int(by) : lane; }, where);
+T __shfl_up_sync(unsigned mask, T value, unsigned by, const host_cuda_place& where = host_cuda_place::current()) {
+  return host_cuda::exchange(mask, value, [&](int lane) { return lane >= int(by) ? lane - int(by) : lane; }, where);
 }
-inline unsigned __ballot_sync(unsigned mask, int predicate, const cuda_shim_place& where = cuda_shim_place::current()) {
-  const unsigned bit = predicate != 0 ? 1u << (cuda_shim::block().thread() % cuda_shim::kWarp) : 0u;
-  return cuda_shim::reduce(mask, bit, [](unsigned a, unsigned b) { return a | b; }, where);
+inline unsigned __ballot_sync(unsigned mask, int predicate, const host_cuda_place& where = host_cuda_place::current()) {
+  const unsigned bit = predicate != 0 ? 1u << (host_cuda::block().thread() % host_cuda::kWarp) : 0u;
+  return host_cuda::reduce(mask, bit, [](unsigned a, unsigned b) { return a | b; }, where);
 }
 inline unsigned __reduce_min_sync(unsigned mask, unsigned value,
-                                  const cuda_shim_place& where = cuda_shim_place::current()) {
-  return cuda_shim::reduce(mask, value, [](unsigned a, unsigned b) { return std::min(a, b); }, where);
+                                  const host_cuda_place& where = host_cuda_place::current()) {
+  return host_cuda::reduce(mask, value, [](unsigned a, unsigned b) { return std::min(a, b); }, where);
 }
 inline unsigned __reduce_max_sync(unsigned mask, unsigned value,
-                                  const cuda_shim_place& where = cuda_shim_place::current()) {
-  return cuda_shim::reduce(mask, value, [](unsigned a, unsigned b) { return std::max(a, b); }, where);
+                                  const host_cuda_place& where = host_cuda_place::current()) {
+  return host_cuda::reduce(mask, value, [](unsigned a, unsigned b) { return std::max(a, b); }, where);
 }
-inline int __any_sync(unsigned mask, int predicate, const cuda_shim_place& where = cuda_shim_place::current()) {
+inline int __any_sync(unsigned mask, int predicate, const host_cuda_place& where = host_cuda_place::current()) {
   return __ballot_sync(mask, predicate, where) != 0;
 }
-inline int __all_sync(unsigned mask, int predicate, const cuda_shim_place& where = cuda_shim_place::current()) {
+inline int __all_sync(unsigned mask, int predicate, const host_cuda_place& where = host_cuda_place::current()) {
   return __ballot_sync(mask, !predicate, where) == 0;
 }
 

@@ -1,4 +1,4 @@
-// Last-resort checks and conversions for the bindings (the checks that users see are in maskformer_ext/ops/<op>.py).
+// Last-resort checks and conversions for the bindings. The checks that users see are in maskformer_ext/ops/<op>.py.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -39,7 +39,7 @@ inline void check_dtype(const Tensor& tensor, ScalarType dtype, const char* op, 
                   torch::headeronly::toString(dtype), ", got ", torch::headeronly::toString(tensor.scalar_type()));
 }
 
-// The kernels' tag of a tensor's dtype; bool and uint8 share one.
+// The kernels' tag of a tensor's dtype. bool and uint8 share one.
 inline DType kernel_dtype(const Tensor& tensor, const char* op, const char* argument) {
   switch (tensor.scalar_type()) {
     case ScalarType::Float:
@@ -65,7 +65,7 @@ inline DType floating_dtype(const Tensor& tensor, const char* op, const char* ar
   return dtype;
 }
 
-// A contiguous (rows,) int64 tensor.
+// Checks that a tensor is (rows,) int64, and returns it contiguous.
 inline Tensor contiguous_indices(const Tensor& tensor, int64_t rows, const char* op, const char* argument) {
   check_dtype(tensor, ScalarType::Long, op, argument);
   STD_TORCH_CHECK(tensor.dim() == 1 && tensor.size(0) == rows, op, ": ", argument, " must be (", rows, ",), got ",
@@ -73,7 +73,19 @@ inline Tensor contiguous_indices(const Tensor& tensor, int64_t rows, const char*
   return torch::stable::contiguous(tensor);
 }
 
-// The tensor itself where rows are contiguous, whatever the other strides, else a contiguous copy.
+// Checks the map of pixels that targets leave out: (B, H, W) for targets (B, H, W) or (B, T, H, W).
+inline void check_void_pixels(const Tensor& void_pixels, const Tensor& targets, const char* op, const char* argument) {
+  const ScalarType dtype = void_pixels.scalar_type();
+  STD_TORCH_CHECK(dtype == ScalarType::Bool || dtype == ScalarType::Byte, op, ": ", argument, " must be bool, got ",
+                  torch::headeronly::toString(dtype));
+  const int64_t last = targets.dim() - 1;
+  STD_TORCH_CHECK(void_pixels.dim() == 3 && void_pixels.size(0) == targets.size(0) &&
+                      void_pixels.size(1) == targets.size(last - 1) && void_pixels.size(2) == targets.size(last),
+                  op, ": ", argument, " must be (B, H, W) as the targets ", shape_string(targets), ", got ",
+                  shape_string(void_pixels));
+}
+
+// The tensor itself where rows are contiguous, whatever the other strides. Else a contiguous copy.
 inline Tensor with_contiguous_rows(const Tensor& tensor) {
   const int64_t last = tensor.dim() - 1;
   return tensor.size(last) <= 1 || tensor.stride(last) == 1 ? tensor : torch::stable::contiguous(tensor);

@@ -1,4 +1,5 @@
-// What the bindings of the matching costs share: the targets of a batch, checked and prepared, and working memory.
+// A call of the matching costs on the CPU: a batch's targets, checked and prepared, parameters, and working memory.
+// matching_cost_from_embeddings shares it.
 #pragma once
 
 #include <algorithm>
@@ -45,7 +46,7 @@ inline void check_labels(const char* op, const int64_t* labels, const int64_t* n
   }
 }
 
-// The targets of every image, prepared once a call.
+// The targets of every image, prepared once per call.
 class PreparedBatch {
  public:
   PreparedBatch(const char* op, const Tensor& pixels, const Tensor& labels, const Tensor& num_segments,
@@ -61,7 +62,7 @@ class PreparedBatch {
     check(op);
     const TargetShape shape = {
         .pixels = static_cast<const char*>(pixels_.const_data_ptr()),
-        .dtype = pixels_.scalar_type(),
+        .wide = pixels_.scalar_type() == ScalarType::Int,
         .void_map = void_.has_value() && ignore_void ? static_cast<const char*>(void_->const_data_ptr()) : nullptr,
         .from_masks = pixels_.dim() == 4,
         .ignore_void = ignore_void,
@@ -75,9 +76,9 @@ class PreparedBatch {
       for (int64_t b = begin; b < end; ++b) prepared_[b].prepare(shape, b, counts()[b]);
     });
     for (int64_t b = 0; b < images; ++b) {
-      STD_TORCH_CHECK(prepared_[b].least >= -1 && prepared_[b].most < counts()[b], op,
+      STD_TORCH_CHECK(prepared_[b].lowest >= -1 && prepared_[b].highest < counts()[b], op,
                       ": segment_map must lie between -1 and num_segments - 1 = ", counts()[b] - 1,
-                      ", got values from ", prepared_[b].least, " to ", prepared_[b].most, " in image ", b);
+                      ", got values from ", prepared_[b].lowest, " to ", prepared_[b].highest, " in image ", b);
       views_.push_back(prepared_[b].view);
     }
   }
@@ -86,7 +87,7 @@ class PreparedBatch {
   const int64_t* counts() const { return num_segments_.const_data_ptr<int64_t>(); }
   const ImageTargets& operator[](int64_t image) const { return views_[image]; }
 
-  // The largest number of places, and of groups, of an image.
+  // The largest number of places, and of groups, that an image has.
   int64_t places() const {
     int64_t most = 0;
     for (const PreparedTargets& image : prepared_) most = std::max(most, image.places);

@@ -1,8 +1,9 @@
-// What the CPU and the CUDA binding of sigmoid_focal_loss share: checks, contiguous inputs, parameters.
+// A call of sigmoid_focal_loss, shared by its CPU and CUDA bindings: checks, tensors kept alive, and the kernels'
+// parameters.
 #pragma once
 
-#include "common/checks.h"
 #include "sigmoid_focal_loss/sigmoid_focal_loss.h"
+#include "torch/checks.h"
 
 namespace maskformer_ext {
 
@@ -21,19 +22,19 @@ struct FocalCall {
     params.gamma = static_cast<float>(gamma);
   }
 
-  // As Python's list of reductions.
+  // The numbers are those of Python's list of reductions.
   static constexpr int64_t kNone = 0, kMean = 1;
 
-  // Of each element in the inputs' dtype; a sum or mean in float32, since a sum may pass what 16 bits hold.
+  // Losses per element are in the inputs' dtype. A sum or mean is in float32, since a sum may pass what 16 bits hold.
   Tensor new_loss(bool reduce) const {
     return reduce ? torch::stable::new_empty(inputs, {}, ScalarType::Float)
                   : torch::stable::new_empty(inputs, inputs.sizes());
   }
 
-  // What the sum of the losses is divided by.
+  // The number that the sum of the losses is divided by.
   double divisor(int64_t reduction) const { return reduction == kMean ? static_cast<double>(params.numel) : 1.0; }
 
-  // For backward: takes the gradient of the loss, (), or of the inputs' shape, and allocates that of the inputs.
+  // For backward: takes the gradient of the loss, () or of the inputs' shape. Allocates the gradient of the inputs.
   Tensor& with_grad(const Tensor& grad_in) {
     if (grad_in.dim() > 0) check_same_shape(grad_in, inputs, op, "grad", "inputs");
     grad = torch::stable::contiguous(grad_in);

@@ -1,9 +1,9 @@
-// Shared memory whose every access is checked.
+// Shared memory of the host stand-in, which checks every access.
 #pragma once
 
-#include "fibers.h"
+#include "host_cuda/fibers.h"
 
-namespace cuda_shim {
+namespace host_cuda {
 
 template <class T, int N>
 class SharedArray {
@@ -95,6 +95,6 @@ class SharedArray {
   static bool same_warp(const Word& word) { return word.reader / kWarp == block().thread() / kWarp; }
 };
 
-}  // namespace cuda_shim
+}  // namespace host_cuda
 
-#define MASKFORMER_EXT_SHARED(type, name, count) static cuda_shim::SharedArray<type, count> name
+#define MASKFORMER_EXT_SHARED(type, name, count) static host_cuda::SharedArray<type, count> name

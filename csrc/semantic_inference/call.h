@@ -1,12 +1,11 @@
-// What the CPU and the CUDA binding of semantic inference share.
+// The checks of a call of semantic_scores, shared by its CPU and CUDA bindings.
 #pragma once
 
-#include "common/mask_source.h"
+#include "torch/mask_source.h"
 
 namespace maskformer_ext {
 
-inline constexpr const char* semantic_op = "semantic_inference";
-
+// Checks the map of scores (K, H, W) that semantic_scores adds to.
 inline void check_scores(const Tensor& out, const Tensor& probability, const Size& size) {
   check_dim(out, 3, "semantic_scores", "out");
   check_dtype(out, ScalarType::Float, "semantic_scores", "out");

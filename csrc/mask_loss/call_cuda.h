@@ -1,15 +1,15 @@
-// What the CUDA bindings of mask_loss and matched_mask_loss share: parameters from tensors, workspace, launch.
+// A call of mask_loss on a GPU: parameters from tensors, workspace, and the launch. matched_mask_loss shares it.
 #pragma once
 
 #include <cstdint>
 
-#include "common/cuda_stream.h"
-#include "mask_loss/binding.h"
+#include "mask_loss/call.h"
 #include "mask_loss/mask_loss_cuda.h"
+#include "torch/cuda_stream.h"
 
 namespace maskformer_ext {
 
-// The part that comes from logits (N, h, w), the targets' last two dimensions, and weights.
+// Fills in what comes from logits (N, h, w), from the targets' last two dimensions, and from weights.
 inline MaskLossCudaParams mask_loss_cuda_params(const char* op, const Tensor& logits, const Tensor& targets,
                                                 double alpha, double gamma) {
   const int64_t last = targets.dim() - 1;
@@ -51,7 +51,8 @@ inline MaskLossOutputs run_mask_loss_cuda(MaskLossCudaParams params, const Tenso
   Tensor maps = torch::stable::new_empty(logits, {with_grad ? masks : 0, 3, height, width}, ScalarType::Float);
   Tensor coefficients = torch::stable::new_empty(logits, {masks, 3}, ScalarType::Float);
   if (masks == 0) return {focal, dice, maps, coefficients};
-  Tensor sums = torch::stable::new_empty(logits, {masks * strips * params.chunks() * 5}, ScalarType::Double);
+  Tensor sums =
+      torch::stable::new_empty(logits, {masks * strips * params.chunks() * kMaskLossSums}, ScalarType::Double);
   Tensor edges = torch::stable::new_empty(logits, {with_grad ? masks * strips * 3 * width : 0}, ScalarType::Float);
   params.sums = sums.mutable_data_ptr<double>();
   params.edges = with_grad ? edges.mutable_data_ptr<float>() : nullptr;

@@ -1,14 +1,16 @@
-// What the bindings of mask dot products share: from tensors to the kernels' description, and the memory behind it.
+// A call of the CPU's mask dot products: tensors and packed memory kept alive, the kernels' parameters, and the run.
+// The bindings of mask_dot, pair_dot and matching_cost_from_embeddings share it.
 #pragma once
 
 #include "common/aligned.h"
-#include "common/checks.h"
 #include "common/dot_panel.h"
+#include "mask_dot/mask_dot.h"
+#include "torch/checks.h"
 
 namespace maskformer_ext {
 
-// Embeddings (..., B, Q, C) and features (B, C, h, w) as a DotSource. Features may be channels-last; where rows and
-// columns of pixels do not form one stride, and for embeddings that are not contiguous, a copy is made.
+// Embeddings (..., B, Q, C) and features (B, C, h, w) as a DotSource. Features may be channels-last. Embeddings that
+// are not contiguous are copied, and so are features whose rows and columns of pixels do not form one stride.
 class DotTensors {
  public:
   DotSource source = {};
@@ -52,5 +54,20 @@ class DotTensors {
                                    features.stride(2) == features.size(3) * features.stride(3));
   }
 };
+
+// Writes (layers, images, queries, pixels) of out_dtype.
+inline void run_mask_dot(const DotTensors& dot, MaskDotActivation activation, void* out, DType out_dtype) {
+  const MaskDotParams params = {.source = dot.source, .activation = activation, .out = out, .out_dtype = out_dtype};
+  const int64_t blocks = params.source.images * params.source.row_blocks();
+  torch::stable::parallel_for(0, blocks, 16,
+                              [&](int64_t begin, int64_t end) { mask_dot_pack(params.source, begin, end); });
+  // A panel of fewer products than this takes less time than waking a thread.
+  const int64_t products = kPanelColumns * (1 + params.source.rows() * params.source.channels);
+  torch::stable::parallel_for(0, params.source.images * params.panels(), 1 + (int64_t{1} << 20) / products,
+                              [&](int64_t begin, int64_t end) {
+                                baseline::AlignedVector<float> panel(dot.panel_floats());
+                                mask_dot_fwd(params, panel.data(), begin, end);
+                              });
+}
 
 }  // namespace maskformer_ext

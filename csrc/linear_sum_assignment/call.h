@@ -1,8 +1,9 @@
-// What the bindings of linear_sum_assignment share: a call's tensors, checked and contiguous, and its parameters.
+// A call of linear_sum_assignment, shared by its CPU and CUDA bindings: tensors, checked and kept alive, and
+// parameters.
 #pragma once
 
-#include "common/checks.h"
 #include "linear_sum_assignment/linear_sum_assignment.h"
+#include "torch/checks.h"
 
 namespace maskformer_ext {
 
@@ -26,7 +27,6 @@ struct __attribute__((visibility("hidden"))) AssignmentCall {
         .num_queries = cost.size(1),
         .max_targets = cost.size(2),
         .query_of_target = assignment.mutable_data_ptr<int64_t>(),
-        .forced = nullptr,
     };
   }
   int64_t problems() const { return cost.size(0); }

@@ -1,27 +1,12 @@
 // Device guard, current stream and registration for the CUDA bindings, through the stable ABI.
-//
-// The tests' host build of the kernels registers the same ops as torch.ops.maskformer_ext_shim, for CPU tensors.
 #pragma once
 
 #include <cuda_runtime_api.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
 
-#ifdef MASKFORMER_EXT_CUDA_SHIM
-
-#define MASKFORMER_EXT_CUDA_IMPL(library) STABLE_TORCH_LIBRARY_IMPL(maskformer_ext_shim, CPU, library)
-#undef STD_CUDA_KERNEL_LAUNCH_CHECK
-#define STD_CUDA_KERNEL_LAUNCH_CHECK()
-
-namespace maskformer_ext {
-
-struct CudaScope {
-  explicit CudaScope(const torch::stable::Tensor&) {}
-  cudaStream_t stream = nullptr;
-};
-
-}  // namespace maskformer_ext
-
+#ifdef MASKFORMER_EXT_HOST_CUDA
+#include "torch/cuda_stream_host.h"
 #else
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -31,8 +16,8 @@ struct CudaScope {
 
 namespace maskformer_ext {
 
-// Makes the tensor's device current and restores the previous one at the end of the scope; `stream` is that device's
-// current stream, on which every kernel is launched.
+// Makes the tensor's device current, and restores the previous one at the end of the scope. `stream` is that device's
+// current stream; every kernel is launched on it.
 struct CudaScope {
   explicit CudaScope(const torch::stable::Tensor& tensor) : guard(tensor.get_device_index()) {
     void* handle = nullptr;

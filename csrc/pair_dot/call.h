@@ -1,12 +1,12 @@
-// What the CPU and the CUDA binding of pair_dot share.
+// The checks of a call of pair_dot, shared by its CPU and CUDA bindings.
 #pragma once
 
-#include "common/checks.h"
+#include "torch/checks.h"
 
 namespace maskformer_ext {
 
-inline void check_pairs(const Tensor& embed, const Tensor& features) {
-  constexpr const char* op = "pair_dot";
+// Checks the shapes of embeddings and features, and that they have one dtype.
+inline void check_pairs(const char* op, const Tensor& embed, const Tensor& features) {
   check_dim(embed, 3, op, "embed");
   check_dim(features, 3, op, "features");
   STD_TORCH_CHECK(embed.size(2) == features.size(1) && embed.scalar_type() == features.scalar_type(), op,

@@ -1,11 +1,11 @@
-// CPU kernel of matched_mask_loss: the range of ids in segment maps.
-#include "matched_mask_loss/matched_mask_loss.h"
+// CPU kernel of the range of the ids in segment maps.
+#include "common/segment_ids.h"
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 namespace {
 
 template <class Id>
-void range_of(const SegmentMapRangeParams& p, int64_t image) {
+void range_of(const SegmentIdRangeParams& p, int64_t image) {
   Id lowest = 0, highest = -1;
   for (int64_t y = 0; y < p.height; ++y) {
     const Id* row = static_cast<const Id*>(p.segment_map) + image * p.image_stride + y * p.row_stride;
@@ -24,9 +24,9 @@ void range_of(const SegmentMapRangeParams& p, int64_t image) {
 
 }  // namespace
 
-void segment_map_range(const SegmentMapRangeParams& params, int64_t begin, int64_t end) {
+void segment_id_range(const SegmentIdRangeParams& params, int64_t begin, int64_t end) {
   for (int64_t image = begin; image < end; ++image) {
-    params.is_int16 ? range_of<int16_t>(params, image) : range_of<int32_t>(params, image);
+    params.wide ? range_of<int32_t>(params, image) : range_of<int16_t>(params, image);
   }
 }
 

@@ -1,4 +1,4 @@
-// Test-only stand-in: device memory is host memory, and streams do nothing.
+// The host stand-in for CUDA's header of this name. Device memory is host memory, and streams do nothing.
 #pragma once
 
 #include <cstddef>

@@ -1,8 +1,8 @@
-// What the CPU and the CUDA binding of dice_loss share: checks, contiguous inputs, outputs, parameters.
+// A call of dice_loss, shared by its CPU and CUDA bindings: checks, tensors kept alive, and the kernels' parameters.
 #pragma once
 
-#include "common/checks.h"
 #include "dice_loss/dice_loss.h"
+#include "torch/checks.h"
 
 namespace maskformer_ext {
 

@@ -1,11 +1,19 @@
-// Runs CUDA kernels on the host, for tests: the threads of a block are fibers that take turns, blocks run one after the
-// other. A fiber runs until it waits, in an order of threads that changes from turn to turn, so whatever relies on
-// another thread without saying so is seen.
+// Runs CUDA kernels on the host, for tests. The threads of a block are fibers that take turns; blocks run one after the
+// other. A fiber runs until it waits. The order of threads changes from turn to turn, so that a thread that relies on
+// another without a barrier is found.
 //
-// Errors stop the launch with one sentence: a grid that no GPU takes, a barrier that not all threads of a block reach,
-// a warp operation that not all of its lanes reach, either of them reached in different places, and, for arrays
-// declared with MASKFORMER_EXT_SHARED, an index out of range, a read of what nobody wrote, and a read or write that
-// races with another thread's (no barrier between them).
+// Errors stop the launch with one sentence:
+//
+// - a grid that no GPU takes
+// - a barrier that not all threads of a block reach
+// - a warp operation that not all of its lanes reach
+// - threads or lanes that wait for each other in different places
+//
+// For arrays declared with MASKFORMER_EXT_SHARED, also these:
+//
+// - an index out of range
+// - a read of what nobody wrote
+// - a read or write with no barrier after another thread's
 #pragma once
 
 #include <ucontext.h>
@@ -35,7 +43,7 @@ struct dim3 {
 inline thread_local uint3 threadIdx, blockIdx;
 inline thread_local dim3 blockDim, gridDim;
 
-namespace cuda_shim {
+namespace host_cuda {
 
 inline constexpr int kWarp = 32;
 
@@ -69,7 +77,7 @@ class Block {
         if (fibers_[t].state != State::ready) continue;
         resume(t);
         progress = true;
-        if (!error_.empty()) throw std::runtime_error("cuda shim: " + error_);
+        if (!error_.empty()) throw std::runtime_error("stand-in for CUDA: " + error_);
         finished += fibers_[t].state == State::finished;
       }
       if (!progress) release();
@@ -94,8 +102,8 @@ class Block {
     leave();
   }
 
-  // 16 bytes a thread, exchanged by warp operations; two sets take turns, so that a set is free again once its readers
-  // have arrived at the next operation.
+  // 16 bytes per thread, which warp operations exchange. Two sets take turns: a set is free again once its readers have
+  // arrived at the next operation.
   unsigned char* slot(int thread, int set) { return slots_.at(2 * thread + set).bytes; }
   int next_set() { return fibers_[current_].operations++ % 2; }
 
@@ -203,9 +211,9 @@ class Block {
     if (released) return;
     for (const Fiber& fiber : fibers_) {
       if (fiber.state == State::at_warp)
-        throw std::runtime_error("cuda shim: a warp operation waits for lanes that do not come");
+        throw std::runtime_error("stand-in for CUDA: a warp operation waits for lanes that do not come");
       if (fiber.state == State::finished)
-        throw std::runtime_error("cuda shim: not all threads of a block reach a barrier");
+        throw std::runtime_error("stand-in for CUDA: not all threads of a block reach a barrier");
     }
     for (const Fiber& fiber : fibers_)
       check_same_place(fiber, fibers_[0], "the threads of a block wait at two barriers");
@@ -218,7 +226,7 @@ class Block {
       return x.line() == y.line() && x.column() == y.column() && std::strcmp(x.file_name(), y.file_name()) == 0;
     };
     if (same(a.where, b.where)) return;
-    throw std::runtime_error("cuda shim: " + what + ", in lines " + std::to_string(a.where.line()) + " and " +
+    throw std::runtime_error("stand-in for CUDA: " + what + ", in lines " + std::to_string(a.where.line()) + " and " +
                              std::to_string(b.where.line()));
   }
 
@@ -251,8 +259,8 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 threads, const Argume
   const unsigned block_threads = threads.x * threads.y * threads.z;
   if (grid.x < 1 || grid.y < 1 || grid.z < 1 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535 ||
       block_threads < 1 || block_threads > 1024) {
-    throw std::runtime_error("cuda shim: a grid of (" + std::to_string(grid.x) + ", " + std::to_string(grid.y) + ", " +
-                             std::to_string(grid.z) + ") blocks of " + std::to_string(block_threads) +
+    throw std::runtime_error("stand-in for CUDA: a grid of (" + std::to_string(grid.x) + ", " + std::to_string(grid.y) +
+                             ", " + std::to_string(grid.z) + ") blocks of " + std::to_string(block_threads) +
                              " threads cannot be launched");
   }
   gridDim = grid;
@@ -267,4 +275,4 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 threads, const Argume
   }
 }
 
-}  // namespace cuda_shim
+}  // namespace host_cuda

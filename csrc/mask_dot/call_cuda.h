@@ -1,8 +1,9 @@
-// What the CUDA bindings of mask dot products share: from tensors to the kernel's description.
+// A call of mask_dot on a GPU: operands kept alive and the kernel's parameters. matching_cost_from_embeddings shares
+// it.
 #pragma once
 
-#include "common/checks.h"
 #include "mask_dot/mask_dot_cuda.h"
+#include "torch/checks.h"
 
 namespace maskformer_ext {
 
@@ -16,7 +17,7 @@ inline ScalarType product_dtype(const Tensor& a, const Tensor& b) {
 }
 
 // Embeddings (..., B, Q, C) and features (B, C, h, w), kept alive beside the parameters that point into them. Features
-// may be channels-last; what has other strides is copied, and two dtypes become one.
+// may be channels-last. Features with other strides are copied, and two dtypes become one.
 struct DotOperands {
   DotOperands(const char* op, const Tensor& mask_embed, const Tensor& mask_features, bool allow_tf32) {
     floating_dtype(mask_embed, op, "mask_embed");
@@ -50,7 +51,7 @@ struct DotOperands {
     params.pixel_stride = pixel_stride();
     params.allow_tf32 = allow_tf32;
     STD_TORCH_CHECK(params.pixels < INT32_MAX / 2 && params.layers * params.queries < INT32_MAX / 2, op,
-                    ": mask_features must have fewer than 2^30 pixels and mask_embed fewer rows an image, got ",
+                    ": mask_features must have fewer than 2^30 pixels and mask_embed fewer rows per image, got ",
                     shape_string(mask_features), " and ", shape_string(mask_embed));
   }
 

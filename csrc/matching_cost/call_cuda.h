@@ -1,5 +1,5 @@
-// What the CUDA bindings of the matching costs share: checked targets, the cost, the workspace, all of a call's
-// parameters except the mask logits.
+// A call of the matching costs on a GPU: checked targets, the cost, workspace, and all parameters but the mask logits.
+// matching_cost_from_embeddings shares it.
 #pragma once
 
 #include <algorithm>
