@@ -24,7 +24,7 @@ from maskformer_ext.ops.support.library import allow_tf32, native, once_differen
 _BLOCK = 32  # segments of each image that are multiplied at once where counts stay on the device
 
 
-def pair_logits(pair_embed: Tensor, mask_features: Tensor, image_index: Tensor, max_segments: int) -> Tensor:
+def pair_dot(pair_embed: Tensor, mask_features: Tensor, image_index: Tensor, max_segments: int) -> Tensor:
     """Multiply the mask embeddings of pairs with the features of their images.
 
     Args:
@@ -39,21 +39,21 @@ def pair_logits(pair_embed: Tensor, mask_features: Tensor, image_index: Tensor, 
     dtype = torch.promote_types(pair_embed.dtype, mask_features.dtype)
     flat = mask_features.to(dtype).flatten(2)
     # the opaque op's formula is for reverse mode only, its blocks are plain PyTorch
-    multiply = _forward_by_block if transformed() else _pair_logits
+    multiply = _forward_by_block if transformed() else _opaque
     logits = multiply(pair_embed.to(dtype), flat, image_index, max_segments)
     return logits.unflatten(2, mask_features.shape[-2:])
 
 
-@torch.library.custom_op("maskformer_ext::pair_logits", mutates_args=())
-def _pair_logits(embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int) -> Tensor:
+@torch.library.custom_op("maskformer_ext::pair_dot_opaque", mutates_args=())
+def _opaque(embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int) -> Tensor:
     with torch.autocast(embed.device.type, enabled=False):
         if native("pair_dot", embed, features):
             return torch.ops.maskformer_ext.pair_dot(embed, features, image_index, allow_tf32(embed))
         return _forward_by_block(embed, features, image_index, max_segments)
 
 
-@torch.library.custom_op("maskformer_ext::pair_logits_backward", mutates_args=())
-def _pair_logits_backward(
+@torch.library.custom_op("maskformer_ext::pair_dot_opaque_backward", mutates_args=())
+def _opaque_backward(
     grad: Tensor, embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int
 ) -> tuple[Tensor, Tensor]:
     with torch.autocast(embed.device.type, enabled=False):
@@ -62,12 +62,12 @@ def _pair_logits_backward(
         return _backward_by_block(grad, embed, features, image_index, max_segments)
 
 
-@_pair_logits.register_fake
+@_opaque.register_fake
 def _(embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int) -> Tensor:
     return embed.new_empty(*embed.shape[:2], features.shape[2])
 
 
-@_pair_logits_backward.register_fake
+@_opaque_backward.register_fake
 def _(grad: Tensor, embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int) -> tuple[Tensor, Tensor]:
     return torch.empty_like(embed, memory_format=torch.contiguous_format), torch.empty_like(features)
 
@@ -78,12 +78,12 @@ def _setup_context(ctx, inputs, output) -> None:
 
 
 def _backward(ctx, grad: Tensor):
-    grad_embed, grad_features = _pair_logits_backward(grad.contiguous(), *ctx.saved_tensors, ctx.max_segments)
+    grad_embed, grad_features = _opaque_backward(grad.contiguous(), *ctx.saved_tensors, ctx.max_segments)
     return grad_embed, grad_features, None, None
 
 
-_pair_logits.register_autograd(_backward, setup_context=_setup_context)
-_pair_logits_backward.register_autograd(once_differentiable("pair_logits", "use torch.func"))
+_opaque.register_autograd(_backward, setup_context=_setup_context)
+_opaque_backward.register_autograd(once_differentiable("pair_dot", "use torch.func"))
 
 
 def _blocks(image_index: Tensor, batch: int, max_segments: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops.pair_dot import pair_logits
+from maskformer_ext.ops.pair_dot import pair_dot
 
 COUNTS = [(3, 0, 5), (0, 0), (40, 1, 33), (1,)]
 
@@ -32,7 +32,7 @@ def test_equals_one_product_a_pair(dtype: torch.dtype, counts: tuple[int, ...], 
     embed, features, image = _inputs(counts, dtype=dtype)
     layout = features.to(memory_format=torch.channels_last) if channels_last else features
     weight = torch.randn(len(image), 2, 3, 5, dtype=dtype)
-    logits = pair_logits(embed, layout, image, max(counts))
+    logits = pair_dot(embed, layout, image, max(counts))
     expected = _expected(embed, features, image)
     torch.testing.assert_close(logits, expected)
     got = torch.autograd.grad((logits * weight).sum(), (embed, features))
@@ -42,18 +42,18 @@ def test_equals_one_product_a_pair(dtype: torch.dtype, counts: tuple[int, ...], 
 def test_mixed_dtypes_are_promoted_also_under_autocast() -> None:
     embed, features, image = _inputs((3, 2))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = pair_logits(embed.float(), features.bfloat16(), image, 3)
+        logits = pair_dot(embed.float(), features.bfloat16(), image, 3)
     assert logits.dtype == torch.float32
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_is_a_proper_operator(dtype: torch.dtype) -> None:
     embed, features, image = _inputs((3, 2), dtype=dtype)
-    torch.library.opcheck(torch.ops.maskformer_ext.pair_logits.default, (embed, features.flatten(2), image, 3))
+    torch.library.opcheck(torch.ops.maskformer_ext.pair_dot_opaque.default, (embed, features.flatten(2), image, 3))
 
 
 @pytest.mark.parametrize("image", [[1, 0, -1], [0, -1, 1], [0, 0, 2], [-2, 0, 1]])
 def test_rows_in_another_order_are_refused(image: list[int]) -> None:
     embed, features, _ = _inputs((2, 1), padding=0, dtype=torch.float32)
     with pytest.raises(RuntimeError, match=r"pair_dot: image_index must ascend within \[0, 2\), then be -1"):
-        pair_logits(embed, features, torch.tensor(image), 2)
+        pair_dot(embed, features, torch.tensor(image), 2)

@@ -1,8 +1,9 @@
 """Run the CUDA kernels on the host, against the CPU's results: for machines without a GPU, and for what a GPU hides.
 
-Compiles every csrc/*/*.cu and binding_cuda.cpp as C++ with AddressSanitizer, on the stand-in for CUDA in
-csrc/host_cuda, and runs python_tests/cuda_shim with it. Only what changed is compiled again. Arguments are passed on to
-pytest; `--build` only compiles.
+It compiles every csrc/*/*.cu and binding_cuda.cpp as C++ with AddressSanitizer, on the stand-in for CUDA in
+csrc/host_cuda. Only what changed is compiled again. Then it runs the tests of the stand-in and those of the ops that
+take the fixture `kernels` (python_tests/ops/conftest.py). `--build` only compiles. Other arguments are passed on to
+pytest.
 """
 
 import fcntl
@@ -17,12 +18,13 @@ import sanitizers
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDER = ROOT / "build" / "cuda_shim"
-TESTS = ROOT / "python_tests" / "cuda_shim"
+FOLDER = ROOT / "build" / "host_cuda"
+TESTS = [ROOT / "python_tests" / "host_cuda", ROOT / "python_tests" / "ops"]
 TORCH = Path(torch.__file__).resolve().parent
-HEADER = ROOT / "csrc" / "torch" / "checks.h"  # with torch's headers, half of the time of a binding
+HEADER = ROOT / "csrc" / "torch" / "checks.h"  # includes torch's headers: half of the time of a binding
 PRECOMPILED = str(FOLDER / "checks.h")
-# Line numbers only: all of -g takes half as long again to compile. Less than -O1 compiles faster, and runs slower.
+# -g1 keeps line numbers only: all of -g takes half as long again to compile. Below -O1 the code compiles faster, but
+# runs slower.
 FLAGS = [
     *("-std=c++20", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unknown-pragmas"),
     *sanitizers.FLAGS,
@@ -34,18 +36,18 @@ FLAGS = [
 
 
 def is_new(output: Path, command: list[str]) -> bool:
-    """Say whether a file was made by this command, after the last change of all that the compiler read for it."""
+    """Return whether this command made a file after the last change of all that the compiler read for it."""
     made, read = output.with_name(output.name + ".command"), output.with_name(output.name + ".d")
     if not (output.exists() and made.exists() and read.exists()) or made.read_text() != shlex.join(command):
         return False
     files = [Path(name) for name in read.read_text().replace("\\\n", " ").partition(": ")[2].split()]
-    if PRECOMPILED in command:  # of which the compiler lists nothing
+    if PRECOMPILED in command:  # the compiler does not list it
         files.append(Path(f"{PRECOMPILED}.gch"))
     return all(file.exists() and file.stat().st_mtime <= output.stat().st_mtime for file in files)
 
 
 def compile_one(source: Path, output: Path, *options: str) -> Path:
-    """Compile a source unless that was done already."""
+    """Compile a source unless its output is up to date."""
     command = ["g++", *FLAGS, *options, "-c", str(source), "-o", str(output)]
     if not is_new(output, command):
         dependencies = ["-MD", "-MF", f"{output}.d"]
@@ -55,7 +57,7 @@ def compile_one(source: Path, output: Path, *options: str) -> Path:
 
 
 def build() -> Path:
-    """Build the library; return its path."""
+    """Build the library and return its path."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     kernels, bindings = (sorted(ROOT.glob(f"csrc/*/{pattern}")) for pattern in ("*.cu", "binding_cuda.cpp"))
     with open(FOLDER / "lock", "w") as lock, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
@@ -65,11 +67,11 @@ def build() -> Path:
             return pool.submit(compile_one, source, FOLDER / f"{source.parent.name}-{source.name}.o", *options)
 
         header = pool.submit(compile_one, HEADER, Path(f"{PRECOMPILED}.gch"), "-w", "-Wno-error", "-x", "c++-header")
-        jobs = [submit(source, "-x", "c++") for source in (*kernels, *sorted(TESTS.glob("*.cpp")))]
+        jobs = [submit(source, "-x", "c++") for source in (*kernels, *sorted(TESTS[0].glob("*.cpp")))]
         header.result()
         jobs += [submit(source, "-include", PRECOMPILED) for source in bindings]
         objects = [job.result() for job in jobs]
-        library = FOLDER / "_ops_cuda_shim.so"
+        library = FOLDER / "_ops_host_cuda.so"
         if not library.exists() or library.stat().st_mtime < max(one.stat().st_mtime for one in objects):
             link = ["g++", "-shared", *sanitizers.FLAGS, *map(str, objects), f"-L{TORCH / 'lib'}", "-ltorch_cpu"]
             subprocess.run([*link, "-o", str(library)], cwd=ROOT, check=True)
@@ -84,8 +86,8 @@ def main() -> int:
         return error.returncode  # the compiler has said why
     if sys.argv[1:] == ["--build"]:
         return 0
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *sys.argv[1:], str(TESTS)]
-    variables = {"MASKFORMER_EXT_CUDA_SHIM": str(library), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *sys.argv[1:], *map(str, TESTS)]
+    variables = {"MASKFORMER_EXT_HOST_CUDA": str(library), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=ROOT, env=sanitizers.environment(**variables)).returncode
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 
 import pytest
 import torch
-from conftest import SHIM
+
+HOST_CUDA = os.environ["MASKFORMER_EXT_HOST_CUDA"]
 
 MISTAKES = [
     "without a barrier|nobody wrote",  # which of the two threads comes first depends on the order
@@ -29,26 +31,30 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("kernel", "message"), list(enumerate(MISTAKES)))
 def test_mistakes_are_found(kernel, message):
-    run = ctypes.CDLL(SHIM).run_faulty_kernel
+    run = ctypes.CDLL(HOST_CUDA).run_faulty_kernel
     run.restype = ctypes.c_char_p
     found = run(kernel).decode()
     assert re.search(message, found) if message else found == ""
 
 
 def test_twins_of_tensor_core_instructions_follow_the_ptx_isa():
-    check = ctypes.CDLL(SHIM).check_fragments
+    check = ctypes.CDLL(HOST_CUDA).check_fragments
     check.restype = ctypes.c_char_p
     assert check().decode() == ""
 
 
 def test_workspaces_begin_with_rubbish():
-    assert torch.empty(16).isnan().all()
-    assert (torch.empty(16, dtype=torch.int32) == torch.iinfo(torch.int32).max).all()
-    assert torch.ops.aten.new_empty(torch.zeros(1), [16], dtype=torch.float64).isnan().all()
+    torch.use_deterministic_algorithms(True)  # as python_tests/ops/conftest.py does for every test
+    try:
+        assert torch.empty(16).isnan().all()
+        assert (torch.empty(16, dtype=torch.int32) == torch.iinfo(torch.int32).max).all()
+        assert torch.ops.aten.new_empty(torch.zeros(1), [16], dtype=torch.float64).isnan().all()
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_the_library_says_which_gpu_it_cannot_run_on():
-    ask = ctypes.CDLL(SHIM).maskformer_ext_cuda_problem
+    ask = ctypes.CDLL(HOST_CUDA).maskformer_ext_cuda_problem
     ask.restype = ctypes.c_char_p
     assert ask(0) is None
     assert ask(1) == b"invalid device ordinal"

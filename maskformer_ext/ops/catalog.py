@@ -1,0 +1,58 @@
+"""The one list of ops. Tests, the ABI check, the benchmarks, the host stand-in and the documentation follow it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Op:
+    """An op: one subject, one module, one folder of native code.
+
+    Attributes:
+        name: of `maskformer_ext/ops/<name>.py`, `csrc/<name>/`, `python_tests/ops/test_<name>.py`,
+            `python_tests/ops/op_samples/<name>.py` and `benchmarks/bench_<name>.py`.
+        native: the native ops that it registers, `torch.ops.maskformer_ext.<name>`.
+        functions: what `maskformer_ext.ops` re-exports; by default the function of the op's name.
+        cuda: whether the native ops have CUDA kernels.
+        differentiable: whether gradients flow through it.
+        fullgraph: whether `torch.compile(fullgraph=True)` takes it.
+        values: whether shapes of results follow from values: such an op has no result for meta tensors.
+        kernels: the folder in csrc/ with the kernels, where it is another than `name`.
+    """
+
+    name: str
+    native: tuple[str, ...]
+    functions: tuple[str, ...] = ()
+    cuda: bool = True
+    differentiable: bool = False
+    fullgraph: bool = True
+    values: bool = False
+    kernels: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "functions", self.functions or (self.name,))
+        object.__setattr__(self, "kernels", self.kernels or self.name)
+
+
+OPS = (
+    Op("dice_loss", ("dice_loss", "dice_loss_backward"), differentiable=True),
+    Op("instance_inference", ("instance_masks",), values=True, fullgraph=False),
+    Op("linear_sum_assignment", ("linear_sum_assignment",)),
+    Op("mask_dot", ("mask_dot",), differentiable=True),
+    Op("mask_loss", ("mask_loss", "mask_loss_backward"), differentiable=True),
+    Op("matched_mask_loss", ("matched_mask_loss",), differentiable=True, kernels="mask_loss"),
+    Op("matching_cost", ("matching_cost",)),
+    Op("matching_cost_from_embeddings", ("matching_cost_from_embeddings",)),
+    Op("pair_dot", ("pair_dot", "pair_dot_backward"), differentiable=True, kernels="mask_dot"),
+    Op("panoptic_inference", ("panoptic_inference",), values=True, fullgraph=False),
+    Op(
+        "semantic_inference",
+        ("semantic_inference", "semantic_scores"),
+        functions=("semantic_inference", "semantic_scores"),
+    ),
+    Op("sigmoid_focal_loss", ("sigmoid_focal_loss", "sigmoid_focal_loss_backward"), differentiable=True),
+)
+
+NUMPY_OPS = (Op("counting", (), functions=("joint_histogram", "pair_areas"), cuda=False, kernels="native"),)
+"""Ops of NumPy arrays, without torch: nothing is registered, and no test of tensors is theirs."""
