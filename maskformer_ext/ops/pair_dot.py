@@ -1,4 +1,4 @@
-"""Mask logits of matched queries only.
+"""Mask logits of matched queries only: the product of the pairs' embeddings with the features of their images.
 
 The pairs of a batch lie sorted by image, and each needs the features of its own image. Gathering features for each pair
 would copy C * h * w values a pair; padding every image to the most crowded one would need B * T rows. So:
@@ -19,8 +19,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops.support.library import allow_tf32, native, once_differentiable, transformed
+from maskformer_ext.ops.support.checks import check_floating, check_integer, check_same_device, shape
+from maskformer_ext.ops.support.library import allow_tf32, native, once_differentiable, register, transformed
 
+_OP = "pair_dot"
 _BLOCK = 32  # segments of each image that are multiplied at once where counts stay on the device
 
 
@@ -35,13 +37,37 @@ def pair_dot(pair_embed: Tensor, mask_features: Tensor, image_index: Tensor, max
 
     Returns:
         (P, L, h, w) in the promoted dtype; 0 in rows that are no pair.
+
+    Raises:
+        TypeError: pair_embed or mask_features is not floating, or image_index is not int64.
+        ValueError: shapes or devices do not fit.
+        RuntimeError: on the CPU, image_index does not ascend or names an image that does not exist.
+
+    Source: MaskFormer (arXiv 2107.06278), section 3.3: mask prediction by dot product, for matched queries only.
     """
+    _check(pair_embed, mask_features, image_index)
     dtype = torch.promote_types(pair_embed.dtype, mask_features.dtype)
     flat = mask_features.to(dtype).flatten(2)
     # the opaque op's formula is for reverse mode only, its blocks are plain PyTorch
     multiply = _forward_by_block if transformed() else _opaque
     logits = multiply(pair_embed.to(dtype), flat, image_index, max_segments)
     return logits.unflatten(2, mask_features.shape[-2:])
+
+
+def _check(pair_embed: Tensor, mask_features: Tensor, image_index: Tensor) -> None:
+    check_floating(_OP, pair_embed=pair_embed, mask_features=mask_features)
+    check_integer(_OP, image_index=image_index)
+    check_same_device(_OP, pair_embed=pair_embed, mask_features=mask_features, image_index=image_index)
+    if mask_features.dim() != 4:
+        raise ValueError(f"{_OP}: mask_features must be (B, C, h, w), got {shape(mask_features)}")
+    channels = mask_features.shape[1]
+    if pair_embed.dim() != 3 or pair_embed.shape[2] != channels:
+        raise ValueError(f"{_OP}: pair_embed must be (P, L, C) with C = {channels}, got {shape(pair_embed)}")
+    pairs = pair_embed.shape[0]
+    if image_index.dim() != 1 or image_index.shape[0] != pairs:
+        raise ValueError(f"{_OP}: image_index must be (P,) with P = {pairs}, got {shape(image_index)}")
+    if image_index.dtype != torch.int64:
+        raise TypeError(f"{_OP}: image_index must be int64, got {image_index.dtype}")
 
 
 @torch.library.custom_op("maskformer_ext::pair_dot_opaque", mutates_args=())
@@ -62,16 +88,6 @@ def _opaque_backward(
         return _backward_by_block(grad, embed, features, image_index, max_segments)
 
 
-@_opaque.register_fake
-def _(embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int) -> Tensor:
-    return embed.new_empty(*embed.shape[:2], features.shape[2])
-
-
-@_opaque_backward.register_fake
-def _(grad: Tensor, embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(embed, memory_format=torch.contiguous_format), torch.empty_like(features)
-
-
 def _setup_context(ctx, inputs, output) -> None:
     embed, features, image_index, ctx.max_segments = inputs
     ctx.save_for_backward(embed, features, image_index)
@@ -82,8 +98,22 @@ def _backward(ctx, grad: Tensor):
     return grad_embed, grad_features, None, None
 
 
+def _fake(embed: Tensor, features: Tensor, image_index: Tensor, tf32: bool = False) -> Tensor:
+    return embed.new_empty(*embed.shape[:2], features.shape[2])
+
+
+def _fake_backward(
+    grad: Tensor, embed: Tensor, features: Tensor, image_index: Tensor, tf32: bool = False
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(embed, memory_format=torch.contiguous_format), torch.empty_like(features)
+
+
+_opaque.register_fake(lambda embed, features, image_index, max_segments: _fake(embed, features, image_index))
+_opaque_backward.register_fake(lambda *inputs: _fake_backward(*inputs[:4]))
 _opaque.register_autograd(_backward, setup_context=_setup_context)
-_opaque_backward.register_autograd(once_differentiable("pair_dot", "use torch.func"))
+_opaque_backward.register_autograd(once_differentiable(_OP, "use torch.func"))
+register(_OP, fake=_fake)
+register(f"{_OP}_backward", fake=_fake_backward)
 
 
 def _blocks(image_index: Tensor, batch: int, max_segments: int) -> Iterator[tuple[Tensor, Tensor]]:

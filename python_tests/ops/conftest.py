@@ -1,4 +1,4 @@
-"""The fixture `kernels`: the ops on the CPU's kernels, on the CUDA kernels on the host, or on a GPU (see kernels.py)."""
+"""The fixture `kernels`: the ops on the CPU, on the host stand-in for CUDA, or on a GPU (see kernels.py)."""
 
 from __future__ import annotations
 

@@ -16,6 +16,13 @@ RESIZES = [
     ((1, 1), (3, 40), None, None),
 ]
 
+# the same as arguments of the public ops
+INFERENCE_SIZES = [
+    {"size": (128, 192)},
+    {"size": (97, 161), "input_size": (128, 192), "crop": (120, 181)},
+    {"size": (20, 31)},
+]
+
 
 def resized(maps: Tensor, size, input_size, crop, *, between=lambda x: x) -> Tensor:
     """Resize (Q, h, w) in float64 as the ops do; ``between`` is applied at the network input."""

@@ -140,6 +140,7 @@ def test_dice_loss_reference_gradcheck():
 def test_dice_loss_compiles_with_gradients():
     logits, targets = make((3, 40), "bool")
     logits.requires_grad_()
+
     def total(x):
         return dice_loss(x, targets, reduction="mean")
 
