@@ -45,7 +45,7 @@ def main() -> int:
     shutil.rmtree(tests, ignore_errors=True)
     shutil.copytree(ROOT / "python_tests", tests)
     arguments = sys.argv[1:] or ["-m", "not slow", "-k", "not compile and not memory and not exact"]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, "ops", "test_native.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, "ops"]
     return subprocess.run(
         command, cwd=tests, env=sanitizers.environment(PYTHONPATH=str(site), MASKFORMER_EXT_SANITIZED="1")
     ).returncode

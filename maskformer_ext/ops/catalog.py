@@ -18,7 +18,10 @@ class Op:
         differentiable: whether gradients flow through it.
         fullgraph: whether `torch.compile(fullgraph=True)` takes it.
         values: whether shapes of results follow from values: such an op has no result for meta tensors.
-        kernels: the folder in csrc/ with the kernels, where it is another than `name`.
+        through_torch: whether the public op leaves a part of its work to torch, so that a torch may round otherwise.
+        minor: whether it is measured last, since users call it least or it is a part of another op.
+        kernels: the op whose kernels it runs, where it has none of its own for CPUs or for GPUs; of an op of NumPy
+            arrays, the folder in csrc/.
     """
 
     name: str
@@ -28,6 +31,8 @@ class Op:
     differentiable: bool = False
     fullgraph: bool = True
     values: bool = False
+    through_torch: bool = False
+    minor: bool = False
     kernels: str = ""
 
     def __post_init__(self) -> None:
@@ -36,22 +41,30 @@ class Op:
 
 
 OPS = (
-    Op("dice_loss", ("dice_loss", "dice_loss_backward"), differentiable=True),
-    Op("instance_inference", ("instance_masks",), values=True, fullgraph=False),
+    Op("dice_loss", ("dice_loss", "dice_loss_backward"), differentiable=True, minor=True),
+    Op("instance_inference", ("instance_masks",), values=True, fullgraph=False, minor=True),
     Op("linear_sum_assignment", ("linear_sum_assignment",)),
-    Op("mask_dot", ("mask_dot",), differentiable=True),
+    Op("mask_dot", ("mask_dot",), differentiable=True, through_torch=True, minor=True),
     Op("mask_loss", ("mask_loss", "mask_loss_backward"), differentiable=True),
     Op("matched_mask_loss", ("matched_mask_loss",), differentiable=True, kernels="mask_loss"),
     Op("matching_cost", ("matching_cost",)),
-    Op("matching_cost_from_embeddings", ("matching_cost_from_embeddings",)),
-    Op("pair_dot", ("pair_dot", "pair_dot_backward"), differentiable=True, kernels="mask_dot"),
+    Op("matching_cost_from_embeddings", ("matching_cost_from_embeddings",), kernels="matching_cost"),
+    Op(
+        "pair_dot",
+        ("pair_dot", "pair_dot_backward"),
+        differentiable=True,
+        through_torch=True,
+        minor=True,
+        kernels="mask_dot",
+    ),
     Op("panoptic_inference", ("panoptic_inference",), values=True, fullgraph=False),
     Op(
         "semantic_inference",
         ("semantic_inference", "semantic_scores"),
         functions=("semantic_inference", "semantic_scores"),
+        through_torch=True,
     ),
-    Op("sigmoid_focal_loss", ("sigmoid_focal_loss", "sigmoid_focal_loss_backward"), differentiable=True),
+    Op("sigmoid_focal_loss", ("sigmoid_focal_loss", "sigmoid_focal_loss_backward"), differentiable=True, minor=True),
 )
 
 NUMPY_OPS = (Op("counting", (), functions=("joint_histogram", "pair_areas"), cuda=False, kernels="native"),)

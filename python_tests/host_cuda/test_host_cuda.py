@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-TOOL = Path(__file__).resolve().parents[1] / "tools" / "test_cuda_shim.py"
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "host_cuda.py"
 
 
 @pytest.mark.slow

@@ -9,12 +9,12 @@ import pytest
 
 from maskformer_ext.ops.support import library
 
-TESTS = Path(__file__).parent / "cuda_shim"
+TESTS = Path(__file__).resolve().parents[1] / "ops"
 
 
 @pytest.mark.skipif(library.REFERENCE, reason="MASKFORMER_EXT_REFERENCE=1")
 def test_the_tests_of_the_cuda_kernels_run_as_on_a_gpu():
-    environment = {key: value for key, value in os.environ.items() if key != "MASKFORMER_EXT_CUDA_SHIM"}
+    environment = {key: value for key, value in os.environ.items() if key != "MASKFORMER_EXT_HOST_CUDA"}
     environment |= {"MASKFORMER_EXT_CUDA_HARNESS": "cpu", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS)]
     done = subprocess.run(command, cwd=TESTS.parents[1], env=environment, capture_output=True, text=True)
