@@ -201,7 +201,9 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     """Run a test that takes `kernels` once per kind, and one that is about CUDA kernels only on those."""
     if "kernels" not in metafunc.fixturenames:
         return
-    found: list[Any] = [pytest.param(kind, marks=pytest.mark.gpu if kind == "cuda" and not HARNESS else ()) for kind in kinds()]
+    found: list[Any] = [
+        pytest.param(kind, marks=pytest.mark.gpu if kind == "cuda" and not HARNESS else ()) for kind in kinds()
+    ]
     if metafunc.definition.get_closest_marker("cuda_kernels"):
         found = [param for param in found if param.values[0] != "cpu" and not HARNESS]
         found = found or [pytest.param("cpu", marks=pytest.mark.skip(reason="of what only the kernels for CUDA do"))]

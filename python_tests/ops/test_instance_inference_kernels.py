@@ -54,7 +54,8 @@ def test_wide_and_tall_outputs_take_several_blocks_and_steps(kernels):
 @pytest.mark.parametrize("sizes", INFERENCE_SIZES, ids=str)
 def test_instances_equal_the_cpus(kernels, sizes, dtype):
     sizes = sizes if kernels.kind != "host_cuda" else {key: (a // 4, b // 4) for key, (a, b) in sizes.items()}
-    class_logits, mask_logits = with_broken_queries(*confident_predictions(30, 7, (32, 48)))
+    queries = 6 if kernels.kind == "host_cuda" else 30
+    class_logits, mask_logits = with_broken_queries(*confident_predictions(queries, 7, (32, 48)))
     given = class_logits, mask_logits.to(dtype)
     found = kernels.instance_inference(*given, **sizes, thing_classes=range(5))
     with kernels.of_the_cpu():

@@ -50,10 +50,12 @@ def test_each_part_is_close_to_the_float64_reference(
     targets = in_form(targets, form)
     class_logits = torch.randn(*layers, images, queries, classes + 1) * 3
     mask_logits = torch.randn(*layers, images, queries, *size) * 6
-    slow = kernels.kind == "host_cuda" and max(target_size) > 40
-    if kernels.kind == "host_cuda" and capacity > 100:
-        pytest.skip("too slow on the host")
-    for alpha, gamma in ((0.25, 2.0), (-1.0, 0.0), (0.7, 1.5))[: 1 if slow else 3]:
+    weights = [(0.25, 2.0), (-1.0, 0.0), (0.7, 1.5)]
+    if kernels.kind == "host_cuda":  # which is slow
+        if capacity > 100 or (max(target_size) > 100 and form != "int32"):
+            pytest.skip("too slow on the host")
+        weights = weights[queries % 3 :][:1]
+    for alpha, gamma in weights:
         for part in PARTS:
             options = {
                 **{p: float(p == part) for p in PARTS},
@@ -71,7 +73,7 @@ def test_each_part_is_close_to_the_float64_reference(
 @pytest.mark.parametrize("size", [(24, 40), (20, 21)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_overlapping_masks(kernels, size, dtype):
-    size = size if kernels.kind != "host_cuda" else (size[0] // 2, size[1] // 2)
+    size = size if kernels.kind != "host_cuda" else (size[0] // 4, size[1] // 4)
     full = 3 * size[0], 3 * size[1]
     masks = torch.rand(2, 6, *full) < 0.4
     masks[0, 2] = False
@@ -96,7 +98,7 @@ def test_many_segments_twice_the_same(kernels, form, ignore_void, dtype):
     full, size = ((256, 200), (64, 50)) if on_gpu else ((64, 50), (16, 13))
     targets = in_form(random_targets(2, [30, 7], 30, full, 9), form)
     inputs = torch.randn(3, 2, 50, 10).to(dtype), 4 * torch.randn(3, 2, 50, *size).to(dtype)
-    inputs = inputs if on_gpu else [x[:, :, :5] for x in inputs]
+    inputs = inputs if on_gpu else [x[:1, :, :5] for x in inputs]
     found = kernels.matching_cost(*inputs, targets, ignore_void=ignore_void)
     truth = reference(*(x.double() for x in inputs), targets, **{**DEFAULTS, "ignore_void": ignore_void})
     assert error(found, truth) <= LARGEST_ERROR
