@@ -28,7 +28,7 @@ class Instances:
         scores: (n,) float32.
         labels: (n,) int64 class ids.
         boxes: (n, 4) float32, x0 y0 x1 y1 in half-open pixels.
-        packed_masks: (n, H, ceil(W / 8)) uint8, eight pixels a byte, the lowest bit leftmost.
+        packed_masks: (n, H, ceil(W / 8)) uint8, eight pixels per byte, the lowest bit leftmost.
         size: (H, W).
     """
 
@@ -76,7 +76,7 @@ def instance_inference(
     crop: Sequence[int] | None = None,
     resize: str = "logits",
 ) -> Instances:
-    """Give the most probable (query, class) pairs with their masks.
+    """Return the most probable (query, class) pairs with their masks.
 
     Args:
         class_logits: (Q, K + 1) floating, the last column "no object".
@@ -87,8 +87,8 @@ def instance_inference(
         mask_threshold: a pixel belongs to the mask where its probability exceeds this.
         input_size: the padded network input (H, W); resized to before ``size``.
         crop: the valid (H, W) of the network input, cut out before the resize to ``size``.
-        resize: "logits" resizes mask logits to ``size``; "nearest" resizes the binary masks of size (h, w) by nearest
-            neighbour and takes the mean mask probability at (h, w), as Hugging Face transformers does.
+        resize: "logits" resizes mask logits to ``size``. "nearest" does as Hugging Face transformers. The
+            binary masks of size (h, w) are resized by nearest neighbour. The mean mask probability is that at (h, w).
 
     Returns:
         The instances that have a pixel, in descending order of class probability. A score is the class probability
@@ -124,14 +124,22 @@ def instance_inference(
     )
 
 
-def _list_instances(class_logits, mask_logits, size, *options) -> Instances:
+def _list_instances(class_logits: Tensor, mask_logits: Tensor, size: tuple[int, int], *options: Any) -> Instances:
     """Return the valid rows of the registered op, whose shapes follow from no value."""
     scores, labels, boxes, valid, packed = _instance_inference(class_logits, mask_logits, size, *options)
     return Instances(scores, labels, boxes, packed, size)[valid]
 
 
 def _count_instances(
-    class_logits, mask_logits, size, top_k, thing_classes, mask_threshold, input_size, crop, resize
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    size: tuple[int, int],
+    top_k: int,
+    thing_classes: Sequence[int] | None,
+    mask_threshold: float,
+    input_size: Sequence[int] | None,
+    crop: Sequence[int] | None,
+    resize: str,
 ) -> Instances:
     """Return the same where shapes may follow from values: no row is made, and no mask kept, that is not returned."""
     query, label, ranked, real = _ranked_pairs(class_logits, mask_logits, top_k, thing_classes)
@@ -172,8 +180,16 @@ def _count_instances(
     ),
 )
 def _instance_inference(
-    class_logits, mask_logits, size, top_k, thing_classes, mask_threshold, input_size, crop, resize
-):
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    size: Sequence[int],
+    top_k: int,
+    thing_classes: Sequence[int] | None,
+    mask_threshold: float,
+    input_size: Sequence[int] | None,
+    crop: Sequence[int] | None,
+    resize: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return scores, labels, boxes, valid and packed masks, each with top_k rows; masks only where valid.
 
     Nothing here waits for a device that has the kernel: there, rows that drop out are carried along as invalid.
@@ -229,7 +245,7 @@ def _distinct(query: Tensor, num_queries: int) -> tuple[Tensor, Tensor]:
 
 
 def _may_count(device: torch.device) -> bool:
-    """Tell whether shapes may follow from values, which costs nothing on the CPU and waits elsewhere."""
+    """Return whether shapes may follow from values, which costs nothing on the CPU and waits elsewhere."""
     return device.type == "cpu"
 
 
@@ -247,7 +263,9 @@ def _empty_result(
 
 
 @_instance_inference.register_fake
-def _(class_logits, mask_logits, size, top_k, *_):
+def _(
+    class_logits: Tensor, mask_logits: Tensor, size: Sequence[int], top_k: int, *_: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return _empty_result(class_logits, size, top_k)
 
 
@@ -265,7 +283,7 @@ def _resized_masks(
     input_size: Sequence[int] | None,
     crop: Sequence[int] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Give the mean probability inside each mask (n,), its box (n, 4) and the packed masks, all at the output size."""
+    """Return the mean probability inside each mask (n,), its box (n, 4) and the packed masks, at the output size."""
     if native("instance_masks", mask_logits):
         return torch.ops.maskformer_ext.instance_masks(mask_logits, size, threshold, input_size, crop)
     bits = _empty_bits(len(mask_logits), size)
@@ -287,7 +305,7 @@ def _nearest_masks(
     input_size: Sequence[int] | None,
     crop: Sequence[int] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Give the mean probability inside each mask at (h, w), and boxes and packed masks resized by nearest neighbour."""
+    """Return the mean probability inside each mask at (h, w), and its box and mask resized by nearest neighbour."""
     logits = Stored(mask_logits).rows(0, mask_logits.shape[1])
     mask = logits > threshold
     inside = mask.to(logits.dtype)
@@ -311,7 +329,7 @@ def _nearest_positions(
     crop: Sequence[int] | None,
     device: torch.device,
 ) -> Tensor:
-    """Give the source index of each output position along one axis, through both resizes."""
+    """Return the source index of each output position along one axis, through both resizes."""
     if input_size is None:
         return nearest_index(extent, size[axis], device)
     valid = (crop or input_size)[axis]
@@ -327,7 +345,7 @@ def _pack(mask: Tensor) -> np.ndarray:
 
 
 def _with_boxes(bits: np.ndarray, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Give the boxes (n, 4) float32 of packed masks, 0 for those without a pixel, and the masks as a tensor."""
+    """Return the boxes (n, 4) float32 of packed masks, 0 for those without a pixel, and the masks as a tensor."""
     rows = np.logical_or.reduce(bits != 0, axis=2)
     columns = np.unpackbits(np.bitwise_or.reduce(bits, axis=1), axis=1, count=width, bitorder="little")
     edges = []
@@ -339,7 +357,13 @@ def _with_boxes(bits: np.ndarray, width: int, device: torch.device) -> tuple[Ten
     return torch.from_numpy(box).to(device), torch.from_numpy(bits).to(device)
 
 
-def _fake_masks(mask_logits, size, threshold, input_size, crop):
+def _fake_masks(
+    mask_logits: Tensor,
+    size: Sequence[int],
+    threshold: float,
+    input_size: Sequence[int] | None,
+    crop: Sequence[int] | None,
+) -> tuple[Tensor, Tensor, Tensor]:
     count, (height, width) = mask_logits.shape[0], size
     new = mask_logits.new_empty
     return (

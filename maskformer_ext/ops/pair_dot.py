@@ -1,7 +1,7 @@
 """Mask logits of matched queries only: the product of the pairs' embeddings with the features of their images.
 
-The pairs of a batch lie sorted by image, and each needs the features of its own image. Gathering features for each pair
-would copy C * h * w values a pair; padding every image to the most crowded one would need B * T rows. So:
+The pairs of a batch lie sorted by image, and each needs the features of its own image. Gathering features would copy
+C * h * w values per pair. Padding every image to the most crowded one would need B * T rows. So:
 
 * the native ops ``pair_dot`` and ``pair_dot_backward`` multiply the pairs of one image as one matrix with its features:
   no copy, no padding. Where an image's pairs begin is read on the CPU for free; on a GPU, where reading would wait, a
@@ -15,6 +15,7 @@ Both sit in one opaque op, so ``torch.compile(fullgraph=True)`` sees neither loo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,12 +89,12 @@ def _opaque_backward(
         return _backward_by_block(grad, embed, features, image_index, max_segments)
 
 
-def _setup_context(ctx, inputs, output) -> None:
+def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
     embed, features, image_index, ctx.max_segments = inputs
     ctx.save_for_backward(embed, features, image_index)
 
 
-def _backward(ctx, grad: Tensor):
+def _backward(ctx: Any, grad: Tensor) -> tuple:
     grad_embed, grad_features = _opaque_backward(grad.contiguous(), *ctx.saved_tensors, ctx.max_segments)
     return grad_embed, grad_features, None, None
 

@@ -1,7 +1,8 @@
 // The host twins of tensor-core instructions against the tables of the PTX ISA, which are written down here once more.
 //
-// "Matrix Fragments for mma.m16n8k16 with floating point type" and "for mma.m16n8k8": element i of a lane's fragment is
-// at the row and column below, where group = lane / 4 and member = lane % 4. Registers hold two 16-bit elements each.
+// They are "Matrix Fragments for mma.m16n8k16 with floating point type" and "for mma.m16n8k8". Element i of a lane's
+// fragment is at the row and column below. There, group = lane / 4 and member = lane % 4. A register holds two 16-bit
+// elements.
 #include <cstdint>
 #include <string>
 #include <vector>

@@ -11,9 +11,14 @@ from op_checks import LARGEST_ERROR, at_thread_counts, error, native_only
 from segments import DEFAULTS, PARTS, random_targets
 
 from maskformer_ext.ops import MaskTargets, SegmentTargets, matching_cost
+from maskformer_ext.ops.support.matching import CostOptions
 
-reference = importlib.import_module("maskformer_ext.ops.matching_cost").matching_cost_reference
-nearest_index = importlib.import_module("maskformer_ext.ops.matching_cost").nearest_index
+module = importlib.import_module("maskformer_ext.ops.matching_cost")
+nearest_index = module.nearest_index
+
+
+def reference(class_logits, mask_logits, targets, **options):
+    return module.matching_cost_reference(class_logits, mask_logits, targets, CostOptions(**options))
 
 
 def in_form(targets, form):
