@@ -1,0 +1,41 @@
+"""The programs in examples/ run as a user would run them, and their table lists each of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import maskformer_ext
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+NEEDS = {"accelerate_transformers.py": "transformers"}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs(example: Path, tmp_path: Path) -> None:
+    package = NEEDS.get(example.name)
+    if package and importlib.util.find_spec(package) is None:
+        pytest.skip(f"needs {package}")
+    environment = os.environ | {"PYTHONPATH": str(Path(maskformer_ext.__file__).parents[1])}
+    done = subprocess.run([sys.executable, example], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{example.name} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    assert done.stdout.strip(), f"{example.name} printed nothing"
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_example_is_short_and_says_how_to_run_it(example: Path) -> None:
+    text = example.read_text()
+    assert text.startswith('"""') and f"python examples/{example.name}" in text.split('"""')[1]
+    assert len(text.splitlines()) <= 70
+
+
+def test_readme_lists_exactly_the_examples() -> None:
+    rows = re.findall(r"^\| \[(\S+)\]\((\S+)\) \|", (ROOT / "examples" / "README.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == [(path.name, path.name) for path in EXAMPLES]
