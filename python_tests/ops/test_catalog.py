@@ -39,20 +39,20 @@ def test_each_name_is_there_once_and_in_order() -> None:
 
 
 def test_all_that_a_new_op_lacks_is_named() -> None:
-    assert missing_parts(catalog.Op("mask_area", ("mask_area", "mask_area_backward"))) == [
-        "csrc/mask_area/mask_area.cpp: the CPU kernel",
-        "csrc/mask_area/binding.cpp",
-        "csrc/mask_area/binding_cuda.cpp",
-        "maskformer_ext/ops/mask_area.py",
-        "python_tests/ops/test_mask_area.py",
-        "benchmarks/bench_mask_area.py",
-        "csrc/mask_area/mask_area.cu: the CUDA kernel",
-        "maskformer_ext/ops/__init__.py: mask_area is imported and is in __all__",
-        "csrc/mask_area/binding.cpp: mask_area is registered (and the library built)",
-        "csrc/mask_area/binding.cpp: mask_area_backward is registered (and the library built)",
-        "python_tests/ops/op_samples/mask_area.py",
-        "docs/kernels/README.md: a row of `mask_area`",
-        "README.md: `mask_area` in the table of ops",
+    assert missing_parts(catalog.Op("made_up", ("made_up", "made_up_backward"))) == [
+        "csrc/made_up/made_up.cpp: the CPU kernel",
+        "csrc/made_up/binding.cpp",
+        "csrc/made_up/binding_cuda.cpp",
+        "maskformer_ext/ops/made_up.py",
+        "python_tests/ops/test_made_up.py",
+        "benchmarks/bench_made_up.py",
+        "csrc/made_up/made_up.cu: the CUDA kernel",
+        "maskformer_ext/ops/__init__.py: made_up is imported and is in __all__",
+        "csrc/made_up/binding.cpp: made_up is registered (and the library built)",
+        "csrc/made_up/binding.cpp: made_up_backward is registered (and the library built)",
+        "python_tests/ops/op_samples/made_up.py",
+        "docs/kernels/README.md: a row of `made_up`",
+        "README.md: `made_up` in the table of ops",
     ]
 
 
