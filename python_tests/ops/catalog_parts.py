@@ -42,8 +42,9 @@ def _files(op: catalog.Op) -> Iterator[str]:
     if tests and not any(re.search(r"^def test_\w+\(\s*kernels\b", text, re.MULTILINE) for text in tests):
         yield f"python_tests/ops/test_{op.name}.py: a test that takes the fixture `kernels`"
     bench = ROOT / "benchmarks" / f"bench_{op.name}.py"
-    if bench.is_file() and op.cuda and not re.search(r"^ON_GPU = ", bench.read_text(), re.MULTILINE):
-        yield f"benchmarks/bench_{op.name}.py: ON_GPU, the cases of a GPU"
+    for constant, meaning in (("SMALL", "the sizes of a small case"), ("ON_GPU", "the cases of a GPU")):
+        if bench.is_file() and not re.search(rf"^{constant} = ", bench.read_text(), re.MULTILINE):
+            yield f"benchmarks/bench_{op.name}.py: {constant}, {meaning}"
 
 
 def _functions(op: catalog.Op) -> Iterator[str]:

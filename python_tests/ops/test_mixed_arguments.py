@@ -11,16 +11,19 @@ from maskformer_ext import ops
 DEVICES = "must be on (cpu|meta) as .*, got (cpu|meta)"
 
 
-def each_tensor() -> list:
-    """Return every floating tensor of every sample with another tensor beside it."""
+def each_tensor(*, beside_another: bool = False) -> list:
+    """Return every floating tensor of every sample, or those of samples with another tensor or targets."""
     found = []
     for param in all_samples():
         (sample,) = param.values
+        tensors = [x for x in (*sample.floating.values(), *sample.rest.values()) if hasattr(x, "device")]
+        if beside_another and len(tensors) == 1:
+            continue
         found += [pytest.param(sample, name, id=f"{sample.name}, {name}") for name in sample.floating]
     return found
 
 
-@pytest.mark.parametrize(("sample", "name"), each_tensor())
+@pytest.mark.parametrize(("sample", "name"), each_tensor(beside_another=True))
 def test_two_devices_are_named(sample: Sample, name: str) -> None:
     with pytest.raises(ValueError, match=rf"^{sample.function.__name__}: [\w.]+ {DEVICES}"):
         sample(**{name: sample.floating[name].to("meta")})
