@@ -199,7 +199,8 @@ def _sanitize(run: Run, tool: str, few: int) -> Outcome:
         return Outcome("failed", f"{tool} does not find the mistake planted in tools/sanitizer_canary.cu")
     call = _pytest(*_KERNEL_TESTS, "--few", str(few), seconds=run.seconds)
     # Without torch's cache every tensor is an allocation of its own, and memcheck knows where it ends.
-    status, log = run.command(sanitizer, *options, sys.executable, *call, PYTORCH_NO_CUDA_MEMORY_CACHING="1")
+    variables: Any = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1", "MASKFORMER_EXT_SMALL_TESTS": "1"}
+    status, log = run.command(sanitizer, *options, sys.executable, *call, **variables)
     outcome, counts = _judged(status, log, run.seconds), gpu_logs.sanitizer_counts(log)
     findings = gpu_logs.sanitizer_findings(log, limit=None)
     if tool == "initcheck":

@@ -1,5 +1,5 @@
-// Planted mistakes, one per tool. compute-sanitizer must find them with the options that gpu_check.py gives it. A filter
-// that matches no kernel would otherwise look like a clean run.
+// Planted mistakes, one per tool. compute-sanitizer must find them with the options that gpu_check.py gives it. A
+// filter that matches no kernel would otherwise look like a clean run.
 #include <cstdio>
 #include <cstring>
 

@@ -31,6 +31,9 @@ HOST_CUDA = os.environ.get("MASKFORMER_EXT_HOST_CUDA")
 HARNESS = os.environ.get("MASKFORMER_EXT_CUDA_HARNESS") == "cpu"
 """Whether the CPU's kernels are called as those of a GPU would be, to test without a GPU what only a GPU runs here."""
 
+SMALL = os.environ.get("MASKFORMER_EXT_SMALL_TESTS") == "1"
+"""Whether the kernels run under a sanitizer, where large inputs take minutes."""
+
 
 def kinds() -> list[str]:
     """Return the kinds of kernels that tests of this process run on."""
@@ -46,6 +49,8 @@ class Kernels:
 
     Attributes:
         kind: "cpu", "host_cuda" or "cuda".
+        large: whether large inputs cost nothing: on a GPU, and not under a sanitizer.
+        slow: whether every input should be small: on the stand-in, and under a sanitizer.
         native: the native ops: `kernels.native.dice_loss(...)` is `torch.ops.maskformer_ext.dice_loss(...)` there.
     """
 
@@ -53,12 +58,9 @@ class Kernels:
         self.kind = kind
         self.device = "cuda" if kind == "cuda" and not HARNESS else "cpu"
         self.moves = kind == "cuda"
+        self.large = self.device == "cuda" and not SMALL
+        self.slow = kind == "host_cuda" or SMALL
         self.native = _Native(self)
-
-    @property
-    def are_cuda(self) -> bool:
-        """Whether it is the CUDA kernels that compute."""
-        return self.kind != "cpu" and not HARNESS
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         function = getattr(ops, name)

@@ -53,8 +53,8 @@ def test_wide_and_tall_outputs_take_several_blocks_and_steps(kernels):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("sizes", INFERENCE_SIZES, ids=str)
 def test_instances_equal_the_cpus(kernels, sizes, dtype):
-    sizes = sizes if kernels.kind != "host_cuda" else {key: (a // 4, b // 4) for key, (a, b) in sizes.items()}
-    queries = 6 if kernels.kind == "host_cuda" else 30
+    sizes = sizes if not kernels.slow else {key: (a // 4, b // 4) for key, (a, b) in sizes.items()}
+    queries = 6 if kernels.slow else 30
     class_logits, mask_logits = with_broken_queries(*confident_predictions(queries, 7, (32, 48)))
     given = class_logits, mask_logits.to(dtype)
     found = kernels.instance_inference(*given, **sizes, thing_classes=range(5))

@@ -68,7 +68,7 @@ def test_padded_batches_equal_the_cpus(kernels, kind, shape):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [(100, 30), (300, 300)], ids=str)
 def test_large_problems_equal_the_cpus(kernels, kind, size):
-    size = size if kernels.kind != "host_cuda" else (size[0] // 10, size[1] // 10)
+    size = size if not kernels.slow else (size[0] // 10, size[1] // 10)
     cost = torch.stack([torch.from_numpy(make_cost(kind, size, seed)) for seed in range(8)])
     cost[3, 0] = torch.inf
     assert_equals_the_cpus(kernels, cost, torch.full((8,), size[1]))

@@ -41,7 +41,7 @@ def exact(mask_embed, mask_features):
 @pytest.mark.parametrize("activation", ["none", "sigmoid", "binary"])
 @pytest.mark.parametrize("channels", [256, 33])
 def test_many_channels(kernels, activation, dtype, channels, channels_last):
-    queries, size = (100, (24, 31)) if kernels.device == "cuda" else (10, (6, 7))
+    queries, size = (100, (24, 31)) if kernels.large else (10, (6, 7))
     mask_embed = (torch.randn(3, 2, queries, channels) / channels**0.5).to(dtype)
     mask_features = torch.randn(2, channels, *size).to(dtype)
     memory_format = torch.channels_last if channels_last else torch.contiguous_format

@@ -64,7 +64,7 @@ def allowed(kernels, shape):
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_mask_loss_equals_float64_reference(kernels, shape, target):
-    slow = kernels.kind == "host_cuda" and (shape[2][0] > 90 or shape[0] > 10)
+    slow = kernels.slow and (shape[2][0] > 90 or shape[0] > 10)
     sizes = (min(shape[0], 10), *shape[1:]) if slow else shape
     for weights in WEIGHTS[: 1 if slow else 3]:
         found = errors_of(*make(sizes, target), call=kernels.mask_loss, **weights)
@@ -72,7 +72,7 @@ def test_mask_loss_equals_float64_reference(kernels, shape, target):
 
 
 def test_mask_loss_of_many_large_masks(kernels):
-    shape = (20, (128, 128), (512, 512)) if kernels.device == "cuda" else (20, (16, 16), (64, 64))
+    shape = (20, (128, 128), (512, 512)) if kernels.large else (20, (16, 16), (64, 64))
     assert max(errors_of(*make(shape, "between"), call=kernels.mask_loss).values()) <= LARGEST_ERROR
 
 

@@ -56,7 +56,7 @@ def test_each_part_is_close_to_the_float64_reference(
     class_logits = torch.randn(*layers, images, queries, classes + 1) * 3
     mask_logits = torch.randn(*layers, images, queries, *size) * 6
     weights = [(0.25, 2.0), (-1.0, 0.0), (0.7, 1.5)]
-    if kernels.kind == "host_cuda":  # which is slow
+    if kernels.slow:  # which is slow
         if capacity > 100 or (max(target_size) > 100 and form != "int32"):
             pytest.skip("too slow on the host")
         weights = weights[queries % 3 :][:1]
@@ -78,7 +78,7 @@ def test_each_part_is_close_to_the_float64_reference(
 @pytest.mark.parametrize("size", [(24, 40), (20, 21)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_overlapping_masks(kernels, size, dtype):
-    size = size if kernels.kind != "host_cuda" else (size[0] // 4, size[1] // 4)
+    size = size if not kernels.slow else (size[0] // 4, size[1] // 4)
     full = 3 * size[0], 3 * size[1]
     masks = torch.rand(2, 6, *full) < 0.4
     masks[0, 2] = False
@@ -99,7 +99,7 @@ def test_overlapping_masks(kernels, size, dtype):
 @pytest.mark.parametrize("ignore_void", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_many_segments_twice_the_same(kernels, form, ignore_void, dtype):
-    on_gpu = kernels.device == "cuda"
+    on_gpu = kernels.large
     full, size = ((256, 200), (64, 50)) if on_gpu else ((64, 50), (16, 13))
     targets = in_form(random_targets(2, [30, 7], 30, full, 9), form)
     inputs = torch.randn(3, 2, 50, 10).to(dtype), 4 * torch.randn(3, 2, 50, *size).to(dtype)
@@ -273,7 +273,7 @@ def test_nearest_sampling_is_that_of_interpolate():
 @pytest.mark.parametrize(("source", "result"), [(97, 33), (33, 97), (1000, 128), (511, 120), (512, 128), (41, 40)])
 def test_the_kernel_samples_the_same_pixels(kernels, source, result):
     """Query i is positive at pixel i alone, so that its foreground inside a segment tells who owns that pixel."""
-    if kernels.kind == "host_cuda" and source * result > 2000:
+    if kernels.slow and source * result > 2000:
         pytest.skip("too slow on the host")
     segment_map = torch.arange(source, dtype=torch.int32).view(1, 1, source)
     targets = SegmentTargets(segment_map, torch.zeros(1, source, dtype=torch.long), torch.tensor([source]))

@@ -55,7 +55,7 @@ def test_each_part_is_close_to_float64_chunk_by_chunk(kernels, layers, counts, q
 @pytest.mark.parametrize("masks", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_many_queries_and_segments(kernels, masks, dtype):
-    on_gpu = kernels.device == "cuda"
+    on_gpu = kernels.large
     full, size = ((256, 200), (128, 100)) if on_gpu else ((32, 25), (16, 13))
     targets = random_targets(3, [30, 0, 7], 30, full, 9)
     targets = targets.to_masks() if masks else targets
@@ -191,7 +191,7 @@ def test_queries_with_bad_numbers_cost_infinity(kernels, form, ignore_void):
     cost = kernels.matching_cost_from_embeddings(class_logits, mask_embed, mask_features, targets, **options)
     assert (cost[bad] == torch.inf).all()
     assert torch.equal(cost[~bad], expected[~bad])
-    pixels = [(0, 0), (3, 5), (7, 7)][: 1 if kernels.kind == "host_cuda" else 3]
+    pixels = [(0, 0), (3, 5), (7, 7)][: 1 if kernels.slow else 3]
     for pixel in pixels:  # some of them void: even there a bad feature is a bad query
         broken = mask_features.clone()
         broken[0, 3, pixel[0], pixel[1]] = -torch.inf

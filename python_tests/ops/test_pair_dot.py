@@ -155,7 +155,7 @@ def test_no_pairs_and_no_pixels(kernels):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("counts", [[20, 0, 7], [0, 0], [150, 3]], ids=str)
 def test_the_public_op_and_its_gradients_are_close_and_repeatable(kernels, counts, dtype, channels_last):
-    layers, channels, size = (6, 64, (40, 44)) if kernels.device == "cuda" else (2, 16, (5, 6))
+    layers, channels, size = (6, 64, (40, 44)) if kernels.large else (2, 16, (5, 6))
     image = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     image = torch.cat([image, torch.full((5,), -1)])
     embed = torch.randn(len(image), layers, channels).to(dtype)

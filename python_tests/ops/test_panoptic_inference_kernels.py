@@ -110,8 +110,8 @@ def test_thing_classes_that_do_not_fit_are_refused(kernels):
 @pytest.mark.parametrize("resize", ["logits", "probabilities"])
 @pytest.mark.parametrize("sizes", INFERENCE_SIZES, ids=str)
 def test_segments_equal_the_cpus(kernels, sizes, resize, area, dtype):
-    sizes = sizes if kernels.kind != "host_cuda" else {key: (a // 4, b // 4) for key, (a, b) in sizes.items()}
-    queries = 50 if kernels.kind != "host_cuda" else 20
+    sizes = sizes if not kernels.slow else {key: (a // 4, b // 4) for key, (a, b) in sizes.items()}
+    queries = 50 if not kernels.slow else 20
     class_logits, mask_logits = with_broken_queries(*confident_predictions(queries, 7, (32, 48)))
     options = sizes | {"thing_classes": range(4), "overlap_threshold": 0.3, "resize": resize, "area": area}
     given = class_logits, mask_logits.to(dtype)

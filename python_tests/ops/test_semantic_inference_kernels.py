@@ -100,7 +100,7 @@ def test_no_query_that_counts(kernels, scores_first):
 @pytest.mark.parametrize("classes", [5, 150, 200])
 @pytest.mark.parametrize("sizes", INFERENCE_SIZES, ids=str)
 def test_the_public_ops_equal_the_cpus(kernels, sizes, classes, resize, dtype):
-    host = kernels.kind == "host_cuda"
+    host = kernels.slow
     sizes = sizes if not host else {key: (a // 8, b // 8) for key, (a, b) in sizes.items()}
     class_logits, mask_logits = with_broken_queries(*confident_predictions(30 if host else 100, classes, (32, 48)))
     given = class_logits, mask_logits.to(dtype)
