@@ -6,10 +6,10 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && { echo $$p; break; }; done)
 PIP := $(BIN)/python tools/pip_progress.py
 free_gb = $$(df -Pk $(1) | awk 'NR == 2 { printf "%.1f", $$4 / 1048576 }')
-CLANG_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh') $(wildcard python_tests/cuda_shim/*.cpp python_tests/cuda_shim/include/*.h tools/*.cu)
+CLANG_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh') $(wildcard python_tests/host_cuda/*.cpp tools/*.cu)
 
 .DEFAULT_GOAL := help
-.PHONY: help train test build bench lint format cuda cuda-report gpu-check test-abi test-sanitize test-cuda-shim wheel clean
+.PHONY: help train test build bench lint format cuda cuda-report gpu-check test-abi test-sanitize test-host-cuda wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,13 +49,13 @@ gpu-check: ## build, test, sanitize and measure on this machine's GPU in 9 minut
 	@$(or $(wildcard $(BIN)/python),$(PYTHON)) tools/gpu_check.py $(ARGS)
 
 test-abi: $(STAMPS)/dev ## build against this torch, test under older ones in environments of their own
-	$(BIN)/python tools/test_abi.py $(ARGS)
+	$(BIN)/python tools/abi.py $(ARGS)
 
 test-sanitize: $(STAMPS)/dev ## run the tests of the ops on kernels built with AddressSanitizer and UBSan
-	$(BIN)/python tools/test_sanitize.py $(ARGS)
+	$(BIN)/python tools/sanitize.py $(ARGS)
 
-test-cuda-shim: $(STAMPS)/dev build ## run the CUDA kernels on the host, without a GPU, against the CPU's results
-	$(BIN)/python tools/test_cuda_shim.py $(ARGS)
+test-host-cuda: $(STAMPS)/dev build ## run the CUDA kernels on the host, without a GPU, against the CPU's results
+	$(BIN)/python tools/host_cuda.py $(ARGS)
 
 wheel: $(STAMPS)/dev ## build a wheel in dist/
 	$(BIN)/python -m build --wheel --no-isolation

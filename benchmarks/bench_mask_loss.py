@@ -1,4 +1,4 @@
-"""mask_loss and matched_mask_loss against transformers' losses of masks resized with `interpolate`."""
+"""mask_loss against transformers' losses of masks resized with `interpolate`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,7 @@ from benchmarks.case import Case, case_name, optional
 from maskformer_ext.ops import SegmentTargets, mask_loss, matched_mask_loss
 
 SMALL = {"masks": 4, "size": 16, "target_size": 64}
-ON_GPU = [
-    {"masks": 320, "images": 16, "targets": targets, "dtype": dtype}
-    for targets in ("bool", "segment_map")
-    for dtype in ("float32", "bfloat16")
-]
+ON_GPU = [{"masks": 320, "images": 16, "dtype": dtype} for dtype in ("float32", "bfloat16")]
 _WEIGHTS = (20.0, 1.0)
 
 
@@ -98,12 +94,6 @@ def test_mask_loss_of_float_targets(compare):
 def test_mask_loss_of_many_masks(compare):
     """All layers of a crowded batch at once."""
     compare(masks=240, seconds=12.0)
-
-
-@pytest.mark.parametrize("masks", [20, 60])
-def test_matched_mask_loss(compare, masks):
-    """Targets as one map of segment indices."""
-    compare(masks=masks, targets="segment_map")
 
 
 @pytest.mark.parametrize("parameters", ON_GPU, ids=case_name)

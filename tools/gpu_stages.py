@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -18,10 +19,12 @@ from cuda_report import find_nvcc
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = Path(__file__).resolve().parent
-# The smallest cases of every kernel. On a GPU they run the CUDA library.
-_SHIM_TESTS = "python_tests/cuda_shim"
+# The list of ops, without the package: it would load the libraries that the first stage builds.
+_OPS = runpy.run_path(str(ROOT / "maskformer_ext" / "ops" / "catalog.py"))["OPS"]
+# The small cases of every kernel. They take the fixture `kernels`, which runs them on the GPU.
+_KERNEL_TESTS = ("python_tests/ops", "-m", "gpu", "-k", "[cuda")
 # Time may run out, so what users call least, or is a part of another benchmark, comes last.
-_MINOR_BENCHMARKS = ("bench_dice_loss", "bench_instance_inference", "bench_mask_dot", "bench_sigmoid_focal_loss")
+_MINOR_BENCHMARKS = tuple(f"bench_{op.name}" for op in _OPS if op.minor)
 _PROBE = """
 import json
 from maskformer_ext.ops.support import library
@@ -139,7 +142,7 @@ def build(run: Run) -> Outcome:
 
 def tests(run: Run) -> Outcome:
     """Run every test that needs a GPU."""
-    status, log = run.python(*_pytest("python_tests", "-m", "gpu", seconds=run.seconds))
+    status, log = run.python(*_pytest("python_tests", "-m", "gpu or cuda_library", seconds=run.seconds))
     return _judged(status, log, run.seconds)
 
 
@@ -147,7 +150,7 @@ def cpu_tests(run: Run) -> Outcome:
     """Run the tests that need none."""
     # The pages do not hold the figures of this run yet.
     pages = "python_tests/benchmarks/test_benchmarks.py::test_the_pages_show_what_was_recorded"
-    options = ["-m", "not gpu and not slow", "--deselect", pages]
+    options = ["-m", "not gpu and not cuda_library and not slow", "--deselect", pages]
     status, log = run.python(*_pytest("python_tests", *options, seconds=run.seconds))
     return _judged(status, log, run.seconds)
 
@@ -194,9 +197,10 @@ def _sanitize(run: Run, tool: str, few: int) -> Outcome:
     planted = gpu_logs.sanitizer_counts(log)
     if not planted or not planted["errors"]:
         return Outcome("failed", f"{tool} does not find the mistake planted in tools/sanitizer_canary.cu")
-    call = _pytest(_SHIM_TESTS, "--few", str(few), seconds=run.seconds)
+    call = _pytest(*_KERNEL_TESTS, "--few", str(few), seconds=run.seconds)
     # Without torch's cache every tensor is an allocation of its own, and memcheck knows where it ends.
-    status, log = run.command(sanitizer, *options, sys.executable, *call, PYTORCH_NO_CUDA_MEMORY_CACHING="1")
+    variables: Any = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1", "MASKFORMER_EXT_SMALL_TESTS": "1"}
+    status, log = run.command(sanitizer, *options, sys.executable, *call, **variables)
     outcome, counts = _judged(status, log, run.seconds), gpu_logs.sanitizer_counts(log)
     findings = gpu_logs.sanitizer_findings(log, limit=None)
     if tool == "initcheck":

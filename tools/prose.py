@@ -64,9 +64,9 @@ def texts(file: Path) -> Iterator[tuple[int, str]]:
         yield from _python_texts(content)
     elif file.suffix in _SOURCES:
         yield from _blocks(
-            (number, match[1])
+            (number, match[2], bool(match[1].strip()))
             for number, line in enumerate(content.split("\n"), 1)
-            if (match := re.search(r"(?:^|\s)//+<? ?(.*)", line))
+            if (match := re.search(r"^(|.*?\s)//+<? ?(.*)", line))
         )
 
 
@@ -78,16 +78,18 @@ def _python_texts(content: str) -> Iterator[tuple[int, str]]:
             yield node.body[0].lineno, docstring
     tokens = tokenize.generate_tokens(io.StringIO(content).readline)
     yield from _blocks(
-        (token.start[0], token.string.lstrip("#: ")) for token in tokens if token.type == tokenize.COMMENT
+        (token.start[0], token.string.lstrip("#: "), bool(token.line[: token.start[1]].strip()))
+        for token in tokens
+        if token.type == tokenize.COMMENT
     )
 
 
-def _blocks(comments: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-    """Join comments on lines that follow each other."""
+def _blocks(comments: Iterator[tuple[int, str, bool]]) -> Iterator[tuple[int, str]]:
+    """Join comments on lines that follow each other. A comment behind code begins a text of its own."""
     block: list[str] = []
     last = first = 0
-    for number, text in comments:
-        if block and number != last + 1:
+    for number, text, behind_code in comments:
+        if block and (number != last + 1 or behind_code):
             yield first, "\n".join(block)
             block = []
         first = first if block else number

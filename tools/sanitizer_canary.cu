@@ -1,4 +1,4 @@
-// Planted mistakes, one for each tool, which compute-sanitizer must find with the options that gpu_check.py gives it: a
+// Planted mistakes, one per tool. compute-sanitizer must find them with the options that gpu_check.py gives it. A
 // filter that matches no kernel would otherwise look like a clean run.
 #include <cstdio>
 #include <cstring>

@@ -1,4 +1,4 @@
-// Vectors whose data starts on a cache line.
+// Vectors whose data starts on a cache line: what SIMD loops read and write.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Runs of elements of any dtype to and from float, so that kernels compute in one type.
+// Converts runs of elements of any dtype to and from float, so that kernels compute in one type.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Run-time choice among the instruction sets that every CPU kernel is compiled for.
+// Chooses at run time among the instruction sets that every CPU kernel is compiled for.
 //
 // A kernel is declared once in <op>.h, at namespace maskformer_ext:
 //
@@ -13,9 +13,9 @@
 //     }
 //     }
 //
-// binding.cpp calls maskformer_ext::scale_fwd(...), which is the widest version that this processor runs, or the one
+// binding.cpp calls maskformer_ext::scale_fwd(...). That is the widest version that this processor runs, or the one
 // that MASKFORMER_EXT_CPU=baseline|avx2|avx512 asks for. Whatever else a kernel file defines belongs in the same
-// namespace (or an unnamed one inside it), so that no two versions ever share a name.
+// namespace, or in an unnamed one inside it. No two versions then share a name.
 #pragma once
 
 #include <cstdint>

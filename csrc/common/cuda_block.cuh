@@ -1,4 +1,4 @@
-// Sums over a warp and over a block, in a fixed order.
+// Sums and other reductions over a warp and over a block, in a fixed order.
 #pragma once
 
 #include "common/cuda_launch.cuh"
@@ -27,7 +27,7 @@ struct Largest {
   }
 };
 
-// Combines one value a thread, first within warps; every thread has the result. All threads of the block call it.
+// Combines one value per thread, first within warps. Every thread has the result. All threads of the block call it.
 template <int kThreads, class T, class Combine>
 __device__ T block_reduce(T value, Combine combine) {
   constexpr int kWarps = kThreads / 32;

@@ -1,11 +1,13 @@
-// Tensor-core products of a warp and asynchronous copies to shared memory. These few functions are all that the tests'
-// host build cannot run; it has a twin of each (python_tests/cuda_shim/include/cuda_mma_host.h).
+// Tensor-core products of a warp, and asynchronous copies to shared memory.
 //
-// A fragment is 16 rows (or columns) of an operand by kStep of the dimension that is summed over, in four registers a
-// lane: register i + 2 j holds row 8 i + lane / 4 and, of the sum's dimension, the 32-bit word 4 j + lane % 4. The
-// first operand of `multiply` is such a fragment; the second is half of one, registers i and i + 2 for its columns 8 i
-// to 8 i
-// + 7.
+// The host cannot run these few functions. Each has a twin in host_cuda/mma.h.
+//
+// A fragment is 16 lines of an operand (rows of the first, columns of the second) by kStep terms of the sum. A lane
+// holds four registers of it. Register i + 2 j of a lane holds the line 8 i + lane / 4, and of its terms the 32-bit
+// word 4 j + lane % 4.
+//
+// `multiply` takes a whole fragment as its first operand and half of one as its second. The half with columns 8 i to 8
+// i + 7 is registers i and i + 2.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +16,7 @@
 
 namespace maskformer_ext::cuda {
 
-// How a product treats its operands. kStep: terms added by one `multiply`.
+// How a product treats its operands. kStep is the number of terms that one `multiply` adds.
 struct Float16Product {
   using Storage = uint16_t;
   static constexpr int kStep = 16;
@@ -28,8 +30,8 @@ struct TF32Product {  // float32 rounded to 11 significant bits
   static constexpr int kStep = 8;
 };
 
-// Where the eight 16-bit elements begin whose address a lane gives to ldmatrix, from the fragment's first element on:
-// lane 8 r + l names line l of the 8 x 8 matrix that becomes register r.
+// The address that a lane gives to ldmatrix, counted from the fragment's first element. Eight 16-bit elements begin
+// there. Lane 8 r + l gives line l of the 8 x 8 matrix that becomes register r.
 template <bool kTermsContiguous, int kPitch>
 __device__ __forceinline__ int fragment_line(int lane) {
   static_assert(kPitch % 8 == 0);
@@ -39,13 +41,13 @@ __device__ __forceinline__ int fragment_line(int lane) {
 
 }  // namespace maskformer_ext::cuda
 
-#ifdef MASKFORMER_EXT_CUDA_SHIM
-#include "cuda_mma_host.h"
+#ifdef MASKFORMER_EXT_HOST_CUDA
+#include "host_cuda/mma.h"
 #else
 
 namespace maskformer_ext::cuda {
 
-// Copies 16 bytes to shared memory, or writes zeros where they do not exist; both addresses are multiples of 16 bytes.
+// Copies 16 bytes to shared memory, or writes zeros where they do not exist. Both addresses are multiples of 16 bytes.
 // The bytes are there after `wait_copies` and a barrier.
 template <class T, int kSize>
 __device__ __forceinline__ void copy_async(T (&to)[kSize], int index, const T* from, bool exists) {
@@ -63,8 +65,8 @@ __device__ __forceinline__ void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
 }
 
-// Loads a fragment of 16-bit elements: element (row, term) is from[begin + row * kPitch + term], or with the two
-// exchanged where terms are not contiguous. Rows of the array begin at multiples of 16 bytes.
+// Loads a fragment of 16-bit elements. Element (row, term) is from[begin + row * kPitch + term]. Where terms are not
+// contiguous, row and term change places. Rows of the array begin at multiples of 16 bytes.
 template <bool kTermsContiguous, int kPitch, int kSize>
 __device__ __forceinline__ void load_fragment(uint32_t (&to)[4], const uint16_t (&from)[kSize], int begin) {
   const int place = begin + fragment_line<kTermsContiguous, kPitch>(threadIdx.x % 32);
@@ -82,7 +84,7 @@ __device__ __forceinline__ void load_fragment(uint32_t (&to)[4], const uint16_t 
   }
 }
 
-// The same for float32; the registers hold the floats, not yet rounded.
+// Loads a fragment of float32. The registers hold the floats, not yet rounded.
 template <bool kTermsContiguous, int kPitch, int kSize>
 __device__ __forceinline__ void load_fragment(uint32_t (&to)[4], const float (&from)[kSize], int begin) {
   const int row = threadIdx.x % 32 / 4, term = threadIdx.x % 4;
@@ -100,7 +102,8 @@ __device__ __forceinline__ uint32_t round_to_tf32(float x) {
   return bits;
 }
 
-// sums += first * second; sums 0 and 1 are row lane / 4, columns 2 (lane % 4) and the next, 2 and 3 eight rows below.
+// sums += first * second. Sums 0 and 1 are in row lane / 4, in column 2 (lane % 4) and the next. Sums 2 and 3 are eight
+// rows below.
 __device__ __forceinline__ void multiply(Float16Product, float (&sums)[4], const uint32_t (&first)[4], uint32_t second0,
                                          uint32_t second1) {
   asm volatile(

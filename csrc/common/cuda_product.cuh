@@ -1,4 +1,4 @@
-// Which tensor-core product multiplies operands of a dtype.
+// Chooses the tensor-core product for operands of a dtype, and numbers the tiles of its result.
 #pragma once
 
 #include <cstdint>
@@ -10,11 +10,11 @@
 
 namespace maskformer_ext::cuda {
 
-// Blocks that are to fit on a multiprocessor at once; a split product needs the registers of two.
+// How many blocks are to fit on a multiprocessor at once. A split product needs the registers of two.
 template <class Product>
 constexpr int kTileBlocks = std::is_same_v<Product, SplitTF32Product> ? 1 : 2;
 
-// How many tiles cover so many lines.
+// The number of tiles that cover this many lines.
 constexpr unsigned tiles(int64_t lines) { return static_cast<unsigned>((lines + kTileLines - 1) / kTileLines); }
 
 // A tile of one of several matrices.
@@ -23,7 +23,8 @@ struct TilePlace {
   int64_t matrix;
 };
 
-// The tiles of matrices, numbered along the grid's x axis, since the other two end at 65535. Neighbours share columns.
+// The tile of this block. Tiles are numbered along the grid's x axis, since the other two end at 65535. Neighbours
+// share columns.
 __device__ __forceinline__ TilePlace tile_place(unsigned row_tiles, unsigned column_tiles) {
   const unsigned column = blockIdx.x / row_tiles;
   return {static_cast<int>(blockIdx.x % row_tiles) * kTileLines, static_cast<int>(column % column_tiles) * kTileLines,
@@ -36,7 +37,7 @@ using ElementOf =
     std::conditional_t<std::is_same_v<typename Product::Storage, float>, float,
                        std::conditional_t<std::is_same_v<Product, BFloat16Product>, __nv_bfloat16, __half>>;
 
-// Calls body(product).
+// Calls body(product) with the product that multiplies operands of this dtype.
 template <class Body>
 void for_product(DType dtype, bool allow_tf32, Body&& body) {
   switch (dtype) {

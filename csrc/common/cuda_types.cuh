@@ -1,4 +1,4 @@
-// Element types of the CUDA kernels: how the 16-bit floats are read and written as float.
+// Element types of the CUDA kernels: reads and writes 16-bit floats as float.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -27,7 +27,7 @@ __device__ __forceinline__ void assign(__nv_bfloat16& to, float x) { to = __floa
 __device__ __forceinline__ void assign(__half& to, float x) { to = __float2half_rn(x); }
 __device__ __forceinline__ void assign(uint8_t& to, float x) { to = static_cast<uint8_t>(x); }
 
-// Writes two neighbours, of which the second may not exist, at once where they are aligned.
+// Writes two neighbours, at once where they are aligned. The second exists only where `both` says so.
 template <class T>
 __device__ __forceinline__ void store_pair(T* to, float a, float b, bool both) {
   struct alignas(2 * sizeof(T)) Pair {
@@ -44,7 +44,7 @@ __device__ __forceinline__ void store_pair(T* to, float a, float b, bool both) {
   if (both) assign(to[1], b);
 }
 
-// Calls body with a null pointer to the CUDA type that dtype names, floats only.
+// Calls body with a null pointer to the CUDA type of a floating dtype.
 template <class Body>
 void for_cuda_float_type(DType dtype, Body&& body) {
   switch (dtype) {

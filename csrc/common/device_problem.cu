@@ -1,5 +1,5 @@
-// Whether this library can run on a GPU, asked without launching anything: Python falls back to the references where it
-// cannot.
+// Answers whether this library can run on a GPU, without launching anything. Python falls back to the references where
+// it cannot.
 #include "common/cuda_launch.cuh"
 
 namespace maskformer_ext::cuda {
@@ -11,8 +11,8 @@ __global__ void any_kernel(int* to) { *to = 0; }
 }  // namespace
 }  // namespace maskformer_ext::cuda
 
-// The CUDA runtime's sentence for what keeps kernels from running on a GPU (no code for it, a driver that is older than
-// the runtime in this library), or null.
+// Returns null where kernels run on a GPU. Otherwise the CUDA runtime's sentence for why not: no code for it, or a
+// driver older than this library's runtime.
 extern "C" __attribute__((visibility("default"))) const char* maskformer_ext_cuda_problem(int device) {
   int before = 0;
   cudaError_t error = cudaGetDevice(&before);

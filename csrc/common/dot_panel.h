@@ -1,8 +1,8 @@
 // Mask dot products, panel by panel: the embeddings of all queries of an image times the features of some pixels.
 //
-// A panel holds the features of kPanelColumns pixels, chosen and ordered by runs, for every channel; it stays in the
-// second-level cache while all queries are multiplied with it, kDotRows at a time. What becomes of a block of logits is
-// up to the caller: mask_dot stores it, matching_cost_from_embeddings reduces it while it is in the first-level cache.
+// A panel holds all channels of the features of kPanelColumns pixels, which runs choose and order. It stays in the
+// second-level cache while all queries are multiplied with it, kDotRows at a time. The caller decides what becomes of a
+// block of logits. mask_dot stores it. matching_cost_from_embeddings reduces it while it is in the first-level cache.
 #pragma once
 
 #include <algorithm>
@@ -19,7 +19,7 @@ inline constexpr int64_t kDotRows = 4;         // queries that are multiplied at
 inline constexpr int64_t kPanelColumns = 192;  // a multiple of three vectors of any width
 inline constexpr int64_t kPanelSlack = 16;     // floats behind a panel that packing may write
 
-// Where embeddings and features lie, and what is made of the embeddings first.
+// Where embeddings and features lie, and where the packed embeddings go.
 struct DotSource {
   const void* embed;  // (layers, images, queries, channels) of embed_dtype
   DType embed_dtype;
@@ -67,7 +67,8 @@ inline void pack_embed_blocks(const DotSource& source, int64_t begin, int64_t en
   }
 }
 
-// Converts a run, in blocks of 16 where the row of features has as many; the columns behind it are overwritten then.
+// Converts a run to columns of a panel, in blocks of 16 where the row of features has as many. A block may also write
+// the columns behind its run, which later runs and gaps overwrite.
 template <class T>
 inline void pack_run(const T* __restrict row, int64_t pixels, const PanelRun& run, float* __restrict columns) {
   constexpr int64_t block = kPanelSlack;
@@ -80,8 +81,8 @@ inline void pack_run(const T* __restrict row, int64_t pixels, const PanelRun& ru
   for (; i < run.length; ++i) to[i] = to_float(from[i]);
 }
 
-// Fills a panel, (channels, kPanelColumns) and slack behind it, from runs in the order of their columns; `gaps` are the
-// columns that no run fills, up to the last one, and become 0.
+// Fills a panel (channels, kPanelColumns), and slack behind it, from runs in the order of their columns. `gaps` are the
+// columns up to the last one that no run fills. They become 0.
 inline void pack_panel(const DotSource& source, int64_t image, const PanelRun* runs, int64_t num_runs,
                        const PanelRun* gaps, int64_t num_gaps, float* panel) {
   for_float_type(source.features_dtype, [&](auto type) {
@@ -109,8 +110,8 @@ inline void pack_panel(const DotSource& source, int64_t image, const PanelRun* r
   });
 }
 
-// Logits of a block of queries and of the panel's first `columns` pixels, rounded up to whole vectors: `block` is
-// (kDotRows, kPanelColumns). 4 x 3 vectors of sums are enough to keep both multipliers of a core busy.
+// Computes the logits of a block of queries and of the panel's first `columns` pixels, rounded up to whole vectors.
+// `block` is (kDotRows, kPanelColumns). 4 x 3 vectors of sums are enough to keep both multipliers of a core busy.
 inline void dot_block(const float* __restrict embed, const float* __restrict panel, int64_t depth, int64_t columns,
                       float* __restrict block) {
   for (int64_t column = 0; column < columns; column += kDotVecs * kLanes) {

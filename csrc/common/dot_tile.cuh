@@ -1,7 +1,7 @@
-// A block's 128 x 128 tile of a matrix product on tensor cores: operands pass through shared memory, two stages deep.
+// A block's 128 x 128 tile of a matrix product on tensor cores. Operands pass through shared memory, two stages deep.
 //
-// Either operand may have its terms (the dimension that is summed over) or its lines (rows of the first, columns of the
-// second) contiguous, so that no product of the ops needs a transposed copy.
+// The lines of an operand are the rows of the first and the columns of the second. Its terms are what the sum runs
+// over. Either may be contiguous, so no product of the ops needs a transposed copy.
 #pragma once
 
 #include <type_traits>
@@ -10,8 +10,9 @@
 
 namespace maskformer_ext::cuda {
 
-// float32 as exact as float32 products are: each operand is split into two TF32 numbers and three of the four products
-// are added, the small ones first. What a tensor core adds up it truncates, so its sums are short and added up outside.
+// float32 as exact as float32 products are. Each operand is split into two TF32 numbers. Three of their four products
+// are added, the small ones first. A tensor core truncates what it adds up, so its sums are short and are added up
+// outside.
 struct SplitTF32Product {
   using Storage = float;
   static constexpr int kStep = TF32Product::kStep;
@@ -20,8 +21,8 @@ struct SplitTF32Product {
 constexpr int kTileThreads = 256;  // eight warps, two by four, each with 64 rows and 32 columns
 constexpr int kTileLines = 128;
 
-// One operand of a tile: element (line, term) is data[line * line_stride + term * term_stride], of which one stride is
-// 1. Lines from `lines` on and terms from `terms` on count as zero.
+// One operand of a tile. Element (line, term) is data[line * line_stride + term * term_stride], and one of the strides
+// is 1. Lines from `lines` on and terms from `terms` on count as zero.
 template <class Storage>
 struct TileOperand {
   const Storage* data;
@@ -37,7 +38,7 @@ struct LineOf {
   __device__ const Storage* operator()(int line) const { return operand.data + line * operand.line_stride; }
 };
 
-// Whether an operand's reads of 16 bytes are aligned and never reach over its end.
+// Whether all reads of 16 bytes from an operand are aligned and end inside it.
 template <class Storage>
 bool reads_aligned(const void* data, int64_t contiguous, int64_t stride) {
   constexpr int64_t kElements = 16 / sizeof(Storage);
@@ -99,7 +100,7 @@ class TileLoader {
   const Storage* from_[kChunks];
 };
 
-// The sums of a tile: warp w has rows 64 (w / 4) and columns 32 (w % 4).
+// The sums of a tile. Warp w has the rows from 64 (w / 4) on and the columns from 32 (w % 4) on.
 template <class Product, bool kFirstTermsContiguous, bool kSecondTermsContiguous>
 class DotTile {
   using Storage = typename Product::Storage;
@@ -190,8 +191,8 @@ class DotTile {
     }
   }
 
-  // Calls body(row, column, a, b) for this thread's sums, a of (row, column) and b of the column after it, counted from
-  // the tile's corner.
+  // Calls body(row, column, a, b) for this thread's sums: a of (row, column), b of the column after it. Rows and
+  // columns are counted from the tile's corner.
   template <class Body>
   __device__ __forceinline__ void for_pairs(Body&& body) const {
     const int lane = threadIdx.x % 32;
@@ -229,7 +230,7 @@ class DotTile {
     }
   }
 
-  // x = high + low, to 22 bits; of what is not finite high has all.
+  // x = high + low, to 22 bits. Where x is not finite, high has all of it.
   static __device__ __forceinline__ void split(uint32_t bits, uint32_t& high, uint32_t& low) {
     const float x = __uint_as_float(bits);
     high = round_to_tf32(x);

@@ -1,4 +1,4 @@
-// Element types of the kernels, torch-free: storage structs for the 16-bit floats and a run-time tag.
+// Element types of the kernels, torch-free: a run-time tag, storage structs for the 16-bit floats, and conversions.
 #pragma once
 
 #include <bit>
@@ -38,7 +38,8 @@ namespace MASKFORMER_EXT_VARIANT {
 inline float to_float(float x) { return x; }
 inline float to_float(uint8_t x) { return static_cast<float>(x); }
 inline float to_float(BFloat16 x) { return std::bit_cast<float>(static_cast<uint32_t>(x.bits) << 16); }
-// Shifts exponent and fraction into place, rescales by 2^112 (exact, subnormals included), then restores inf and NaN.
+// Shifts exponent and fraction into place, rescales by 2^112, then restores infinity and NaN. The rescaling is exact,
+// also for subnormals.
 inline float to_float(Float16 x) {
   const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000u) << 16;
   const uint32_t magnitude = static_cast<uint32_t>(x.bits & 0x7fffu) << 13;
@@ -60,7 +61,8 @@ inline BFloat16 from_float<BFloat16>(float x) {
   const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
   return {static_cast<uint16_t>(x != x ? 0x7fc0u : rounded)};
 }
-// Normal results round in integer arithmetic; subnormal ones by adding a float whose unit in the last place is theirs.
+// Normal results are rounded in integer arithmetic. Subnormal ones are rounded by adding a float whose unit in the last
+// place is theirs.
 template <>
 inline Float16 from_float<Float16>(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);
@@ -74,7 +76,7 @@ inline Float16 from_float<Float16>(float x) {
   return {static_cast<uint16_t>(half | sign)};
 }
 
-// Calls body with a value of the storage type that dtype names (only its type matters), floats only.
+// Calls body with a value of the storage type of a floating dtype. Only its type matters.
 template <class Body>
 void for_float_type(DType dtype, Body&& body) {
   switch (dtype) {

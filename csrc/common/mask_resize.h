@@ -1,14 +1,14 @@
-// An image's mask logits and the resizes between them and a result, as plain data and one source for host and device.
+// Resizes as plain data, and the taps of each output sample: one source for host and device.
 #pragma once
 
 #include <cstdint>
 
-#include "common/dtype.h"
 #include "common/resize_taps.h"
 
 namespace maskformer_ext {
 
-// An axis of a resize: `in` samples to `middle` (0: no first resize), of which `valid` are kept, to `out`.
+// An axis of a resize: from `in` samples to `middle`, of which `valid` are kept, then to `out`. Where `middle` is 0
+// there is one resize only.
 struct AxisResize {
   int64_t in, middle, valid, out;
   bool flip;
@@ -20,25 +20,10 @@ constexpr int taps_of(const AxisResize& axis) {
   return axis.middle > 0 && axis.middle != axis.in && axis.out != valid ? 4 : 2;
 }
 
-// out = sum over taps of weight * in[index]; the last two taps have weight 0 where two are enough.
+// out = sum over taps of weight * in[index]. The last two taps have weight 0 where two are enough.
 struct alignas(16) AxisTaps {
   int32_t index[4];
   float weight[4];
-};
-
-// Mask logits of some queries of an image, and the resizes between them and the result.
-struct MaskSource {
-  const void* logits;  // (Q, h, w), the last dimension contiguous
-  DType dtype;
-  int64_t query_stride, row_stride;  // in elements
-  int64_t height, width;             // h, w
-  const int64_t* queries;            // (count,) which queries
-  int64_t count;
-
-  int64_t input_height, input_width;  // the padded network input, 0: resized once, from (h, w) to the output
-  int64_t crop_height, crop_width;    // its valid part
-  int64_t out_height, out_width;      // H, W
-  bool flip;
 };
 
 // The two axes of a resize.
@@ -46,22 +31,9 @@ struct PlaneResize {
   AxisResize rows, columns;
 };
 
-// From the stored logits to the output, both resizes composed.
-constexpr PlaneResize to_output(const MaskSource& s) {
-  return {{s.height, s.input_height, s.crop_height, s.out_height, false},
-          {s.width, s.input_width, s.crop_width, s.out_width, s.flip}};
-}
-
-// From the stored logits to the network input, or where there is none to themselves.
-constexpr PlaneResize to_input(const MaskSource& s) {
-  return {{s.height, 0, 0, s.input_height > 0 ? s.input_height : s.height, false},
-          {s.width, 0, 0, s.input_width > 0 ? s.input_width : s.width, false}};
-}
-
-// From the valid part of the network input, or where there is none from what is stored, to the output.
-constexpr PlaneResize from_input(const MaskSource& s) {
-  return {{s.input_height > 0 ? s.crop_height : s.height, 0, 0, s.out_height, false},
-          {s.input_width > 0 ? s.crop_width : s.width, 0, 0, s.out_width, s.flip}};
+// Taps that serve both axes, so that a kernel needs two instances and not four.
+constexpr int taps_of(const PlaneResize& resize) {
+  return taps_of(resize.rows) > taps_of(resize.columns) ? taps_of(resize.rows) : taps_of(resize.columns);
 }
 
 namespace MASKFORMER_EXT_VARIANT {

@@ -1,48 +1,44 @@
-// What the bindings of inference share: from tensors and sizes to the kernels' description of a prediction.
+// An image's mask logits and the sizes between them and a result, as plain data.
 #pragma once
 
-#include <optional>
-#include <vector>
+#include <cstdint>
 
-#include "common/checks.h"
+#include "common/dtype.h"
 #include "common/mask_resize.h"
 
 namespace maskformer_ext {
 
-using Size = std::vector<int64_t>;
+// Mask logits of some queries of an image, and the resizes between them and the result.
+struct MaskSource {
+  const void* logits;  // (Q, h, w), the last dimension contiguous
+  DType dtype;
+  int64_t query_stride, row_stride;  // in elements
+  int64_t height, width;             // h, w
+  const int64_t* queries;            // (count,) which queries
+  int64_t count;
 
-// Describes mask logits (Q, h, w) with contiguous rows; the caller fills in the queries.
-inline MaskSource mask_source(const char* op, const Tensor& logits, const Size& size,
-                              const std::optional<Size>& input_size, const std::optional<Size>& crop, bool flip) {
-  check_dim(logits, 3, op, "mask_logits");
-  STD_TORCH_CHECK(size.size() == 2 && logits.size(1) > 0 && logits.size(2) > 0 && size[0] > 0 && size[1] > 0, op,
-                  ": mask_logits and size must have at least one pixel");
-  MaskSource source = {};
-  source.logits = logits.const_data_ptr();
-  source.dtype = floating_dtype(logits, op, "mask_logits");
-  source.query_stride = logits.stride(0);
-  source.row_stride = logits.stride(1);
-  source.height = logits.size(1);
-  source.width = logits.size(2);
-  if (input_size) {
-    source.input_height = input_size->at(0);
-    source.input_width = input_size->at(1);
-    source.crop_height = crop ? crop->at(0) : source.input_height;
-    source.crop_width = crop ? crop->at(1) : source.input_width;
-  }
-  source.out_height = size[0];
-  source.out_width = size[1];
-  source.flip = flip;
-  return source;
+  int64_t input_height, input_width;  // the padded network input, 0: resized once, from (h, w) to the output
+  int64_t crop_height, crop_width;    // its valid part
+  int64_t out_height, out_width;      // H, W
+  bool flip;
+};
+
+// From the stored logits to the output, both resizes composed.
+constexpr PlaneResize to_output(const MaskSource& s) {
+  return {{s.height, s.input_height, s.crop_height, s.out_height, false},
+          {s.width, s.input_width, s.crop_width, s.out_width, s.flip}};
 }
 
-// Class probabilities (Q, columns) float32 of the same queries, contiguous.
-inline Tensor query_probability(const char* op, const Tensor& probability, const Tensor& mask_logits) {
-  check_dim(probability, 2, op, "probability");
-  check_dtype(probability, ScalarType::Float, op, "probability");
-  STD_TORCH_CHECK(probability.size(0) == mask_logits.size(0), op, ": probability must have Q = ", mask_logits.size(0),
-                  " rows, got shape ", shape_string(probability));
-  return torch::stable::contiguous(probability);
+// From the stored logits to the network input. Without a network input, from the stored logits to themselves.
+constexpr PlaneResize to_input(const MaskSource& s) {
+  return {{s.height, 0, 0, s.input_height > 0 ? s.input_height : s.height, false},
+          {s.width, 0, 0, s.input_width > 0 ? s.input_width : s.width, false}};
+}
+
+// From the valid part of the network input to the output. Without a network input, from what is stored.
+constexpr PlaneResize from_input(const MaskSource& s) {
+  return {{s.input_height > 0 ? s.crop_height : s.height, 0, 0, s.out_height, false},
+          {s.input_width > 0 ? s.crop_width : s.width, 0, 0, s.out_width, s.flip}};
 }
 
 }  // namespace maskformer_ext

@@ -1,5 +1,5 @@
-// Mask probabilities of many queries for a few vectors of pixels at a time, resized on the way: what the kernels of
-// inference share. Nothing of the size queries x pixels is stored.
+// Mask logits of many queries, resized for a few vectors of pixels at a time: what the CPU kernels of inference share.
+// Nothing of the size queries x pixels is stored.
 #pragma once
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 
 #include "common/aligned.h"
 #include "common/dtype.h"
+#include "common/mask_source.h"
 #include "common/tap_table.h"
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
@@ -19,11 +20,11 @@ inline constexpr int kTileVectors = 3;
 #endif
 inline constexpr int64_t kTilePixels = kTileVectors * kLanes;
 
-// Elements of a row of `width` that vectors may read beyond its end.
+// How many elements a row of `width` needs, since vectors may read beyond its end.
 inline int64_t row_pitch(int64_t width) { return (width + kLanes - 1) / kLanes * kLanes + kLanes; }
 
-// Resizes one row of several planes, plane k at rows + k * pitch, to `width` columns: calls body(x, count, values) for
-// each tile, where values(k, v) is vector v of plane k.
+// Resizes one row of several planes to `width` columns. Plane k begins at rows + k * pitch. Calls body(x, count,
+// values) per tile, where values(k, v) is vector v of plane k.
 template <class Body>
 inline __attribute__((always_inline)) void resize_tiles(const ColumnTaps& columns, const float* rows, int64_t pitch,
                                                         int64_t width, Body& body) {
@@ -68,7 +69,7 @@ class LogitTiles {
     for (int64_t query = 0; query < source_.count; ++query) set_row(query, y);
   }
 
-  // At least the largest logit of a query in the tile at column x: resizing takes convex combinations.
+  // A bound on the logits of a query in the tile at column x. Resizing takes convex combinations, so none is larger.
   float upper_bound(int64_t query, int64_t x) const {
     const ColumnTaps::Samples range = samples_[x / kTilePixels];
     const float* row = blended_.data() + query * pitch_;
@@ -91,7 +92,7 @@ class LogitTiles {
   TapTable rows_;
   int64_t height_, width_;
   ColumnTaps columns_;
-  static constexpr float kBelowAll = -1e30f;  // behind a row's end: has weight 0 and must not raise a bound
+  static constexpr float kBelowAll = -1e30f;  // behind a row's end, with weight 0; it must not raise a bound
 
   int64_t pitch_;
   AlignedVector<float> blended_;              // (count, pitch): a row of every query, resized vertically
@@ -101,13 +102,13 @@ class LogitTiles {
 // The logits at the output, both resizes composed.
 inline LogitTiles output_logits(const MaskSource& s) { return LogitTiles(s, to_output(s)); }
 
-// The logits at the network input, or where there is none as they are stored.
+// The logits at the network input. Without a network input, the logits as they are stored.
 inline LogitTiles input_logits(const MaskSource& s) { return LogitTiles(s, to_input(s)); }
 
 // Planes of values at the network input, made row by row, resized to the output.
 class ResizedPlanes {
  public:
-  // `made_width` is how many columns of a row are made, of which the crop keeps the first.
+  // `made_width` columns of a row are made. The crop keeps the first of them.
   ResizedPlanes(const MaskSource& s, int64_t planes, int64_t made_width)
       : height_(from_input(s).rows.in),
         out_height_(s.out_height),
@@ -118,7 +119,7 @@ class ResizedPlanes {
         held_(2 * planes * pitch_, 0.0f),
         blended_(planes * pitch_, 0.0f) {}
 
-  // Prepares output row y; make(row, to, pitch) writes a row of all planes, plane k at to + k * pitch.
+  // Prepares output row y. make(row, to, pitch) writes a row of all planes, plane k at to + k * pitch.
   template <class Make>
   void set_row(int64_t y, Make&& make) {
     const ResizeTap tap = resize_tap(y, height_, out_height_);

@@ -1,7 +1,8 @@
 // Elementwise functions of the losses, one source for host and device.
 //
-// Branch-free float polynomials: templates over float, which vectorises under `#pragma omp simd`, and FloatVec (vec.h).
-// Each is right to about two units in the last place and lets NaN through; the build never uses -ffast-math.
+// They are branch-free polynomials in float. As templates over float they vectorise under `#pragma omp simd`; they also
+// take FloatVec (vec.h). Each is right to about two units in the last place and lets NaN through. The build never uses
+// -ffast-math.
 #pragma once
 
 #include <bit>
@@ -20,7 +21,7 @@
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 
-// How many floats are added one after the other: adding n equal ones can be wrong by n/2 units in the last place.
+// How many floats are added one after the other. Adding n equal ones can be wrong by n/2 units in the last place.
 inline constexpr int64_t kFloatRun = 32;
 
 // The bits of a float, or of each lane of a FloatVec, and back.
@@ -41,7 +42,7 @@ MASKFORMER_EXT_HD F negative_magnitude(F x) {
 #endif
 }
 
-// exp(x) for x <= 0; below -87 it stays at exp(-87), about 1.6e-38, so that no subnormal number arises.
+// exp(x) for x <= 0. Below -87 it stays at exp(-87), about 1.6e-38, so that no subnormal number arises.
 template <class F>
 MASKFORMER_EXT_HD F exp_nonpositive(F x) {
   constexpr float smallest = -87.0f;
@@ -122,8 +123,8 @@ struct FocalTerm {
   F grad;  // d loss / d logit
 };
 
-// Focal loss of a pixel, (1 - p_t)^gamma * -log(p_t), as a function of how wrong its logit is: pass the logistic
-// function of x for a negative pixel and of -x for a positive one, whose grad then is that of -x. (Lin et al. 2017,
+// Focal loss of a pixel, (1 - p_t)^gamma * -log(p_t), as a function of how wrong its logit x is. For a negative pixel,
+// pass the logistic function of x. For a positive one pass that of -x; grad is then that of -x too. (Lin et al. 2017,
 // "Focal Loss for Dense Object Detection", equation 4.)
 enum class Gamma { two, zero, general };
 
@@ -157,7 +158,8 @@ MASKFORMER_EXT_HD F power(F base, float gamma) {
   }
 }
 
-// A target t between 0 and 1: 1 - p_t is t (1 - s) + (1 - t) s, and the cross-entropy is interpolated as well.
+// Terms of a pixel whose target t lies between 0 and 1. Here 1 - p_t is t (1 - s) + (1 - t) s. The cross-entropy is
+// interpolated as well.
 template <class F>
 struct SoftPixel {
   F missing;  // t (1 - s)

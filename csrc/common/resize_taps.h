@@ -1,7 +1,6 @@
-// Bilinear resizing with align_corners=False: which two samples make an output sample, and the same seen from the
-// input.
+// Bilinear resizing with align_corners=False: the two samples of each output, and the outputs of each input sample.
 //
-// Positions are exact integers over 2 * out_size, so that a weight is one rounded division whatever the sizes.
+// Positions are exact integers over 2 * out_size. A weight is then one rounded division, whatever the sizes.
 #pragma once
 
 #include <cstdint>
@@ -18,9 +17,11 @@ struct ResizeTap {
   float weight;
 };
 
-// The outputs grouped by the input sample that they are nearest to: one cell an input sample, and in each cell the same
-// number of slots. Slot p of cell i is output start[i] + p. Slots before slots_before lie between samples i - 1 and i,
-// the others between i and i + 1, so loops over cells read and write whole vectors, forward and transposed.
+// The outputs grouped by the input sample that they are nearest to.
+//
+// A cell is one input sample. All cells have the same number of slots, and slot p of cell i is output start[i] + p.
+// Slots before slots_before lie between samples i - 1 and i, the others between i and i + 1. Loops over cells therefore
+// read and write whole vectors, forward and transposed.
 struct ResizeCells {
   static constexpr int64_t kCellMultiple = 16;  // the widest vector
 
@@ -29,13 +30,13 @@ struct ResizeCells {
   int64_t cells;         // in_size rounded up to kCellMultiple
   int64_t slots_before;  // slots between samples i - 1 and i
   int64_t slots;
-  int64_t stride;                   // start[i] = stride * i and every slot of a sample exists, or 0 if not so
+  int64_t stride;                   // start[i] = stride * i and every slot of a sample exists; 0 where this is not so
   std::vector<int64_t> start;       // (cells,), possibly negative
   std::vector<int64_t> begin, end;  // (cells,) the outputs that exist: begin <= start + p < end
   std::vector<float> lower_weight;  // (slots, cells) of sample i - 1 or i
-  std::vector<float> upper_weight;  // (slots, cells) of sample i or i + 1; samples beyond the ends repeat the end
+  std::vector<float> upper_weight;  // (slots, cells) of sample i or i + 1. Samples beyond the ends repeat the end
 
-  // Whether the outputs are the samples. The weights of neighbours are 0 then, and 0 times an infinite one would be
+  // Whether the outputs are the samples. The weights of neighbours are 0 then. 0 times an infinite neighbour would be
   // NaN.
   bool unchanged() const { return in_size == out_size; }
 };
@@ -57,8 +58,8 @@ inline ResizeCells resize_cells(int64_t in_size, int64_t out_size) {
   cells.in_size = in_size;
   cells.out_size = out_size;
   cells.cells = (in_size + ResizeCells::kCellMultiple - 1) / ResizeCells::kCellMultiple * ResizeCells::kCellMultiple;
-  // Output x is nearest to sample i where i - 1/2 <= position < i + 1/2; it lies before the sample where position < i.
-  // Both are thresholds (2 x + 1) * in_size >= m * out_size, so the first such x is a rounded division.
+  // Output x is nearest to sample i where i - 1/2 <= position < i + 1/2. It lies before the sample where position < i.
+  // Both are thresholds (2 x + 1) * in_size >= m * out_size. The first such x is a rounded division.
   const auto first_at = [&](int64_t m) {
     const int64_t x = (m * out_size + in_size - 1) / in_size;  // smallest with x * in_size >= m * out_size
     return x / 2;                                              // smallest with 2 x + 1 >= that

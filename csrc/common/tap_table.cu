@@ -1,4 +1,4 @@
-// CUDA kernel that fills the tables of taps of a resize: once a call, so that no other kernel divides 64-bit integers.
+// CUDA kernel that fills the tables of taps of a resize, once per call. No other kernel then divides 64-bit integers.
 #include "common/cuda_launch.cuh"
 #include "common/tap_table_cuda.h"
 

@@ -1,11 +1,11 @@
-// Reading resized values on a GPU, through the tables of taps of both axes.
+// Reads resized values on a GPU, through the tables of taps of both axes.
 #pragma once
 
 #include <type_traits>
 
 #include "common/cuda_launch.cuh"
 #include "common/cuda_types.cuh"
-#include "common/tap_table_cuda.h"
+#include "common/mask_source_cuda.h"
 
 namespace maskformer_ext::cuda {
 
@@ -37,8 +37,8 @@ struct PixelTaps {
   __device__ int first_column() const { return least(column); }
   __device__ int last_column() const { return most(column); }
 
-  // The resized value where sample(r, c) gives that of row tap r and column tap c. Rows are blended before columns, in
-  // the order of the CPU's kernels, so that near ties fall alike.
+  // The resized value, where sample(r, c) gives the sample of row tap r and column tap c. Rows are blended before
+  // columns, as in the CPU's kernels, so that near ties fall alike.
   template <class Sample>
   __device__ __forceinline__ float value(const Sample& sample) const {
     float sum = 0.0f;
@@ -78,7 +78,7 @@ struct PixelTaps {
   }
 };
 
-// The plane of query number `number` of those that count.
+// The plane of the query with this number among those that count.
 template <class T>
 __device__ __forceinline__ const T* mask_plane(const CudaMasks& masks, int number) {
   const int query = masks.queries != nullptr ? masks.queries[number] : number;

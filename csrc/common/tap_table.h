@@ -1,7 +1,7 @@
-// Which samples make each output of an axis, for one bilinear resize or two in a row with a crop between them.
+// The samples that make each output of an axis, for one bilinear resize, or two with a crop between them.
 //
-// Both are linear, so they compose into one map with at most four taps an output. A mirrored result is the same table
-// read backwards.
+// Both resizes are linear. They compose into one map with at most four taps per output. A mirrored result is the same
+// table read backwards.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 
-// out[x] = sum over taps of weight * in[index], each stored as (taps, out).
+// out[x] = sum over taps of weight * in[index]. Both are stored as (taps, out).
 struct TapTable {
   int taps;  // 2 or 4
   std::vector<int64_t> index;
@@ -37,8 +37,8 @@ inline TapTable tap_table(const AxisResize& axis) {
   return table;
 }
 
-// A tap table of columns in vectors of outputs: a vector's samples are one load and one permutation where they lie
-// close together (always when enlarging), and a gather otherwise.
+// A tap table of columns, in vectors of outputs. A vector's samples are one load and one permutation where they lie
+// close together, as always when enlarging. Elsewhere they are a gather.
 class ColumnTaps {
  public:
   explicit ColumnTaps(const AxisResize& axis) : out_(axis.out), vectors_((axis.out + kLanes - 1) / kLanes) {
@@ -128,7 +128,7 @@ inline void for_column_taps(const ColumnTaps& columns, Body&& body) {
   }
 }
 
-// Rows [0, width) of an image's plane, blended to one output row by a tap table.
+// Blends rows of a plane, `width` wide, to output row y by a tap table.
 template <class T>
 inline void blend_rows(const TapTable& rows, int64_t out_rows, int64_t y, const T* plane, int64_t row_stride,
                        int64_t width, float* __restrict to) {

@@ -1,7 +1,7 @@
 // Vectors of the width that an instruction set has, for the few loops that must keep many sums in registers.
 //
-// GCC's and Clang's vector extension: arithmetic, comparison and `mask ? a : b` work as on scalars, so the templates of
-// math.h take float and FloatVec alike.
+// They are GCC's and Clang's vector extension. Arithmetic, comparison and `mask ? a : b` work as on scalars, so the
+// templates of math.h take float and FloatVec alike.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +44,7 @@ inline __attribute__((always_inline)) IntVec lane_numbers() {
   return result;
 }
 
-// Lane i of the result is lane index[i] of vec; every index is in [0, kLanes).
+// Lane i of the result is lane index[i] of vec. Every index is in [0, kLanes).
 inline __attribute__((always_inline)) FloatVec permute(FloatVec vec, IntVec index) {
 #if defined(__AVX512F__)
   return (FloatVec)_mm512_maskz_permutexvar_ps(0xffff, (__m512i)index, (__m512)vec);  // plain: GCC 12 warns
@@ -57,7 +57,7 @@ inline __attribute__((always_inline)) FloatVec permute(FloatVec vec, IntVec inde
 #endif
 }
 
-// Bit i tells whether lane i of a comparison is true.
+// Bit i is set where lane i of a comparison is true.
 inline __attribute__((always_inline)) uint32_t true_lanes(IntVec comparison) {
 #if defined(__AVX512F__)
   return _mm512_movepi32_mask((__m512i)comparison);

@@ -1,4 +1,4 @@
-// Leaving out masks that are small all over a warp's pixels: resizing takes convex combinations, so no resized value
+// Leaves out masks that are small at all of a warp's pixels. Resizing takes convex combinations, so no resized value
 // exceeds the largest sample under it.
 #pragma once
 
@@ -7,13 +7,15 @@
 
 namespace maskformer_ext::cuda {
 
-// The samples under the pixels of a warp, at most two a lane: a vote of the lanes tells whether any of them is large.
+// The samples under the pixels of a warp, at most two per lane. A vote of the lanes finds out whether any of them is
+// large.
 class WarpSamples {
  public:
-  // The lanes' pixels lie side by side in the same rows. Given are the offsets of the first and the last row of
-  // samples, and the lane's own first and last column. All lanes call.
+  // The lanes' pixels lie side by side in the same rows. Arguments are the offsets of the first and the last row of
+  // samples, and the lane's own first and last column. All lanes call it.
   __device__ WarpSamples(int first_row, int last_row, int own_first_column, int own_last_column, int64_t row_stride) {
-    // Columns of samples rise or, mirrored, fall with those of pixels: the outermost lanes have the outermost ones.
+    // Columns of samples rise with those of pixels, or fall where mirrored. The outermost lanes have the outermost
+    // ones.
     const int first_column =
         min(__shfl_sync(kAllLanes, own_first_column, 0), __shfl_sync(kAllLanes, own_first_column, 31));
     const int last_column =
@@ -27,8 +29,8 @@ class WarpSamples {
     }
   }
 
-  // The lanes' largest is no smaller than any value at the warp's pixels, rounding included; infinity where there are
-  // too many samples to be worth looking at.
+  // The largest bound of the lanes is no smaller than any value at the warp's pixels, rounding included. It is infinite
+  // where too many samples would have to be read.
   template <class T>
   __device__ __forceinline__ float bound(const T* plane) const {
     if (!few_) return INFINITY;

@@ -1,5 +1,5 @@
-// torch.ops.maskformer_ext.dice_loss and dice_loss_backward: schemas, allocation, CPU.
-#include "dice_loss/binding.h"
+// torch.ops.maskformer_ext.dice_loss and dice_loss_backward: schemas and allocation, on the CPU.
+#include "dice_loss/call.h"
 
 #include <tuple>
 #include <vector>

@@ -1,8 +1,8 @@
 // CUDA kernels of torch.ops.maskformer_ext.dice_loss and its backward: guard, allocation, launch.
 #include <tuple>
 
-#include "common/cuda_stream.h"
-#include "dice_loss/binding.h"
+#include "dice_loss/call.h"
+#include "torch/cuda_stream.h"
 
 namespace maskformer_ext {
 namespace {

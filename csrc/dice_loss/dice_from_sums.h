@@ -1,4 +1,4 @@
-// The dice loss and its gradient's factors from sums over pixels, without differences of large numbers.
+// Forms the dice loss and the factors of its gradient from sums over pixels, without differences of large numbers.
 #pragma once
 
 #include "common/math.h"
@@ -11,8 +11,12 @@ struct Dice {
   float factor_all;
 };
 
-// With I = sum s t, S = sum s, A = sum t, and q = s + t - 2 s t: S + A - 2 I is the sum of q, so the loss is
-// sum(q) / (S + A + 1); `wrong` is sum(q), `wrong_inside` is sum((1 - s) t) = A - I, `inside` is A.
+// Write I = sum s t, S = sum s, A = sum t, and q = s + t - 2 s t. The sum of q is S + A - 2 I, so the loss is sum(q) /
+// (S + A + 1).
+//
+// - `wrong` is sum(q)
+// - `wrong_inside` is sum((1 - s) t) = A - I
+// - `inside` is A
 MASKFORMER_EXT_HD Dice dice_from_sums(double wrong, double wrong_inside, double inside) {
   const double both = inside - wrong_inside;
   const double size = wrong + 2.0 * both + 1.0;

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kRun = 1024;  // pixels converted at a time
 
-// Calls body(begin, count, logits, targets) for the runs of an item; begin counts elements of (N, pixels).
+// Calls body(begin, count, logits, targets) per run of an item. `begin` counts elements of (N, pixels).
 template <class Body>
 void for_runs(const DiceLossParams& p, int64_t item, Body&& body) {
   alignas(64) float logits[kRun];

@@ -96,7 +96,7 @@ __global__ void __launch_bounds__(kThreads) dice_loss_fwd_kernel(Params p, bool 
   if (threadIdx.x == 0) p.sums[blockIdx.x] = sums;
 }
 
-// One warp a mask: joins its blocks, in an order that depends on their number only.
+// One warp per mask joins the mask's blocks, in an order that depends on their number only.
 __global__ void __launch_bounds__(32) dice_loss_finish_kernel(Params p) {
   const int64_t mask = blockIdx.x;
   DiceSums sums = {};

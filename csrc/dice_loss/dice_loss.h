@@ -1,4 +1,4 @@
-// Dice loss of each mask: contract of the kernels, torch-free.
+// Dice loss of each mask: the contract of the kernels, torch-free.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@ struct CUstream_st;  // *cudaStream_t
 
 namespace maskformer_ext {
 
-// Sums over a block of pixels; q = how wrong the probability is: s + t - 2 s t.
+// Sums over a block of pixels. q = s + t - 2 s t measures how wrong the probability is.
 struct DiceSums {
   double wrong;         // sum q
   double wrong_inside;  // sum (1 - s) t
@@ -29,20 +29,20 @@ struct DiceLossParams {
 
   DiceSums* sums;       // (N, blocks) scratch
   float* loss;          // (N,) out
-  float* coefficients;  // (N, 2) out of fwd, in of bwd: the factors of s (1 - s) t and of s (1 - s) in the gradient
+  float* coefficients;  // (N, 2) out of fwd, in of bwd: factors of s (1 - s) t and s (1 - s) in the gradient
 
   const float* grad;  // (N,)
   void* grad_logits;  // (N, pixels) out, of logits_dtype
 };
 
-// Items [begin, end) of the N * blocks: the sums.
+// Forms the sums of items [begin, end) of the N * blocks.
 MASKFORMER_EXT_CPU_KERNEL(dice_loss_fwd, const DiceLossParams& params, int64_t begin, int64_t end);
-// Masks [begin, end): loss and coefficients, after all sums.
+// Forms loss and coefficients of masks [begin, end), after all sums.
 MASKFORMER_EXT_CPU_KERNEL(dice_loss_finish, const DiceLossParams& params, int64_t begin, int64_t end);
-// Items [begin, end) of the N * blocks: grad_logits.
+// Writes grad_logits of items [begin, end) of the N * blocks.
 MASKFORMER_EXT_CPU_KERNEL(dice_loss_bwd, const DiceLossParams& params, int64_t begin, int64_t end);
 
-// The same on a GPU, everything: loss and coefficients; grad_logits.
+// The same on a GPU, for all masks: the first writes loss and coefficients, the second grad_logits.
 void dice_loss_fwd_cuda(const DiceLossParams& params, CUstream_st* stream);
 void dice_loss_bwd_cuda(const DiceLossParams& params, CUstream_st* stream);
 

@@ -1,10 +1,10 @@
-// torch.ops.maskformer_ext.instance_masks: schema, checks, allocation, CPU.
+// torch.ops.maskformer_ext.instance_masks: schema, checks and allocation, on the CPU.
 #include "instance_inference/instance_inference.h"
 
 #include <numeric>
 #include <tuple>
 
-#include "common/mask_source.h"
+#include "torch/mask_source.h"
 
 namespace maskformer_ext {
 namespace {

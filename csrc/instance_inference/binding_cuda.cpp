@@ -1,8 +1,8 @@
 // CUDA kernels of torch.ops.maskformer_ext.instance_masks: guard, allocation, launch.
 #include <tuple>
 
-#include "common/mask_source_cuda.h"
 #include "instance_inference/instance_inference_cuda.h"
+#include "torch/mask_source_cuda.h"
 
 namespace maskformer_ext {
 namespace {

@@ -1,4 +1,4 @@
-// CPU kernel of instance inference: a query's mask as bits, and the sums behind its score and box, in one pass.
+// CPU kernel of instance inference. One pass makes a query's mask as bits, and the sums behind its score and box.
 #include "instance_inference/instance_inference.h"
 
 #include <algorithm>

@@ -11,7 +11,7 @@ namespace {
 using Params = InstanceCudaParams;
 constexpr int kThreads = Params::kThreads;
 
-// Joins the parts of a block's threads; where a part has no pixels, its box must not be smaller than any other.
+// Joins the parts of a block's threads. Where a part has no pixels, its box must not be smaller than any other.
 template <int kBlockThreads>
 __device__ InstancePart join_threads(const InstancePart& part) {
   return {block_reduce<kBlockThreads>(part.probability, Add()), block_reduce<kBlockThreads>(part.pixels, Add()),
@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kThreads) instance_masks_kernel(Params p) {
     const WarpSamples samples(top.first_row(), bottom.last_row(), top.first_column(), top.last_column(),
                               masks.row_stride);
     if (!__any_sync(kAllLanes, samples.bound(plane) > p.threshold)) {
-      static_assert(Params::kRows == 8);  // four bytes a row: one a lane
+      static_assert(Params::kRows == 8);  // four bytes per row, one per lane
       const int y = first_row + lane / 4, byte = warp_x / 8 + lane % 4;
       if (y < end_row && byte < p.row_bytes) bits[int64_t{y} * p.row_bytes + byte] = 0;
       continue;
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(kThreads) instance_masks_kernel(Params p) {
   if (threadIdx.x == 0) p.parts[blockIdx.x] = part;
 }
 
-// One warp a query: joins its strips, in an order that depends on nothing else.
+// One warp per query joins its strips, in an order that depends on nothing else.
 __global__ void __launch_bounds__(32) instance_finish_kernel(Params p) {
   const int query = blockIdx.x, strips = p.strips();
   InstancePart whole = {0.0, 0, p.masks.out_width, p.masks.out_height, 0, 0};

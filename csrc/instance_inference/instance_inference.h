@@ -1,10 +1,10 @@
-// Binary masks of queries at the output size with what a score and a box need: contract of the kernel, torch-free.
+// Binary masks of queries at the output size, with what a score and a box need: the contract of the kernel, torch-free.
 #pragma once
 
 #include <cstdint>
 
 #include "common/cpu_dispatch.h"
-#include "common/mask_resize.h"
+#include "common/mask_source.h"
 
 namespace maskformer_ext {
 
@@ -12,7 +12,7 @@ namespace maskformer_ext {
 struct InstancePart {
   double probability;                // sum of the mask probabilities inside the mask
   int64_t pixels;                    // inside the mask
-  int64_t left, top, right, bottom;  // half-open box of these pixels, right = 0 where there are none
+  int64_t left, top, right, bottom;  // half-open box of these pixels; right = 0 where there are none
 };
 
 constexpr void join(InstancePart& whole, const InstancePart& part) {
@@ -38,14 +38,14 @@ constexpr void write_instance(const InstancePart& whole, float* mean, float* box
 struct InstanceParams {
   MaskSource masks;
   float threshold;         // a logit above this is inside
-  int64_t rows_per_block;  // sums are made by blocks, so that they do not depend on the threads
-  int64_t blocks;          // a query
+  int64_t rows_per_block;  // sums are formed per block, so that they do not depend on the threads
+  int64_t blocks;          // per query
   int64_t row_bytes;       // ceil(W / 8)
-  uint8_t* bits;           // (count, H, row_bytes) out: eight pixels a byte, the lowest bit leftmost
+  uint8_t* bits;           // (count, H, row_bytes) out: eight pixels per byte, the lowest bit leftmost
   InstancePart* parts;     // (count, blocks) out
 };
 
-// Items [begin, end) of the count * blocks; item i is block i % blocks of query number i / blocks.
+// Writes items [begin, end) of the count * blocks. Item i is block i % blocks of query number i / blocks.
 MASKFORMER_EXT_CPU_KERNEL(instance_blocks, const InstanceParams& params, int64_t begin, int64_t end);
 
 }  // namespace maskformer_ext

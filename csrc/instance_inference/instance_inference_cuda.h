@@ -1,11 +1,13 @@
-// Binary masks of queries on a GPU: what the launcher is given. Torch-free.
+// Binary masks of queries on a GPU: what the launcher takes. Torch-free.
 //
-// A block takes kRows output rows of one query. A warp takes 32 neighbouring columns, so that a vote of its lanes is
-// the row's next four bytes.
+// A block takes kRows output rows of one query. A warp takes 32 neighbouring columns. A vote of its lanes is then the
+// row's next four bytes.
 #pragma once
 
-#include "common/tap_table_cuda.h"
+#include "common/mask_source_cuda.h"
 #include "instance_inference/instance_inference.h"
+
+struct CUstream_st;  // *cudaStream_t
 
 namespace maskformer_ext {
 
@@ -15,7 +17,7 @@ struct InstanceCudaParams {
   CudaMasks masks;      // all queries, at the output
   float threshold;      // a logit above this is inside
   int row_bytes;        // ceil(W / 8)
-  uint8_t* bits;        // (count, H, row_bytes) out: eight pixels a byte, the lowest bit leftmost
+  uint8_t* bits;        // (count, H, row_bytes) out: eight pixels per byte, the lowest bit leftmost
   InstancePart* parts;  // (count, strips) workspace
   float* mean;          // (count,) out: mean probability inside
   float* boxes;         // (count, 4) out

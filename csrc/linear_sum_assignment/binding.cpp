@@ -1,5 +1,5 @@
-// torch.ops.maskformer_ext.linear_sum_assignment: schema, checks, allocation, CPU.
-#include "linear_sum_assignment/binding.h"
+// torch.ops.maskformer_ext.linear_sum_assignment: schema and checks, on the CPU.
+#include "linear_sum_assignment/call.h"
 
 namespace maskformer_ext {
 namespace {

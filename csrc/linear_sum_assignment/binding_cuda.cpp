@@ -1,6 +1,6 @@
 // CUDA kernel of torch.ops.maskformer_ext.linear_sum_assignment: guard, allocation, launch.
-#include "common/cuda_stream.h"
-#include "linear_sum_assignment/binding.h"
+#include "linear_sum_assignment/call.h"
+#include "torch/cuda_stream.h"
 
 namespace maskformer_ext {
 namespace {

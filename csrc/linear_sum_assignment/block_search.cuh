@@ -1,9 +1,12 @@
-// Shortest augmenting paths by a block: a thread keeps its columns in registers, one barrier a scan.
+// Shortest augmenting paths by a block: a thread keeps its columns in registers, with one barrier per scan.
 //
-// Every scan of a search waits for the nearest column of the last, so what counts is how long one takes: the columns
-// are spread over warps, a warp finds its nearest by integer reductions, and the warps' results pass through shared
-// memory in two places that take turns. Arithmetic, order and ties are those of the CPU kernel; forbidden pairs are
-// left to the other search.
+// Every scan of a search waits for the nearest column of the last one, so the time of one scan counts:
+//
+// - the columns are spread over warps
+// - a warp finds its nearest column by integer reductions
+// - the warps' results pass through shared memory, in two places that take turns
+//
+// Arithmetic, order and ties are those of the CPU kernel. Forbidden pairs are left to the other search.
 #pragma once
 
 #include <limits>
@@ -24,7 +27,8 @@ struct CostMatrix {
   }
 };
 
-// A candidate for the nearest column: the least distance, as an integer that is ordered alike, then the largest rank.
+// A candidate for the nearest column. The least distance goes first, as an integer that is ordered alike; among equals
+// the largest rank.
 struct Candidate {
   unsigned high, low, rank;  // rank 0: none
   int column;
@@ -48,7 +52,7 @@ __device__ __forceinline__ double distance_of(const Candidate& candidate) {
   return __longlong_as_double(static_cast<int64_t>(ordered >> 63 != 0 ? ordered & INT64_MAX : ~ordered));
 }
 
-// The first of a warp's candidates, in every lane. Ranks differ.
+// Returns the first of a warp's candidates, in every lane. Ranks differ.
 __device__ __forceinline__ Candidate first_of_warp(const Candidate& own) {
   Candidate first;
   first.high = __reduce_min_sync(kAllLanes, own.high);
@@ -61,15 +65,15 @@ __device__ __forceinline__ Candidate first_of_warp(const Candidate& own) {
   return first;
 }
 
-// A block of kWarps warps for up to 32 * kWarps * kOwned columns; thread t has columns t, t + 32 * kWarps and so on.
+// A block of kWarps warps for up to 32 * kWarps * kOwned columns. Thread t has columns t, t + 32 * kWarps and so on.
 template <int kWarps, int kOwned, class T>
 class BlockSearch {
  public:
   static constexpr int kThreads = 32 * kWarps;
   static constexpr int kColumns = kThreads * kOwned;
 
-  // Solves the problem; column_of_row is the answer, and row_of_column its inverse, -1 for free columns. False where a
-  // row finds no allowed path. All threads call it.
+  // Solves the problem and calls answer(column_of_row, row_of_column). The second is the inverse, -1 for free columns.
+  // Returns false where a row finds no allowed path. All threads call it.
   template <class Answer>
   __device__ bool solve(const CostMatrix<T>& matrix, Answer&& answer) {
     MASKFORMER_EXT_SHARED(double, row_potential, kColumns);
@@ -115,7 +119,8 @@ class BlockSearch {
             distance[i] = through;
             predecessor[j] = row;
           }
-          // Free columns go first, the last of the list before all; then the occupied ones, the first before all.
+          // Free columns go before occupied ones. Of the free ones, the last of the list goes first; of the occupied
+          // ones, the first.
           Candidate candidate = {0u, 0u, 1u + (free[i] ? columns + place[i] : columns - 1 - place[i]), j};
           order_bits(distance[i], candidate);
           if (distance[i] < std::numeric_limits<double>::infinity() && candidate.before(nearest)) nearest = candidate;
@@ -139,15 +144,15 @@ class BlockSearch {
         if (row < 0) break;
         const int rank = static_cast<int>(nearest.rank) - 1, last = columns - 1 - closed;
         const int hole = rank >= columns ? rank - columns : columns - 1 - rank, moved = open[last];
-        if constexpr (kWarps == 1) __syncwarp();  // all have read what lane 0 writes; of several warps see below
+        if constexpr (kWarps == 1) __syncwarp();  // all have read what lane 0 writes; for several warps see below
 #pragma unroll
         for (int i = 0; i < kOwned; ++i) {
           const int j = threadIdx.x + i * kThreads;
           if (j == moved) place[i] = hole;
           if (j == column) place[i] = -1;
         }
-        // The list's end moves to the hole. Others may still read the end itself, which changes only where it is the
-        // hole: then nothing needs to move.
+        // The list's end moves to the hole. Others may still read the end itself. It changes only where it is the hole,
+        // and then nothing needs to move.
         if (threadIdx.x == 0 && hole != last) open[hole] = moved;
         if constexpr (kWarps == 1) __syncwarp();
       }

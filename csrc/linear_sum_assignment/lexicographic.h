@@ -1,8 +1,10 @@
-// Assignment where not every row can be matched: as many allowed pairs as possible, then the least cost.
+// Assignment where forbidden pairs leave some row without a column: as many allowed pairs as possible, then the least
+// cost.
 //
-// Every row gets a column of its own, of cost (1, 0) in the lexicographic order of (pairs given up, cost), so that each
-// row is matched and the usual shortest augmenting paths are exact: the order is that of an ordered group, which is all
-// they need. A large number in place of the first component would swallow the digits of the second.
+// A path has two lengths: how many pairs are given up, and the cost. They are compared in this order,
+// lexicographically. Every row also gets a column of its own, with the length (1, 0), so that each row is matched.
+// Shortest augmenting paths stay exact, since they need only an ordered group. One large number in place of the first
+// length would swallow digits of the second.
 #pragma once
 
 #include <cstdint>
@@ -29,8 +31,8 @@ struct Lexicographic {
   }
 };
 
-// cost (rows, columns) with rows `stride` apart, +inf where forbidden, rows <= columns; writes both directions, -1 for
-// the unmatched.
+// Solves one problem. `cost` is (rows, columns) with rows `stride` apart, +inf where forbidden, rows <= columns. Writes
+// both directions, -1 for the unmatched.
 template <class Cost>
 void solve_lexicographic(const Cost* cost, int64_t rows, int64_t columns, int64_t stride,
                          std::vector<int64_t>& column_of_row, std::vector<int64_t>& row_of_column) {

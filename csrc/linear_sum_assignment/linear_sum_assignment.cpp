@@ -1,11 +1,13 @@
 // Shortest augmenting paths after D. F. Crouse, "On implementing 2D rectangular assignment algorithms" (2016), in
 // double.
 //
-// Rows are the smaller side. A row's search keeps its arrays over all columns instead of a list of the open ones, so
-// that the scan is a straight vector loop: a closed column has potential -inf and distance +inf, and so have the
-// columns that pad a row to whole vectors. SciPy's choice among equal distances is kept: its list of open columns
-// starts in descending order and loses entries by swapping in the last one; a free column late in the list goes before
-// an occupied one early in it. `rank` holds that order.
+// Rows are the smaller side. A row's search keeps its arrays over all columns, not a list of the open ones, so that the
+// scan is a straight vector loop. A closed column has potential -inf and distance +inf. So have the columns that pad a
+// row to whole vectors.
+//
+// SciPy's choice among equal distances is kept. Its list of open columns starts in descending order and loses entries
+// by swapping in the last one. A free column late in the list goes before an occupied one early in it. `rank` holds
+// that order.
 #include "linear_sum_assignment/linear_sum_assignment.h"
 
 #include <algorithm>
@@ -39,8 +41,8 @@ void load(const float* from, DoubleVector& to) {
 }
 void load(const double* from, DoubleVector& to) { to = *reinterpret_cast<const DoubleVector*>(from); }
 
-// Everything one problem needs; kept from problem to problem, so that a batch allocates once a thread.
-// Cost is float or double: a float holds 16- and 32-bit costs exactly, at half the memory traffic.
+// Everything one problem needs, kept from problem to problem, so that a batch allocates once per thread. Cost is float
+// or double. A float holds 16- and 32-bit costs exactly, at half the memory traffic.
 template <class Cost>
 struct Workspace {
   int64_t rows = 0;
@@ -80,8 +82,8 @@ struct Workspace {
     closed.clear();
   }
 
-  // Free columns go first, the last of SciPy's list before all; then the occupied ones, the first of the list before
-  // all.
+  // Free columns go before occupied ones. Of the free ones, the last of SciPy's list goes first; of the occupied, the
+  // first.
   double free_rank(int64_t place) const { return static_cast<double>(columns + place); }
   double occupied_rank(int64_t place) const { return static_cast<double>(columns - 1 - place); }
 };
@@ -158,7 +160,7 @@ Nearest scan(Workspace<Cost>& w, int64_t row, double base) {
   return nearest;
 }
 
-// Before the second scan of a search: what the first one could leave implicit.
+// Writes down, before the second scan of a search, what the first one could leave implicit.
 template <class Cost>
 void open_all(Workspace<Cost>& w, int64_t row) {
   w.open_potential = w.column_potential;
@@ -180,7 +182,7 @@ void close_column(Workspace<Cost>& w, int64_t column, double distance) {
   w.open_potential[column] = -infinity;
 }
 
-// Finds the shortest path from a row to a free column and augments along it; false if there is none.
+// Finds the shortest path from a row to a free column and augments along it. Returns false if there is none.
 template <class Cost>
 bool augment(Workspace<Cost>& w, int64_t row) {
   w.closed.clear();
@@ -238,7 +240,6 @@ void solve(const LinearSumAssignmentParams& p, const T* all_costs, int64_t probl
     solve_lexicographic(w.cost.data(), w.rows, w.columns, w.stride, w.column_of_row, w.row_of_column);
     match_rest(w);
   }
-  if (p.forced != nullptr) p.forced[problem] = !complete;
 
   int64_t* query_of_target = p.query_of_target + problem * p.max_targets;
   const std::vector<int64_t>& answer = transpose ? w.column_of_row : w.row_of_column;

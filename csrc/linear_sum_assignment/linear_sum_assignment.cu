@@ -1,8 +1,8 @@
-// Shortest augmenting paths on the GPU: a block a problem (block_search.cuh), then, for what that leaves, a warp a
-// problem: more columns than a block holds, and forbidden pairs.
+// Shortest augmenting paths on the GPU. First a block per problem (block_search.cuh); then a warp per problem that this
+// left: those with more columns than a block holds, and those with forbidden pairs.
 //
-// The arithmetic, its order and SciPy's choice among equal distances are those of the CPU kernel, in double, so indices
-// are the same. What a warp needs for its problem lies in device memory.
+// The arithmetic, its order and SciPy's choice among equal distances are those of the CPU kernel, in double. The
+// indices are therefore the same. What a warp needs for its problem lies in device memory.
 #include "linear_sum_assignment/block_search.cuh"
 #include "linear_sum_assignment/linear_sum_assignment.h"
 
@@ -29,7 +29,7 @@ __device__ __forceinline__ bool shorter(const Length& a, const Length& b) {
 __device__ __forceinline__ Length operator+(Length a, Length b) { return {a.cost + b.cost, a.given_up + b.given_up}; }
 __device__ __forceinline__ Length operator-(Length a, Length b) { return {a.cost - b.cost, a.given_up - b.given_up}; }
 
-// One problem, rows at most as many as columns; in the lexicographic search every row has a column of its own as well.
+// One problem, rows at most as many as columns. In the lexicographic search every row also has a column of its own.
 template <class T>
 struct Problem {
   const T* cost;
@@ -71,7 +71,7 @@ __device__ __forceinline__ Nearest nearest_of_warp(Nearest mine) {
   return mine;
 }
 
-// Shortens the distances of the open columns through a row; returns the nearest one, column -1 where none is reached.
+// Shortens the distances of the open columns through a row. Returns the nearest one, column -1 where none is reached.
 template <bool kLexicographic, class T>
 __device__ __forceinline__ Nearest scan(const Problem<T>& p, int all_columns, int row, Length base, int lane) {
   Nearest nearest = {{kInfinity, kFar}, -1, -1};
@@ -99,7 +99,7 @@ __device__ __forceinline__ Nearest scan(const Problem<T>& p, int all_columns, in
   return nearest_of_warp<kLexicographic>(nearest);
 }
 
-// Finds the shortest path from a row to a free column and augments along it; false if there is none.
+// Finds the shortest path from a row to a free column and augments along it. Returns false if there is none.
 template <bool kLexicographic, class T>
 __device__ __forceinline__ bool augment(const Problem<T>& p, int start, int lane) {
   const int all_columns = kLexicographic ? p.columns + p.rows : p.columns;
@@ -215,7 +215,6 @@ __global__ void __launch_bounds__(32 * kWarps) block_assignment_kernel(Params pa
   *reinterpret_cast<int*>(workspace +
                           problem * linear_sum_assignment_workspace(params.num_queries, params.max_targets)) =
       solved ? kSolved : kForbidden;
-  if (params.forced != nullptr) params.forced[problem] = !solved;
 }
 
 template <class T>
@@ -251,7 +250,6 @@ __global__ void __launch_bounds__(32, 8) warp_assignment_kernel(Params params, c
   bool complete = state == kToDo;
   for (int row = 0; row < p.rows && complete; ++row) complete = augment<false>(p, row, lane);
   if (!complete) solve_with_forbidden_pairs(p, lane);
-  if (params.forced != nullptr && lane == 0) params.forced[problem] = !complete;
   const int* answer = shape.transpose ? p.column_of_row : p.row_of_column;
   int64_t* query_of_target = params.query_of_target + problem * max_targets;
   for (int t = lane; t < max_targets; t += 32) query_of_target[t] = t < targets ? answer[t] : -1;

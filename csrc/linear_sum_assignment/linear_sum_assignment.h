@@ -1,4 +1,4 @@
-// Batched linear sum assignment: contract of the kernels, torch-free.
+// Batched linear sum assignment: the contract of the kernels, torch-free.
 #pragma once
 
 #include <cstdint>
@@ -13,17 +13,17 @@ namespace maskformer_ext {
 struct LinearSumAssignmentParams {
   const void* cost;            // (N, Q, T) contiguous, of cost_dtype; NaN and infinities forbid a pair
   DType cost_dtype;            // float32, bfloat16, float16 or float64
-  const int64_t* num_targets;  // (N,) in [0, T], the columns that are there
+  const int64_t* num_targets;  // (N,) in [0, T]: how many columns exist
   int64_t num_queries;         // Q
   int64_t max_targets;         // T
   int64_t* query_of_target;    // (N, T) out: the query of each target, -1 for padding and the unmatched
-  bool* forced;                // (N,) out, or null: a forbidden pair had to be used
 };
 
 // Solves problems [begin, end) of the N.
 MASKFORMER_EXT_CPU_KERNEL(linear_sum_assignment, const LinearSumAssignmentParams& params, int64_t begin, int64_t end);
 
-// The same on a GPU, all N problems; counts outside [0, T] are clamped. workspace: N times as many bytes as below.
+// The same on a GPU, for all N problems. Counts outside [0, T] are clamped. `workspace` is N times as many bytes as
+// below.
 void linear_sum_assignment_cuda(const LinearSumAssignmentParams& params, int64_t problems, char* workspace,
                                 CUstream_st* stream);
 

@@ -1,4 +1,4 @@
-// What mask_dot makes of a logit.
+// The activations that mask_dot applies to a logit.
 #pragma once
 
 #include <cstdint>

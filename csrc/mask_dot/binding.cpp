@@ -1,5 +1,5 @@
-// torch.ops.maskformer_ext.mask_dot: schema, checks, allocation, threads, CPU.
-#include "mask_dot/run.h"
+// torch.ops.maskformer_ext.mask_dot: schema, checks and allocation, on the CPU.
+#include "mask_dot/call.h"
 
 namespace maskformer_ext {
 namespace {

@@ -1,8 +1,8 @@
 // CUDA kernel of torch.ops.maskformer_ext.mask_dot: guard, allocation, launch.
 #include <vector>
 
-#include "common/cuda_stream.h"
-#include "mask_dot/dot_operands.h"
+#include "mask_dot/call_cuda.h"
+#include "torch/cuda_stream.h"
 
 namespace maskformer_ext {
 namespace {

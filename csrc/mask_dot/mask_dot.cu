@@ -1,4 +1,4 @@
-// CUDA kernel of mask_dot: a tile of 128 rows (layers x queries) by 128 pixels of an image a block.
+// CUDA kernel of mask_dot. A block makes a tile of 128 rows (layers x queries) by 128 pixels of an image.
 #include "common/cuda_product.cuh"
 #include "common/cuda_types.cuh"
 #include "common/math.h"

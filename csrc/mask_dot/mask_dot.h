@@ -1,4 +1,4 @@
-// Mask logits: every query's embedding times the features of every pixel, with an activation. Torch-free.
+// Mask logits, every query's embedding times the features of every pixel, with an activation: the contract, torch-free.
 #pragma once
 
 #include <cstdint>

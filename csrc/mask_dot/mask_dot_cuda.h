@@ -1,4 +1,4 @@
-// Mask logits on a GPU: what the launcher is given. Torch-free.
+// Mask logits on a GPU: what the launcher takes. Torch-free.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@ struct CUstream_st;  // *cudaStream_t
 namespace maskformer_ext {
 
 struct MaskDotCudaParams {
-  const void* embed;     // (layers, images, queries, channels) of dtype; layers are layer_stride elements apart
+  const void* embed;     // (layers, images, queries, channels) of dtype, layers layer_stride elements apart
   const void* features;  // (images, channels, pixels) of dtype, with the strides below
   DType dtype;
   int64_t layers, images, queries, channels, pixels;

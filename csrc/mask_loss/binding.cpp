@@ -1,6 +1,5 @@
-// torch.ops.maskformer_ext.mask_loss and mask_loss_backward: schemas, checks, allocation, CPU.
-#include "mask_loss/binding.h"
-#include "mask_loss/run.h"
+// torch.ops.maskformer_ext.mask_loss and mask_loss_backward: schemas, checks and allocation, on the CPU.
+#include "mask_loss/call.h"
 
 namespace maskformer_ext {
 namespace {

@@ -1,6 +1,6 @@
 // CUDA kernels of torch.ops.maskformer_ext.mask_loss and mask_loss_backward: guard, allocation, launch.
-#include "mask_loss/binding.h"
-#include "mask_loss/run_cuda.h"
+#include "mask_loss/call.h"
+#include "mask_loss/call_cuda.h"
 
 namespace maskformer_ext {
 namespace {

@@ -19,7 +19,7 @@ int64_t last_touched_before(const MaskLossParams& p, int64_t block) {
   return block == 0 ? -1 : resize_tap(block_begin(p, block) - 1, p.height, p.target_height).upper;
 }
 
-// What one worker needs for a mask's rows; everything is of the size of a row.
+// What one worker needs for a mask's rows. Everything has the size of a row.
 class Sweep {
  public:
   explicit Sweep(const MaskLossParams& params)
@@ -61,7 +61,8 @@ class Sweep {
 
   float* piece(int index) { return pieces_.data() + index * (cells_ + 2 * kMargin) + kMargin; }
 
-  // This block owns the rows after owned_after_ up to the last that it touches (the last block: all that are left).
+  // This block owns the rows after owned_after_, up to the last one that it touches. The last block owns all that are
+  // left.
   void clear_outputs(int64_t block) {
     const int64_t last = block + 1 == p_.blocks ? p_.height - 1 : last_touched_before(p_, block + 1);
     for (int map = 0; map < kMaps; ++map) {
@@ -77,7 +78,7 @@ class Sweep {
     return edges_ + (map * 2 + y - (owned_after_ - 1)) * p_.width;
   }
 
-  // A row of logits as float32; converted rows are kept until two others were needed.
+  // A row of logits as float32. A converted row is kept until two others were needed.
   const float* logits_row(int64_t y) {
     const int64_t offset = mask_ * p_.logits_mask_stride + y * p_.logits_row_stride;
     if (p_.logits_dtype == DType::float32) return static_cast<const float*>(p_.logits) + offset;
@@ -135,7 +136,7 @@ class Sweep {
     row[width] = row[width - 1];
   }
 
-  // Transposed resize: from the cells' sums to a row of samples, and from there to the two rows of the map.
+  // The transposed resize: from the cells' sums to a row of samples, and from there to the two rows of the map.
   void push_up(int map, const ResizeTap& tap) {
     const int64_t width = p_.width;
     float *before = row_.before[map], *centre = row_.centre[map], *after = row_.after[map];

@@ -14,7 +14,7 @@ constexpr int kThreads = Params::kThreads;
 constexpr int kStripRows = Params::kStripRows;
 constexpr int kPiece = 512;  // pixels of a target row that are in shared memory at once
 constexpr int kMaps = 3;
-constexpr int kSums = 5;
+constexpr int kSums = kMaskLossSums;
 
 // Bilinear resizing with half-pixel centres, clamped at both ends: out = (1 - weight) in[lower] + weight in[upper].
 struct Tap {
@@ -22,7 +22,7 @@ struct Tap {
   float weight;
 };
 
-// The binding sees to it that 2 * in_size * out_size is below 2^31: a 64-bit division would be a call.
+// The binding makes sure that 2 * in_size * out_size is below 2^31. A 64-bit division would be a call.
 __device__ __forceinline__ Tap tap_of(int out, int in_size, int out_size, float unit) {
   const int position = (2 * out + 1) * in_size - out_size;  // in units of 1 / (2 * out_size), which is `unit`
   if (position <= 0) return {0, in_size > 1 ? 1 : 0, 0.0f};
@@ -36,7 +36,7 @@ __device__ __forceinline__ float blend(float lower, float upper, float upper_wei
   return upper_weight == 0.0f ? lower : (1.0f - upper_weight) * lower + upper_weight * upper;
 }
 
-// The first output whose lower sample is `sample` or a later one; the end where there is none.
+// The first output whose lower sample is `sample` or a later one, or the end where there is none.
 __device__ __forceinline__ int first_with_lower(int sample, int in_size, int out_size) {
   if (sample <= 0) return 0;
   if (sample >= in_size) return out_size;
@@ -45,7 +45,7 @@ __device__ __forceinline__ int first_with_lower(int sample, int in_size, int out
   return x < out_size ? x : out_size;
 }
 
-// Which target a mask is held against; none where its image or segment is not there.
+// The target that a mask is compared with. There is none where its image or segment does not exist.
 struct Target {
   bool paired;
   int64_t image, segment;
@@ -134,7 +134,7 @@ __device__ __forceinline__ Evaluated evaluate(const Params& p, float v, float t)
   return evaluate_as<Gamma::general>(p, v, t);
 }
 
-// A thread's column of the maps while a strip is swept: sums for the row at hand and the one below it.
+// A thread's column of the maps while a strip is swept: sums for the current row and the one below it.
 struct Column {
   float* maps;   // of the mask, at the thread's column
   float* edges;  // of the strip, at the thread's column
@@ -202,7 +202,8 @@ __global__ void __launch_bounds__(kThreads, 4) mask_loss_sweep_kernel(Params p) 
   }
   double sums[kSums] = {};
   if (target.paired) {
-    // Pixels that the chunk's columns take part in; those whose lower sample is another chunk's are not counted here.
+    // The pixels that the chunk's columns take part in. A pixel whose lower sample lies in another chunk is not counted
+    // here.
     const int first_column = chunk * kThreads, end_column = min(first_column + kThreads, p.width);
     const int begin_x = first_with_lower(first_column - 1, p.width, p.target_width);
     const int end_x = first_with_lower(end_column, p.width, p.target_width);
@@ -230,11 +231,11 @@ __global__ void __launch_bounds__(kThreads, 4) mask_loss_sweep_kernel(Params p) 
           const float t = pixel.counts ? pixel.value : 0.0f;
           const Evaluated e = evaluate(p, v, t);
           if (tap.lower >= first_column) {
-            part[0] += e.focal;
-            part[1] += e.wrong;
-            part[2] += e.wrong_inside;
-            part[3] += t;
-            part[4] += pixel.counts ? 1.0f : 0.0f;
+            part[kSumFocal] += e.focal;
+            part[kSumWrong] += e.wrong;
+            part[kSumWrongInside] += e.wrong_inside;
+            part[kSumInside] += t;
+            part[kSumPixels] += pixel.counts ? 1.0f : 0.0f;
           }
           if (kGrad) {
             grad0[x - piece] = e.grad[0];
@@ -291,9 +292,9 @@ __global__ void __launch_bounds__(kThreads) mask_loss_finish_kernel(Params p) {
   for (int i = 0; i < kSums; ++i) sum[i] = block_reduce<kThreads>(sum[i], Add());
   if (threadIdx.x != 0) return;
   const bool paired = target_of(p, mask).paired;
-  const double pixels = sum[4] < 1.0 ? 1.0 : sum[4];
-  const Dice dice = dice_from_sums(sum[1], sum[2], sum[3]);
-  p.focal[mask] = paired ? static_cast<float>(sum[0] / pixels) : 0.0f;
+  const double pixels = sum[kSumPixels] < 1.0 ? 1.0 : sum[kSumPixels];
+  const Dice dice = dice_from_sums(sum[kSumWrong], sum[kSumWrongInside], sum[kSumInside]);
+  p.focal[mask] = paired ? static_cast<float>(sum[kSumFocal] / pixels) : 0.0f;
   p.dice[mask] = paired ? dice.loss : 0.0f;
   p.coefficients[kMaps * mask] = paired ? static_cast<float>(1.0 / pixels) : 0.0f;
   p.coefficients[kMaps * mask + 1] = paired ? dice.factor_inside : 0.0f;

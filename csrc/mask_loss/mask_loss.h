@@ -1,7 +1,7 @@
-// Focal and dice loss of mask logits, resized to the targets inside: contract of the kernels, torch-free.
+// Focal and dice loss of mask logits, resized to the targets on the way: the contract of the kernels, torch-free.
 //
-// One sweep over the target pixels gives, for each mask, four sums, and three maps of the size of the logits, of which
-// the gradient is a linear combination once the sums are known. Nothing is stored at the size of the targets.
+// One sweep over the target pixels gives the sums below per mask, and three maps of the size of the logits. Once the
+// sums are known, the gradient is a linear combination of the maps. Nothing is stored at the size of the targets.
 #pragma once
 
 #include <cstdint>
@@ -15,11 +15,11 @@ namespace maskformer_ext {
 enum class TargetKind : int32_t {
   flags,    // uint8 or bool, nonzero is inside
   values,   // float32, bfloat16 or float16, between 0 and 1
-  map_i16,  // int16 or int32 segment map: inside is where it equals the mask's segment; negative is void
-  map_i32,
+  map_i16,  // int16 segment map: inside where it equals the mask's segment; negative is void
+  map_i32,  // the same in int32
 };
 
-// Sums over the pixels of a block of target rows that count. q = how wrong the probability is: s + t - 2 s t.
+// Sums over the pixels that count in a block of target rows. q = s + t - 2 s t measures how wrong the probability is.
 struct MaskLossSums {
   double focal;
   double wrong;         // sum q
@@ -39,7 +39,7 @@ struct MaskLossParams {
   DType target_dtype;                              // where target_kind is values
   int64_t target_plane_stride, target_row_stride;  // in elements
   int64_t target_height, target_width;             // H, W
-  const int64_t* plane;                            // (N,) the plane of each mask's target, -1: the mask is left out
+  const int64_t* plane;                            // (N,) plane of each mask's target; -1: the mask is left out
   const int64_t* segment;                          // (N,) the mask's id in a segment map; unused for other kinds
   bool ignore_void;                                // leave negative ids of a segment map out
   const uint8_t* void_pixels;                      // (images, H, W) contiguous, nonzero is left out, or null
@@ -49,7 +49,7 @@ struct MaskLossParams {
   float gamma;
 
   const ResizeCells* columns;  // from w to W
-  int64_t blocks;              // into how many blocks of target rows a mask is split
+  int64_t blocks;              // blocks of target rows per mask
 
   MaskLossSums* sums;  // (N, blocks) scratch
   float* edges;        // (N, blocks, 3, 2, w) scratch: rows that an earlier block owns; null without gradient
@@ -69,7 +69,7 @@ struct MaskLossGradParams {
   void* grad_logits;  // (N, pixels) out
 };
 
-// Sweeps items [begin, end) of the N * blocks; item i is block i / N of mask i % N.
+// Sweeps items [begin, end) of the N * blocks. Item i is block i / N of mask i % N.
 MASKFORMER_EXT_CPU_KERNEL(mask_loss_fwd, const MaskLossParams& params, int64_t begin, int64_t end);
 // Combines the blocks of masks [begin, end), after all items were swept.
 MASKFORMER_EXT_CPU_KERNEL(mask_loss_finish, const MaskLossParams& params, int64_t begin, int64_t end);

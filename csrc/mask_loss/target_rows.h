@@ -1,4 +1,5 @@
-// Reads target rows of every kind into one form: a flag byte a pixel, grouped by cell, and values where they are soft.
+// Reads target rows of every kind into one form: a flag byte per pixel, grouped by cell, and values where they are
+// soft.
 #pragma once
 
 #include <cstdint>
@@ -130,7 +131,7 @@ class TargetRows {
     return soft != 0;
   }
 
-  // Where slots are ragged: which bytes of a cell's flags are its own pixels.
+  // Lists, where slots are ragged, the bytes of a cell's flags that are its own pixels.
   void list_slots() {
     own_.resize(groups_ * columns_.cells);
     for (int64_t i = 0; i < columns_.cells; ++i) {

@@ -18,12 +18,12 @@ inline constexpr int kMaps = 3;
 
 struct LossRow {
   const float* logits;    // (cells,) with one element before and one after
-  const float* next;      // (cells,) logits + 1, or zeros where nothing is resized: see ResizeCells::unchanged
+  const float* next;      // (cells,) logits + 1, or zeros where nothing is resized (ResizeCells::unchanged)
   const uint32_t* flags;  // (groups, cells): byte p % 4 of group p / 4 is the flag of slot p
   const float* values;    // (slots, cells), where the row is of kind values
   const ResizeCells* columns;
   float alpha_inside, alpha_outside, gamma;
-  // Gradient of the three maps with respect to samples i - 1, i and i + 1, summed over the slots of cell i.
+  // Gradients of the three maps with respect to samples i - 1, i and i + 1, summed over the slots of cell i.
   float* before[kMaps];
   float* centre[kMaps];
   float* after[kMaps];
@@ -33,7 +33,7 @@ struct RowSums {
   FloatVec focal{}, wrong{}, wrong_inside{};
 };
 
-// Loss and gradients of one vector of pixels: sums, and what goes into the three maps.
+// Adds one vector of pixels to the sums, and computes what goes into the three maps.
 template <RowKind kind, bool masked, Gamma gamma_mode, bool with_grad>
 inline __attribute__((always_inline)) void loss_pixels(const LossRow& row, FloatVec v, uint32_t shift, IntVec flags,
                                                        FloatVec t, RowSums& sums, FloatVec (&grad)[kMaps]) {
@@ -77,9 +77,9 @@ inline __attribute__((always_inline)) void loss_pixels(const LossRow& row, Float
   }
 }
 
-// Sweeps the pixels of cells [first, last), both multiples of the vector's width. `four` says that a cell has the slots
-// of a factor of 4, two before its sample and two after: without a loop over slots the constants stay in registers and
-// the compiler interleaves four pixels, which is a third faster.
+// Sweeps the pixels of cells [first, last), both multiples of the vector's width. With `four`, a cell has the slots of
+// a factor of 4: two before its sample and two after. Without a loop over slots the constants stay in registers. The
+// compiler then interleaves four pixels, which is a third faster.
 template <RowKind kind, bool masked, Gamma gamma_mode, bool with_grad, bool four>
 void loss_cells(const LossRow& row, int64_t first, int64_t last, RowSums& total) {
   const ResizeCells& columns = *row.columns;
@@ -144,7 +144,7 @@ void loss_cells(const LossRow& row, int64_t first, int64_t last, RowSums& total)
   total = sums;
 }
 
-// The same for what is known only at run time.
+// Chooses among the instances of loss_cells by what is known only at run time.
 using LossCells = void (*)(const LossRow&, int64_t, int64_t, RowSums&);
 
 template <Gamma gamma_mode, bool with_grad, bool four>

@@ -1,20 +1,24 @@
-// torch.ops.maskformer_ext.matched_mask_loss: schema, checks, CPU. The kernels and the backward are those of mask_loss.
-#include "common/checks.h"
-#include "mask_loss/run.h"
-#include "matched_mask_loss/matched_mask_loss.h"
+// torch.ops.maskformer_ext.matched_mask_loss: schema and checks, on the CPU. Kernels and backward are those of
+// mask_loss.
+#include <limits>
+#include <vector>
+
+#include "common/segment_ids.h"
+#include "mask_loss/call.h"
+#include "matched_mask_loss/call.h"
 
 namespace maskformer_ext {
 namespace {
 
 constexpr const char* op = "matched_mask_loss";
 
-// Raises where a segment map holds an id that its image does not have.
+// Raises an error where a segment map holds an id that its image does not have.
 void check_segment_map(const Tensor& map, const int64_t* num_segments) {
   const int64_t images = map.size(0);
   std::vector<int64_t> lowest(images), highest(images);
-  const SegmentMapRangeParams params = {
+  const SegmentIdRangeParams params = {
       .segment_map = map.const_data_ptr(),
-      .is_int16 = map.scalar_type() == ScalarType::Short,
+      .wide = map.scalar_type() == ScalarType::Int,
       .image_stride = map.stride(0),
       .row_stride = map.stride(1),
       .height = map.size(1),
@@ -22,7 +26,7 @@ void check_segment_map(const Tensor& map, const int64_t* num_segments) {
       .lowest = lowest.data(),
       .highest = highest.data(),
   };
-  torch::stable::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) { segment_map_range(params, begin, end); });
+  torch::stable::parallel_for(0, images, 1, [&](int64_t begin, int64_t end) { segment_id_range(params, begin, end); });
   for (int64_t image = 0; image < images; ++image) {
     STD_TORCH_CHECK(lowest[image] >= -1 && highest[image] < num_segments[image], op,
                     ": targets.segment_map must hold ids in [-1, ", num_segments[image], ") for image ", image,
@@ -34,20 +38,14 @@ MaskLossOutputs matched_mask_loss_cpu(const Tensor& mask_logits, const Tensor& t
                                       const Tensor& num_segments_in, const std::optional<Tensor>& void_in,
                                       const Tensor& image_index_in, const Tensor& segment_index_in, double alpha,
                                       double gamma, bool ignore_void, bool with_grad) {
-  check_dim(mask_logits, 3, op, "mask_logits");
-  const bool is_map = targets_in.dim() == 3;
-  if (!is_map) check_dim(targets_in, 4, op, "targets");
-  const Tensor logits = with_contiguous_rows(mask_logits);
-  const Tensor targets = with_contiguous_rows(targets_in);
-  const int64_t masks = logits.size(0), images = targets.size(0), last = targets.dim() - 1;
-  const int64_t height = targets.size(last - 1), width = targets.size(last);
-  MaskLossParams params = mask_loss_params(op, logits, height, width, alpha, gamma);
+  const MatchedMaskLossCall call(
+      op, {mask_logits, targets_in, num_segments_in, void_in, image_index_in, segment_index_in}, ignore_void);
+  const Tensor &targets = call.targets, &num_segments = call.num_segments;
+  const int64_t masks = call.masks(), images = call.images();
+  MaskLossParams params = mask_loss_params(op, call.logits, call.target_height(), call.target_width(), alpha, gamma);
 
-  const Tensor image_index = contiguous_indices(image_index_in, masks, op, "image_index");
-  const Tensor segment_index = contiguous_indices(segment_index_in, masks, op, "segment_index");
-  const Tensor num_segments = contiguous_indices(num_segments_in, images, op, "targets.num_segments");
   const int64_t* counts = num_segments.const_data_ptr<int64_t>();
-  const int64_t most = is_map ? std::numeric_limits<int32_t>::max() : targets.size(1);
+  const int64_t most = call.is_map ? std::numeric_limits<int32_t>::max() : targets.size(1);
   for (int64_t image = 0; image < images; ++image) {
     STD_TORCH_CHECK(counts[image] >= 0 && counts[image] <= most, op,
                     ": targets.num_segments must lie in [0, T] with T = ", most, ", got ", counts[image], " for image ",
@@ -55,11 +53,11 @@ MaskLossOutputs matched_mask_loss_cpu(const Tensor& mask_logits, const Tensor& t
   }
 
   std::vector<int64_t> plane(masks), segment(masks), image_of(masks);
-  const int64_t image_stride = targets.stride(0), segment_stride = is_map ? 0 : targets.stride(1);
+  const int64_t image_stride = targets.stride(0), segment_stride = call.is_map ? 0 : targets.stride(1);
   // Planes are counted in units of one element, since images and segments may be strided differently.
   for (int64_t mask = 0; mask < masks; ++mask) {
-    const int64_t image = image_index.const_data_ptr<int64_t>()[mask];
-    segment[mask] = segment_index.const_data_ptr<int64_t>()[mask];
+    const int64_t image = call.image_index.const_data_ptr<int64_t>()[mask];
+    segment[mask] = call.segment_index.const_data_ptr<int64_t>()[mask];
     image_of[mask] = image;
     STD_TORCH_CHECK(image >= -1 && image < images, op, ": image_index must lie in [-1, ", images, "), got ", image,
                     " for mask ", mask);
@@ -73,30 +71,18 @@ MaskLossOutputs matched_mask_loss_cpu(const Tensor& mask_logits, const Tensor& t
   params.plane = plane.data();
   params.segment = segment.data();
   params.target_plane_stride = 1;
-  params.target_row_stride = targets.stride(last - 1);
-  if (is_map) {
-    const bool is_int16 = targets.scalar_type() == ScalarType::Short;
-    if (!is_int16) check_dtype(targets, ScalarType::Int, op, "targets.segment_map");
-    params.target_kind = is_int16 ? TargetKind::map_i16 : TargetKind::map_i32;
+  params.target_row_stride = targets.stride(targets.dim() - 2);
+  if (call.is_map) {
+    params.target_kind = call.is_int16() ? TargetKind::map_i16 : TargetKind::map_i32;
     params.ignore_void = ignore_void;
     check_segment_map(targets, counts);
   } else {
     params.target_dtype = kernel_dtype(targets, op, "targets.masks");
     params.target_kind = params.target_dtype == DType::uint8 ? TargetKind::flags : TargetKind::values;
-  }
-  std::optional<Tensor> void_pixels;
-  if (ignore_void && !is_map) {
-    STD_TORCH_CHECK(void_in.has_value(), op, ": targets must have void pixels for ignore_void");
-    check_dtype(*void_in, ScalarType::Bool, op, "targets.void");
-    void_pixels = torch::stable::contiguous(*void_in);
-    STD_TORCH_CHECK(void_pixels->dim() == 3 && void_pixels->size(0) == images && void_pixels->size(1) == height &&
-                        void_pixels->size(2) == width,
-                    op, ": targets.void must be (", images, ", ", height, ", ", width, "), got ",
-                    shape_string(*void_pixels));
-    params.void_pixels = static_cast<const uint8_t*>(void_pixels->const_data_ptr());
+    params.void_pixels = call.void_data();
     params.void_plane = image_of.data();
   }
-  return run_mask_loss(params, logits, with_grad);
+  return run_mask_loss(params, call.logits, with_grad);
 }
 
 STABLE_TORCH_LIBRARY_FRAGMENT(maskformer_ext, library) {

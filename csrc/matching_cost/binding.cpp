@@ -1,7 +1,7 @@
-// torch.ops.maskformer_ext.matching_cost: schema, checks, allocation, CPU.
+// torch.ops.maskformer_ext.matching_cost: schema, checks and allocation, on the CPU.
 #include <optional>
 
-#include "matching_cost/prepared_batch.h"
+#include "matching_cost/call.h"
 
 namespace maskformer_ext {
 namespace {

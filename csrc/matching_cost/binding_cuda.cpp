@@ -1,6 +1,6 @@
 // CUDA kernels of torch.ops.maskformer_ext.matching_cost: guard, launch.
-#include "common/cuda_stream.h"
-#include "matching_cost/cuda_call.h"
+#include "matching_cost/call_cuda.h"
+#include "torch/cuda_stream.h"
 
 namespace maskformer_ext {
 namespace {

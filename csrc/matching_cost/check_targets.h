@@ -1,13 +1,13 @@
-// Checks of a batch's targets that the bindings of the matching costs share: shapes and dtypes, no values.
+// Checks shapes and dtypes of a batch's targets, but no values: what all bindings of the matching costs share.
 #pragma once
 
 #include <optional>
 
-#include "common/checks.h"
+#include "torch/checks.h"
 
 namespace maskformer_ext {
 
-// What the targets must fit: predictions of `images` images with `num_pixels` = h * w pixels and `classes` classes.
+// The predictions that targets must fit: `images` images of `num_pixels` = h * w pixels and `classes` classes.
 struct TargetsFit {
   int64_t images, num_pixels, classes;
 };
@@ -36,12 +36,7 @@ inline void check_matching_targets(const char* op, const Tensor& pixels, const T
   STD_TORCH_CHECK(fit.num_pixels < INT32_MAX / 2 && height < INT32_MAX && width < INT32_MAX, op,
                   ": mask logits must have fewer than 2^30 pixels, got ", fit.num_pixels);
   STD_TORCH_CHECK(fit.classes >= 1, op, ": class_logits must have at least 2 columns, got ", fit.classes + 1);
-  if (void_pixels.has_value()) {
-    STD_TORCH_CHECK(void_pixels->dim() == 3 && void_pixels->size(0) == fit.images && void_pixels->size(1) == height &&
-                        void_pixels->size(2) == width,
-                    op, ": void must be (B, H, W) as the masks, got ", shape_string(*void_pixels));
-    STD_TORCH_CHECK(kernel_dtype(*void_pixels, op, "void") == DType::uint8, op, ": void must be bool");
-  }
+  if (void_pixels.has_value()) check_void_pixels(*void_pixels, pixels, op, "void");
 }
 
 struct MatchingCostWeights {

@@ -1,5 +1,5 @@
-// From pixels to sums over groups, and from those to the cost of a query: what matching_cost and
-// matching_cost_from_embeddings share. Included by kernels only.
+// From pixels to sums over groups, and from those to the cost of a query. The CPU kernels of matching_cost and
+// matching_cost_from_embeddings share it.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,7 @@
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 
-// Sums over the pixels of one group; focal terms without the factors alpha and 1 - alpha.
+// Sums over the pixels of one group. Focal terms lack the factors alpha and 1 - alpha.
 struct GroupSums {
   double positive, negative, foreground;
 };
@@ -59,8 +59,8 @@ inline FocalFactors focal_factors(float alpha) {
   return {alpha < 0.0f ? 1.0 : static_cast<double>(alpha), alpha < 0.0f ? 1.0 : 1.0 - static_cast<double>(alpha)};
 }
 
-// Every group but void is a segment. What lies outside it is what comes before plus what comes after: the total less
-// the inside would cancel.
+// Every group but void is a segment. The outside of a segment is summed as what comes before plus what comes after it.
+// The total less the inside would cancel.
 inline void add_segments(const PixelOrder& order, const MatchingCostScratch& scratch) {
   const int64_t last = order.num_groups - 1;
   double before = 0.0, after = scratch.negative[last];
@@ -100,7 +100,7 @@ inline void add_groups(const ImageTargets& targets, int64_t num_segments, const 
   }
 }
 
-// Writes softmax(logits); false where the result is undefined (a NaN, +inf, or nothing but -inf).
+// Writes softmax(logits). Returns false where it is undefined: a NaN, +inf, or nothing but -inf.
 template <class T>
 inline bool softmax(const T* logits, int64_t n, float* probability) {
   int32_t wrong = 0;
@@ -124,7 +124,7 @@ inline bool softmax(const T* logits, int64_t n, float* probability) {
   return true;
 }
 
-// Class probabilities of a row; false where they are undefined.
+// Writes the class probabilities of a row. Returns false where they are undefined.
 inline bool class_probability(const MatchingCostParams& p, int64_t row, const MatchingCostScratch& scratch) {
   bool defined = true;
   for_float_type(p.class_dtype, [&](auto type) {
@@ -134,7 +134,7 @@ inline bool class_probability(const MatchingCostParams& p, int64_t row, const Ma
   return defined;
 }
 
-// Writes the costs of a query from scratch.focal, .inside and .probability and the sum of its foreground.
+// Writes the costs of a query from the sum of its foreground and from scratch.focal, .inside and .probability.
 inline void write_costs(const MatchingCostParams& p, const ImageTargets& targets, int64_t num_segments,
                         double foreground, const int64_t* labels, const MatchingCostScratch& scratch, float* cost) {
   const double pixels = static_cast<double>(std::max<int64_t>(targets.order.counted, 1));

@@ -1,4 +1,5 @@
-// Splits an image's pixels into groups that lie in the same masks, so that overlapping masks cost as little as a map.
+// CPU kernels that split an image's pixels into groups, one per set of masks. Overlapping masks then cost as little as
+// a map.
 #include <algorithm>
 #include <cstring>
 
@@ -17,8 +18,8 @@ bool any(const uint8_t* values, int64_t n) {
 
 }  // namespace
 
-// Starts from one group and lets each mask split those that it touches. A group left without pixels gives back its
-// number.
+// Starts from one group, and lets each mask split the groups that it touches. A group left without pixels gives back
+// its number.
 void group_pixels_by_masks(const MaskGroupParams& p, MaskGroups& groups) {
   int32_t* row = p.scratch;
   int32_t* column = row + p.height;

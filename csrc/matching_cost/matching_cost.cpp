@@ -1,4 +1,4 @@
-// One pass over a query's mask logits gives its focal and dice cost with every segment.
+// CPU kernel of matching_cost: one pass over a query's mask logits gives its focal and dice cost with every segment.
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
@@ -9,7 +9,7 @@
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 namespace {
 
-// Converts a row to float; tells whether all of it is finite.
+// Converts a row to float. Returns whether all of it is finite.
 template <class T>
 bool load_row(const T* logits, int64_t n, float* row) {
   int32_t wrong = 0;
@@ -22,8 +22,8 @@ bool load_row(const T* logits, int64_t n, float* row) {
   return wrong == 0;
 }
 
-// Copies a row's runs to their places. Whole blocks are copied: what a block writes behind its run is overwritten by
-// the next run or lies in the padding, where any finite number will do.
+// Copies a row's runs to their places, in whole blocks. What a block writes behind its run is overwritten by the next
+// run, or it lies in the padding. Any finite number will do there.
 void sort_row(const PixelOrder& order, const float* row, float* sorted) {
   constexpr int64_t lanes = kMatchingCostLanes;
   for (int64_t r = 0; r < order.num_runs; ++r) {
@@ -34,7 +34,8 @@ void sort_row(const PixelOrder& order, const float* row, float* sorted) {
   }
 }
 
-// Sums each group into scratch.positive, .negative (with their factors) and .foreground; returns the whole foreground.
+// Sums each group into scratch.foreground and, with their factors, scratch.positive and .negative. Returns the whole
+// foreground.
 template <bool kSquare>
 double sum_groups(const PixelOrder& order, float gamma, FocalFactors factors, const MatchingCostScratch& scratch) {
   double foreground = 0.0;
@@ -48,7 +49,8 @@ double sum_groups(const PixelOrder& order, float gamma, FocalFactors factors, co
   return foreground;
 }
 
-// Masks that overlap in too many ways: each picks one of two terms for every pixel. Returns the whole foreground.
+// Sums masks that overlap in too many ways to have groups. Each mask picks one of two terms per pixel. Returns the
+// whole foreground.
 template <bool kSquare>
 double sum_masks(const ImageTargets& targets, int64_t num_segments, float gamma, FocalFactors factors,
                  const MatchingCostScratch& scratch) {
@@ -61,7 +63,7 @@ double sum_masks(const ImageTargets& targets, int64_t num_segments, float gamma,
   const float positive_factor = static_cast<float>(factors.positive);
   const float negative_factor = static_cast<float>(factors.negative);
   const int64_t end = targets.order.begin[targets.order.num_groups];
-  // Twice the floats that are added elsewhere: the sums over lanes count for more here.
+  // Twice as many floats as elsewhere are added, since the sums over lanes count for more here.
   constexpr int64_t tile_pixels = std::min<int64_t>(kMatchingCostTile, 2 * kFloatRun * kLanes);
   for (int64_t tile = 0; tile < end; tile += tile_pixels) {
     const int64_t n = std::min(tile_pixels, end - tile);
@@ -92,7 +94,7 @@ double sum_masks(const ImageTargets& targets, int64_t num_segments, float gamma,
   return foreground;
 }
 
-// Fills scratch.focal and scratch.inside for each segment; returns the sum of the foreground over all pixels.
+// Fills scratch.focal and scratch.inside for each segment. Returns the sum of the foreground over all pixels.
 template <bool kSquare>
 double segment_sums(const MatchingCostParams& p, const ImageTargets& targets, int64_t num_segments,
                     const MatchingCostScratch& scratch) {

@@ -1,4 +1,4 @@
-// CUDA kernels of matching_cost: targets to lists or bits, once an image; then one block a query at a time.
+// CUDA kernels of matching_cost, on targets that matching_cost_targets.cu prepared. A block takes one query at a time.
 #include <cfloat>
 #include <cmath>
 
@@ -6,6 +6,7 @@
 #include "common/cuda_types.cuh"
 #include "common/math.h"
 #include "matching_cost/matching_cost_cuda.h"
+#include "matching_cost/target_segments.cuh"
 
 namespace maskformer_ext {
 namespace cuda {
@@ -15,123 +16,6 @@ using Params = MatchingCostCudaParams;
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr int kTile = 1024;  // pixels of masks whose terms are shared by all segments
-constexpr int kAhead = 8;    // loads of a lane under way at once where stores keep the compiler from moving them
-
-// The place of a pixel at (h, w) in the target, as torch's nearest neighbour: a position times a float scale.
-__device__ int64_t target_pixel(const Params& p, int pixel) {
-  const int y = pixel / p.width, x = pixel % p.width;
-  const float row_scale = static_cast<float>(p.target_height) / static_cast<float>(p.height);
-  const float column_scale = static_cast<float>(p.target_width) / static_cast<float>(p.width);
-  const int row = min(static_cast<int>(floorf(static_cast<float>(y) * row_scale)), p.target_height - 1);
-  const int column = min(static_cast<int>(floorf(static_cast<float>(x) * column_scale)), p.target_width - 1);
-  return static_cast<int64_t>(row) * p.target_width + column;
-}
-
-__device__ int segments_of(const Params& p, int64_t image) {
-  const int64_t n = p.num_segments[image];
-  return static_cast<int>(n < 0 ? 0 : (n > p.segments ? p.segments : n));
-}
-
-__global__ void __launch_bounds__(kThreads) find_owners_kernel(Params p) {
-  const int64_t total = p.images * p.pixels(), target_pixels = static_cast<int64_t>(p.target_height) * p.target_width;
-  for (int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x; i < total; i += int64_t{gridDim.x} * kThreads) {
-    const int64_t image = i / p.pixels();
-    const int64_t place = image * target_pixels + target_pixel(p, static_cast<int>(i % p.pixels()));
-    const int id =
-        p.wide ? static_cast<const int32_t*>(p.segment_map)[place] : static_cast<const int16_t*>(p.segment_map)[place];
-    const bool known = id >= 0 && id < segments_of(p, image);  // an id out of range is void
-    p.owner[i] = known ? id : (p.ignore_void ? -1 : static_cast<int>(p.segments));
-  }
-}
-
-// A group of an image for each block; counted along one axis of the grid, since the others end at 65535.
-struct Group {
-  int64_t image;
-  int group;
-
-  __device__ explicit Group(const Params& p) {
-    const auto groups = static_cast<unsigned>(p.segments + 1);
-    image = blockIdx.x / groups;
-    group = static_cast<int>(blockIdx.x % groups);
-  }
-};
-
-__global__ void __launch_bounds__(32) count_groups_kernel(Params p) {
-  const Group at(p);
-  const int lane = threadIdx.x, pixels = static_cast<int>(p.pixels());
-  const int* owner = p.owner + at.image * p.pixels();
-  int area = 0;
-  for (int i = lane; i < pixels; i += 32) area += owner[i] == at.group;
-  area = warp_sum(area);
-  if (lane == 0) p.group_area[blockIdx.x] = area;
-}
-
-// Lists a group's pixels in raster order and cuts the list into items.
-__global__ void __launch_bounds__(32) list_groups_kernel(Params p) {
-  const auto [image, group] = Group(p);
-  const int lane = threadIdx.x, pixels = static_cast<int>(p.pixels());
-  const int* area = p.group_area + image * (p.segments + 1);
-  int place = 0, first_item = 0;
-  for (int g = lane; g < group; g += 32) {
-    place += area[g];
-    first_item += (area[g] + Params::kItemPixels - 1) / Params::kItemPixels;
-  }
-  place = warp_sum(place);
-  first_item = warp_sum(first_item);
-  const int end = place + area[group], items = (area[group] + Params::kItemPixels - 1) / Params::kItemPixels;
-  for (int i = lane; i < items; i += 32) {
-    int* item = p.item + (image * p.max_items + first_item + i) * 3;
-    item[0] = group;
-    item[1] = place + i * Params::kItemPixels;
-    item[2] = min(item[1] + Params::kItemPixels, end);
-  }
-  if (group == static_cast<int>(p.segments) && lane == 0) p.num_items[image] = first_item + items;
-  const int* owner = p.owner + image * p.pixels();
-  int* order = p.order + image * p.pixels();
-  for (int first = lane; first - lane < pixels; first += 32 * kAhead) {
-    int owners[kAhead];
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) owners[i] = first + 32 * i < pixels ? owner[first + 32 * i] : -1;
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      const bool mine = owners[i] == group;
-      const unsigned found = __ballot_sync(kAllLanes, mine);
-      if (mine) order[place + __popc(found & ((1u << lane) - 1u))] = first + 32 * i;
-      place += __popc(found);
-    }
-  }
-}
-
-// Packs masks to bits at (h, w); the row behind the last mask says which pixels count.
-__global__ void __launch_bounds__(32) pack_masks_kernel(Params p) {
-  const auto [image, segment] = Group(p);
-  const int lane = threadIdx.x, pixels = static_cast<int>(p.pixels());
-  const int64_t target_pixels = static_cast<int64_t>(p.target_height) * p.target_width;
-  const bool is_mask = segment < p.segments;
-  const uint8_t* mask = p.masks + (image * p.segments + segment) * target_pixels;
-  const uint8_t* excluded = p.void_map == nullptr ? nullptr : p.void_map + image * target_pixels;
-  uint32_t* bits = p.bits + (image * (p.segments + 1) + segment) * p.words;
-  int area = 0;
-  for (int first = 0; first < p.words; first += kAhead) {
-    bool inside[kAhead];
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      const int pixel = 32 * (first + i) + lane;
-      inside[i] = pixel < pixels;
-      if (!inside[i]) continue;
-      const int64_t place = target_pixel(p, pixel);
-      const bool in_mask = !is_mask || mask[place] != 0, counts = excluded == nullptr || excluded[place] == 0;
-      inside[i] = in_mask && counts;
-    }
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      const unsigned found = __ballot_sync(kAllLanes, inside[i]);
-      if (lane == 0 && first + i < p.words) bits[first + i] = found;
-      area += __popc(found);
-    }
-  }
-  if (lane == 0) p.group_area[blockIdx.x] = area;
-}
 
 struct Terms {
   float positive, negative, foreground;
@@ -148,7 +32,8 @@ __device__ __forceinline__ Terms terms_of(const Params& p, float x) {
 
 __device__ __forceinline__ bool finite(float x) { return fabsf(x) <= FLT_MAX; }
 
-// Softmax of a row of class logits: its largest logit and the sum of exponentials; false where it is undefined.
+// Finds the largest class logit of a row and the sum of exponentials, for its softmax. Returns false where it is
+// undefined.
 template <class T>
 __device__ bool class_sums(const T* logits, int64_t columns, float* largest, float* sum) {
   float most = -INFINITY;
@@ -167,7 +52,7 @@ __device__ bool class_sums(const T* logits, int64_t columns, float* largest, flo
   return wrong == 0 && most > -INFINITY;
 }
 
-// A query of a layer and image, and where its numbers lie.
+// A query of a layer and an image, and where its numbers lie.
 template <class Class, class Mask>
 struct Row {
   int64_t image;
@@ -177,7 +62,7 @@ struct Row {
   float* cost;
 
   __device__ Row(const Params& p, int64_t row) {
-    // 32 bits: the division of 64-bit integers is a call, whose registers would have to be saved.
+    // In 32 bits: the division of 64-bit integers is a call, whose registers would have to be saved.
     const unsigned layer_rows = static_cast<unsigned>(p.chunk_images * p.queries);
     const unsigned layer = static_cast<unsigned>(row) / layer_rows, of_layer = static_cast<unsigned>(row) % layer_rows;
     const unsigned of_chunk = of_layer / static_cast<unsigned>(p.queries);
@@ -208,7 +93,7 @@ __device__ void write_cost(const Params& p, const T* logits, const Query& query,
   const int64_t label = p.labels[image * p.segments + segment];
   const bool known = label >= 0 && label < p.classes;  // an unknown class is never likely
   const float probability = known ? expf(as_float(logits[label]) - query.largest) / query.exponentials : 0.0f;
-  // Quotients in float: a double one is a call, whose registers would have to be saved.
+  // Quotients are in float: a double one is a call, whose registers would have to be saved.
   const float area = static_cast<float>(p.group_area[image * (p.segments + 1) + segment]);
   const float dice =
       1.0f - (2.0f * static_cast<float>(inside) + 1.0f) / (static_cast<float>(query.foreground) + area + 1.0f);
@@ -216,7 +101,7 @@ __device__ void write_cost(const Params& p, const T* logits, const Query& query,
           p.class_weight * probability;
 }
 
-// Sums of every item of a query; returns whether a logit of this thread is not finite.
+// Sums every item of a query. Returns whether a logit of this thread is not finite.
 template <class T>
 __device__ bool sum_items(const Params& p, const T* logits, int64_t image, double* sums) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -271,7 +156,7 @@ __global__ void __launch_bounds__(kThreads) map_cost_kernel(Params p) {
       }
       double positive = 0.0, negative = 0.0, inside = 0.0;
       query.foreground = 0.0;
-      for (int i = 0; i < num_items; ++i) {  // the outside is summed as such: a total minus the inside would cancel
+      for (int i = 0; i < num_items; ++i) {  // the outside has its own sum: a total minus the inside would cancel
         const bool own = p.item[(image * p.max_items + i) * 3] == t;
         positive += own ? sums[3 * i] : 0.0;
         negative += own ? 0.0 : sums[3 * i + 1];
@@ -358,22 +243,6 @@ __global__ void __launch_bounds__(kThreads, 4) mask_cost_kernel(Params p) {
 
 }  // namespace
 }  // namespace cuda
-
-void matching_cost_targets_cuda(const MatchingCostCudaParams& params, CUstream_st* stream) {
-  using namespace cuda;
-  if (params.images == 0 || params.segments == 0) return;
-  const auto groups = static_cast<unsigned>((params.segments + 1) * params.images);
-  if (params.masks != nullptr) {
-    launch(pack_masks_kernel, groups, 32, stream, params);
-    return;
-  }
-  const int64_t pixels = params.images * params.pixels();
-  if (pixels > 0) {
-    launch(find_owners_kernel, static_cast<unsigned>((pixels + kThreads - 1) / kThreads), kThreads, stream, params);
-  }
-  launch(count_groups_kernel, groups, 32, stream, params);
-  launch(list_groups_kernel, groups, 32, stream, params);
-}
 
 void matching_cost_rows_cuda(const MatchingCostCudaParams& params, CUstream_st* stream) {
   using namespace cuda;

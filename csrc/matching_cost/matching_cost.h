@@ -1,7 +1,7 @@
-// Cost of assigning each query to each segment, straight from the logits: class, focal and dice terms.
+// Cost of assigning each query to each segment, straight from the logits: class, focal and dice terms. Torch-free.
 //
-// Targets are prepared once an image, for all layers and queries. Every pixel at (h, w) belongs to one group: its
-// segment, or, where masks may overlap, the set of masks that hold it. Sums over groups give the sums over segments.
+// Targets are prepared once per image, for all layers and queries. Every pixel at (h, w) belongs to one group. That is
+// its segment or, where masks may overlap, the set of masks that hold it. Sums over groups give the sums over segments.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,14 @@
 
 namespace maskformer_ext {
 
-// Rows are copied in blocks of this many floats, and every group of pixels is padded to a multiple of it.
+// Rows are copied in blocks of this many floats. Every group of pixels is padded to a multiple of it.
 inline constexpr int64_t kMatchingCostLanes = 16;
 // Pixels whose terms are kept at once where masks overlap in many ways.
 inline constexpr int64_t kMatchingCostTile = 1024;
 
 // The pixels of one image, to be put in order.
 struct PixelOrderParams {
-  const void* segment_map;  // (target_height, target_width) int16 or int32: a group of each pixel, negative: void
+  const void* segment_map;  // (target_height, target_width) int16 or int32: the group of each pixel; negative: void
   bool wide;                // segment_map is int32
   bool ignore_void;         // leave void pixels out; otherwise they are one more group, the last
   int64_t target_height, target_width;
@@ -40,11 +40,8 @@ struct PixelOrder {
   float* weight;         // (h * w rounded up + num_groups * lanes,) 1 for a pixel, 0 for padding
 };
 
+// Sorts the pixels by group.
 MASKFORMER_EXT_CPU_KERNEL(order_pixels, const PixelOrderParams& params, PixelOrder& order);
-
-// The smallest and the largest of n segment ids; (0, -1) where n = 0.
-MASKFORMER_EXT_CPU_KERNEL(segment_id_range, const void* segment_map, bool wide, int64_t n, int32_t* least,
-                          int32_t* most);
 
 // Masks of one image, which may overlap.
 struct MaskGroupParams {
@@ -64,18 +61,20 @@ struct MaskGroups {
   uint8_t* member;     // (max_groups, num_segments) 1: the group lies inside the mask
 };
 
+// Finds the groups of pixels that lie in the same masks.
 MASKFORMER_EXT_CPU_KERNEL(group_pixels_by_masks, const MaskGroupParams& params, MaskGroups& groups);
 
-// Reduces masks to (h, w) and writes them in the order of the sorted pixels, (num_segments, stride) 0 or 1, and areas.
+// Reduces masks to (h, w) and writes them in the order of the sorted pixels, as (num_segments, stride) zeros and ones.
+// Also writes their areas.
 MASKFORMER_EXT_CPU_KERNEL(order_masks, const MaskGroupParams& params, const PixelOrder& order, int64_t stride,
                           uint8_t* sorted_masks, int64_t* area);
 
-// One image's targets. One of `member` and `sorted_masks` is set where the targets are masks, none for a segment map.
+// One image's targets. Where they are masks, either `member` or `sorted_masks` is set; for a segment map neither is.
 struct ImageTargets {
   PixelOrder order;
   const int64_t* area;          // (num_segments,)
   const uint8_t* member;        // (num_segments, num_groups) 1: the group lies inside the mask
-  const uint8_t* sorted_masks;  // (num_segments, stride), for masks that overlap in too many ways; one group
+  const uint8_t* sorted_masks;  // (num_segments, stride), where masks overlap in too many ways; then there is one group
   int64_t stride;
 };
 
@@ -95,7 +94,7 @@ struct MatchingCostParams {
   float* cost;  // (rows, segments)
 };
 
-// Working memory of one thread; sorted is finite on entry.
+// Working memory of one thread. `sorted` is finite on entry.
 struct MatchingCostScratch {
   float* row;          // (pixels + lanes,)
   float* sorted;       // (largest begin[num_groups] + lanes,)
@@ -108,7 +107,7 @@ struct MatchingCostScratch {
   float* tiles;  // (3, tile)
 };
 
-// Costs of rows begin to end; each row's result depends on that row alone.
+// Writes the costs of rows [begin, end). Each row's result depends on that row alone.
 MASKFORMER_EXT_CPU_KERNEL(matching_cost_fwd, const MatchingCostParams& params, const MatchingCostScratch& scratch,
                           int64_t begin, int64_t end);
 

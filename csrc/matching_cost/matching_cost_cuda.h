@@ -1,8 +1,8 @@
-// Matching cost on a GPU: what the launchers are given. Torch-free.
+// Matching cost on a GPU: what the launchers take. Torch-free.
 //
-// A segment map is reduced to (h, w) and its pixels are listed segment by segment, once an image; lists are cut into
-// items of at most kItemPixels, which a block's warps share out for every query. Masks, which may overlap, are packed
-// to bits instead, and every tile of pixels is summed for each of them.
+// Once per image, a segment map is reduced to (h, w), and its pixels are listed segment by segment. Lists are cut into
+// items of at most kItemPixels. For every query, a block's warps share out the items. Masks may overlap: they are
+// packed to bits instead, and every tile of pixels is summed per mask.
 #pragma once
 
 #include <cstdint>
@@ -23,25 +23,25 @@ struct MatchingCostCudaParams {
   const int64_t* labels;        // (images, segments)
   const int64_t* num_segments;  // (images,)
   int64_t images, queries, classes, segments;
-  int64_t rows, chunk_images;        // whose mask logits are given: all, or those of some layers and images,
-  int64_t first_layer, first_image;  // beginning with these
+  int64_t rows, chunk_images;        // the rows whose mask logits are given: all, or some layers and images,
+  int64_t first_layer, first_image;  // which begin with these
   int height, width, target_height, target_width;
   bool ignore_void;
   float class_weight, focal_weight, dice_weight, alpha, gamma;
   float* cost;  // (layers, images, queries, segments)
 
-  // Of a segment map.
+  // For a segment map.
   const void* segment_map;  // (images, target_height, target_width) int16 or int32
   bool wide;                // int32
-  int* owner;       // (images, pixels) workspace: a pixel's group, segments for void, -1 where it does not count
-  int* order;       // (images, pixels) workspace: pixels, group by group
-  int* group_area;  // (images, segments + 1) workspace
-  int* item;        // (images, max_items, 3) workspace: group, first and last + 1 place in order
-  int* num_items;   // (images,) workspace
+  int* owner;               // (images, pixels) workspace: group; `segments` for void; -1 where it does not count
+  int* order;               // (images, pixels) workspace: pixels, group by group
+  int* group_area;          // (images, segments + 1) workspace
+  int* item;                // (images, max_items, 3) workspace: group, first and last + 1 place in order
+  int* num_items;           // (images,) workspace
   int max_items;
 
-  // Of masks.
-  const uint8_t* masks;     // (images, segments, target_height, target_width), non-zero: inside; null for a segment map
+  // For masks.
+  const uint8_t* masks;     // (images, segments, target_height, target_width), non-zero: inside; null for a map
   const uint8_t* void_map;  // (images, target_height, target_width), or null
   uint32_t* bits;           // (images, segments + 1, words) workspace: masks at (h, w), then what counts
   int words;                // pixels / 32, rounded up

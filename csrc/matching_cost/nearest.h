@@ -1,4 +1,4 @@
-// Nearest neighbour as torch's interpolate computes it.
+// The nearest neighbour as torch's interpolate computes it.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,5 @@
-// Reduces an image's segments to (h, w) and sorts the pixels by segment, once for all layers and queries.
+// CPU kernel that reduces an image's segments to (h, w) and sorts the pixels by segment, once for all layers and
+// queries.
 #include <algorithm>
 
 #include "matching_cost/matching_cost.h"
@@ -7,7 +8,8 @@
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 namespace {
 
-// Lists the runs of equal group in raster order; group(y, x) is a source pixel's group. Returns how many there are.
+// Lists the runs of equal group in raster order, where group(pixel) is the group of a target pixel. Returns how many
+// runs there are.
 template <class Group>
 int64_t find_runs(const PixelOrderParams& p, const int32_t* row, const int32_t* column, int32_t* start,
                   int32_t* run_group, Group group) {
@@ -37,7 +39,7 @@ void sort_runs(const int32_t* start, const int32_t* run_group, int64_t runs, Pix
     order.area[run_group[r]] += start[r + 1] - start[r];
     ++order.begin[run_group[r] + 1];
   }
-  // begin[g] first counts runs: the index in the list of group g's first run, and while filling of its next one.
+  // begin[g] first counts runs. It is the index in the list of group g's first run and, while filling, of its next one.
   for (int64_t g = 0; g < order.num_groups; ++g) order.begin[g + 1] += order.begin[g];
   order.num_runs = order.begin[order.num_groups];
   for (int64_t r = 0; r < runs; ++r) {
@@ -86,25 +88,6 @@ void order_pixels(const PixelOrderParams& p, PixelOrder& order) {
   const int64_t runs =
       p.wide ? list(static_cast<const int32_t*>(p.segment_map)) : list(static_cast<const int16_t*>(p.segment_map));
   sort_runs(start, run_group, runs, order);
-}
-
-void segment_id_range(const void* segment_map, bool wide, int64_t n, int32_t* least, int32_t* most) {
-  int32_t low = 0, high = -1;
-  const auto scan = [&](const auto* ids) {
-#pragma omp simd reduction(min : low) reduction(max : high)
-    for (int64_t i = 0; i < n; ++i) {
-      const int32_t id = ids[i];
-      low = id < low ? id : low;
-      high = id > high ? id : high;
-    }
-  };
-  if (wide) {
-    scan(static_cast<const int32_t*>(segment_map));
-  } else {
-    scan(static_cast<const int16_t*>(segment_map));
-  }
-  *least = low;
-  *most = high;
 }
 
 }  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT

@@ -1,11 +1,11 @@
-// The targets of one image, prepared for matching, and the memory behind them.
+// The targets of one image, prepared for matching on the CPU, and the memory behind them. Torch-free.
 #pragma once
 
 #include <algorithm>
 #include <vector>
 
 #include "common/aligned.h"
-#include "common/checks.h"
+#include "common/segment_ids.h"
 #include "matching_cost/matching_cost.h"
 
 namespace maskformer_ext {
@@ -17,7 +17,7 @@ inline int64_t round_up(int64_t n) { return (n + kMatchingCostLanes - 1) / kMatc
 // What the targets of all images have in common.
 struct TargetShape {
   const char* pixels;
-  ScalarType dtype;
+  bool wide;             // a segment map is int32
   const char* void_map;  // null: void is not ignored, or none is given
   bool from_masks, ignore_void;
   int64_t segments;  // of every image, padding included
@@ -29,21 +29,28 @@ struct TargetShape {
 class PreparedTargets {
  public:
   ImageTargets view = {};
-  int32_t least = 0, most = -1;  // segment ids; nothing is prepared where they are out of range
-  int64_t places = 0;            // sorted pixels, padding included
+  int64_t lowest = 0, highest = -1;  // segment ids; nothing is prepared where they are out of range
+  int64_t places = 0;                // sorted pixels, padding included
 
   void prepare(const TargetShape& shape, int64_t image, int64_t num_segments) {
     if (shape.from_masks) {
       prepare_masks(shape, image, num_segments);
       return;
     }
-    const bool wide = shape.dtype == ScalarType::Int;
     const int64_t target_pixels = shape.target_height * shape.target_width;
-    const char* segment_map = shape.pixels + image * target_pixels * (wide ? 4 : 2);
-    segment_id_range(segment_map, wide, target_pixels, &least, &most);
-    if (least < -1 || most >= num_segments) return;
+    const char* segment_map = shape.pixels + image * target_pixels * (shape.wide ? 4 : 2);
+    const SegmentIdRangeParams range = {.segment_map = segment_map,
+                                        .wide = shape.wide,
+                                        .image_stride = 0,
+                                        .row_stride = 0,
+                                        .height = 1,
+                                        .width = target_pixels,
+                                        .lowest = &lowest,
+                                        .highest = &highest};
+    segment_id_range(range, 0, 1);
+    if (lowest < -1 || highest >= num_segments) return;
     sort_pixels({.segment_map = segment_map,
-                 .wide = wide,
+                 .wide = shape.wide,
                  .ignore_void = shape.ignore_void,
                  .target_height = shape.target_height,
                  .target_width = shape.target_width,
@@ -92,7 +99,7 @@ class PreparedTargets {
 
   void prepare_masks(const TargetShape& shape, int64_t image, int64_t num_segments) {
     const int64_t pixels = shape.height * shape.width, target_pixels = shape.target_height * shape.target_width;
-    // Beyond this many groups, about one a few pixels, adding up groups would take longer than masked sums.
+    // Beyond this many groups, about one per few pixels, adding up groups would take longer than masked sums.
     const int64_t max_groups = std::clamp<int64_t>(pixels * num_segments / (128 + num_segments), 1, 1024);
     std::vector<int32_t> scratch(shape.height + shape.width + 3 * max_groups), group(pixels);
     std::vector<uint8_t> member(max_groups * num_segments);

@@ -1,7 +1,7 @@
-// torch.ops.maskformer_ext.matching_cost_from_embeddings: schema, checks, allocation, threads, CPU.
-#include "common/dot_source.h"
+// torch.ops.maskformer_ext.matching_cost_from_embeddings: schema, checks, allocation and threads, on the CPU.
+#include "mask_dot/call.h"
 #include "mask_dot/mask_dot.h"
-#include "matching_cost/prepared_batch.h"
+#include "matching_cost/call.h"
 #include "matching_cost_from_embeddings/matching_cost_from_embeddings.h"
 #include "matching_cost_from_embeddings/panel_plan.h"
 
@@ -35,7 +35,8 @@ void reduce_panels(EmbeddingsCostParams& params, const DotTensors& dot, const Pr
   });
 }
 
-// Masks that overlap in too many ways have no groups: there, the logits of one layer and image are made, then reduced.
+// Computes the cost of images whose masks overlap in too many ways to have groups: logits of one layer and image at a
+// time.
 void reduce_logits(const EmbeddingsCostParams& params, const DotTensors& dot, const PreparedBatch& batch,
                    int64_t image) {
   const DotSource& all = params.source;

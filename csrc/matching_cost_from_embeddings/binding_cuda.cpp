@@ -1,22 +1,18 @@
 // CUDA kernels of torch.ops.maskformer_ext.matching_cost_from_embeddings: guard, workspace, launches.
 //
 // The logits of some layers and images are made, reduced while they are in the second-level cache, and overwritten by
-// the next: the kernels are those of mask_dot and matching_cost.
+// the next. The kernels are those of mask_dot and matching_cost.
 #include <algorithm>
 
-#include "common/cuda_stream.h"
-#include "mask_dot/dot_operands.h"
-#include "matching_cost/cuda_call.h"
+#include "common/cuda_cache.h"
+#include "mask_dot/call_cuda.h"
+#include "matching_cost/call_cuda.h"
+#include "torch/cuda_stream.h"
 
 namespace maskformer_ext {
 namespace {
 
 constexpr const char* op = "matching_cost_from_embeddings";
-#ifdef MASKFORMER_EXT_CUDA_SHIM
-constexpr int64_t cached_logits = 1024;  // so that small tests need several chunks
-#else
-constexpr int64_t cached_logits = int64_t{8} << 20;  // 32 MB of an H100's 50 MB second-level cache
-#endif
 
 Tensor matching_cost_from_embeddings_on_gpu(const Tensor& class_logits, const Tensor& mask_embed,
                                             const Tensor& mask_features, const Tensor& pixels, const Tensor& labels,
@@ -36,8 +32,8 @@ Tensor matching_cost_from_embeddings_on_gpu(const Tensor& class_logits, const Te
   if (call.cost.numel() == 0) return call.cost;
 
   const int64_t image_logits = std::max<int64_t>(1, all.queries * all.pixels);  // of one layer
-  const int64_t layers = std::clamp<int64_t>(cached_logits / image_logits, 1, all.layers);
-  const int64_t images = std::clamp<int64_t>(cached_logits / (layers * image_logits), 1, all.images);
+  const int64_t layers = std::clamp<int64_t>(kCachedFloats / image_logits, 1, all.layers);
+  const int64_t images = std::clamp<int64_t>(kCachedFloats / (layers * image_logits), 1, all.images);
   Tensor logits = torch::stable::new_empty(mask_embed, {layers * images * image_logits}, ScalarType::Float);
   const int64_t size = dtype_size(all.dtype);
   matching_cost_targets_cuda(call.params, cuda.stream);

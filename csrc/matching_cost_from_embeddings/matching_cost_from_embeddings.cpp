@@ -55,7 +55,7 @@ void reduce_panel(const EmbeddingsCostParams& p, int64_t image, int64_t panel, f
   }
 }
 
-// Adds up a query's entries in order; returns the whole foreground, NaN where a logit is not finite.
+// Adds up a query's entries in order. Returns the whole foreground, NaN where a logit is not finite.
 double gather_entries(const ImagePanels& panels, const PixelOrder& order, int64_t row, FocalFactors factors,
                       const MatchingCostScratch& scratch) {
   std::fill_n(scratch.positive, order.num_groups, 0.0);
@@ -93,7 +93,7 @@ void cost_row(const EmbeddingsCostParams& p, const MatchingCostScratch& scratch,
   if (num_segments == 0) return;
   const double foreground = gather_entries(p.panels[image], targets.order, layer * c.queries + index % c.queries,
                                            focal_factors(c.alpha), scratch);
-  // The embedding is looked at for images without a pixel that counts.
+  // The embedding is checked as well, for images without a pixel that counts.
   const bool finite = (p.finite_features == nullptr || p.finite_features[image] != 0) && !std::isnan(foreground) &&
                       finite_embedding(p.source, index) && class_probability(c, index, scratch);
   if (!finite) {

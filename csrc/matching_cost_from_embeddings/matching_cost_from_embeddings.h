@@ -1,7 +1,7 @@
 // The matching cost straight from embeddings: logits live for one block of queries and one panel of pixels. Torch-free.
 //
-// An image's pixels, sorted by group as for matching_cost, are cut into panels. Each panel is multiplied with all
-// queries of all layers and reduced at once to sums, one entry for each group that it touches; then every query adds up
+// An image's pixels are sorted by group, as for matching_cost, and cut into panels. Each panel is multiplied with all
+// queries of all layers. It is reduced at once to sums, one entry per group that it touches. Then every query adds up
 // its entries in order.
 #pragma once
 
@@ -23,7 +23,7 @@ struct EntrySums {
   float positive, negative, foreground;
 };
 
-// One image's panels; the lists of panel p are [begin[p], begin[p + 1]).
+// One image's panels. The lists of panel p are [begin[p], begin[p + 1]).
 struct ImagePanels {
   int64_t num_panels, num_entries;
   const PanelRun *runs, *gaps;
@@ -37,19 +37,19 @@ struct EmbeddingsCostParams {
   MatchingCostParams cost;  // without mask logits
   DotSource source;
   const ImagePanels* panels;       // (images,)
-  const uint8_t* finite_features;  // (images,) 0: a feature is not finite; null: whatever matters lies in a panel
+  const uint8_t* finite_features;  // (images,) 0: a feature is not finite; null where all pixels lie in panels
 };
 
-// Reduces panels: item (image, panel) is items[2 * i] and items[2 * i + 1]. `panel` holds channels * kPanelColumns +
+// Reduces panels. Item i is image items[2 * i] and panel items[2 * i + 1]. `panel` holds channels * kPanelColumns +
 // kPanelSlack floats for this thread.
 MASKFORMER_EXT_CPU_KERNEL(embeddings_cost_panels, const EmbeddingsCostParams& params, const int64_t* items,
                           float* panel, int64_t begin, int64_t end);
 
-// Costs of rows begin to end of (layers, images, queries), from the sums of their panels.
+// Writes the costs of rows [begin, end) of (layers, images, queries), from the sums of their panels.
 MASKFORMER_EXT_CPU_KERNEL(embeddings_cost_rows, const EmbeddingsCostParams& params, const MatchingCostScratch& scratch,
                           int64_t begin, int64_t end);
 
-// Whether all features of images begin to end are finite.
+// Finds out whether all features of images [begin, end) are finite.
 MASKFORMER_EXT_CPU_KERNEL(features_finite, const DotSource& source, uint8_t* finite, int64_t begin, int64_t end);
 
 }  // namespace maskformer_ext

@@ -1,4 +1,4 @@
-// How an image's sorted pixels are cut into panels.
+// Cuts an image's sorted pixels into panels.
 #pragma once
 
 #include <algorithm>

@@ -1,13 +1,13 @@
-// torch.ops.maskformer_ext.pair_dot and pair_dot_backward: mask logits of matched queries only, one product an image.
+// torch.ops.maskformer_ext.pair_dot and pair_dot_backward: mask logits of matched queries only, one product per image.
 //
-// The pairs of a batch lie sorted by image, so those of an image are one matrix. The kernel is mask_dot's; the gradient
-// of the embeddings, whose sums run over all pixels, is torch's product.
+// The pairs of a batch lie sorted by image, so those of an image are one matrix. The kernel is mask_dot's. The gradient
+// of the embeddings sums over all pixels; it is torch's product.
 #include <algorithm>
 #include <tuple>
 #include <vector>
 
-#include "mask_dot/run.h"
-#include "pair_dot/binding.h"
+#include "mask_dot/call.h"
+#include "pair_dot/call.h"
 
 namespace maskformer_ext {
 namespace {
@@ -54,7 +54,7 @@ void multiply(const Tensor& rows, const Tensor& matrix, void* out, DType dtype) 
 
 Tensor pair_dot_cpu(const Tensor& embed_in, const Tensor& features, const Tensor& image_index,
                     bool /* allow_tf32: products are float32 here */) {
-  check_pairs(embed_in, features);
+  check_pairs(op, embed_in, features);
   const Tensor embed = torch::stable::contiguous(embed_in);
   const int64_t pairs = embed.size(0), layers = embed.size(1), pixels = features.size(2);
   Tensor out = torch::stable::new_empty(embed, {pairs, layers, pixels});
@@ -74,7 +74,7 @@ Tensor pair_dot_cpu(const Tensor& embed_in, const Tensor& features, const Tensor
 
 std::tuple<Tensor, Tensor> pair_dot_backward_cpu(const Tensor& grad_in, const Tensor& embed_in, const Tensor& features,
                                                  const Tensor& image_index, bool /* allow_tf32 */) {
-  check_pairs(embed_in, features);
+  check_pairs(op, embed_in, features);
   const Tensor grad = torch::stable::contiguous(grad_in), embed = torch::stable::contiguous(embed_in);
   Tensor grad_embed = torch::stable::empty_like(embed), grad_features = torch::stable::empty_like(features);
   torch::stable::zero_(grad_embed);

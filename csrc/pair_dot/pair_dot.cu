@@ -1,4 +1,4 @@
-// CUDA kernels of pair_dot: tiles of rows of one image each, found on the device.
+// CUDA kernels of pair_dot. A tile has rows of one image, and is found on the device.
 #include <algorithm>
 
 #include "common/cuda_product.cuh"
@@ -12,7 +12,7 @@ namespace {
 using Params = PairDotCudaParams;
 constexpr int kThreads = 256;
 
-// begin[b] is the first pair of an image from b on; pairs of no image come last.
+// Finds begin[b], the first pair of an image from b on. Pairs of no image come last.
 __global__ void __launch_bounds__(kThreads) find_images_kernel(Params p) {
   for (int64_t b = blockIdx.x * int64_t{kThreads} + threadIdx.x; b <= p.images; b += int64_t{gridDim.x} * kThreads) {
     int low = 0, high = static_cast<int>(p.pairs);
@@ -35,7 +35,7 @@ struct Rows {
   int first, last;
 };
 
-// The rows of tile number `tile`, where tiles are counted image by image; first == last where there is none.
+// The rows of tile number `tile`, where tiles are counted image by image. first == last where there is none.
 __device__ Rows rows_of_tile(const Params& p, int tile) {
   for (int image = 0; image <= p.images; ++image) {
     const int layers = static_cast<int>(p.layers);
@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(kTileThreads, kTileBlocks<Product>)
   });
 }
 
-// grad_features of an image = its embeddings, transposed, times its grad.
+// grad_features of an image is its embeddings, transposed, times its grad.
 template <class Product>
 __global__ void __launch_bounds__(kTileThreads, kTileBlocks<Product>)
     grad_features_kernel(Params p, bool embed_aligned, bool grad_aligned) {
@@ -145,7 +145,7 @@ __global__ void __launch_bounds__(kThreads) add_parts_kernel(Params p) {
   }
 }
 
-// What reads of 16 bytes need of each operand.
+// Whether each operand allows reads of 16 bytes.
 template <class Storage>
 struct Aligned {
   bool embed, features, grad;

@@ -1,7 +1,7 @@
-// Mask logits of matched queries on a GPU, and their gradients: what the launchers are given. Torch-free.
+// Mask logits of matched queries on a GPU, and their gradients: what the launchers take. Torch-free.
 //
-// Pairs lie sorted by image, those of an image are the rows of one product. Where an image's rows begin is found on the
-// device, so nothing waits: the grids are as large as the number of rows allows, and blocks without rows return.
+// Pairs lie sorted by image. Those of an image are the rows of one product. The device finds where an image's rows
+// begin, so nothing waits. Grids are as large as the number of rows allows, and blocks without rows return.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +16,7 @@ struct PairDotCudaParams {
   const void* embed;     // (pairs, layers, channels) of dtype
   const void* features;  // (images, channels, pixels) of dtype, with the strides below
   DType dtype;
-  const int64_t* image_index;  // (pairs,) ascending, then -1; what does not ascend gives unspecified numbers
+  const int64_t* image_index;  // (pairs,) ascending, then -1; otherwise results are unspecified
   int64_t pairs, layers, images, channels, pixels;
   int64_t image_stride, channel_stride, pixel_stride;  // in elements; one of the last two is 1
   bool allow_tf32;                                     // of float32 products
@@ -35,7 +35,7 @@ struct PairDotCudaParams {
   constexpr int64_t parts() const { return (pixels + part_pixels - 1) / part_pixels; }
 };
 
-// Into how large parts the sums over pixels are to be cut, so that they fill a GPU.
+// How many pixels a part has when sums over pixels are cut so that they fill a GPU.
 int64_t pair_dot_part_pixels(const PairDotCudaParams& params);
 
 void pair_dot_fwd_cuda(const PairDotCudaParams& params, CUstream_st* stream);

@@ -1,11 +1,11 @@
-// torch.ops.maskformer_ext.panoptic_inference: schema, checks, the table of segments, CPU.
+// torch.ops.maskformer_ext.panoptic_inference: schema, checks and the table of segments, on the CPU.
 #include "panoptic_inference/panoptic_inference.h"
 
 #include <algorithm>
 #include <map>
 #include <tuple>
 
-#include "common/mask_source.h"
+#include "torch/mask_source.h"
 
 namespace maskformer_ext {
 namespace {
@@ -17,7 +17,7 @@ struct Kept {
   std::vector<float> score;
 };
 
-// The queries whose most probable class (the first of equal ones) is not "no object" and more probable than a
+// Lists the queries whose most probable class, the first of equal ones, is not "no object" and more probable than a
 // threshold.
 Kept keep_queries(const float* probability, int64_t queries, int64_t columns, double threshold) {
   Kept kept;

@@ -1,8 +1,8 @@
 // CUDA kernels of torch.ops.maskformer_ext.panoptic_inference: guard, checks, allocation, launch.
 #include <tuple>
 
-#include "common/mask_source_cuda.h"
 #include "panoptic_inference/panoptic_inference_cuda.h"
+#include "torch/mask_source_cuda.h"
 
 namespace maskformer_ext {
 namespace {

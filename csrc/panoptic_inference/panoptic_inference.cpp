@@ -18,7 +18,7 @@ class Winners {
 
   void start_block() { std::fill(own_.begin(), own_.end(), IntVec{}); }
 
-  // A tile of output row y from column x; probability(q, v) is vector v of query q.
+  // Does a tile of output row y from column x on. probability(q, v) is vector v of query q.
   template <class Probability>
   inline __attribute__((always_inline)) void tile(int64_t y, int64_t x, int64_t pixels,
                                                   const Probability& probability) {

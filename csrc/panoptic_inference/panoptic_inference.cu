@@ -1,4 +1,4 @@
-// CUDA kernels of panoptic inference.
+// CUDA kernels of panoptic inference: queries that are kept, winners, segments, ids.
 #include "common/cuda_block.cuh"
 #include "common/math.h"
 #include "common/warp_samples.cuh"
@@ -12,8 +12,9 @@ using Params = PanopticCudaParams;
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 
-// Lists in order the queries whose most probable class, the first of equal ones, is not "no object" and more probable
-// than the threshold; clears what is counted later. One block, a warp a query.
+// Lists in order the queries that are kept, and clears what is counted later. A query is kept where its most probable
+// class, the first of equal ones, is not "no object" and more probable than the threshold. One block, with a warp per
+// query.
 __global__ void __launch_bounds__(kThreads) keep_queries_kernel(Params p) {
   MASKFORMER_EXT_SHARED(int, keeps, kWarps);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -61,7 +62,7 @@ __global__ void __launch_bounds__(kThreads) keep_queries_kernel(Params p) {
   if (threadIdx.x == 0) *p.kept = before;
 }
 
-// What a query's mask is at a pixel: one struct for each of Params::Values, with the output rows that a thread takes.
+// The value of a query's mask at a pixel: one struct per Params::Values, with the number of output rows per thread.
 template <int kTaps>
 struct ResizedLogit {
   static constexpr int kRows = kTaps == 2 ? 4 : 1;  // more rows of 16 samples would not fit the registers
@@ -99,8 +100,8 @@ struct StoredProbability {
 
 struct InputProbability {
   static constexpr int kRows = 1;
-  PixelTaps<2> taps;         // which pixels of the network input, as rows and columns
-  PixelTaps<2> pixel[2][2];  // and what these are made of
+  PixelTaps<2> taps;         // the pixels of the network input, as rows and columns
+  PixelTaps<2> pixel[2][2];  // and the samples that these are made of
 
   InputProbability() = default;
   __device__ InputProbability(const Params& p, int y, const AxisTaps& column) : taps(p.output_rows[y], column, 1) {
@@ -120,7 +121,7 @@ struct InputProbability {
   }
 };
 
-// A block takes 32 columns, a warp kRows rows of them and a thread one column. The queries come 32 at a time, so that a
+// A block takes 32 columns, a warp kRows rows of them, and a thread one column. Queries come 32 at a time, so that a
 // lane holds the count of one.
 template <class Logit, class Mask>
 __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p) {
@@ -154,7 +155,8 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
     for (int q = group; q < end; ++q) {
       const Logit* plane = mask_plane<Logit>(p.masks, q);
       const float score = p.score[q];
-      // Most queries are small under most warps: neither theirs nor better than what is there. 1.00001: rounding.
+      // Most queries are small under most warps: they neither have a pixel there nor win one. 1.00001 allows for
+      // rounding.
       const float most = 1.00001f * sigmoid(samples.bound(plane));
       const bool matters = most * score > least || (p.weighted_area ? most * score : most) >= p.mask_threshold;
       if (!__any_sync(kAllLanes, matters)) continue;
@@ -187,7 +189,8 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
   for (int r = 0; r < kRows; ++r) {
     if (winner[r] >= 0) p.segment_map[int64_t{first_row + r} * p.out_width + x] = winner[r];
   }
-  // Neighbours mostly have the same winner, so winners are counted one after the other, each for all rows at once.
+  // Neighbours mostly have the same winner. Winners are therefore counted one after the other, each for all rows at
+  // once.
   unsigned waiting = 0;  // rows whose winner is not counted
   for (int r = 0; r < kRows; ++r) waiting |= winner[r] >= 0 ? 1u << r : 0u;
   while (const unsigned lanes = __ballot_sync(kAllLanes, waiting != 0)) {
@@ -204,7 +207,8 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
   }
 }
 
-// Which kept queries become segments, in order, and the table. Stuff joins the first segment of its class. One block.
+// Decides which kept queries become segments, in order, and writes the table. Stuff joins the first segment of its
+// class. One block.
 __global__ void __launch_bounds__(kThreads) panoptic_segments_kernel(Params p, ThingClasses things) {
   const int kept = *p.kept;
   for (int i = threadIdx.x; i < kept; i += kThreads) {

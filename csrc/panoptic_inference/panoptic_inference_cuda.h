@@ -1,15 +1,21 @@
-// Panoptic inference on a GPU: what the launcher is given. Torch-free.
+// Panoptic inference on a GPU: what the launcher takes. Torch-free.
 //
-// Four kernels, and the host learns nothing between them: which queries are kept; the winner of every pixel, with the
-// pixels that each query wins and has; which queries become segments; their ids in place of the winners.
+// There are four kernels, and the host learns nothing between them:
+//
+// - which queries are kept
+// - the winner of every pixel, and how many pixels each query wins and has
+// - which queries become segments
+// - the segments' ids in place of the winners
 #pragma once
 
-#include "common/tap_table_cuda.h"
+#include "common/mask_source_cuda.h"
 #include "panoptic_inference/panoptic_inference.h"
+
+struct CUstream_st;  // *cudaStream_t
 
 namespace maskformer_ext {
 
-// One bit a class; passed to the kernel by value, since nothing is copied to the device.
+// One bit per class. The kernel takes it by value, since nothing is copied to the device.
 struct ThingClasses {
   static constexpr int kMost = 16384;
   uint32_t bits[kMost / 32];
@@ -19,7 +25,7 @@ struct ThingClasses {
   }
 };
 
-// All pointers are to device memory; (Q,) arrays of kept queries are filled up to *kept.
+// All pointers are to device memory. (Q,) arrays of kept queries are filled up to *kept.
 struct PanopticCudaParams {
   enum class Values {
     of_logits,         // resized logits: masks leads to the output

@@ -1,14 +1,14 @@
-// torch.ops.maskformer_ext.semantic_inference and semantic_scores: schemas, checks, allocation, CPU.
+// torch.ops.maskformer_ext.semantic_inference and semantic_scores: schemas, checks and allocation, on the CPU.
 #include "semantic_inference/semantic_inference.h"
 
-#include "semantic_inference/binding.h"
+#include "semantic_inference/call.h"
 
 namespace maskformer_ext {
 namespace {
 
-constexpr const char* op = semantic_op;
+constexpr const char* op = "semantic_inference";
 
-// Runs the kernel; params holds where the result goes.
+// Runs the kernel. `params` holds where the result goes.
 void run(SemanticParams params, const Tensor& probability_in, const Tensor& mask_logits, const Size& size,
          const std::optional<Size>& input_size, const std::optional<Size>& crop, bool flip, bool scores_first) {
   const Tensor logits = with_contiguous_rows(mask_logits);
@@ -17,7 +17,7 @@ void run(SemanticParams params, const Tensor& probability_in, const Tensor& mask
   params.probability = probability.const_data_ptr<float>();
   params.classes = probability.size(1);
   params.scores_first = scores_first;
-  // A query without any probability, as those that are not finite, is never looked at.
+  // A query without any probability is never read. Those that are not finite have none.
   std::vector<int64_t> queries;
   for (int64_t q = 0; q < logits.size(0); ++q) {
     const float* row = params.probability + q * params.classes;
@@ -27,7 +27,7 @@ void run(SemanticParams params, const Tensor& probability_in, const Tensor& mask
   }
   params.masks.queries = queries.data();
   params.masks.count = static_cast<int64_t>(queries.size());
-  constexpr int64_t least_rows = 8;  // tables and packed probabilities are made once a thread
+  constexpr int64_t least_rows = 8;  // tables and packed probabilities are made once per thread
   torch::stable::parallel_for(0, params.masks.out_height, least_rows,
                               [&](int64_t begin, int64_t end) { semantic_rows(params, begin, end); });
 }

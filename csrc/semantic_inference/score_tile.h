@@ -14,7 +14,7 @@ inline constexpr int kTileClasses = 6;  // with 4 vectors of pixels 24 sums, 4 c
 inline constexpr int kTileClasses = 4;  // with 3 vectors of pixels 12 sums, 3 columns and a factor in 16 registers
 #endif
 
-// Class probabilities (Q, K) in blocks of kTileClasses classes, each (active, kTileClasses); classes beyond K are 0.
+// Class probabilities (Q, K) in blocks of kTileClasses classes, each (active, kTileClasses). Classes beyond K are 0.
 class PackedClasses {
  public:
   PackedClasses(const float* probability, int64_t classes, const int64_t* queries, int64_t active)
@@ -39,7 +39,7 @@ class PackedClasses {
   AlignedVector<float> packed_;
 };
 
-// sums[i][v] = sum over the n queries of factors[query[j]][i] * masks[j][v]; masks is (n, kTilePixels).
+// sums[i][v] = sum over the n queries of factors[query[j]][i] * masks[j][v], where masks is (n, kTilePixels).
 inline __attribute__((always_inline)) void score_tile(const float* __restrict factors, const float* __restrict masks,
                                                       const int32_t* __restrict query, int64_t n,
                                                       FloatVec (&sums)[kTileClasses][kTileVectors]) {
@@ -59,7 +59,7 @@ inline __attribute__((always_inline)) void score_tile(const float* __restrict fa
   }
 }
 
-// The largest score of each pixel of a tile, the lowest class that has it, and the second largest score; classes must
+// The largest score of each pixel of a tile, the lowest class that has it, and the second largest score. Classes must
 // come in ascending order.
 struct BestClass {
   FloatVec score[kTileVectors], second[kTileVectors];

@@ -31,11 +31,12 @@ struct Planes {
   }
 };
 
-// A query is left out of a tile where its score cannot exceed this; what is left out is added up, and a tile in which
-// it could change a label is done again with all queries. So labels are exactly those of the whole sum.
+// A query is left out of a tile where its score cannot exceed this. The bounds of what is left out are added up. Where
+// they could change a label of the tile, it is done again with all queries. Labels are thus exactly those of the whole
+// sum.
 constexpr float kNegligible = 5e-4f;
 
-// Class scores of rows of one grid: the output or, with scores_first, the network input.
+// Class scores of rows of one grid. It is the output or, with scores_first, the network input.
 class ScoreRows {
  public:
   ScoreRows(const SemanticParams& p, LogitTiles logits)
@@ -81,7 +82,7 @@ class ScoreRows {
   }
 
  private:
-  // Lists the queries that matter in the tile at column x; the others add at most `unknown` to a score.
+  // Lists the queries that matter in the tile at column x. The others add at most `unknown` to a score.
   int64_t keep(int64_t x, float& unknown) {
     int64_t kept = 0;
     for (int64_t q = 0; q < active_; ++q) {

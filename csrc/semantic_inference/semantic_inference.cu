@@ -48,8 +48,8 @@ __global__ void __launch_bounds__(kThreads) list_queries_kernel(Params p) {
 
 __device__ __forceinline__ uint32_t half_bits(float x) { return __half_as_ushort(__float2half_rn(x)); }
 
-// Writes class probabilities as the first operand of the product: rows are classes, terms are queries. A warp a
-// fragment.
+// Writes class probabilities as the first operand of the product, whose rows are classes and whose terms are queries. A
+// warp writes a fragment.
 __global__ void __launch_bounds__(32) pack_probability_kernel(Params p) {
   const int tile = blockIdx.x, step = blockIdx.y, lane = threadIdx.x, kept = *p.kept;
   uint32_t words[4];
@@ -77,7 +77,7 @@ struct Best {
     label = value > score ? k : label;
     score = fmaxf(score, value);
   }
-  // Also with another's classes.
+  // Adds another's classes.
   __device__ __forceinline__ void merge(float other, float other_second, int other_label) {
     second = fmaxf(fmaxf(second, other_second), fminf(score, other));
     if (other > score || (other == score && other_label < label)) label = other_label;
@@ -90,11 +90,14 @@ struct Best {
     merge(other, other_second, other_label);
   }
 
-  // Whether the errors of both scores could exchange them. In units of the score: a factor rounded to 11 bits is wrong
-  // by 2^-11, hence a product by 2^-10 + 2^-22; the fast functions by less than 2^-18; and the sum by less than 2^-22 a
-  // query, as a tensor core cuts each of its 17 addends off at 2^-23 of the largest, every 16 queries, and the float32
-  // sum that labels are held against rounds once a query by 2^-24. On top, a factor below 2^-14 is wrong by 2^-25,
-  // which is 2^-24 a query where both are small.
+  // Whether the errors of both scores could exchange them. The errors, in units of the score, are these:
+  //
+  // - A factor rounded to 11 bits is wrong by 2^-11, hence a product by 2^-10 + 2^-22.
+  // - The fast functions are wrong by less than 2^-18.
+  // - The sum is wrong by less than 2^-22 per query. Every 16 queries, a tensor core cuts each of its 17 addends off at
+  //   2^-23 of the largest. The float32 sum that labels are compared with rounds once per query, by 2^-24.
+  //
+  // On top, a factor below 2^-14 is wrong by 2^-25. That is 2^-24 per query where both are small.
   __device__ __forceinline__ bool uncertain(int queries) const {
     const auto number = static_cast<float>(queries);
     return score - second <= (9.82e-4f + 2.4e-7f * number) * (score + second) + 1.3e-7f * number;
@@ -116,7 +119,7 @@ __device__ __forceinline__ void fill(const Params& p, const PixelTaps<kTaps>& ta
   }
 }
 
-// The label of one pixel from sums in float32, in the order of the queries; a warp's lanes share the classes.
+// The label of one pixel from sums in float32, in the order of the queries. A warp's lanes share the classes.
 template <class Logit, int kTaps>
 __device__ int exact_label(const Params& p, int y, int x, int kept) {
   constexpr int kClasses = 5;  // of a lane at once

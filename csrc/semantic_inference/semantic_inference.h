@@ -1,14 +1,14 @@
-// Class scores of every pixel, sum over queries of probability[k] * sigmoid(mask logit), and the best class: contract
-// of the kernel, torch-free.
+// Class scores of every pixel and the best class: the contract of the kernel, torch-free.
 //
-// Nothing of the size queries x pixels or classes x pixels is stored: a few vectors of pixels at a time go through
-// resize, sigmoid, the product with the class probabilities and the maximum.
+// The score of class k is the sum over queries of probability[k] * sigmoid(mask logit). Nothing of the size queries x
+// pixels or classes x pixels is stored. A few vectors of pixels at a time go through four steps: resize, sigmoid, the
+// product with the class probabilities, the maximum.
 #pragma once
 
 #include <cstdint>
 
 #include "common/cpu_dispatch.h"
-#include "common/mask_tiles.h"
+#include "common/mask_source.h"
 
 namespace maskformer_ext {
 
@@ -23,7 +23,7 @@ struct SemanticParams {
   float weight;     // factor of the scores
 };
 
-// Output rows [begin, end).
+// Does output rows [begin, end).
 MASKFORMER_EXT_CPU_KERNEL(semantic_rows, const SemanticParams& params, int64_t begin, int64_t end);
 
 }  // namespace maskformer_ext

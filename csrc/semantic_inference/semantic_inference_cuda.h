@@ -1,11 +1,13 @@
-// Semantic inference on a GPU: what the launchers are given. Torch-free.
+// Semantic inference on a GPU: what the launchers take. Torch-free.
 //
-// Labels come from a product of probabilities in float16 on tensor cores; the pixels whose best two classes lie within
-// its error bound are done again in float32. Scores are products in float32. Both leave out queries without any class
-// probability, as those that are not finite; only the device knows how many these are.
+// Labels come from a product of probabilities in float16 on tensor cores. Pixels whose best two classes lie within its
+// error bound are done again in float32. Scores are products in float32. Both leave out queries without any class
+// probability; those that are not finite have none. Only the device knows how many these are.
 #pragma once
 
-#include "common/tap_table_cuda.h"
+#include "common/mask_source_cuda.h"
+
+struct CUstream_st;  // *cudaStream_t
 
 namespace maskformer_ext {
 
@@ -17,13 +19,13 @@ struct SemanticCudaParams {
   int* kept;                 // () how many queries have a probability
   int* query;                // (Q,) which, in order
 
-  // Of labels.
+  // For labels.
   static constexpr int kStep = 16;  // queries, and classes, of a fragment
   void* fragments;                  // (steps, class_tiles, 32 lanes, 16 bytes) workspace: probabilities in float16
   int steps, class_tiles;           // of all queries; a multiple of tiles_of_block(classes)
   int64_t* labels;                  // (masks.out_height, masks.out_width) out
 
-  // Of scores, of rows [first_row, first_row + rows) and the first `columns` columns of the grid.
+  // For scores of rows [first_row, first_row + rows) and the first `columns` columns of the grid.
   float* scores;  // (K, rows, columns): class k begins at k * class_stride
   int64_t class_stride;
   float weight;     // factor of the scores

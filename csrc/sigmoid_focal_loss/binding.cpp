@@ -1,5 +1,5 @@
-// torch.ops.maskformer_ext.sigmoid_focal_loss and its backward: schemas, allocation, CPU.
-#include "sigmoid_focal_loss/binding.h"
+// torch.ops.maskformer_ext.sigmoid_focal_loss and its backward: schemas and allocation, on the CPU.
+#include "sigmoid_focal_loss/call.h"
 
 #include <numeric>
 #include <vector>

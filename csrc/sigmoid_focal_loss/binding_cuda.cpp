@@ -1,6 +1,6 @@
 // CUDA kernels of torch.ops.maskformer_ext.sigmoid_focal_loss and its backward: guard, allocation, launch.
-#include "common/cuda_stream.h"
-#include "sigmoid_focal_loss/binding.h"
+#include "sigmoid_focal_loss/call.h"
+#include "torch/cuda_stream.h"
 
 namespace maskformer_ext {
 namespace {
@@ -28,7 +28,7 @@ Tensor sigmoid_focal_loss_backward_cuda(const Tensor& grad, const Tensor& inputs
                                         double gamma) {
   const CudaScope cuda(inputs);
   FocalCall call(inputs, targets, alpha, gamma);
-  // Autograd gives the gradient in the loss's dtype: float32 of a reduced loss, else the inputs'. The kernels know no
+  // Autograd gives the gradient in the loss's dtype: float32 of a reduced loss, else the inputs'. The kernels take no
   // other.
   const ScalarType dtype = grad.dim() == 0 ? ScalarType::Float : call.inputs.scalar_type();
   Tensor& grad_inputs = call.with_grad(torch::stable::to(grad, dtype));

@@ -11,7 +11,7 @@ namespace {
 
 constexpr int64_t kRun = 1024;  // elements converted at a time
 
-// Loss (or its derivative) of a run of logits, in place, to the next whole vector.
+// Replaces a run of logits, up to the next whole vector, by the loss or by its derivative.
 template <Gamma mode, bool derivative>
 void focal_run(const SigmoidFocalLossParams& p, float* logits, const float* targets, int64_t count) {
   for (int64_t i = 0; i < count; i += kLanes) {
@@ -28,7 +28,7 @@ void focal_run(const SigmoidFocalLossParams& p, float* logits, const float* targ
   focal_run<Gamma::general, derivative>(p, logits, targets, count);
 }
 
-// Calls body(begin, count, values) for the runs of a block, values being the loss or its derivative.
+// Calls body(begin, count, values) per run of a block, where values are the loss or its derivative.
 template <bool derivative, class Body>
 void for_runs(const SigmoidFocalLossParams& p, int64_t block, Body&& body) {
   alignas(64) float values[kRun] = {};

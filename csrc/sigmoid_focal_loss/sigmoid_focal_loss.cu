@@ -1,4 +1,4 @@
-// CUDA kernels of the elementwise sigmoid focal loss: one thread block a block of kBlock elements.
+// CUDA kernels of the elementwise sigmoid focal loss: one thread block per kBlock elements.
 #include <type_traits>
 
 #include "common/cuda_block.cuh"
@@ -15,7 +15,7 @@ constexpr int64_t kBlock = SigmoidFocalLossParams::kBlock;
 constexpr int64_t kRun = 32 * kThreads;  // a thread adds no more than 32 floats before it goes on in double
 using Params = SigmoidFocalLossParams;
 
-// gamma is the same for all threads, so the branch costs nothing and three copies of each kernel are spared.
+// gamma is the same for all threads, so the branch costs nothing. It spares three copies of each kernel.
 __device__ __forceinline__ SoftPixel<float> focal_pixel(const Params& p, float logit, float target) {
   const Logistic<float> l = logistic(logit);
   if (p.gamma == 2.0f) return soft_pixel<Gamma::two>(l, target, p.alpha_inside, p.alpha_outside, p.gamma);

@@ -1,4 +1,4 @@
-// Elementwise sigmoid focal loss: contract of the kernels, torch-free.
+// Elementwise sigmoid focal loss: the contract of the kernels, torch-free.
 #pragma once
 
 #include <cstdint>
@@ -29,12 +29,13 @@ struct SigmoidFocalLossParams {
   void* grad_logits;  // (numel,) out, of logits_dtype
 };
 
-// Blocks [begin, end) of kBlock elements: the loss of each element, or the sum of each block.
+// Writes the loss of each element, or the sum of each block, for blocks [begin, end) of kBlock elements.
 MASKFORMER_EXT_CPU_KERNEL(sigmoid_focal_loss_fwd, const SigmoidFocalLossParams& params, int64_t begin, int64_t end);
-// Blocks [begin, end): grad_logits.
+// Writes grad_logits of blocks [begin, end).
 MASKFORMER_EXT_CPU_KERNEL(sigmoid_focal_loss_bwd, const SigmoidFocalLossParams& params, int64_t begin, int64_t end);
 
-// The same on a GPU, all blocks; `reduced` is the sum of block_sums (device memory) over `divisor`, or null.
+// The same on a GPU, for all blocks. `reduced` becomes the sum of block_sums (device memory) over `divisor`, unless
+// null.
 void sigmoid_focal_loss_fwd_cuda(const SigmoidFocalLossParams& params, float* reduced, double divisor,
                                  CUstream_st* stream);
 // Here grad must be of logits_dtype, or float32 where it is one element for all.

@@ -11,7 +11,7 @@ from torch import Tensor
 from maskformer_ext.ops.mask_dot import mask_dot
 from maskformer_ext.ops.matching_cost import matching_cost
 from maskformer_ext.ops.matching_cost_from_embeddings import matching_cost_from_embeddings
-from maskformer_ext.ops.pair_dot import pair_logits
+from maskformer_ext.ops.pair_dot import pair_dot
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 
@@ -51,7 +51,7 @@ class MaskFormerOutput:
             (P, L, h, w).
         """
         rows = rows_of_pairs(self.mask_embed, image, query)
-        return pair_logits(self.mask_embed.flatten(0, 2)[rows.T], self.mask_features, image, max_segments)
+        return pair_dot(self.mask_embed.flatten(0, 2)[rows.T], self.mask_features, image, max_segments)
 
     def nonfinite_queries(self) -> Tensor:
         """Return which queries have a NaN or infinite prediction, (L, B, Q) bool."""

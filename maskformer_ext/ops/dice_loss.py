@@ -1,5 +1,7 @@
 """Dice loss of each mask."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -25,8 +27,8 @@ def dice_loss(mask_logits: Tensor, targets: Tensor, *, reduction: str = "none") 
         TypeError: mask_logits is not floating, or targets is of another integer dtype.
         ValueError: the shapes or devices differ, or reduction is unknown.
 
-    Source: Milletari et al., "V-Net" (arXiv 1606.04797), section 3, with plain sums and 1 added to both sides of the
-        fraction, as MaskFormer (arXiv 2107.06278) uses it.
+    Source: Milletari et al., "V-Net" (arXiv 1606.04797), section 3. The sums are plain and 1 is added to both sides of
+        the fraction, as in MaskFormer (arXiv 2107.06278).
     """
     check_floating(_OP, mask_logits=mask_logits)
     check_target_dtype(_OP, targets)
@@ -70,12 +72,12 @@ def _fake_backward(grad: Tensor, mask_logits: Tensor, targets: Tensor, coefficie
     return torch.empty_like(mask_logits, memory_format=torch.contiguous_format)
 
 
-def _setup_context(ctx, inputs: tuple, output: tuple) -> None:
+def _setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
     ctx.save_for_backward(*inputs, output[1])
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx, grad: Tensor | None, _grad_coefficients: Tensor | None) -> tuple:
+def _backward(ctx: Any, grad: Tensor | None, _grad_coefficients: Tensor | None) -> tuple:
     if grad is None:
         return None, None
     return torch.ops.maskformer_ext.dice_loss_backward(grad, *ctx.saved_tensors), None

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops.matching_cost import nearest_index
 from maskformer_ext.ops.support import checks, rle
 from maskformer_ext.ops.support.constants import class_table
-from maskformer_ext.ops.support.library import NAMESPACE, native, register
+from maskformer_ext.ops.support.instance_masks import nearest_masks, resized_masks
+from maskformer_ext.ops.support.library import NAMESPACE
 from maskformer_ext.ops.support.predictions import check_prediction, class_probabilities
-from maskformer_ext.ops.support.rows import Stored, bands, resized
 
 _OP = "instance_inference"
 _MASK_BYTES = 1 << 27  # of masks that are made at a time: those without a pixel are dropped before the next
@@ -28,7 +27,7 @@ class Instances:
         scores: (n,) float32.
         labels: (n,) int64 class ids.
         boxes: (n, 4) float32, x0 y0 x1 y1 in half-open pixels.
-        packed_masks: (n, H, ceil(W / 8)) uint8, eight pixels a byte, the lowest bit leftmost.
+        packed_masks: (n, H, ceil(W / 8)) uint8, eight pixels per byte, the lowest bit leftmost.
         size: (H, W).
     """
 
@@ -76,7 +75,7 @@ def instance_inference(
     crop: Sequence[int] | None = None,
     resize: str = "logits",
 ) -> Instances:
-    """Give the most probable (query, class) pairs with their masks.
+    """Return the most probable (query, class) pairs with their masks.
 
     Args:
         class_logits: (Q, K + 1) floating, the last column "no object".
@@ -87,8 +86,8 @@ def instance_inference(
         mask_threshold: a pixel belongs to the mask where its probability exceeds this.
         input_size: the padded network input (H, W); resized to before ``size``.
         crop: the valid (H, W) of the network input, cut out before the resize to ``size``.
-        resize: "logits" resizes mask logits to ``size``; "nearest" resizes the binary masks of size (h, w) by nearest
-            neighbour and takes the mean mask probability at (h, w), as Hugging Face transformers does.
+        resize: "logits" resizes mask logits to ``size``. "nearest" does as Hugging Face transformers. The
+            binary masks of size (h, w) are resized by nearest neighbour. The mean mask probability is that at (h, w).
 
     Returns:
         The instances that have a pixel, in descending order of class probability. A score is the class probability
@@ -124,14 +123,22 @@ def instance_inference(
     )
 
 
-def _list_instances(class_logits, mask_logits, size, *options) -> Instances:
+def _list_instances(class_logits: Tensor, mask_logits: Tensor, size: tuple[int, int], *options: Any) -> Instances:
     """Return the valid rows of the registered op, whose shapes follow from no value."""
     scores, labels, boxes, valid, packed = _instance_inference(class_logits, mask_logits, size, *options)
     return Instances(scores, labels, boxes, packed, size)[valid]
 
 
 def _count_instances(
-    class_logits, mask_logits, size, top_k, thing_classes, mask_threshold, input_size, crop, resize
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    size: tuple[int, int],
+    top_k: int,
+    thing_classes: Sequence[int] | None,
+    mask_threshold: float,
+    input_size: Sequence[int] | None,
+    crop: Sequence[int] | None,
+    resize: str,
 ) -> Instances:
     """Return the same where shapes may follow from values: no row is made, and no mask kept, that is not returned."""
     query, label, ranked, real = _ranked_pairs(class_logits, mask_logits, top_k, thing_classes)
@@ -145,7 +152,7 @@ def _count_instances(
     packed = torch.empty((len(needed), size[0], (size[1] + 7) // 8), dtype=torch.uint8)  # untouched pages cost nothing
     place, kept = torch.full((len(needed),), -1), 0
     mean, box = torch.zeros(len(needed), dtype=torch.float64), torch.zeros((len(needed), 4))
-    binarise = _nearest_masks if resize == "nearest" else _resized_masks
+    binarise = nearest_masks if resize == "nearest" else resized_masks
     step = max(1, _MASK_BYTES // max(1, row))
     for begin in range(0, len(needed), step):
         part = slice(begin, begin + step)
@@ -172,8 +179,16 @@ def _count_instances(
     ),
 )
 def _instance_inference(
-    class_logits, mask_logits, size, top_k, thing_classes, mask_threshold, input_size, crop, resize
-):
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    size: Sequence[int],
+    top_k: int,
+    thing_classes: Sequence[int] | None,
+    mask_threshold: float,
+    input_size: Sequence[int] | None,
+    crop: Sequence[int] | None,
+    resize: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return scores, labels, boxes, valid and packed masks, each with top_k rows; masks only where valid.
 
     Nothing here waits for a device that has the kernel: there, rows that drop out are carried along as invalid.
@@ -190,7 +205,7 @@ def _instance_inference(
 
     # Several of the top k may share a query: each query's mask is made once.
     needed, which = _distinct(query, len(mask_logits))
-    binarise = _nearest_masks if resize == "nearest" else _resized_masks
+    binarise = nearest_masks if resize == "nearest" else resized_masks
     mean, box, bits = binarise(mask_logits[needed], size, _logit(mask_threshold), input_size, crop)
     scores[rows] = (ranked * mean[which]).to(scores.dtype).where(real, 0)
     labels[rows] = label.where(real, 0)
@@ -229,7 +244,7 @@ def _distinct(query: Tensor, num_queries: int) -> tuple[Tensor, Tensor]:
 
 
 def _may_count(device: torch.device) -> bool:
-    """Tell whether shapes may follow from values, which costs nothing on the CPU and waits elsewhere."""
+    """Return whether shapes may follow from values, which costs nothing on the CPU and waits elsewhere."""
     return device.type == "cpu"
 
 
@@ -247,7 +262,9 @@ def _empty_result(
 
 
 @_instance_inference.register_fake
-def _(class_logits, mask_logits, size, top_k, *_):
+def _(
+    class_logits: Tensor, mask_logits: Tensor, size: Sequence[int], top_k: int, *_: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     return _empty_result(class_logits, size, top_k)
 
 
@@ -256,97 +273,3 @@ def _logit(probability: float) -> float:
     if probability in (0.0, 1.0):
         return math.inf if probability else -math.inf
     return math.log(probability / (1 - probability))
-
-
-def _resized_masks(
-    mask_logits: Tensor,
-    size: Sequence[int],
-    threshold: float,
-    input_size: Sequence[int] | None,
-    crop: Sequence[int] | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Give the mean probability inside each mask (n,), its box (n, 4) and the packed masks, all at the output size."""
-    if native("instance_masks", mask_logits):
-        return torch.ops.maskformer_ext.instance_masks(mask_logits, size, threshold, input_size, crop)
-    bits = _empty_bits(len(mask_logits), size)
-    total = torch.zeros(len(mask_logits), dtype=torch.float64, device=mask_logits.device)
-    count = torch.zeros_like(total)
-    for begin, end, band in bands(resized(Stored(mask_logits), size, input_size=input_size, crop=crop)):
-        mask = band > threshold
-        bits[:, begin:end] = _pack(mask)
-        inside = mask.to(band.dtype)
-        count += inside.sum((1, 2))
-        total += inside.mul_(band.sigmoid_()).sum((1, 2))
-    return total / count.clamp(min=1), *_with_boxes(bits, size[1], mask_logits.device)
-
-
-def _nearest_masks(
-    mask_logits: Tensor,
-    size: Sequence[int],
-    threshold: float,
-    input_size: Sequence[int] | None,
-    crop: Sequence[int] | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Give the mean probability inside each mask at (h, w), and boxes and packed masks resized by nearest neighbour."""
-    logits = Stored(mask_logits).rows(0, mask_logits.shape[1])
-    mask = logits > threshold
-    inside = mask.to(logits.dtype)
-    mean = (logits.sigmoid() * inside).sum((1, 2)) / (inside.sum((1, 2)) + 1e-6)
-
-    rows, columns = (
-        _nearest_positions(mask_logits.shape[axis + 1], axis, size, input_size, crop, mask.device) for axis in (0, 1)
-    )
-    bits = _empty_bits(len(mask), size)
-    step = max(1, (1 << 24) // max(1, len(mask) * size[1]))
-    for begin in range(0, size[0], step):
-        bits[:, begin : begin + step] = _pack(mask[:, rows[begin : begin + step]][..., columns])
-    return mean, *_with_boxes(bits, size[1], mask.device)
-
-
-def _nearest_positions(
-    extent: int,
-    axis: int,
-    size: Sequence[int],
-    input_size: Sequence[int] | None,
-    crop: Sequence[int] | None,
-    device: torch.device,
-) -> Tensor:
-    """Give the source index of each output position along one axis, through both resizes."""
-    if input_size is None:
-        return nearest_index(extent, size[axis], device)
-    valid = (crop or input_size)[axis]
-    return nearest_index(extent, input_size[axis], device)[nearest_index(valid, size[axis], device)]
-
-
-def _empty_bits(count: int, size: Sequence[int]) -> np.ndarray:
-    return np.zeros((count, size[0], (size[1] + 7) // 8), dtype=np.uint8)
-
-
-def _pack(mask: Tensor) -> np.ndarray:
-    return np.packbits(mask.cpu().numpy(), axis=-1, bitorder="little")
-
-
-def _with_boxes(bits: np.ndarray, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Give the boxes (n, 4) float32 of packed masks, 0 for those without a pixel, and the masks as a tensor."""
-    rows = np.logical_or.reduce(bits != 0, axis=2)
-    columns = np.unpackbits(np.bitwise_or.reduce(bits, axis=1), axis=1, count=width, bitorder="little")
-    edges = []
-    for present in (columns, rows):
-        edges.append((present.argmax(1), present.shape[1] - present[:, ::-1].argmax(1)))
-    (x0, x1), (y0, y1) = edges
-    occupied = np.logical_or.reduce(rows, axis=1)
-    box = np.stack((x0, y0, x1, y1), axis=1).astype(np.float32) * occupied[:, None]
-    return torch.from_numpy(box).to(device), torch.from_numpy(bits).to(device)
-
-
-def _fake_masks(mask_logits, size, threshold, input_size, crop):
-    count, (height, width) = mask_logits.shape[0], size
-    new = mask_logits.new_empty
-    return (
-        new(count, dtype=torch.float32),
-        new((count, 4), dtype=torch.float32),
-        new((count, height, (width + 7) // 8), dtype=torch.uint8),
-    )
-
-
-register("instance_masks", fake=_fake_masks)

@@ -14,8 +14,8 @@ _OP = "linear_sum_assignment"
 def linear_sum_assignment(cost: Tensor, num_targets: Tensor) -> Tensor:
     """Assign to each target the query that makes the total cost least.
 
-    NaN and infinite costs forbid a pair. As many allowed pairs as possible are formed, at the least total cost; targets
-    left over then get the queries left over, both in index order, so that min(Q, num_targets) are always matched.
+    NaN and infinite costs forbid a pair. As many allowed pairs as possible are formed, at the least total cost. Targets
+    left over then get the queries left over, both in index order. So min(Q, num_targets) are always matched.
 
     Args:
         cost: (..., Q, T), any floating dtype; solved in float64. Leading dimensions are independent problems.
@@ -91,8 +91,8 @@ def _reference(cost: Tensor, num_targets: Tensor) -> Tensor:
 def _shortest_augmenting_paths(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Match the rows of a (rows, columns) matrix with no more rows than columns; return both directions, -1 unmatched.
 
-    Costs are compared as (pairs given up, cost): behind the columns stands one more for each row, its own, of cost
-    (1, 0), which it takes when no allowed column is left for it.
+    Costs are compared as (pairs given up, cost). Behind the columns stands one more per row, of cost (1, 0). A row
+    takes it when no allowed column is left.
     """
     rows, columns = cost.shape
     allowed = np.concatenate([np.isfinite(cost), np.eye(rows, dtype=bool)], axis=1)

@@ -1,6 +1,7 @@
 """Mask logits from mask embeddings: one dot product a query and pixel."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,11 +105,11 @@ class _Product(torch.autograd.Function):
         return _product(mask_embed, mask_features)
 
     @staticmethod
-    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         with without_autocast(grad):
             return _product_gradients(grad, *ctx.saved_tensors)
 
@@ -133,7 +134,7 @@ def _fake(
     return mask_embed.new_empty((*mask_embed.shape[:-1], *mask_features.shape[-2:]), dtype=dtype)
 
 
-def _setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
     mask_embed, mask_features, activation, *_ = inputs
     ctx.activation = _ACTIVATIONS[activation]
     # a 16-bit probability is too coarse for its slope near 0 and 1
@@ -141,14 +142,14 @@ def _setup_context(ctx, inputs: tuple, output: Tensor) -> None:
     ctx.save_for_backward(mask_embed, mask_features, output if keep else None)
 
 
-def _backward(ctx, grad: Tensor) -> tuple:
+def _backward(ctx: Any, grad: Tensor) -> tuple:
     if ctx.activation == "binary":
         return None, None, None, None, None
     with without_autocast(grad):
         return *_gradients(ctx, grad), None, None, None
 
 
-def _gradients(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
+def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
     mask_embed, mask_features, probability = ctx.saved_tensors
     grad = grad.float()
     if ctx.activation == "sigmoid":

@@ -1,5 +1,8 @@
 """Focal and dice loss of mask logits against masks of another size, resized inside, in one pass."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,14 +32,14 @@ def mask_loss(
         gamma: exponent of the focal loss; 0 gives binary cross-entropy.
 
     Returns:
-        The focal loss (mean over the H x W pixels) and the dice loss of each mask, both (N,) float32 (float64 where an
-        input is).
+        focal: (N,) float32, the mean over the H x W pixels of each mask; float64 where an input is.
+        dice: (N,) likewise.
 
     Raises:
         TypeError: mask_logits is not floating, targets is of another integer dtype, or alpha or gamma is no number.
         ValueError: shapes or devices do not fit, or alpha or gamma is out of range.
 
-    Source: MaskFormer (arXiv 2107.06278), section 3.3; focal loss: arXiv 1708.02002, equation 5; dice loss: arXiv
+    Source: MaskFormer (arXiv 2107.06278), section 3.3. Focal loss: arXiv 1708.02002, equation 5. Dice loss: arXiv
         1606.04797, section 3, with 1 added to both sides of the fraction.
     """
     check_mask_logits(_OP, mask_logits)
@@ -71,13 +74,19 @@ def check_sizes(op: str, mask_logits: Tensor, targets: Tensor) -> None:
         )
 
 
-def chunked_reference(mask_logits: Tensor, target_rows, targets: Tensor, alpha: float, gamma: float):
+def chunked_reference(
+    mask_logits: Tensor,
+    target_rows: Callable[[slice], tuple[Tensor, Tensor | None]],
+    targets: Tensor,
+    alpha: float,
+    gamma: float,
+) -> tuple[Tensor, Tensor]:
     """Compute the losses in PyTorch, some masks at a time; backward recomputes each chunk, so memory stays bounded.
 
     Args:
         mask_logits: (N, h, w).
-        target_rows: a function that gives the targets (n, H, W) of a slice of the masks, and which pixels count,
-            (n, H, W) bool or None for all.
+        target_rows: returns, for a slice of the masks, their targets (n, H, W) and which pixels count. The second is
+            (n, H, W) bool, or None for all.
         targets: where the size (H, W) and the dtype are read.
         alpha: as in `mask_loss`.
         gamma: as in `mask_loss`.
@@ -122,7 +131,7 @@ def chunked_reference(mask_logits: Tensor, target_rows, targets: Tensor, alpha: 
 
 
 def fake_losses(mask_logits: Tensor, with_grad: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Give the outputs' shapes of the native mask losses: focal, dice, gradient maps, coefficients of the maps."""
+    """Return empty outputs of the native mask losses: focal, dice, gradient maps, coefficients of the maps."""
     masks, height, width = mask_logits.shape
     new = mask_logits.new_empty
     maps = (masks, 3, height, width) if with_grad else (0, 3, height, width)
@@ -134,14 +143,14 @@ def fake_losses(mask_logits: Tensor, with_grad: bool) -> tuple[Tensor, Tensor, T
     )
 
 
-def save_gradient_maps(ctx, inputs: tuple, output: tuple) -> None:
-    """Keep what backward needs: three maps a mask at the size of the logits, and three numbers a mask."""
+def save_gradient_maps(ctx: Any, inputs: tuple, output: tuple) -> None:
+    """Keep what backward needs: per mask three maps at the size of the logits, and three numbers."""
     ctx.dtype, ctx.with_grad, ctx.num_inputs = inputs[0].dtype, inputs[-1], len(inputs)
     ctx.save_for_backward(output[2], output[3])
     ctx.set_materialize_grads(False)
 
 
-def gradient_from_maps(ctx, grad_focal: Tensor | None, grad_dice: Tensor | None, *_unused: Tensor | None) -> tuple:
+def gradient_from_maps(ctx: Any, grad_focal: Tensor | None, grad_dice: Tensor | None, *_unused: Tensor | None) -> tuple:
     """Combine the gradient maps, the same for all native mask losses."""
     others = (None,) * (ctx.num_inputs - 1)
     if grad_focal is None and grad_dice is None:
@@ -153,7 +162,9 @@ def gradient_from_maps(ctx, grad_focal: Tensor | None, grad_dice: Tensor | None,
     return backward(maps, coefficients, grad_focal, grad_dice, ctx.dtype), *others
 
 
-def _fake(mask_logits: Tensor, targets: Tensor, alpha: float, gamma: float, with_grad: bool):
+def _fake(
+    mask_logits: Tensor, targets: Tensor, alpha: float, gamma: float, with_grad: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return fake_losses(mask_logits, with_grad)
 
 

@@ -39,7 +39,7 @@ def matched_mask_loss(
 ) -> tuple[Tensor, Tensor]:
     """Compute focal and dice loss of each mask against the segment that it was matched with.
 
-    The logits are resized bilinearly (align_corners=False) to the size of the targets; nothing is stored at that size,
+    The logits are resized bilinearly (align_corners=False) to the size of the targets. Nothing is stored at that size,
     and no mask is made of a segment map.
 
     Args:
@@ -58,8 +58,8 @@ def matched_mask_loss(
         TypeError: mask_logits is not floating, targets is no targets, an index is not int64, or an option is of another
             type.
         ValueError: shapes or devices do not fit, alpha or gamma is out of range, `ignore_void` lacks `targets.void`.
-        ValueError: an image, a segment or an id in the segment map is out of range (on a GPU it counts as no pair, or
-            void, unless `MASKFORMER_EXT_CHECKS=1`).
+        ValueError: an image, a segment or an id in the segment map is out of range. On a GPU it counts as no pair, or
+            as void, unless `MASKFORMER_EXT_CHECKS=1`.
 
     Source: MaskFormer (arXiv 2107.06278), section 3.3.
     """
@@ -169,7 +169,7 @@ def _fake(
     gamma: float,
     ignore_void: bool,
     with_grad: bool,
-):
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return fake_losses(mask_logits, with_grad)
 
 

@@ -42,8 +42,8 @@ def matching_cost(
         ignore_void: leave void pixels out of focal and dice (the mean is then over the others, at least 1).
 
     Returns:
-        (..., B, Q, T) float32 (float64 where an input is); 0 in the columns beyond ``num_segments``; +inf in the rows
-        of queries with a NaN or +inf class logit or a non-finite mask logit.
+        (..., B, Q, T) float32, or float64 where an input is. Columns beyond ``num_segments`` are 0. Rows are +inf of
+        queries with a NaN or +inf class logit or a non-finite mask logit.
 
     Raises:
         TypeError: an input is not floating, or an option is of another type.
@@ -60,14 +60,14 @@ def matching_cost(
     class_logits, mask_logits = class_logits.detach(), mask_logits.detach()
     if native(_OP, class_logits, mask_logits):
         return call_kernel(_OP, (class_logits, mask_logits), targets, options)
-    return matching_cost_reference(class_logits, mask_logits, targets, **options._asdict())
+    return matching_cost_reference(class_logits, mask_logits, targets, options)
 
 
 register(_OP, fake=lambda class_logits, mask_logits, *rest: fake_cost(class_logits, *rest))
 
 
 def nearest_index(in_size: int, out_size: int, device: torch.device | None = None) -> Tensor:
-    """Give the source index of each output position as ``interpolate(mode="nearest")`` does, (out_size,) int64."""
+    """Return the source index of each output position as ``interpolate(mode="nearest")`` does, (out_size,) int64."""
     index = torch.arange(out_size, device=device)
     scale = torch.full((), in_size, dtype=torch.float32, device=device) / out_size  # torch.tensor would wait for a GPU
     return (index * scale).floor().long().clamp(max=in_size - 1)
@@ -77,15 +77,10 @@ def matching_cost_reference(
     class_logits: Tensor,
     mask_logits: Tensor,
     targets: SegmentTargets | MaskTargets,
-    *,
-    class_weight: float,
-    focal_weight: float,
-    dice_weight: float,
-    alpha: float,
-    gamma: float,
-    ignore_void: bool,
+    options: CostOptions,
 ) -> Tensor:
     """Compute ``matching_cost`` in plain PyTorch; arguments are those of ``matching_cost``, checked."""
+    class_weight, focal_weight, dice_weight, alpha, gamma, ignore_void = options
     if value_checks.may_read(class_logits.device):
         check_values(_OP, class_logits.shape[-1] - 1, targets)
     double = torch.float64 in (class_logits.dtype, mask_logits.dtype)

@@ -1,7 +1,6 @@
 """The matching cost from mask embeddings, so that no mask logits are kept."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,9 +61,7 @@ def matching_cost_from_embeddings(
     if native(_OP, class_logits, mask_embed, mask_features):
         predictions = (class_logits, mask_embed, mask_features)
         return call_kernel(_OP, predictions, targets, options, allow_tf32(mask_embed))
-    return matching_cost_from_embeddings_reference(
-        class_logits, mask_embed, mask_features, targets, **options._asdict()
-    )
+    return matching_cost_from_embeddings_reference(class_logits, mask_embed, mask_features, targets, options)
 
 
 register(_OP, fake=lambda class_logits, embed, features, *rest: fake_cost(class_logits, *rest))
@@ -75,16 +72,18 @@ def matching_cost_from_embeddings_reference(
     mask_embed: Tensor,
     mask_features: Tensor,
     targets: SegmentTargets | MaskTargets,
-    **options: Any,
+    options: CostOptions,
 ) -> Tensor:
-    """Compute the cost one layer at a time through ``mask_dot`` and ``matching_cost``, whose options are passed on."""
+    """Compute the cost one layer at a time through ``mask_dot`` and ``matching_cost``."""
     float64 = torch.float64 in (class_logits.dtype, mask_embed.dtype, mask_features.dtype)
     dtype = torch.float64 if float64 else torch.float32  # 16-bit logits would lose what the sums keep
     layers = class_logits.shape[:-3]
     depth = math.prod(layers)  # -1 would be ambiguous without elements
     classes, embeds = (tensor.reshape(depth, *tensor.shape[-3:]) for tensor in (class_logits, mask_embed))
     costs = [  # one layer's logits live at a time
-        matching_cost(layer_classes, mask_dot(layer_embed, mask_features, out_dtype=dtype), targets, **options)
+        matching_cost(
+            layer_classes, mask_dot(layer_embed, mask_features, out_dtype=dtype), targets, **options._asdict()
+        )
         for layer_classes, layer_embed in zip(classes, embeds, strict=True)
     ]
     if not costs:

@@ -1,7 +1,7 @@
-"""Mask logits of matched queries only.
+"""Mask logits of matched queries only: the product of the pairs' embeddings with the features of their images.
 
-The pairs of a batch lie sorted by image, and each needs the features of its own image. Gathering features for each pair
-would copy C * h * w values a pair; padding every image to the most crowded one would need B * T rows. So:
+The pairs of a batch lie sorted by image, and each needs the features of its own image. Gathering features would copy
+C * h * w values per pair. Padding every image to the most crowded one would need B * T rows. So:
 
 * the native ops ``pair_dot`` and ``pair_dot_backward`` multiply the pairs of one image as one matrix with its features:
   no copy, no padding. Where an image's pairs begin is read on the CPU for free; on a GPU, where reading would wait, a
@@ -15,16 +15,19 @@ Both sit in one opaque op, so ``torch.compile(fullgraph=True)`` sees neither loo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops.support.library import allow_tf32, native, once_differentiable, transformed
+from maskformer_ext.ops.support.checks import check_floating, check_integer, check_same_device, shape
+from maskformer_ext.ops.support.library import allow_tf32, native, once_differentiable, register, transformed
 
+_OP = "pair_dot"
 _BLOCK = 32  # segments of each image that are multiplied at once where counts stay on the device
 
 
-def pair_logits(pair_embed: Tensor, mask_features: Tensor, image_index: Tensor, max_segments: int) -> Tensor:
+def pair_dot(pair_embed: Tensor, mask_features: Tensor, image_index: Tensor, max_segments: int) -> Tensor:
     """Multiply the mask embeddings of pairs with the features of their images.
 
     Args:
@@ -35,25 +38,49 @@ def pair_logits(pair_embed: Tensor, mask_features: Tensor, image_index: Tensor, 
 
     Returns:
         (P, L, h, w) in the promoted dtype; 0 in rows that are no pair.
+
+    Raises:
+        TypeError: pair_embed or mask_features is not floating, or image_index is not int64.
+        ValueError: shapes or devices do not fit.
+        RuntimeError: on the CPU, image_index does not ascend or names an image that does not exist.
+
+    Source: MaskFormer (arXiv 2107.06278), section 3.3: mask prediction by dot product, for matched queries only.
     """
+    _check(pair_embed, mask_features, image_index)
     dtype = torch.promote_types(pair_embed.dtype, mask_features.dtype)
     flat = mask_features.to(dtype).flatten(2)
     # the opaque op's formula is for reverse mode only, its blocks are plain PyTorch
-    multiply = _forward_by_block if transformed() else _pair_logits
+    multiply = _forward_by_block if transformed() else _opaque
     logits = multiply(pair_embed.to(dtype), flat, image_index, max_segments)
     return logits.unflatten(2, mask_features.shape[-2:])
 
 
-@torch.library.custom_op("maskformer_ext::pair_logits", mutates_args=())
-def _pair_logits(embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int) -> Tensor:
+def _check(pair_embed: Tensor, mask_features: Tensor, image_index: Tensor) -> None:
+    check_floating(_OP, pair_embed=pair_embed, mask_features=mask_features)
+    check_integer(_OP, image_index=image_index)
+    check_same_device(_OP, pair_embed=pair_embed, mask_features=mask_features, image_index=image_index)
+    if mask_features.dim() != 4:
+        raise ValueError(f"{_OP}: mask_features must be (B, C, h, w), got {shape(mask_features)}")
+    channels = mask_features.shape[1]
+    if pair_embed.dim() != 3 or pair_embed.shape[2] != channels:
+        raise ValueError(f"{_OP}: pair_embed must be (P, L, C) with C = {channels}, got {shape(pair_embed)}")
+    pairs = pair_embed.shape[0]
+    if image_index.dim() != 1 or image_index.shape[0] != pairs:
+        raise ValueError(f"{_OP}: image_index must be (P,) with P = {pairs}, got {shape(image_index)}")
+    if image_index.dtype != torch.int64:
+        raise TypeError(f"{_OP}: image_index must be int64, got {image_index.dtype}")
+
+
+@torch.library.custom_op("maskformer_ext::pair_dot_opaque", mutates_args=())
+def _opaque(embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int) -> Tensor:
     with torch.autocast(embed.device.type, enabled=False):
         if native("pair_dot", embed, features):
             return torch.ops.maskformer_ext.pair_dot(embed, features, image_index, allow_tf32(embed))
         return _forward_by_block(embed, features, image_index, max_segments)
 
 
-@torch.library.custom_op("maskformer_ext::pair_logits_backward", mutates_args=())
-def _pair_logits_backward(
+@torch.library.custom_op("maskformer_ext::pair_dot_opaque_backward", mutates_args=())
+def _opaque_backward(
     grad: Tensor, embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int
 ) -> tuple[Tensor, Tensor]:
     with torch.autocast(embed.device.type, enabled=False):
@@ -62,28 +89,32 @@ def _pair_logits_backward(
         return _backward_by_block(grad, embed, features, image_index, max_segments)
 
 
-@_pair_logits.register_fake
-def _(embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int) -> Tensor:
-    return embed.new_empty(*embed.shape[:2], features.shape[2])
-
-
-@_pair_logits_backward.register_fake
-def _(grad: Tensor, embed: Tensor, features: Tensor, image_index: Tensor, max_segments: int) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(embed, memory_format=torch.contiguous_format), torch.empty_like(features)
-
-
-def _setup_context(ctx, inputs, output) -> None:
+def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
     embed, features, image_index, ctx.max_segments = inputs
     ctx.save_for_backward(embed, features, image_index)
 
 
-def _backward(ctx, grad: Tensor):
-    grad_embed, grad_features = _pair_logits_backward(grad.contiguous(), *ctx.saved_tensors, ctx.max_segments)
+def _backward(ctx: Any, grad: Tensor) -> tuple:
+    grad_embed, grad_features = _opaque_backward(grad.contiguous(), *ctx.saved_tensors, ctx.max_segments)
     return grad_embed, grad_features, None, None
 
 
-_pair_logits.register_autograd(_backward, setup_context=_setup_context)
-_pair_logits_backward.register_autograd(once_differentiable("pair_logits", "use torch.func"))
+def _fake(embed: Tensor, features: Tensor, image_index: Tensor, tf32: bool = False) -> Tensor:
+    return embed.new_empty(*embed.shape[:2], features.shape[2])
+
+
+def _fake_backward(
+    grad: Tensor, embed: Tensor, features: Tensor, image_index: Tensor, tf32: bool = False
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(embed, memory_format=torch.contiguous_format), torch.empty_like(features)
+
+
+_opaque.register_fake(lambda embed, features, image_index, max_segments: _fake(embed, features, image_index))
+_opaque_backward.register_fake(lambda *inputs: _fake_backward(*inputs[:4]))
+_opaque.register_autograd(_backward, setup_context=_setup_context)
+_opaque_backward.register_autograd(once_differentiable(_OP, "use torch.func"))
+register(_OP, fake=_fake)
+register(f"{_OP}_backward", fake=_fake_backward)
 
 
 def _blocks(image_index: Tensor, batch: int, max_segments: int) -> Iterator[tuple[Tensor, Tensor]]:

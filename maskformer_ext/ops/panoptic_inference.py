@@ -29,11 +29,11 @@ def panoptic_inference(
     resize: str = "logits",
     area: str = "probability",
 ) -> tuple[Tensor, list[dict[str, Any]]]:
-    """Give every pixel the segment of the query with the largest class probability times mask probability.
+    """Assign every pixel to the segment of the query with the largest class probability times mask probability.
 
     Queries count whose most probable class is not "no object" and has a probability above ``object_mask_threshold``.
-    In query order, one becomes a segment if the pixels that it won are at least ``overlap_threshold`` of its own mask;
-    stuff joins an earlier segment of its class.
+    In query order, one becomes a segment if the pixels that it won are at least ``overlap_threshold`` of its own mask.
+    Stuff joins an earlier segment of its class.
 
     Args:
         class_logits: (Q, K + 1) floating, the last column "no object".
@@ -47,12 +47,14 @@ def panoptic_inference(
         crop: the valid (H, W) of the network input, cut out before the resize to ``size``.
         resize: "logits" resizes mask logits to ``size``; "probabilities" takes the sigmoid at ``input_size`` (at (h, w)
             without it), then resizes.
-        area: "probability" compares mask probabilities with ``mask_threshold``; "weighted" compares them times the
-            class probability, and keeps a segment only above ``overlap_threshold``, as Hugging Face transformers does.
+        area: "probability" compares mask probabilities with ``mask_threshold``. "weighted" does as Hugging Face
+            transformers: it compares them times the class probability, and keeps a segment only above
+            ``overlap_threshold``.
 
     Returns:
-        (H, W) int32 segment ids from 1, 0 = void; and one dict a segment: ``id``, ``category_id``, ``isthing``,
-        ``score`` (class probability of its first query) and ``area`` (pixels).
+        segment_map: (H, W) int32 segment ids from 1, 0 = void.
+        segments_info: per segment a dict of ``id``, ``category_id``, ``isthing``, ``score`` (class probability of its
+            first query) and ``area`` (pixels).
 
     Raises:
         TypeError: an input is not floating, or an option is of another type.
@@ -114,18 +116,18 @@ def _segments_info(table: list[list[float]]) -> list[dict[str, Any]]:
     ),
 )
 def _panoptic_inference_reference(
-    class_logits,
-    mask_logits,
-    size,
-    thing_classes,
-    object_mask_threshold,
-    overlap_threshold,
-    mask_threshold,
-    input_size,
-    crop,
-    resize,
-    area,
-):
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    size: Sequence[int],
+    thing_classes: Sequence[int],
+    object_mask_threshold: float,
+    overlap_threshold: float,
+    mask_threshold: float,
+    input_size: Sequence[int] | None,
+    crop: Sequence[int] | None,
+    resize: str,
+    area: str,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the map (H, W) int32, the table (Q, 5) float64 and the number of segments () int64.
 
     A query's row of the table is id (0: no segment), category, isthing, score and the pixels that it won.
@@ -168,7 +170,7 @@ def _panoptic_inference_reference(
     return ids.int()[winner], table, ids.max()
 
 
-def _fake(class_values, mask_logits, size, *_):
+def _fake(class_values: Tensor, mask_logits: Tensor, size: Sequence[int], *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     table = mask_logits.new_empty((mask_logits.shape[0], 5), dtype=torch.float64)
     return mask_logits.new_empty(size, dtype=torch.int32), table, table.new_empty((), dtype=torch.int64)
 

@@ -1,6 +1,7 @@
 """Class scores and class maps of one image, streamed over rows of the output."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +24,7 @@ def semantic_inference(
     flip: bool = False,
     resize: str = "logits",
 ) -> Tensor:
-    """Give every pixel the class with the largest score, as ``semantic_scores`` defines it.
+    """Return every pixel the class with the largest score, as ``semantic_scores`` defines it.
 
     Args:
         class_logits: (Q, K + 1) floating, the last column "no object".
@@ -116,11 +117,19 @@ def semantic_scores(
     return out
 
 
-def _fake_labels(probability, mask_logits, size, input_size, crop, flip, scores_first):
+def _fake_labels(
+    probability: Tensor,
+    mask_logits: Tensor,
+    size: Sequence[int],
+    input_size: Sequence[int] | None,
+    crop: Sequence[int] | None,
+    flip: bool,
+    scores_first: bool,
+) -> Tensor:
     return mask_logits.new_empty(size, dtype=torch.int64)
 
 
-def _fake_scores(probability, mask_logits, out, size, input_size, crop, flip, scores_first, weight):
+def _fake_scores(*_: Any) -> None:
     return None
 
 
@@ -136,7 +145,15 @@ _ARGUMENTS = "SymInt[] size, SymInt[]? input_size, SymInt[]? crop, bool flip, st
     mutates_args=(),
     schema=f"(Tensor class_logits, Tensor mask_logits, {_ARGUMENTS}) -> Tensor",
 )
-def _semantic_inference_reference(class_logits, mask_logits, size, input_size, crop, flip, resize):
+def _semantic_inference_reference(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    size: Sequence[int],
+    input_size: Sequence[int] | None,
+    crop: Sequence[int] | None,
+    flip: bool,
+    resize: str,
+) -> Tensor:
     scores = _score_rows(class_logits, mask_logits, size, input_size, crop, flip, resize)
     labels = class_logits.new_empty(size, dtype=torch.int64)
     for begin, end, band in bands(scores):
@@ -145,7 +162,7 @@ def _semantic_inference_reference(class_logits, mask_logits, size, input_size, c
 
 
 @_semantic_inference_reference.register_fake
-def _(class_logits, mask_logits, size, input_size, crop, flip, resize):
+def _(class_logits: Tensor, mask_logits: Tensor, size: Sequence[int], *_: Any) -> Tensor:
     return class_logits.new_empty(size, dtype=torch.int64)
 
 
@@ -154,14 +171,22 @@ def _(class_logits, mask_logits, size, input_size, crop, flip, resize):
     mutates_args=("out",),
     schema=f"(Tensor class_logits, Tensor mask_logits, Tensor(a!) out, {_ARGUMENTS}, float weight) -> ()",
 )
-def _semantic_scores_reference(class_logits, mask_logits, out, size, input_size, crop, flip, resize, weight):
+def _semantic_scores_reference(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    out: Tensor,
+    size: Sequence[int],
+    input_size: Sequence[int] | None,
+    crop: Sequence[int] | None,
+    flip: bool,
+    resize: str,
+    weight: float,
+) -> None:
     for begin, end, band in bands(_score_rows(class_logits, mask_logits, size, input_size, crop, flip, resize)):
         out[:, begin:end].add_(band, alpha=weight)
 
 
-@_semantic_scores_reference.register_fake
-def _(class_logits, mask_logits, out, size, input_size, crop, flip, resize, weight):
-    return None
+_semantic_scores_reference.register_fake(_fake_scores)
 
 
 def _score_rows(

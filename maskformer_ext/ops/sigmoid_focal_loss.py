@@ -1,5 +1,7 @@
 """Sigmoid focal loss of each element, with torchvision's signature."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -77,12 +79,12 @@ def _fake_backward(grad: Tensor, inputs: Tensor, targets: Tensor, alpha: float, 
     return torch.empty_like(inputs, memory_format=torch.contiguous_format)
 
 
-def _setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+def _setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
     logits, targets, ctx.alpha, ctx.gamma, ctx.reduction = inputs
     ctx.save_for_backward(logits, targets)
 
 
-def _backward(ctx, grad: Tensor) -> tuple:
+def _backward(ctx: Any, grad: Tensor) -> tuple:
     logits, targets = ctx.saved_tensors
     if _REDUCTIONS[ctx.reduction] == "mean":
         grad = grad / logits.numel()

@@ -23,8 +23,8 @@ class SegmentTargets(BatchTargets):
     """Segments that do not overlap.
 
     Attributes:
-        segment_map: (B, H, W) int32, or int16 where T is at most 32768; the index of the segment that owns the pixel,
-            ``VOID`` (-1) for none.
+        segment_map: (B, H, W) int32, or int16 where T is at most 32768. It holds the index of the segment that owns
+            the pixel, ``VOID`` (-1) for none.
         labels: (B, T) int64 class ids; what lies beyond ``num_segments`` is ignored.
         num_segments: (B,) int64.
     """
@@ -46,14 +46,14 @@ class SegmentTargets(BatchTargets):
         return self.segment_map.shape[-2], self.segment_map.shape[-1]
 
     def to_masks(self) -> MaskTargets:
-        """Expand to one boolean mask a segment (for comparison with other code; costs T times the memory)."""
+        """Expand to one boolean mask per segment (for comparison with other code; costs T times the memory)."""
         index = torch.arange(self.labels.shape[1], device=self.device).view(1, -1, 1, 1)
         masks = self.segment_map.unsqueeze(1) == index
         return MaskTargets(masks, self.labels, self.num_segments, void=self.segment_map == VOID)
 
     @staticmethod
     def from_masks(masks: Sequence[Tensor], labels: Sequence[Tensor]) -> SegmentTargets | MaskTargets:
-        """Build targets from one mask a segment.
+        """Build targets from one mask per segment.
 
         Args:
             masks: for each image (T_i, H, W), bool, uint8 or float 0/1; all images of one size.
@@ -64,8 +64,8 @@ class SegmentTargets(BatchTargets):
 
         Raises:
             TypeError: if labels are no integers.
-            ValueError: if there is no image, the lists differ in length, an image has another number of masks than
-                labels, or images differ in size or device.
+            ValueError: if there is no image, or the lists differ in length.
+            ValueError: if an image has another number of masks than labels, or images differ in size or device.
         """
         target_checks.check_masks("from_masks", masks, labels)
         boolean = [mask != 0 for mask in masks]
@@ -209,7 +209,7 @@ class MaskTargets(BatchTargets):
 
     @staticmethod
     def from_masks(masks: Sequence[Tensor], labels: Sequence[Tensor]) -> MaskTargets:
-        """Build targets from one mask a segment, (T_i, H, W) and (T_i,) for each image, padded to the largest T.
+        """Build targets from one mask per segment, (T_i, H, W) and (T_i,) for each image, padded to the largest T.
 
         Raises:
             TypeError: if labels are no integers.

@@ -29,7 +29,7 @@ from maskformer_ext.ops import (
 )
 from maskformer_ext.ops.support.library import native
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+pytestmark = pytest.mark.gpu
 
 CLASSES, LAYERS, QUERIES, CHANNELS = 7, 3, 20, 16
 PREDICTION, SIZE = (24, 32), (96, 128)

@@ -26,7 +26,7 @@ from maskformer_ext.ops import (
     semantic_inference,
     semantic_scores,
 )
-from maskformer_ext.ops import pair_dot as pair_logits
+from maskformer_ext.ops.pair_dot import _opaque, _opaque_backward
 from maskformer_ext.ops.support import library, value_checks
 from maskformer_ext.ops.support.constants import class_table, constant
 
@@ -95,12 +95,12 @@ def test_padded_batches_run_the_same_operations_on_the_same_shapes(masks: bool) 
 
 @pytest.mark.parametrize("without", [(), ("mask_dot", "matching_cost_from_embeddings")], ids=["kernels", "references"])
 @pytest.mark.parametrize("counts", [(3, 1), (0, 0), (90, 2)], ids=["few", "none", "crowded"])
-def test_pair_logits_never_wait(counts: tuple[int, ...], without: tuple[str, ...]) -> None:
+def test_pair_dot_never_waits(counts: tuple[int, ...], without: tuple[str, ...]) -> None:
     image, _ = make_targets(counts).pairs()
     embed, features = (torch.empty(*shape, device="meta") for shape in ((len(image), 3, 8), (2, 8, 20)))
     with on_a_stand_in(without):
-        logits = pair_logits._pair_logits._init_fn(embed, features, image, max(counts))
-        gradients = pair_logits._pair_logits_backward._init_fn(logits, embed, features, image, max(counts))
+        logits = _opaque._init_fn(embed, features, image, max(counts))
+        gradients = _opaque_backward._init_fn(logits, embed, features, image, max(counts))
     assert [x.shape for x in (logits, *gradients)] == [(len(image), 3, 20), embed.shape, features.shape]
 
 

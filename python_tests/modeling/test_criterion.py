@@ -191,7 +191,7 @@ def test_half_precision_outputs_give_float32_losses(dtype: torch.dtype) -> None:
 
 def test_memory_follows_the_segments_and_not_the_padding() -> None:
     shapes = []
-    original = torch.ops.maskformer_ext.pair_logits.default
+    original = torch.ops.maskformer_ext.pair_dot_opaque.default
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):

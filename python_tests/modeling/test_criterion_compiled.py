@@ -55,7 +55,7 @@ def test_one_graph_serves_all_sizes(backend: str, form: str) -> None:
     assert counters["stats"]["unique_graphs"] == 1
 
 
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 @pytest.mark.slow

@@ -4,44 +4,36 @@ from __future__ import annotations
 
 import pytest
 import torch
+from op_samples import all_samples, tensors_of
+from torch import Tensor
 from torch.autograd import forward_ad
 
-from maskformer_ext import ops
-from maskformer_ext.ops.pair_dot import pair_logits
 
-torch.manual_seed(0)
-INSIDE = torch.rand(3, 8, 8) < 0.5
-TARGETS = ops.SegmentTargets(
-    torch.randint(-1, 2, (2, 8, 8), dtype=torch.int32), torch.zeros(2, 2, dtype=torch.int64), torch.tensor([2, 2])
-)
-IMAGE, SEGMENT = torch.tensor([0, 1, -1]), torch.tensor([0, 1, -1])
-EMBED, FEATURES = torch.randn(2, 2, 3, 5), torch.randn(2, 5, 4, 4)
-SMALL, FULL = torch.randn(3, 4, 4), torch.randn(3, 8, 8)
-
-# a function of one tensor, and the tensor
-OPS = {
-    "mask_loss": (lambda x: torch.stack(ops.mask_loss(x, INSIDE)), SMALL),
-    "mask_loss, not resized": (lambda x: torch.stack(ops.mask_loss(x, INSIDE, alpha=-1, gamma=0)), FULL),
-    "matched_mask_loss": (lambda x: torch.stack(ops.matched_mask_loss(x, TARGETS, IMAGE, SEGMENT)), SMALL),
-    "matched_mask_loss of masks": (
-        lambda x: torch.stack(ops.matched_mask_loss(x, TARGETS.to_masks(), IMAGE, SEGMENT, ignore_void=True)),
-        SMALL,
-    ),
-    "dice_loss": (lambda x: ops.dice_loss(x, INSIDE), FULL),
-    "sigmoid_focal_loss": (lambda x: ops.sigmoid_focal_loss(x, INSIDE.to(x.dtype)), FULL),
-    "sigmoid_focal_loss, mean": (lambda x: ops.sigmoid_focal_loss(x, INSIDE.to(x.dtype), reduction="mean"), FULL),
-    "mask_dot of embeddings": (lambda x: ops.mask_dot(x, FEATURES.to(x.dtype)), EMBED),
-    "mask_dot of features": (lambda x: ops.mask_dot(EMBED.to(x.dtype), x, activation="sigmoid"), FEATURES),
-    "pair_logits": (
-        lambda x: pair_logits(x, FEATURES.to(x.dtype), torch.tensor([0, 0, 1, -1]), 2),
-        torch.randn(4, 2, 5),
-    ),
-}
+def cases() -> list:
+    """Return, per sample and tensor that it is differentiable in, a function of that tensor, and the tensor."""
+    found = []
+    for param in all_samples(differentiable=True):
+        (sample,) = param.values
+        if "out_dtype" in sample.rest:
+            continue  # the float64 reference would not be one
+        for name in sample.differentiable:
+            tensor = sample.floating[name]
+            if tensor.numel():
+                found.append(pytest.param((_of_one(sample, name), tensor), id=f"{sample.name}, {name}"))
+    return found
 
 
-@pytest.fixture(params=OPS)
+def _of_one(sample, name: str):
+    def function(x: Tensor) -> Tensor:
+        others = {key: value.to(x.dtype) for key, value in sample.floating.items() if key != name}
+        return torch.cat([part.flatten() for part in tensors_of(sample(**others, **{name: x}))])
+
+    return function
+
+
+@pytest.fixture(params=cases())
 def case(request):
-    return OPS[request.param]
+    return request.param
 
 
 def close(found: torch.Tensor, expected: torch.Tensor) -> None:

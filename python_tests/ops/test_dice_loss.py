@@ -22,36 +22,89 @@ def make(shape=(3, 37, 501), target="float", scale=3.0):
     return scale * torch.randn(shape), targets
 
 
-def errors_of(logits, targets, floor=1e-300):
+def errors_of(call, logits, targets, floor=1e-300, direction=None):
+    """Return the errors of the losses and of their gradient against the float64 reference."""
     logits = logits.detach().requires_grad_()
     wide = logits.detach().double().requires_grad_()
-    actual = dice_loss(logits, targets)
+    actual = call(logits, targets)
     expected = dice_loss(wide, targets.double() if targets.is_floating_point() else targets)
     assert actual.dtype == torch.float32
-    direction = torch.randn(len(actual))
+    direction = torch.randn(len(actual)) if direction is None else direction
     (grad,) = torch.autograd.grad(actual, logits, direction)
     (expected_grad,) = torch.autograd.grad(expected, wide, direction.double())
     assert grad.dtype == logits.dtype
     return error(actual, expected, floor), error(grad, expected_grad, floor)
 
 
-@pytest.mark.parametrize("shape", [(3, 37, 501), (2, 1), (1, 16, 16), (4, 5, 6, 7)], ids=str)
+SHAPES = [(3, 37, 501), (2, 1), (1, 16, 16), (4, 5, 6, 7), (3, 17001), (2, 16384), (1, 8196), (5, 7)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("target", ["float", "bool", "uint8", "between", "bfloat16"])
-def test_dice_loss_equals_float64_reference(shape, target):
-    assert max(errors_of(*make(shape, target))) <= LARGEST_ERROR
+def test_dice_loss_equals_float64_reference(kernels, shape, target):
+    assert max(errors_of(kernels.dice_loss, *make(shape, target))) <= LARGEST_ERROR
+
+
+@pytest.mark.parametrize("target", ["float", "bool", "bfloat16"])
+def test_many_masks(kernels, target):
+    shape = (20, 256, 256) if kernels.large else (20, 32, 32)
+    assert max(errors_of(kernels.dice_loss, *make(shape, target))) <= LARGEST_ERROR
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 8e-3), (torch.float16, 1e-3)])
-def test_dice_loss_computes_half_precision_in_float32(dtype, tolerance):
-    logits, targets = make((3, 5, 8))  # small, so that the gradient of float16 is not subnormal
-    loss, grad = errors_of(logits.to(dtype), targets)
+@pytest.mark.parametrize("target", ["float", "bool", "bfloat16"])
+def test_dice_loss_computes_half_precision_in_float32(kernels, dtype, tolerance, target):
+    logits, targets = make((3, 40), target)  # small, so that the gradient of float16 is not subnormal
+    loss, grad = errors_of(kernels.dice_loss, logits.to(dtype), targets)
     assert loss <= LARGEST_ERROR
     assert grad <= tolerance
+    same = kernels.dice_loss(logits, targets), kernels.dice_loss(logits, targets.double().float())
+    assert torch.equal(*same), "a target's dtype changes no loss"
 
 
-def test_dice_loss_is_exact_where_the_prediction_is_good():
-    targets = torch.rand(2, 64, 64) < 0.3
-    assert max(errors_of(torch.where(targets, 16.0, -16.0), targets)) <= LARGEST_ERROR
+def test_dice_loss_is_exact_where_the_prediction_is_good(kernels):
+    targets = torch.rand(3, 64, 64) < 0.3
+    logits = torch.where(targets, 16.0, -16.0)
+    assert max(errors_of(kernels.dice_loss, logits, targets)) <= LARGEST_ERROR
+    logits[1, 7, 7] = torch.nan
+    assert kernels.dice_loss(logits, targets).isnan().tolist() == [False, True, False]
+
+
+def test_views_that_are_not_aligned_or_not_contiguous(kernels):
+    logits, targets = make((4, 161), "bool")
+    whole_l, whole_t = logits.flatten(), targets.flatten()
+    for first_l, first_t in ((1, 0), (0, 1), (4, 4)):
+        pair = whole_l[first_l : first_l + 640].view(4, 160), whole_t[first_t : first_t + 640].view(4, 160)
+        assert max(errors_of(kernels.dice_loss, *pair)) <= LARGEST_ERROR
+    strided = errors_of(kernels.dice_loss, logits[:, ::2], targets[:, ::2], direction=torch.randn(8)[::2])
+    assert max(strided) <= LARGEST_ERROR
+    assert max(errors_of(kernels.dice_loss, logits.mT, targets.mT)) <= LARGEST_ERROR
+
+
+def test_the_native_op_reads_views_as_they_are(kernels):
+    logits, targets = make((4, 41), "bool")
+    loss, coefficients = kernels.native.dice_loss(logits.mT, targets.mT)
+    grad = torch.randn(82)[::2]
+    found = kernels.native.dice_loss_backward(grad, logits.mT, targets.mT, coefficients)
+    wide = logits.mT.double().requires_grad_()
+    expected = dice_loss(wide, targets.mT)
+    assert found.is_contiguous() and error(loss, expected) <= LARGEST_ERROR
+    assert error(found, torch.autograd.grad(expected, wide, grad.double())[0]) <= LARGEST_ERROR
+
+
+@pytest.mark.parametrize("shape", [(0, 9), (3, 0), (0, 0)], ids=str)
+def test_empty(kernels, shape):
+    logits, targets = torch.zeros(shape), torch.zeros(shape, dtype=torch.bool)
+    loss, coefficients = kernels.native.dice_loss(logits, targets)
+    with kernels.of_the_cpu():
+        expected = torch.ops.maskformer_ext.dice_loss(logits, targets)
+    assert torch.equal(loss, expected[0]) and torch.equal(coefficients, expected[1])
+    assert kernels.native.dice_loss_backward(torch.ones(shape[0]), logits, targets, coefficients).shape == shape
+
+
+def test_the_native_op_refuses_shapes_that_differ(kernels):
+    with pytest.raises(RuntimeError, match="mask_logits and targets must have the same shape"):
+        kernels.native.dice_loss(torch.zeros(2, 3), torch.zeros(2, 4))
 
 
 def test_dice_loss_equals_golden(golden_dir):
@@ -84,10 +137,9 @@ def test_dice_loss_reference_gradcheck():
     assert torch.autograd.gradcheck(lambda x: dice_loss(x, targets.double()), logits.double().requires_grad_())
 
 
-def test_dice_loss_is_registered_and_compiles():
+def test_dice_loss_compiles_with_gradients():
     logits, targets = make((3, 40), "bool")
     logits.requires_grad_()
-    torch.library.opcheck(torch.ops.maskformer_ext.dice_loss.default, (logits, targets))
 
     def total(x):
         return dice_loss(x, targets, reduction="mean")
@@ -122,7 +174,7 @@ def test_dice_loss_errors_name_the_argument():
 @settings(max_examples=80, deadline=None)
 def test_dice_loss_of_any_shape_equals_float64_reference(shape, target, scale, seed):
     torch.manual_seed(seed)
-    errors = errors_of(*make(shape, target, scale), floor=1e-9)  # below that the float64 reference cancels
+    errors = errors_of(dice_loss, *make(shape, target, scale), floor=1e-9)  # below that the float64 reference cancels
     assert max(errors) <= LARGEST_ERROR
 
 
@@ -138,4 +190,4 @@ def test_dice_loss_of_constant_logits_does_not_add_up_rounding(value, share, siz
     """Rounding that always goes the same way: sums of many equal floats, one after the other, would show it."""
     torch.manual_seed(0)
     logits, targets = torch.full((2, *size), value), (torch.rand(2, *size) < share).to(target)
-    assert max(errors_of(logits, targets, floor=1e-9)) <= LARGEST_ERROR
+    assert max(errors_of(dice_loss, logits, targets, floor=1e-9)) <= LARGEST_ERROR

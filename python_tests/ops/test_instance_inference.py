@@ -198,18 +198,6 @@ def test_misfitting_arguments_are_named(options, message):
         instance_inference(torch.zeros(3, 3), torch.zeros(3, 4, 4), (8, 8), **options)
 
 
-@pytest.mark.parametrize("resize", ["logits", "nearest"])
-def test_opcheck(resize):
-    class_logits, mask_logits = confident_predictions(12, 4, (16, 16), seed=3)
-    options = (20, [0, 1], 0.5, (64, 64), (60, 50), resize)
-    torch.library.opcheck(torch.ops.maskformer_ext.instance_inference, (class_logits, mask_logits, (40, 41), *options))
-
-
-def test_opcheck_of_the_kernel():
-    _, mask_logits = confident_predictions(5, 4, (16, 16), seed=3)
-    torch.library.opcheck(torch.ops.maskformer_ext.instance_masks, (mask_logits, (40, 41), 0.5, (64, 64), (60, 50)))
-
-
 def test_kernel_agrees_with_the_reference():
     """Compare with the float64 reference over sizes that cut vectors, bytes and blocks, dtypes and strides."""
     for seed, (prediction, size, input_size, crop) in enumerate(

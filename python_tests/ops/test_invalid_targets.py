@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from faulty_targets import CLASSES, FAULTS, make_targets, predictions
 
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
-from maskformer_ext.modeling.outputs import MaskFormerOutput
 from maskformer_ext.ops import (
     SegmentTargets,
     linear_sum_assignment,
@@ -23,40 +23,6 @@ from maskformer_ext.ops.support import library, value_checks
 
 pytest.importorskip("timm", reason="the per-pixel models need timm")
 from maskformer_ext.modeling.per_pixel import PerPixelCriterion, PerPixelOutput
-
-CLASSES, QUERIES = 4, 6
-gpu = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
-
-
-def make_targets(fault: str = "none", device: str = "cpu") -> SegmentTargets:
-    """Two images with three and one segments, and one thing wrong with the second, after the pairs were listed."""
-    segment_map = torch.randint(-1, 1, (2, 16, 16), dtype=torch.int32)
-    segment_map[0, :4] = torch.arange(16, dtype=torch.int32) % 3
-    labels = torch.tensor([[0, 3, 2], [1, 0, 0]])
-    targets = SegmentTargets(segment_map, labels, torch.tensor([3, 1])).with_pairs()
-    if fault == "id":
-        segment_map[1, 5, 3] = 1
-    elif fault == "negative id":
-        segment_map[1, 5, 3] = -2
-    elif fault == "label":
-        labels[1, 0] = CLASSES
-    elif fault == "count":
-        targets.num_segments[1] = 4
-    return targets.to(device)
-
-
-FAULTS = {
-    "id": r"targets\.segment_map must hold ids in \[-1, 1\) for image 1, got -1 to 1",
-    "negative id": r"targets\.segment_map must hold ids in \[-1, 1\) for image 1, got -2 to 0",
-    "label": r"targets\.labels must lie in \[0, K\) with K = 4, got 4 for segment 0 of image 1",
-    "count": r"targets\.num_segments must lie in \[0, T\] with T = 3, got \[3, 4\]",
-}
-
-
-def predictions(device: str = "cpu") -> MaskFormerOutput:
-    generator = torch.Generator().manual_seed(0)
-    shapes = (2, 2, QUERIES, CLASSES + 1), (2, 2, QUERIES, 8), (2, 8, 4, 4)
-    return MaskFormerOutput(*(torch.randn(*shape, generator=generator).to(device) for shape in shapes))
 
 
 def by_matching_cost(targets: SegmentTargets) -> None:
@@ -85,7 +51,7 @@ def by_per_pixel(targets: SegmentTargets) -> None:
 CALLS = [by_matching_cost, by_matching_cost_from_embeddings, by_matched_mask_loss, by_criterion, by_per_pixel]
 
 
-@pytest.fixture(params=["cpu", "as on a GPU", gpu])
+@pytest.fixture(params=["cpu", "as on a GPU", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request, monkeypatch) -> str:
     """The CPU; the CPU as if its kernels let everything pass, with checks asked for; a GPU with checks asked for."""
     if request.param == "cpu":
@@ -181,7 +147,7 @@ def test_what_is_out_of_range_is_counted(fault: str) -> None:
     )  # labels are the criterion's to count
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("criterion", ["masks", "pixels"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_gpu_counts_them_and_goes_on(fault: str, criterion: str) -> None:

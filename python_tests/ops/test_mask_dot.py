@@ -17,6 +17,124 @@ def product(mask_embed, mask_features):
     return torch.einsum("...bqc,bchw->...bqhw", mask_embed, mask_features)
 
 
+NONE, SIGMOID, BINARY = range(3)
+SHAPES = [  # layers, images, queries, channels, (h, w)
+    ((2,), 2, 3, 8, (3, 5)),
+    ((), 1, 100, 40, (16, 9)),
+    ((3,), 1, 45, 33, (8, 16)),
+    ((), 2, 130, 64, (2, 72)),
+    ((1, 2), 1, 1, 1, (1, 1)),
+]
+
+
+def draw(layers, images, queries, channels, size, dtype=torch.float32):
+    torch.manual_seed(5)
+    return torch.randn(*layers, images, queries, channels).to(dtype), torch.randn(images, channels, *size).to(dtype)
+
+
+def exact(mask_embed, mask_features):
+    return product(mask_embed.double(), mask_features.double())
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("activation", ["none", "sigmoid", "binary"])
+@pytest.mark.parametrize("channels", [256, 33])
+def test_many_channels(kernels, activation, dtype, channels, channels_last):
+    queries, size = (100, (24, 31)) if kernels.large else (10, (6, 7))
+    mask_embed = (torch.randn(3, 2, queries, channels) / channels**0.5).to(dtype)
+    mask_features = torch.randn(2, channels, *size).to(dtype)
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    pair = mask_embed, mask_features.to(memory_format=memory_format)
+    expected = exact(mask_embed, mask_features)
+    if activation == "binary":
+        found = kernels.mask_dot(*pair, activation="binary")
+        assert not (found != (expected > 0))[expected.abs() > 1e-4 * expected.abs().max()].any()
+        return
+    found = kernels.mask_dot(*pair, activation=activation, out_dtype=torch.float32)
+    assert error(found, expected.sigmoid() if activation == "sigmoid" else expected) <= LARGEST_ERROR
+
+
+@pytest.mark.cuda_kernels
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_float32_is_as_exact_as_float32(kernels, shape, channels_last):
+    mask_embed, mask_features = draw(*shape)
+    given = mask_features.to(memory_format=torch.channels_last) if channels_last else mask_features
+    truth = exact(mask_embed, mask_features)
+    found = kernels.native.mask_dot(mask_embed, given, NONE, torch.float32, False)
+    assert error(found, truth) <= LARGEST_ERROR
+    rounded = kernels.native.mask_dot(mask_embed, given, NONE, torch.float32, True)
+    assert error(rounded, truth) <= 2e-3
+    if shape[3] > 8:
+        assert error(rounded, truth) > LARGEST_ERROR  # it is TF32 that was asked for
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_16_bit_operands_are_summed_in_float32(kernels, shape, dtype, channels_last):
+    mask_embed, mask_features = draw(*shape, dtype)
+    given = mask_features.to(memory_format=torch.channels_last) if channels_last else mask_features
+    found = kernels.native.mask_dot(mask_embed, given, NONE, torch.float32, False)
+    assert error(found, exact(mask_embed, mask_features)) <= LARGEST_ERROR
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_activations_and_outputs(kernels, dtype):
+    mask_embed, mask_features = draw((), 2, 7, 16, (9, 11))
+    truth = exact(mask_embed, mask_features)
+    allowed = {torch.float32: LARGEST_ERROR, torch.bfloat16: 4e-3, torch.float16: 5e-4}[dtype]
+    assert error(kernels.native.mask_dot(mask_embed, mask_features, SIGMOID, dtype, False), truth.sigmoid()) <= allowed
+    assert error(kernels.native.mask_dot(mask_embed, mask_features, NONE, dtype, False), truth) <= allowed
+    assert torch.equal(kernels.native.mask_dot(mask_embed, mask_features, BINARY, torch.bool, False), truth > 0)
+    assert torch.equal(kernels.native.mask_dot(mask_embed, mask_features, BINARY, dtype, False), (truth > 0).to(dtype))
+
+
+def test_strides_and_two_dtypes(kernels):
+    mask_embed, mask_features = draw((2,), 2, 6, 24, (10, 8))
+    truth = exact(mask_embed, mask_features)
+    for features in (
+        mask_features.repeat_interleave(2, 1)[:, ::2],
+        mask_features.repeat_interleave(2, 3)[..., ::2],
+        mask_features.mT.contiguous().mT,
+        torch.cat([mask_features, mask_features])[:2],
+        mask_features[:, :, :1].expand_as(mask_features),
+    ):
+        found = kernels.native.mask_dot(mask_embed.mT.contiguous().mT, features, NONE, torch.float32, False)
+        assert error(found, exact(mask_embed, features)) <= LARGEST_ERROR
+    for features in (  # neither a pixel's neighbour nor its next channel is the next element
+        mask_features.repeat_interleave(2, 3)[..., :1],
+        mask_features.repeat_interleave(2, 2)[:, :, ::2, :1],
+        mask_features[:, :, :1, :1],
+    ):
+        found = kernels.native.mask_dot(mask_embed, features, NONE, torch.float32, False)
+        assert error(found, exact(mask_embed, features)) <= LARGEST_ERROR
+    one = mask_features[:, :1].repeat_interleave(2, 3)[..., ::2]  # nor where there is one channel
+    found = kernels.native.mask_dot(mask_embed[..., :1], one, NONE, torch.float32, False)
+    assert error(found, exact(mask_embed[..., :1], one)) <= LARGEST_ERROR
+    mixed = kernels.native.mask_dot(mask_embed.half(), mask_features.bfloat16(), NONE, torch.float32, False)
+    assert error(mixed, exact(mask_embed.half(), mask_features.bfloat16())) <= LARGEST_ERROR
+    assert error(mixed, truth) <= 2e-2
+
+
+def test_what_is_not_finite_stays_so(kernels):
+    mask_embed, mask_features = draw((), 1, 4, 16, (4, 4))
+    mask_embed[0, 1, 3], mask_embed[0, 2, 5] = torch.nan, torch.inf
+    for dtype in (torch.float32, torch.bfloat16):
+        found = kernels.native.mask_dot(mask_embed.to(dtype), mask_features.to(dtype), NONE, torch.float32, False)
+        assert not found[0, 1:3].isfinite().any() and found[0, [0, 3]].isfinite().all()
+
+
+def test_nothing_to_multiply(kernels):
+    for layers, images, queries, size in (((0,), 2, 3, (4, 4)), ((), 2, 0, (4, 4)), ((), 2, 3, (0, 4))):
+        mask_embed, mask_features = draw(layers, images, queries, 8, size)
+        found = kernels.native.mask_dot(mask_embed, mask_features, NONE, torch.float32, False)
+        assert found.shape == (*layers, images, queries, *size)
+    mask_embed, mask_features = draw((), 1, 3, 0, (4, 4))
+    assert (kernels.native.mask_dot(mask_embed, mask_features, NONE, torch.float32, False) == 0).all()
+
+
 @pytest.mark.parametrize("layers", [(), (3,), (2, 2), (0,)])
 @pytest.mark.parametrize(
     ("batch", "queries", "channels", "size"), [(2, 7, 16, (5, 9)), (1, 1, 1, (1, 1)), (2, 0, 4, (3, 3))]
@@ -131,14 +249,14 @@ def test_numbers_that_are_not_finite_stay_where_they_are():
 @pytest.mark.parametrize("activation", ["none", "sigmoid"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_gradients_are_those_of_the_reference(activation, dtype, layout):
+def test_gradients_are_those_of_the_reference(kernels, activation, dtype, layout):
     mask_embed, mask_features = torch.randn(2, 2, 7, 16).to(dtype), torch.randn(2, 16, 9, 11).to(dtype)
     if layout == "channels_last":
         mask_features = mask_features.to(memory_format=torch.channels_last)
     weight = torch.randn(2, 2, 7, 9, 11)
     inputs = [x.clone().requires_grad_() for x in (mask_embed, mask_features)]
     wide = [x.double().requires_grad_() for x in (mask_embed, mask_features)]
-    out = mask_dot(*inputs, activation=activation, out_dtype=torch.float32)
+    out = kernels.mask_dot(*inputs, activation=activation, out_dtype=torch.float32)
     ours = torch.autograd.grad((out * weight).sum(), inputs)
     truth = torch.autograd.grad((reference(*wide, activation, torch.float64) * weight).sum(), wide)
     for gradient, expected in zip(ours, truth, strict=True):
@@ -152,13 +270,6 @@ def test_threads_do_not_change_a_bit():
     at_thread_counts(lambda: mask_dot(mask_embed, mask_features, activation="sigmoid"))
     inputs = mask_embed.requires_grad_(), mask_features.requires_grad_()
     at_thread_counts(lambda: mask_dot(*inputs).detach())
-
-
-@native_only
-def test_opcheck():
-    inputs = torch.randn(3, 2, 7, 16, requires_grad=True), torch.randn(2, 16, 5, 9, requires_grad=True)
-    for activation, dtype in ((0, torch.float32), (1, torch.float32), (1, torch.bfloat16), (2, torch.bool)):
-        torch.library.opcheck(torch.ops.maskformer_ext.mask_dot, (*inputs, activation, dtype))
 
 
 @pytest.mark.parametrize("shape", [(0, 1, 3, 5), (2, 1, 0, 5), (2, 1, 3, 0), (2, 0, 3, 5)], ids=str)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from op_checks import LARGEST_ERROR, at_thread_counts, loss_errors
 
 from maskformer_ext.ops import MaskTargets, SegmentTargets, mask_loss, matched_mask_loss
-from maskformer_ext.ops.support.library import native
 
 LOGITS = (20, 24)
 PIXELS = (80, 96)
@@ -40,20 +39,34 @@ def as_dtype(targets, dtype):
     return MaskTargets(targets.masks.to(dtype), targets.labels, targets.num_segments, void=targets.void)
 
 
-def errors_of(targets, logits=None, **options):
+def errors_of(targets, logits=None, call=matched_mask_loss, **options):
     logits = 3 * torch.randn(len(IMAGE), *LOGITS) if logits is None else logits
     # where nothing but void is left, the loss is 1e-38 instead of 0
-    return loss_errors(
-        lambda x: matched_mask_loss(x, as_dtype(targets, x.dtype), IMAGE, SEGMENT, **options), logits, floor=1e-30
-    )
+    return loss_errors(lambda x: call(x, as_dtype(targets, x.dtype), IMAGE, SEGMENT, **options), logits, floor=1e-30)
 
 
 @pytest.mark.parametrize("ignore_void", [False, True])
 @pytest.mark.parametrize("size", [PIXELS, (79, 50), (20, 24), (7, 9)], ids=str)
-@pytest.mark.parametrize("form", ["segments", "bool", "float", "uint8"])
-def test_matched_mask_loss_equals_float64_reference(form, size, ignore_void):
-    found = errors_of(make_targets(form, size), ignore_void=ignore_void)
+@pytest.mark.parametrize("form", ["segments", "short", "bool", "float", "uint8"])
+def test_matched_mask_loss_equals_float64_reference(kernels, form, size, ignore_void):
+    dtype = torch.int16 if form == "short" else torch.int32
+    targets = make_targets("segments" if form == "short" else form, size, dtype=dtype)
+    found = errors_of(targets, call=kernels.matched_mask_loss, ignore_void=ignore_void)
     assert max(found.values()) <= LARGEST_ERROR, found
+
+
+@pytest.mark.cuda_kernels
+def test_what_is_out_of_range_is_no_pair_and_void(kernels):
+    targets, logits = make_targets("segments"), torch.randn(4, 8, 10)
+    image, segment = torch.tensor([0, 7, 0, -3]), torch.tensor([1, 0, 99, 2])
+    wild = targets.segment_map.clone()
+    wild[wild < 0] = 30000
+    arguments = (targets.num_segments, None, image, segment, 0.25, 2.0, True, True)
+    outputs = [kernels.native.matched_mask_loss(logits, pixels, *arguments) for pixels in (targets.segment_map, wild)]
+    for focal, dice, maps, _ in outputs:
+        assert (focal[1:] == 0).all() and (dice[1:] == 0).all() and (maps[1:] == 0).all()
+        assert focal[0] > 0
+    assert all(torch.equal(a, b) for a, b in zip(*outputs, strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.int16, torch.int32])
@@ -81,12 +94,12 @@ def test_matched_mask_loss_is_mask_loss_of_the_pairs():
 
 @pytest.mark.parametrize("form", ["segments", "bool"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_matched_mask_loss_without_pair_is_zero(form, dtype):
+def test_matched_mask_loss_without_pair_is_zero(kernels, form, dtype):
     logits = torch.randn(len(IMAGE), *LOGITS, dtype=dtype)
     alone = (IMAGE < 0) | (SEGMENT < 0)
     logits[alone] = float("nan")
     logits.requires_grad_()
-    focal, dice = matched_mask_loss(logits, make_targets(form), IMAGE, SEGMENT)
+    focal, dice = kernels.matched_mask_loss(logits, make_targets(form), IMAGE, SEGMENT)
     (grad,) = torch.autograd.grad((focal / focal.detach()).nan_to_num().sum() + dice.sum(), logits)
     for tensor in (focal, dice, grad):
         assert torch.equal(tensor[alone], torch.zeros_like(tensor[alone]))
@@ -110,25 +123,25 @@ def test_matched_mask_loss_without_masks_or_segments(dtype):
         assert torch.equal(logits.grad, torch.zeros_like(logits))
 
 
-def test_matched_mask_loss_of_an_image_that_is_all_void():
+def test_matched_mask_loss_of_an_image_that_is_all_void(kernels):
     targets = make_targets("segments", counts=(3, 3, 3))
     targets.segment_map[0] = -1
     logits = torch.randn(1, *LOGITS, requires_grad=True)
     zero = torch.zeros(1, dtype=torch.int64)
-    focal, dice = matched_mask_loss(logits, targets, zero, zero, ignore_void=True)
+    focal, dice = kernels.matched_mask_loss(logits, targets, zero, zero, ignore_void=True)
     assert focal.item() == pytest.approx(0, abs=1e-30)
     assert dice.item() == pytest.approx(0, abs=1e-30)
     (grad,) = torch.autograd.grad(focal + dice, logits)
     assert grad.abs().max() < 1e-30
 
 
-def test_matched_mask_loss_ignores_what_lies_under_void():
+def test_matched_mask_loss_ignores_what_lies_under_void(kernels):
     targets = make_targets("segments", size=(20, 24))  # no resize, so a logit belongs to one pixel
     logits = torch.randn(len(IMAGE), *LOGITS)
     other = torch.where((targets.segment_map == -1)[IMAGE.clamp_min(0)], 50.0, logits)
-    expected = matched_mask_loss(logits, targets, IMAGE, SEGMENT, ignore_void=True)
+    expected = kernels.matched_mask_loss(logits, targets, IMAGE, SEGMENT, ignore_void=True)
     for actual, wanted in zip(
-        matched_mask_loss(other, targets, IMAGE, SEGMENT, ignore_void=True), expected, strict=True
+        kernels.matched_mask_loss(other, targets, IMAGE, SEGMENT, ignore_void=True), expected, strict=True
     ):
         assert torch.equal(actual, wanted)
 
@@ -165,17 +178,6 @@ def test_matched_mask_loss_reference_gradcheck(form):
     targets = make_targets(form, size=(9, 11))
     logits = torch.randn(len(IMAGE), 4, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: matched_mask_loss(x, targets, IMAGE, SEGMENT, ignore_void=True), logits)
-
-
-@pytest.mark.parametrize("form", ["segments", "bool"])
-def test_matched_mask_loss_is_registered_rightly(form):
-    targets = make_targets(form)
-    pixels = targets.segment_map if form == "segments" else targets.masks
-    void = None if form == "segments" else targets.void
-    logits = torch.randn(len(IMAGE), *LOGITS, requires_grad=True)
-    assert native("matched_mask_loss", logits, pixels), "the tests of the registration need the native library"
-    arguments = (logits, pixels, targets.num_segments, void, IMAGE, SEGMENT, 0.25, 2.0, True, True)
-    torch.library.opcheck(torch.ops.maskformer_ext.matched_mask_loss.default, arguments)
 
 
 def test_matched_mask_loss_compiles_whole():

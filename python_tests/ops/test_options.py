@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from op_samples import all_samples
 
 from maskformer_ext import ops
-from maskformer_ext.ops import MaskTargets, SegmentTargets
+from maskformer_ext.ops import MaskTargets, catalog
 
-TARGETS = SegmentTargets(
-    torch.zeros(1, 8, 8, dtype=torch.int32), torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, dtype=torch.int64)
-)
-PAIR = torch.zeros(1, dtype=torch.int64)
-CLASSES, MASKS = torch.zeros(1, 3, 5), torch.zeros(1, 3, 4, 4)
-EMBED, FEATURES = torch.zeros(1, 3, 6), torch.zeros(1, 6, 4, 4)
 
-LOSSES = {
-    "sigmoid_focal_loss": lambda **o: ops.sigmoid_focal_loss(MASKS, torch.zeros_like(MASKS), **o),
-    "mask_loss": lambda **o: ops.mask_loss(MASKS[0], torch.zeros(3, 8, 8), **o),
-    "matched_mask_loss": lambda **o: ops.matched_mask_loss(MASKS[0, :1], TARGETS, PAIR, PAIR, **o),
-}
-COSTS = {
-    "matching_cost": lambda **o: ops.matching_cost(CLASSES, MASKS, TARGETS, **o),
-    "matching_cost_from_embeddings": lambda **o: ops.matching_cost_from_embeddings(
-        CLASSES, EMBED, FEATURES, TARGETS, **o
-    ),
-}
-INFERENCE = {
-    "semantic_inference": lambda size=(8, 8), **o: ops.semantic_inference(CLASSES[0], MASKS[0], size, **o),
-    "semantic_scores": lambda size=(8, 8), **o: ops.semantic_scores(CLASSES[0], MASKS[0], size, **o),
-    "panoptic_inference": lambda size=(8, 8), **o: ops.panoptic_inference(
-        CLASSES[0], MASKS[0], size, **{"thing_classes": [0], **o}
-    ),
-    "instance_inference": lambda size=(8, 8), **o: ops.instance_inference(CLASSES[0], MASKS[0], size, **o),
-}
-ALL = LOSSES | COSTS | INFERENCE
+def having(*options: str) -> dict[str, Callable]:
+    """Return a call of every public function that has these options, by its name."""
+    found: dict[str, Callable] = {}
+    for param in all_samples():
+        (sample,) = param.values
+        if set(options) <= inspect.signature(sample.function).parameters.keys():
+            found.setdefault(sample.function.__name__, sample)
+    return found
+
+
+COSTS, FOCAL, INFERENCE = having("class_weight"), having("alpha", "gamma"), having("size")
+LOSSES = {name: call for name, call in FOCAL.items() if name not in COSTS}
+ALL = FOCAL | INFERENCE
 
 NO_NUMBERS = [("1", TypeError), (None, TypeError), (True, TypeError), (math.nan, ValueError), (math.inf, ValueError)]
 BEYOND_FLOAT32 = [1e300, -1e300, 10**39, -(10**5000), torch.tensor(1e300, dtype=torch.float64)]
@@ -86,13 +76,11 @@ def test_numbers_of_any_kind_are_numbers(value):
 
 
 def test_an_alpha_that_float32_would_round_to_0_still_means_no_weights():
-    torch.manual_seed(0)
-    logits = torch.randn(1, 3, 4, 4)
-    found = ops.matching_cost(CLASSES, logits, TARGETS, alpha=-1e-60)
-    assert torch.equal(found, ops.matching_cost(CLASSES, logits, TARGETS, alpha=-1.0))
+    cost = COSTS["matching_cost"]
+    assert torch.equal(cost(alpha=-1e-60), cost(alpha=-1.0))
 
 
-@pytest.mark.parametrize("name", ["matched_mask_loss", *COSTS])
+@pytest.mark.parametrize("name", having("ignore_void"))
 @pytest.mark.parametrize("value", ["false", "no", 0, None])
 def test_what_is_no_truth_value_is_named(name, value):
     with pytest.raises(TypeError, match=f"^{name}: ignore_void must be True or False, got"):
@@ -155,7 +143,7 @@ def test_options_of_inference_are_checked(name, options, kind, message):
 )
 def test_sizes_are_pairs_of_integers(name, size, kind):
     with pytest.raises(kind, match=f"^{name}: size must be"):
-        INFERENCE[name](size)
+        INFERENCE[name](size=size)
 
 
 def test_top_k_beyond_all_pairs_costs_nothing():
@@ -167,51 +155,26 @@ def test_top_k_beyond_all_pairs_costs_nothing():
     assert torch.equal(found.scores, everything.scores) and torch.equal(found.masks, everything.masks)
 
 
-FLOAT8 = [torch.float8_e4m3fn, torch.float8_e5m2]
-OF_DTYPE = {
-    "mask_dot": lambda dtype: ops.mask_dot(EMBED.to(dtype), FEATURES),
-    "sigmoid_focal_loss": lambda dtype: ops.sigmoid_focal_loss(MASKS, torch.zeros_like(MASKS).to(dtype)),
-    "dice_loss": lambda dtype: ops.dice_loss(MASKS.to(dtype), torch.zeros_like(MASKS)),
-    "mask_loss": lambda dtype: ops.mask_loss(MASKS[0], torch.zeros(3, 8, 8).to(dtype)),
-    "matched_mask_loss": lambda dtype: ops.matched_mask_loss(MASKS[0, :1].to(dtype), TARGETS, PAIR, PAIR),
-    "matching_cost": lambda dtype: ops.matching_cost(CLASSES.to(dtype), MASKS, TARGETS),
-    "matching_cost_from_embeddings": lambda dtype: ops.matching_cost_from_embeddings(
-        CLASSES, EMBED, FEATURES.to(dtype), TARGETS
-    ),
-    "linear_sum_assignment": lambda dtype: ops.linear_sum_assignment(CLASSES.to(dtype), torch.tensor(5)),
-    "semantic_inference": lambda dtype: ops.semantic_inference(CLASSES[0].to(dtype), MASKS[0], (8, 8)),
-    "semantic_scores": lambda dtype: ops.semantic_scores(CLASSES[0], MASKS[0].to(dtype), (8, 8)),
-    "panoptic_inference": lambda dtype: ops.panoptic_inference(
-        CLASSES[0].to(dtype), MASKS[0], (8, 8), thing_classes=[0]
-    ),
-    "instance_inference": lambda dtype: ops.instance_inference(CLASSES[0], MASKS[0].to(dtype), (8, 8)),
-}
-
-
-@pytest.mark.parametrize("dtype", FLOAT8, ids=str)
-@pytest.mark.parametrize("name", OF_DTYPE)
-def test_dtypes_without_a_kernel_are_named_with_those_that_have_one(name, dtype):
-    OF_DTYPE[name](torch.float32)
-    with pytest.raises(TypeError, match=rf"^{name}: \w+ must be float32, bfloat16, float16 or float64, got {dtype}"):
-        OF_DTYPE[name](dtype)
-
-
-@pytest.mark.parametrize("name", COSTS)
+@pytest.mark.parametrize("name", having("targets", "ignore_void"))
 @pytest.mark.parametrize("dtype", [torch.int64, torch.float8_e5m2])
-def test_masks_of_other_dtypes_are_refused_by_costs_as_by_losses(name, dtype):
-    masks = MaskTargets(torch.zeros(1, 1, 8, 8).to(dtype), TARGETS.labels, TARGETS.num_segments)
-    cost = {
-        "matching_cost": lambda: ops.matching_cost(CLASSES, MASKS, masks),
-        "matching_cost_from_embeddings": lambda: ops.matching_cost_from_embeddings(CLASSES, EMBED, FEATURES, masks),
-    }[name]
-    for call in (cost, lambda: ops.matched_mask_loss(MASKS[0, :1], masks, PAIR, PAIR)):
-        with pytest.raises(TypeError, match=rf": targets must be .*, got {dtype}"):
-            call()
+def test_masks_of_other_dtypes_are_refused(name, dtype):
+    call = ALL[name]
+    targets = call.rest["targets"].to_masks()
+    masks = MaskTargets(targets.masks.float().to(dtype), targets.labels, targets.num_segments)
+    with pytest.raises(TypeError, match=rf"^{name}: targets must be .*, got {dtype}"):
+        call(targets=masks)
+
+
+def test_ops_of_every_family_are_among_them():
+    assert LOSSES.keys() == {"mask_loss", "matched_mask_loss", "sigmoid_focal_loss"}
+    assert COSTS.keys() == {"matching_cost", "matching_cost_from_embeddings"}
+    assert INFERENCE.keys() == {name for op in catalog.OPS if op.name.endswith("inference") for name in op.functions}
 
 
 def test_mask_dot_gives_no_dtype_that_cannot_hold_its_result():
+    product = having("activation")["mask_dot"]
     for activation in ("none", "sigmoid"):
         with pytest.raises(TypeError, match=f"mask_dot: out_dtype must be floating with activation {activation}, got"):
-            ops.mask_dot(EMBED, FEATURES, activation=activation, out_dtype=torch.int32)
+            product(activation=activation, out_dtype=torch.int32)
     with pytest.raises(TypeError, match="mask_dot: out_dtype must be bool, uint8 or floating with activation binary"):
-        ops.mask_dot(EMBED, FEATURES, activation="binary", out_dtype=torch.int64)
+        product(activation="binary", out_dtype=torch.int64)

@@ -49,7 +49,7 @@ SYNCCHECK = """========= COMPUTE-SANITIZER
 ========= ERROR SUMMARY: 1 error
 """
 PYTEST = """....s
-SKIPPED [3] python_tests/ops/test_on_a_gpu.py:19: needs two GPUs
+SKIPPED [3] python_tests/engine/test_gpu_step.py:19: needs two GPUs
 SKIPPED [2] python_tests/test_x.py:4: scipy is not installed
 ============ 4 passed, 5 skipped, 9 deselected, 1 warning in 2.03s ============
 """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ class BatchTargets:
     def _tensor_fields(self) -> dict[str, Tensor]:
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
-    def _map(self: _T, function) -> _T:
+    def _map(self: _T, function: Callable[[Tensor], Tensor]) -> _T:
         moved = {name: function(value) for name, value in self._tensor_fields().items()}
         cached = None if self._pairs is None else tuple(function(index) for index in self._pairs)
         return replace(self, **moved, _pairs=cached)  # type: ignore[type-var]
@@ -36,7 +37,7 @@ class BatchTargets:
             raise ValueError("copy_: both must carry their pairs, as pad_to and with_pairs leave them, got none")
         return {**self._tensor_fields(), "image_index": self._pairs[0], "segment_index": self._pairs[1]}
 
-    def to(self: _T, *args, **kwargs) -> _T:
+    def to(self: _T, *args: Any, **kwargs: Any) -> _T:
         """Move every tensor, with the arguments of ``Tensor.to``; dtypes are kept."""
         return self._map(lambda tensor: tensor.to(*args, **kwargs))
 

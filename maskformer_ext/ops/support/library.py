@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -63,7 +64,7 @@ def _cuda_problem(index: int) -> str | None:
 
 
 def _gpu_is_served(index: int) -> bool:
-    """Tell whether a GPU runs the CUDA library, asked once; where it does not, one warning says why."""
+    """Return whether a GPU runs the CUDA library, asked once; where it does not, one warning says why."""
     if index not in _SERVED:
         problem = _cuda_problem(index)
         _SERVED[index] = problem is None
@@ -77,16 +78,19 @@ _gpu_is_served._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def native(name: str, *tensors: Tensor | None) -> bool:
-    """Tell whether the native kernel of an op is to be used for these tensors.
+    """Return whether the native kernel of an op is to be used for these tensors.
 
     Args:
         name: the op as registered, `torch.ops.maskformer_ext.<name>`.
         tensors: the op's inputs; None is skipped.
 
     Returns:
-        False where the PyTorch reference is to run instead: under `MASKFORMER_EXT_REFERENCE=1`, for float64 inputs,
-        on a device without a kernel, on a GPU that the library has no code for, and for differentiable ops where
-        derivatives are asked for in a way that kernels do not have (``transformed``).
+        False where the PyTorch reference is to run instead:
+
+        - under `MASKFORMER_EXT_REFERENCE=1`;
+        - for float64 inputs;
+        - on a device without a kernel, and on a GPU that the library has no code for;
+        - where derivatives are asked for in a way that kernels do not have (``transformed``).
 
     Raises:
         RuntimeError: the native library is missing, does not load, or was built from older sources.
@@ -112,7 +116,7 @@ def native(name: str, *tensors: Tensor | None) -> bool:
 
 
 def transformed() -> bool:
-    """Tell whether forward-mode derivatives or a transform of torch.func (jvp, grad, vmap) are under way.
+    """Return whether forward-mode derivatives or a transform of torch.func (jvp, grad, vmap) are under way.
 
     The formulas of native ops would give 0 for the first and an obscure error for the second; the references give what
     is right.
@@ -128,7 +132,7 @@ def without_autocast(tensor: Tensor) -> AbstractContextManager:
 
 
 def allow_tf32(tensor: Tensor) -> bool:
-    """Tell whether float32 products of this tensor may be rounded to TF32, as torch's own products are then."""
+    """Return whether float32 products of this tensor may be rounded to TF32, as torch's own products are then."""
     if tensor.device.type != "cuda":
         return False
     if torch.compiler.is_compiling():  # which knows this name of the setting only
@@ -173,7 +177,7 @@ def once_differentiable(op: str, remedy: str = "use float64 inputs or MASKFORMER
         `backward(ctx, *grads)` for `register`; it raises RuntimeError.
     """
 
-    def backward(ctx, *grads):
+    def backward(ctx: Any, *grads: Tensor | None) -> NoReturn:
         raise RuntimeError(f"{op}: the native kernel has no second derivative; {remedy}")
 
     return backward

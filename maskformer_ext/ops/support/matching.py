@@ -1,6 +1,6 @@
 """Checks of the targets that the matching costs share, and their form for the kernels."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -120,7 +120,7 @@ def call_kernel(
     )
 
 
-def fake_cost(class_logits: Tensor, pixels: Tensor, labels: Tensor, *rest) -> Tensor:
+def fake_cost(class_logits: Tensor, pixels: Tensor, labels: Tensor, *rest: Any) -> Tensor:
     """Return an empty cost for the arguments of a native matching cost without the mask predictions."""
     return class_logits.new_empty((*class_logits.shape[:-1], labels.shape[1]), dtype=torch.float32)
 

@@ -50,7 +50,7 @@ def check_size(op: str, name: str, size: Sequence[int]) -> None:
 
 
 def class_probabilities(class_logits: Tensor, mask_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Give softmax(class_logits) (Q, K + 1), and which queries count (Q,) bool: those with finite numbers only.
+    """Return softmax(class_logits) (Q, K + 1), and which queries count (Q,) bool: those with finite numbers only.
 
     -inf class logits (classes that were masked out) are legal. Rows of absent queries are 0.
     """

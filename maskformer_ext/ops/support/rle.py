@@ -19,7 +19,7 @@ def encode(packed: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, 
 
 
 def run_lengths(packed: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
-    """Give the alternating lengths of runs of 0 and 1 in column-major order, int64; the first may be 0."""
+    """Return the alternating lengths of runs of 0 and 1 in column-major order, int64; the first may be 0."""
     height, width = size
     x0, y0, x1, y1 = box
     total = height * width

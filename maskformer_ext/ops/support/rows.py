@@ -33,7 +33,7 @@ class Rows(Protocol):
         """Compute rows begin to end, (N, end - begin, width)."""
 
     def cost_of_row(self) -> float:
-        """Give the number of elements of the largest intermediate that one row needs."""
+        """Return the number of elements of the largest intermediate that one row needs."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Bilinear:
 
 
 def bilinear_taps(in_size: int, out_size: int, begin: int, end: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Give lower index, upper index and weight of the upper one for output positions begin to end, as ATen does."""
+    """Return lower index, upper index and weight of the upper one for output positions begin to end, as ATen does."""
     scale = torch.tensor(in_size, dtype=torch.float32) / out_size
     position = (scale * (torch.arange(begin, end) + 0.5) - 0.5).clamp(min=0)
     low = position.floor().long().clamp(max=in_size - 1)
@@ -188,7 +188,7 @@ def bands(source: Rows) -> Iterator[tuple[int, int, Tensor]]:
 
 
 def first_argmax(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the maximum over the first axis and the lowest index that reaches it (int64).
+    """Return the maximum over the first axis and the lowest index that reaches it (int64).
 
     Three vectorised passes; ``argmax`` over a strided axis is several times slower on the CPU.
     """

@@ -1,7 +1,7 @@
 """Checks of what targets hold: ids, labels, counts. Reading them makes the host wait for a GPU.
 
-The CPU kernels refuse values out of range. CUDA kernels treat them as void or as no pair and read nothing for them;
-with ``MASKFORMER_EXT_CHECKS=1`` the checks below come first and raise there too.
+The CPU kernels refuse values out of range. CUDA kernels treat them as void or as no pair and read nothing for them.
+With ``MASKFORMER_EXT_CHECKS=1`` the checks below come first and raise there too.
 """
 
 import os
@@ -19,7 +19,7 @@ CHECKS = os.environ.get("MASKFORMER_EXT_CHECKS", "0") == "1"
 
 
 def may_read(device: torch.device) -> bool:
-    """Tell whether values on a device may be looked at: on the CPU, and elsewhere where it was asked for.
+    """Return whether values on a device may be looked at: on the CPU, and elsewhere where it was asked for.
 
     Never in code that is being compiled, nor in a step that is being recorded in a CUDA graph.
     """
@@ -35,7 +35,7 @@ def may_read(device: torch.device) -> bool:
 
 
 def kernels_refuse(device: torch.device) -> bool:
-    """Tell whether the kernels of a device raise for values out of range by themselves."""
+    """Return whether the kernels of a device raise for values out of range by themselves."""
     return device.type == "cpu"
 
 

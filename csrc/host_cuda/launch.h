@@ -1,0 +1,13 @@
+// The launch of a kernel on the host: the twin of common/cuda_launch.cuh.
+#pragma once
+
+#include <cuda_runtime.h>
+
+namespace maskformer_ext::cuda {
+
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 threads, CUstream_st*, const Arguments&... arguments) {
+  host_cuda::launch(kernel, grid, threads, arguments...);
+}
+
+}  // namespace maskformer_ext::cuda

@@ -1,0 +1,15 @@
+// The twin of torch/cuda_stream.h for the host stand-in: the same ops as torch.ops.maskformer_ext_shim, on CPU tensors.
+#pragma once
+
+#define MASKFORMER_EXT_CUDA_IMPL(library) STABLE_TORCH_LIBRARY_IMPL(maskformer_ext_shim, CPU, library)
+#undef STD_CUDA_KERNEL_LAUNCH_CHECK
+#define STD_CUDA_KERNEL_LAUNCH_CHECK()
+
+namespace maskformer_ext {
+
+struct CudaScope {
+  explicit CudaScope(const torch::stable::Tensor&) {}
+  cudaStream_t stream = nullptr;
+};
+
+}  // namespace maskformer_ext
