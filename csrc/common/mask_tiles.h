@@ -139,8 +139,10 @@ class ResizedPlanes {
   }
 
  private:
+  // Never inlined: it is called for the lower and the upper row. In two copies of `make` the compiler may fuse other
+  // products and sums, and a row would depend on whether a thread meets it first as its lower or its upper one.
   template <class Make>
-  const float* held_row(int64_t y, Make&& make) {
+  __attribute__((noinline)) const float* held_row(int64_t y, Make& make) {
     const int slot = static_cast<int>(y & 1);
     float* row = held_.data() + slot * planes_ * pitch_;
     if (rows_[slot] != y) make(y, row, pitch_);
