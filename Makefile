@@ -27,11 +27,12 @@ build: $(STAMPS)/train ## compile what changed of the native libraries; for the 
 bench: $(STAMPS)/dev build ## run the benchmarks against their peers, print the table, keep it in benchmarks/results/
 	$(BIN)/python -m pytest benchmarks --record $(ARGS)
 
-lint: $(STAMPS)/dev ## check style and types
+lint: $(STAMPS)/dev ## check style, types and prose
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CLANG_FILES)
 	$(BIN)/mypy maskformer_ext benchmarks tools
+	$(BIN)/python tools/prose.py
 
 format: $(STAMPS)/dev ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .

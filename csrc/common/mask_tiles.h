@@ -139,8 +139,8 @@ class ResizedPlanes {
   }
 
  private:
-  // Never inlined: it is called for the lower and the upper row. In two copies of `make` the compiler may fuse other
-  // products and sums, and a row would depend on whether a thread meets it first as its lower or its upper one.
+  // Never inlined, as it is called for the lower and for the upper row. In two copies of `make` the compiler may fuse
+  // products and sums in two ways. A row would then depend on which of the two a thread meets first.
   template <class Make>
   __attribute__((noinline)) const float* held_row(int64_t y, Make& make) {
     const int slot = static_cast<int>(y & 1);

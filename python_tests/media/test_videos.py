@@ -16,7 +16,7 @@ from maskformer_ext.errors import UserError
 from maskformer_ext.media.videos import frame_rate, is_video, read_frames, write_film
 from maskformer_ext.prediction.input_images import read_images
 
-# Quarter turns clockwise, and the matrix (a, b, c, d) of the file that means them: (x, y) -> (a x + c y, b x + d y).
+# Quarter turns clockwise, and the file's matrix (a, b, c, d) that means them. It maps (x, y) to (a x + c y, b x + d y).
 TURNS = {0: (1, 0, 0, 1), 1: (0, 1, -1, 0), 2: (-1, 0, 0, -1), 3: (0, -1, 1, 0)}
 
 
