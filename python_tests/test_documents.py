@@ -1,0 +1,134 @@
+"""The documents: links lead somewhere, files and make targets that they name exist, samples of Python compile."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+_BUILT = {"build", "dist", "output", "node_modules"}
+# Folders whose files a document names by their path from the root.
+_ROOMS = "csrc|maskformer_ext|python_tests|docs|tools|benchmarks|examples|cmake"
+_PLACEHOLDER = re.compile(r"[<>*{}]|\b(NAME|FILE|DEVICE)\b|…|\.\.\.")
+
+
+def _find_documents() -> list[Path]:
+    """Return every Markdown file of the project, in order."""
+    found = ROOT.rglob("*.md")
+    paths = [path.relative_to(ROOT) for path in found]
+    hidden = [p for p in paths if any(part.startswith(".") and part != ".github" for part in p.parts)]
+    return sorted(p for p in paths if p not in hidden and p.parts[0] not in _BUILT)
+
+
+DOCUMENTS = _find_documents()
+per_document = pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+
+
+@cache
+def _read(document: Path) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+def _without_code(text: str) -> str:
+    return re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@cache
+def _find_anchors(document: Path) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a document."""
+    anchors: set[str] = set()
+    for heading in re.findall(r"^#+ +(.+?) *$", _without_code(_read(document)), re.MULTILINE):
+        words = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
+        anchor = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+        copies = sum(
+            known == anchor or re.fullmatch(rf"{re.escape(anchor)}-\d+", known) is not None for known in anchors
+        )
+        anchors.add(f"{anchor}-{copies}" if copies else anchor)
+    return anchors
+
+
+def find_dead_links(document: Path) -> list[str]:
+    """Return the relative links of a document whose file or anchor is not there."""
+    dead = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", _without_code(_read(document))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (ROOT / document).parent / name if name else ROOT / document
+        if not path.exists():
+            dead.append(target)
+        elif anchor:
+            read = path.resolve().relative_to(ROOT)
+            if read.suffix == ".md" and anchor not in _find_anchors(read):
+                dead.append(target)
+    return dead
+
+
+def find_missing_files(text: str) -> list[str]:
+    """Return the paths below the rooms that a text names in backticks and that do not exist."""
+    named = re.findall(rf"`((?:{_ROOMS})/[^`\s:]*)", text)
+    named += [f"csrc/{name}" for name in re.findall(r"`(\w+/\w+\.(?:cpp|cuh?|h))`", text)]
+    paths = {name for name in named if not _PLACEHOLDER.search(name)}
+    return sorted(path for path in paths if not any((room / path).exists() for room in (ROOT, ROOT / "csrc")))
+
+
+def find_missing_modules(text: str) -> list[str]:
+    """Return the modules ``maskformer_ext.x.y`` that a text names, where neither module nor name is there."""
+    missing = []
+    for dotted in sorted(set(re.findall(r"(?<!torch\.ops\.)\bmaskformer_ext((?:\.[a-z_]+)+)", text))):
+        here = ROOT / "maskformer_ext"
+        for part in dotted.strip(".").split("."):
+            if (here / part).is_dir():
+                here = here / part
+            elif (here / f"{part}.py").is_file():
+                here = here / f"{part}.py"
+            else:
+                source = here if here.is_file() else here / "__init__.py"
+                if not re.search(rf"\b{part}\b", source.read_text(encoding="utf-8")):
+                    missing.append(f"maskformer_ext{dotted}")
+                break
+    return missing
+
+
+def find_missing_targets(text: str) -> list[str]:
+    """Return the targets that a text calls by ``make`` and that the Makefile lacks."""
+    known = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    code = "".join(re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL))
+    named = re.findall(r"`make\s+([a-z][\w-]*)", text) + re.findall(r"^make ([a-z][\w-]*)", code, re.MULTILINE)
+    return sorted(set(named) - known)
+
+
+@per_document
+def test_links_lead_somewhere(document: Path) -> None:
+    assert find_dead_links(document) == []
+
+
+@per_document
+def test_files_that_are_named_exist(document: Path) -> None:
+    # The changelog names files as they were.
+    text = _read(document) if document.name != "CHANGELOG.md" else ""
+    assert find_missing_files(text) == []
+    assert find_missing_modules(text) == []
+
+
+@per_document
+def test_make_targets_exist(document: Path) -> None:
+    text = _read(document) if document.name != "CHANGELOG.md" else ""
+    assert find_missing_targets(text) == []
+
+
+@per_document
+def test_samples_of_python_compile(document: Path) -> None:
+    for number, sample in enumerate(re.findall(r"^ *```python\n(.*?)^ *```", _read(document), re.M | re.S)):
+        compile(textwrap.dedent(sample), f"{document}, sample {number}", "exec")
+
+
+def test_what_is_missing_is_found() -> None:
+    text = "`csrc/mask_loss/lost.h` `mask_loss/mask_loss.cpp` `csrc/<op>/` `docs/lost.md` maskformer_ext.lost.x `make lose`"
+    assert find_missing_files(text) == ["csrc/mask_loss/lost.h", "docs/lost.md"]
+    assert find_missing_modules(text) == ["maskformer_ext.lost.x"]
+    assert find_missing_targets(text) == ["lose"]
