@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _BUILT = {"build", "dist", "output", "node_modules"}
 # Folders whose files a document names by their path from the root.
 _ROOMS = "csrc|maskformer_ext|python_tests|docs|tools|benchmarks|examples|cmake"
+_ENDINGS = "py|md|cpp|cuh|cu|h|yaml|json|cmake|sh|svg"
 _PLACEHOLDER = re.compile(r"[<>*{}]|\b(NAME|FILE|DEVICE)\b|…|\.\.\.")
 
 
@@ -22,6 +23,22 @@ def _find_documents() -> list[Path]:
     paths = [path.relative_to(ROOT) for path in found]
     hidden = [p for p in paths if any(part.startswith(".") and part != ".github" for part in p.parts)]
     return sorted(p for p in paths if p not in hidden and p.parts[0] not in _BUILT)
+
+
+def _find_sources() -> list[Path]:
+    """Return the files whose comments and messages name other files."""
+    found = [
+        path
+        for room in ("csrc", "maskformer_ext", "tools", "benchmarks", "examples")
+        for path in ROOT.glob(f"{room}/**/*")
+    ]
+    found += [
+        *ROOT.glob("cmake/*"),
+        *ROOT.glob(".github/**/*"),
+        *map(ROOT.joinpath, ("Makefile", "CMakeLists.txt", "setup.py")),
+    ]
+    endings = {".py", ".cpp", ".h", ".cu", ".cuh", ".yaml", ".yml", ".cmake", ".sh", ".txt", ""}
+    return sorted(path.relative_to(ROOT) for path in found if path.is_file() and path.suffix in endings)
 
 
 DOCUMENTS = _find_documents()
@@ -68,18 +85,30 @@ def find_dead_links(document: Path) -> list[str]:
     return dead
 
 
+@cache
+def _find_files() -> list[str]:
+    """Return the paths of all files of the project, each after a slash."""
+    rooms = [ROOT / room for room in _ROOMS.split("|")]
+    return [*(f"/{path.name}" for path in ROOT.iterdir()), *(str(path) for room in rooms for path in room.rglob("*.*"))]
+
+
 def find_missing_files(text: str) -> list[str]:
-    """Return the paths below the rooms that a text names in backticks and that do not exist."""
-    named = re.findall(rf"`((?:{_ROOMS})/[^`\s:]*)", text)
-    named += [f"csrc/{name}" for name in re.findall(r"`(\w+/\w+\.(?:cpp|cuh?|h))`", text)]
-    paths = {name for name in named if not _PLACEHOLDER.search(name)}
-    return sorted(path for path in paths if not any((room / path).exists() for room in (ROOT, ROOT / "csrc")))
+    """Return the files that a text names and that do not exist.
+
+    These are paths below the rooms, anywhere in the text, and sources in backticks by the end of their path.
+    """
+    paths = set(re.findall(rf"(?<![\w/.-])((?:{_ROOMS})/[\w./-]*\w\.(?:{_ENDINGS}))\b(?!\()", text))
+    paths |= set(re.findall(rf"`((?:{_ROOMS})/[^`\s:]*)`", text))
+    sources = set(re.findall(r"`([\w/-]+\.(?:py|cpp|cuh?|h|cmake|svg))`", text))
+    missing = [path for path in paths if not _PLACEHOLDER.search(path) and not (ROOT / path).exists()]
+    missing += [name for name in sources - paths if not any(path.endswith(f"/{name}") for path in _find_files())]
+    return sorted(missing)
 
 
 def find_missing_modules(text: str) -> list[str]:
     """Return the modules ``maskformer_ext.x.y`` that a text names, where neither module nor name is there."""
     missing = []
-    for dotted in sorted(set(re.findall(r"(?<!torch\.ops\.)\bmaskformer_ext((?:\.[a-z_]+)+)", text))):
+    for dotted in sorted(set(re.findall(r"(?<!torch\.ops\.)\bmaskformer_ext((?:\.[a-z_][a-z_0-9]*)+)", text))):
         here = ROOT / "maskformer_ext"
         for part in dotted.strip(".").split("."):
             if (here / part).is_dir():
@@ -115,6 +144,11 @@ def test_files_that_are_named_exist(document: Path) -> None:
     assert find_missing_modules(text) == []
 
 
+def test_files_that_comments_and_messages_name_exist() -> None:
+    missing = {str(source): find_missing_files(_read(source)) for source in _find_sources()}
+    assert {source: names for source, names in missing.items() if names} == {}
+
+
 @per_document
 def test_make_targets_exist(document: Path) -> None:
     text = _read(document) if document.name != "CHANGELOG.md" else ""
@@ -128,7 +162,7 @@ def test_samples_of_python_compile(document: Path) -> None:
 
 
 def test_what_is_missing_is_found() -> None:
-    text = "`csrc/mask_loss/lost.h` `mask_loss/mask_loss.cpp` `csrc/<op>/` `docs/lost.md` maskformer_ext.lost.x"
-    assert find_missing_files(text) == ["csrc/mask_loss/lost.h", "docs/lost.md"]
+    text = "`csrc/mask_loss/lost.h` `mask_loss.cpp` `csrc/<op>/` docs/lost.md `lost/case.py` maskformer_ext.lost.x"
+    assert find_missing_files(text) == ["csrc/mask_loss/lost.h", "docs/lost.md", "lost/case.py"]
     assert find_missing_modules(text) == ["maskformer_ext.lost.x"]
     assert find_missing_targets("`make lose` `make test` to make sense") == ["lose"]
