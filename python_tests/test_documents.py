@@ -10,38 +10,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-_BUILT = {"build", "dist", "output", "node_modules"}
 # Folders whose files a document names by their path from the root.
 _ROOMS = "csrc|maskformer_ext|python_tests|docs|tools|benchmarks|examples|cmake"
 _ENDINGS = "py|md|cpp|cuh|cu|h|yaml|json|cmake|sh|svg"
 _PLACEHOLDER = re.compile(r"[<>*{}]|\b(NAME|FILE|DEVICE)\b|…|\.\.\.")
 
 
-def _find_documents() -> list[Path]:
-    """Return every Markdown file of the project, in order."""
-    found = ROOT.rglob("*.md")
-    paths = [path.relative_to(ROOT) for path in found]
-    hidden = [p for p in paths if any(part.startswith(".") and part != ".github" for part in p.parts)]
-    return sorted(p for p in paths if p not in hidden and p.parts[0] not in _BUILT)
+def _find_below(*places: str) -> list[Path]:
+    """Return the files below some places of the project as paths from its root, in order."""
+    found = [path for place in places for path in ROOT.glob(place) if path.is_file()]
+    return sorted(path.relative_to(ROOT) for path in found if "__pycache__" not in path.parts)
 
 
-def _find_sources() -> list[Path]:
-    """Return the files whose comments and messages name other files."""
-    found = [
-        path
-        for room in ("csrc", "maskformer_ext", "tools", "benchmarks", "examples")
-        for path in ROOT.glob(f"{room}/**/*")
-    ]
-    found += [
-        *ROOT.glob("cmake/*"),
-        *ROOT.glob(".github/**/*"),
-        *map(ROOT.joinpath, ("Makefile", "CMakeLists.txt", "setup.py")),
-    ]
-    endings = {".py", ".cpp", ".h", ".cu", ".cuh", ".yaml", ".yml", ".cmake", ".sh", ".txt", ""}
-    return sorted(path.relative_to(ROOT) for path in found if path.is_file() and path.suffix in endings)
-
-
-DOCUMENTS = _find_documents()
+DOCUMENTS = _find_below("*.md", ".github/**/*.md", *(f"{room}/**/*.md" for room in _ROOMS.split("|")))
+pytestmark = pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="the tests of an installed package")
 per_document = pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 
 
@@ -88,8 +70,7 @@ def find_dead_links(document: Path) -> list[str]:
 @cache
 def _find_files() -> list[str]:
     """Return the paths of all files of the project, each after a slash."""
-    rooms = [ROOT / room for room in _ROOMS.split("|")]
-    return [*(f"/{path.name}" for path in ROOT.iterdir()), *(str(path) for room in rooms for path in room.rglob("*.*"))]
+    return [f"/{path}" for path in _find_below("*", *(f"{room}/**/*" for room in _ROOMS.split("|")))]
 
 
 def find_missing_files(text: str) -> list[str]:
@@ -145,7 +126,10 @@ def test_files_that_are_named_exist(document: Path) -> None:
 
 
 def test_files_that_comments_and_messages_name_exist() -> None:
-    missing = {str(source): find_missing_files(_read(source)) for source in _find_sources()}
+    rooms = [f"{room}/**/*" for room in ("csrc", "maskformer_ext", "tools", "benchmarks", "examples", ".github")]
+    sources = _find_below("Makefile", "CMakeLists.txt", "setup.py", "cmake/*", *rooms)
+    texts = [source for source in sources if source.suffix not in {".so", ".json"}]
+    missing = {str(source): find_missing_files(_read(source)) for source in texts}
     assert {source: names for source, names in missing.items() if names} == {}
 
 
