@@ -11,6 +11,7 @@ from maskformer_ext.cli.arguments import choice, split_arguments, whole_number
 from maskformer_ext.cli.command import run_command
 from maskformer_ext.config import Config, DataConfig
 from maskformer_ext.config.load import load_config, override_config
+from maskformer_ext.config.values import nearest_hint
 from maskformer_ext.data.catalog import CATALOG, canonical_name
 from maskformer_ext.data.preparing.request import Request
 from maskformer_ext.data.preparing.run import prepare
@@ -86,7 +87,8 @@ def _data_config(recipe: str | None, positional: list[str], overrides: list[str]
         raise UserError(f"expected NAME and ROOT, got {' '.join(positional) or 'neither'}")
     name = canonical_name(positional[0])
     if name not in CATALOG:
-        raise UserError(f"unknown data set {positional[0]!r}: expected one of {', '.join(sorted(CATALOG))}")
+        hint = nearest_hint(name, CATALOG)
+        raise UserError(f"unknown data set {positional[0]!r}{hint}: expected one of {', '.join(sorted(CATALOG))}")
     task = CATALOG[name].usual_task
     config = override_config(Config(), {"data.name": name, "data.root": positional[1], "data.task": task})
     return override_config(config, overrides).data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from maskformer_ext.config.schema import Config, to_dict
 from maskformer_ext.errors import UserError
@@ -142,9 +142,13 @@ def check_values(config: Config, where: str = "") -> None:
 def check_choice(key: str, value: object, choices: Sequence[str]) -> None:
     """Raise a `UserError` that names the key and the choices, unless the value is one of them."""
     if value not in choices:
-        near = difflib.get_close_matches(str(value)[:80], choices, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise UserError(f"{key} must be one of {', '.join(choices)}, got {value!r:.80}{hint}")
+        raise UserError(f"{key} must be one of {', '.join(choices)}, got {value!r:.80}{nearest_hint(value, choices)}")
+
+
+def nearest_hint(value: object, choices: Iterable[str]) -> str:
+    """Return `` (did you mean x?)`` with the choice that a mistyped value resembles, or nothing."""
+    near = difflib.get_close_matches(str(value)[:80], list(choices), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _check_number(key: str, number: float, least: float, most: float) -> None:

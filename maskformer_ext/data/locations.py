@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskformer_ext.config import DataConfig
+from maskformer_ext.config.values import nearest_hint
 from maskformer_ext.data.catalog import CATALOG, canonical_name
 from maskformer_ext.data.description import Description, Distribution
 from maskformer_ext.errors import UserError
@@ -59,7 +60,9 @@ def check_name(config: DataConfig) -> str:
     ):
         if value not in allowed:
             of = f" for {name}" if key == "task" else ""
-            raise UserError(f"data.{key} must be {' or '.join(allowed)}{of}, got {value!r}.")
+            raise UserError(
+                f"data.{key} must be {' or '.join(allowed)}{of}, got {value!r}{nearest_hint(value, allowed)}."
+            )
     if config.max_pixels < 0:
         raise UserError(
             f"data.max_pixels must be a number of pixels, or 0 for the usual limit, got {config.max_pixels}."

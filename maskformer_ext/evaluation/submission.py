@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from maskformer_ext.config.values import check_choice
 from maskformer_ext.data.catalog import PUBLIC
 from maskformer_ext.data.listing import check_below
 from maskformer_ext.data.tables import load_categories
@@ -214,8 +215,7 @@ def create_writer(format: str, folder: Path, info: DatasetInfo) -> SubmissionWri
         UserError: if the format does not exist, or cannot hold the classes, or the folder cannot be made.
     """
     count = info.num_classes
-    if format not in FORMATS:
-        raise UserError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+    check_choice("format", format, tuple(FORMATS))
     make_folder(folder)
     if format == "ade20k":
         if count > 255:

@@ -68,7 +68,7 @@ def _check_name(name: str) -> None:
     if timm.is_model(architecture) and (not tag or name in timm.list_pretrained()):
         return
     names = timm.list_pretrained(f"{architecture}.*") if timm.is_model(architecture) else timm.list_models()
-    near = difflib.get_close_matches(name[:80], [*ORIGINAL, *names], n=3)
+    near = difflib.get_close_matches(name[:80], dict.fromkeys([*ORIGINAL, *names]), n=3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise UserError(f"{_known()}, got {name!r:.80}{hint}")
 

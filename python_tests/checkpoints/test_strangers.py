@@ -103,8 +103,10 @@ def test_a_backbone_is_a_name_and_no_address(model, tmp_path: Path, name: str) -
 
 
 def test_a_misspelt_backbone_is_told_its_neighbours() -> None:
-    with pytest.raises(UserError, match=r"got 'resnet5O'; did you mean .*resnet50"):
+    with pytest.raises(UserError, match=r"got 'resnet5O'; did you mean .*resnet50") as caught:
         build_backbone(ModelConfig(backbone="resnet5O"))
+    near = str(caught.value).partition("did you mean ")[2].rstrip("?").split(" or ")
+    assert len(near) == len(set(near)) == 3
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,7 @@ def test_skipping_leaves_out_files_without_partner(semantic, tmp_path):
         ({"classes_file": "names.txt"}, "names.txt is missing"),
         ({"ignore_label": 1}, "data.ignore_label"),
         ({"task": "panoptic"}, "data.task must be semantic for semantic_folder, got 'panoptic'"),
-        ({"name": "camvids"}, "data.name must be digits or"),
+        ({"name": "camvids"}, "coco_instance, got 'camvids' (did you mean camvid?)"),
         ({"on_error": "ignore"}, "data.on_error must be raise or skip"),
     ],
 )

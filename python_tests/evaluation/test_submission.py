@@ -176,6 +176,7 @@ def test_entries_of_several_processes_are_joined_in_order(tmp_path: Path) -> Non
     ("format", "count", "message"),
     [
         ("kitti", 3, "format must be one of ade20k, ade20k_panoptic, cityscapes, .*, got 'kitti'"),
+        ("ade20", 3, r"got 'ade20' \(did you mean ade20k\?\)"),
         ("cityscapes", 3, "takes its 19 classes, got 3"),
         ("ade20k", 847, "at most 255 classes, got 847"),
     ],
