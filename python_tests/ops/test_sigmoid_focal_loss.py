@@ -67,10 +67,10 @@ def test_the_native_op_and_its_gradient_equal_the_cpus(kernels, dtype, gamma):
         with kernels.of_the_cpu():
             assert error(found, cpus.sigmoid_focal_loss(*arguments)) <= tolerance
     for incoming in (grad, grad[0, 0]):
-        given_grad = (incoming, inputs, targets, 0.25, gamma)
-        found = ours.sigmoid_focal_loss_backward(*given_grad)
+        backward = (incoming, inputs, targets, 0.25, gamma)
+        found = ours.sigmoid_focal_loss_backward(*backward)
         with kernels.of_the_cpu():
-            assert error(found, cpus.sigmoid_focal_loss_backward(*given_grad)) <= tolerance
+            assert error(found, cpus.sigmoid_focal_loss_backward(*backward)) <= tolerance
 
 
 def test_sigmoid_focal_loss_gives_the_same_bits_again(kernels):
