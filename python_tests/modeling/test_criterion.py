@@ -222,7 +222,7 @@ def test_fixed_matching_trains_query_k_for_class_k():
 
 
 def test_unknown_matching_and_too_few_queries_are_refused():
-    with pytest.raises(UserError, match=r"criterion\.matching must be bipartite, box or fixed, got 'greedy'"):
+    with pytest.raises(UserError, match=r"criterion\.matching must be one of bipartite, box, fixed, got 'greedy'"):
         MaskFormerCriterion(4, matching="greedy")
     model = build_model(tiny_config(num_classes=9))
     with pytest.raises(UserError, match=r"fixed needs a query for each of the 9 classes, got model\.num_queries=8"):
