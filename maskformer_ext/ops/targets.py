@@ -82,7 +82,7 @@ class SegmentTargets(BatchTargets):
 
     @staticmethod
     def from_label_map(label_map: Tensor, ignore: int = 255) -> SegmentTargets:
-        """Build targets for semantic segmentation: one segment a class that is present, in ascending order.
+        """Build targets for semantic segmentation: one segment per class that is present, in ascending order.
 
         Args:
             label_map: (B, H, W) or (H, W) integer class ids.

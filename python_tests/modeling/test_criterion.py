@@ -33,7 +33,7 @@ WEIGHTS = ("class_weight", "mask_weight", "dice_weight", "no_object_weight", "bo
 
 
 def _as_embeddings(class_logits: Tensor, mask_logits: Tensor) -> MaskFormerOutput:
-    """Give mask logits as embeddings of unit features: one channel a pixel."""
+    """Give mask logits as embeddings of unit features: one channel per pixel."""
     *_, height, width = mask_logits.shape
     features = torch.eye(height * width).unflatten(1, (height, width)).expand(mask_logits.shape[1], -1, -1, -1)
     return MaskFormerOutput(class_logits, mask_logits.flatten(3), features)
