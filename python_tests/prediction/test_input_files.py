@@ -23,8 +23,12 @@ def _touch(root: Path, *names: str) -> Path:
     return root
 
 
+def find_files(source: str, output: Path | None = None) -> list[tuple[Path, str]]:
+    return list_files(source, output).files
+
+
 def _names(source: str | Path, output: Path | None = None) -> list[str]:
-    return [name for _, name in list_files(str(source), output).files]
+    return [name for _, name in find_files(str(source), output)]
 
 
 def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
@@ -55,9 +59,9 @@ def test_results_are_never_inputs(tmp_path: Path) -> None:
     assert note is not None and "10 earlier results of predict" in note and "settings.json" in note
     for source in ("out/overlays", "out/overlays/*.png"):
         with pytest.raises(UserError, match="earlier results of predict"):
-            list_files(str(photos / source))
+            find_files(str(photos / source))
     with pytest.raises(UserError, match="is a result of predict"):
-        list_files(str(photos / "out" / "overlays" / "a.png"))
+        find_files(str(photos / "out" / "overlays" / "a.png"))
     (photos / "link").symlink_to("out/overlays")
     (photos / "link.png").symlink_to("out/overlays/a.png")
     assert _names(photos) == ["a", "ids/mine", "sub/b"]
@@ -74,7 +78,7 @@ def test_the_output_may_be_the_input_folder(tmp_path: Path) -> None:
 def test_results_do_not_overwrite_inputs(tmp_path: Path) -> None:
     photos = _touch(tmp_path, "a.jpg", "ids/a.png")
     with pytest.raises(UserError, match=r"results of .*a\.jpg would overwrite the input .*ids/a\.png"):
-        list_files(str(photos), photos)
+        find_files(str(photos), photos)
     assert _names(photos, tmp_path / "out") == ["a", "ids/a"]
 
 
@@ -130,7 +134,7 @@ def test_files_of_one_name_in_a_glob_keep_their_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize("files", [("clip.mp4", "clip/000000.png"), ("a.jpg", "a.png/b.jpg")])
 def test_files_that_would_share_a_result_are_both_named(tmp_path: Path, files: tuple[str, str]) -> None:
     with pytest.raises(UserError, match="would both have the results") as caught:
-        list_files(str(_touch(tmp_path, *files)))
+        find_files(str(_touch(tmp_path, *files)))
     assert all(str(tmp_path / file) in str(caught.value) for file in files)
 
 
@@ -147,11 +151,11 @@ def test_every_folder_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.Monk
     looked: list[Path] = []
     is_file = Path.is_file
     monkeypatch.setattr(Path, "is_file", lambda self: looked.append(self) or is_file(self))
-    assert len(list_files(str(photos)).files) == 300
+    assert len(find_files(str(photos))) == 300
     assert len(looked) < 50
 
 
 @pytest.mark.parametrize("source", ["x" * 300, "\0", "~nobody_of_this_name/a"])
 def test_impossible_names_are_told_in_one_sentence(source: str) -> None:
     with pytest.raises(UserError, match="input="):
-        list_files(source)
+        find_files(source)
