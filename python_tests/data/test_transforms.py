@@ -216,7 +216,7 @@ def test_result_is_a_function_of_the_generator():
 
 def test_many_segments_cost_no_more_than_few():
     sample = _sample()
-    sample.segment_map = torch.arange(5400, dtype=torch.int32).view(60, 90)  # one segment a pixel
+    sample.segment_map = torch.arange(5400, dtype=torch.int32).view(60, 90)  # one segment per pixel
     sample.labels = torch.zeros(5400, dtype=torch.int64)
     result = _augment(sample, _config(min_sizes=[120], crop_size=[64, 64]), 0, drop=True)
     assert 64 * 64 / 4 <= len(result.labels) <= 33 * 33

@@ -34,7 +34,7 @@ WEIGHTS = ("class_weight", "mask_weight", "dice_weight", "no_object_weight", "bo
 
 
 def _as_embeddings(class_logits: Tensor, mask_logits: Tensor) -> MaskFormerOutput:
-    """Give mask logits as embeddings of unit features: one channel a pixel."""
+    """Give mask logits as embeddings of unit features: one channel per pixel."""
     *_, height, width = mask_logits.shape
     features = torch.eye(height * width).unflatten(1, (height, width)).expand(mask_logits.shape[1], -1, -1, -1)
     return MaskFormerOutput(class_logits, mask_logits.flatten(3), features)
@@ -222,7 +222,7 @@ def test_fixed_matching_trains_query_k_for_class_k():
 
 
 def test_unknown_matching_and_too_few_queries_are_refused():
-    with pytest.raises(UserError, match=r"criterion\.matching must be bipartite, box or fixed, got 'greedy'"):
+    with pytest.raises(UserError, match=r"criterion\.matching must be one of bipartite, box, fixed, got 'greedy'"):
         MaskFormerCriterion(4, matching="greedy")
     model = build_model(tiny_config(num_classes=9))
     with pytest.raises(UserError, match=r"fixed needs a query for each of the 9 classes, got model\.num_queries=8"):

@@ -182,7 +182,7 @@ def test_dropout_acts_in_training_only() -> None:
         ({"backbone": "mixer_s32_224"}, r"takes images of one size only"),
         ({"num_classes": None}, r"model\.num_classes must be set"),
         ({"hidden_dim": 30}, r"model\.hidden_dim must be a multiple of 4"),
-        ({"pixel_decoder": "unet"}, r"model\.pixel_decoder must be fpn or transformer_encoder, got 'unet'"),
+        ({"pixel_decoder": "unet"}, r"model\.pixel_decoder must be one of fpn, transformer_encoder, got 'unet'"),
         ({"architecture": "mask2former"}, r"model\.architecture must be one of .* got 'mask2former'"),
         ({"num_queries": 0}, r"model\.num_queries must be at least 1, got 0"),
         ({"querys": 3}, r"unknown model setting 'querys'"),

@@ -25,7 +25,7 @@ def ones(*shape: int) -> torch.Tensor:
         ([ones(0, 3, 3)], [torch.tensor([1])], ValueError, r"masks\[0\] must be \(T, H, W\) with T = 1"),
         ([ones(3, 3)], [torch.tensor([1, 1, 1])], ValueError, r"masks\[0\] must be .*, got \(3, 3\)"),
         ([ones(1, 1, 3, 3)], [torch.tensor([1])], ValueError, r"masks\[0\] must be .*, got \(1, 1, 3, 3\)"),
-        ([ones(1, 3, 3)], [], ValueError, "masks and labels must have one entry an image, got 1, 0"),
+        ([ones(1, 3, 3)], [], ValueError, "masks and labels must have one entry per image, got 1, 0"),
         ([], [], ValueError, "masks must hold at least one image, got none"),
         (
             [ones(1, 3, 3), ones(1, 3, 4)],
@@ -107,7 +107,7 @@ def test_images_without_segments_and_labels_of_any_integer_dtype_are_legal(form)
         (
             lambda: SegmentTargets.from_id_map(torch.zeros(2, 3, 3).long(), [{0: 1}]),
             ValueError,
-            "categories must have one table an image, B = 2, got 1",
+            "categories must have one table per image, B = 2, got 1",
         ),
         (
             lambda: SegmentTargets.from_id_map(torch.zeros(1, 3, 3).long(), [[0, 1]]),  # type: ignore[list-item]
@@ -171,7 +171,7 @@ def test_collate_names_what_it_cannot_join(targets, kind, message):
 
 def test_stacked_segments_have_a_row_of_integer_labels_an_image():
     segment_map = torch.zeros(2, 3, 3, dtype=torch.int32)
-    with pytest.raises(ValueError, match="labels must have one entry an image, B = 2, got 1"):
+    with pytest.raises(ValueError, match="labels must have one entry per image, B = 2, got 1"):
         stack_segments(segment_map, [torch.tensor([1])])
     with pytest.raises(TypeError, match=r"labels\[1\] must have an integer dtype, got torch.float32"):
         stack_segments(segment_map, [torch.tensor([1]), torch.tensor([0.5])])
