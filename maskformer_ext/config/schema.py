@@ -76,7 +76,7 @@ class AugmentationConfig:
 class DataConfig:
     """Where the images come from."""
 
-    name: str = "digits"  # digits | camvid | nuclei | semantic_folder | instance_folder | a public one (docs/data.md)
+    name: str = "digits"  # digits | semantic_folder | instance_folder | another of docs/data.md
     root: str | None = None  # the folder of the data set; None: $MASKFORMER_EXT_DATA/<name>
     task: str = "semantic"  # which targets: semantic | instance | panoptic
     classes_file: str | None = None  # of folder data sets; None: classes.json, classes.txt or labelmap.txt below root
