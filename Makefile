@@ -31,7 +31,7 @@ lint: $(STAMPS)/dev ## check style, types and prose
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CLANG_FILES)
-	$(BIN)/mypy maskformer_ext benchmarks tools
+	$(BIN)/mypy maskformer_ext benchmarks tools python_tests examples
 	$(BIN)/python tools/prose.py
 
 format: $(STAMPS)/dev ## rewrite the sources in the project's style

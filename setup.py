@@ -73,7 +73,7 @@ def replace_file(source: Path, target: Path) -> None:
 
 
 def is_outdated(build: Path) -> bool:
-    """Say whether a compiler that CMake remembers is gone, so that it has to forget what it knows."""
+    """Return whether a compiler that CMake remembers is gone, so that it has to forget what it knows."""
     cache = (build / "CMakeCache.txt").read_text(errors="replace") if (build / "CMakeCache.txt").exists() else ""
     compilers = re.findall(r"^CMAKE_(?:CXX|CUDA)_COMPILER:\w+=(/.*)$", cache, re.MULTILINE)
     return not all(os.path.exists(compiler) for compiler in compilers)

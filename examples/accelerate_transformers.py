@@ -26,7 +26,7 @@ config = MaskFormerConfig(
     mask_feature_size=64,
     use_auxiliary_loss=True,
     output_hidden_states=True,
-    num_labels=CLASSES,
+    num_labels=CLASSES,  # type: ignore[call-arg]  # taken, though its types do not list it
 )
 model = MaskFormerForInstanceSegmentation(config).train()
 # The initial queries are nearly alike. Spread them, so that rounding does not decide which one is matched.

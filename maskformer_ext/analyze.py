@@ -30,7 +30,7 @@ _WIDTH = 160
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 2 after a problem that the user can fix."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    return run_command(_analyze, _HELP, given or ["repeats=3"])
+    return run_command(_analyze, _HELP, given or ["repeats=3"])  # no argument means all recipes here, and not the help
 
 
 def _analyze(arguments: list[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from typed import present
 
 from maskformer_ext import analyze
 from maskformer_ext.config.load import find_config, load_config
@@ -13,7 +14,7 @@ from maskformer_ext.inference.analysis import count_operations, input_size, orig
 
 @pytest.mark.parametrize("recipe", original_recipes())
 def test_counts_agree_with_what_the_recipe_quotes(recipe: str) -> None:
-    config, paper = load_config(recipe), paper_figures(recipe)
+    config, paper = load_config(recipe), present(paper_figures(recipe))
     parameters, gflops = count_operations(config, input_size(config))
     assert f"parameters {parameters / 1e6:.1f}M," in find_config(recipe).read_text()
     if (
@@ -33,10 +34,10 @@ def test_a_linear_layer_costs_its_multiply_adds() -> None:
 def test_there_are_thirty_recipes_with_paper_figures() -> None:
     assert len(original_recipes()) == 30
     assert paper_figures("digits") is None
-    r50 = paper_figures("ade20k-150/maskformer_R50_bs16_160k")
+    r50 = present(paper_figures("ade20k-150/maskformer_R50_bs16_160k"))
     assert (r50.metric, r50.score, r50.gflops, r50.images_per_second) == ("mIoU", 44.5, 53.0, 24.5)
-    assert paper_figures("coco-panoptic/maskformer_panoptic_R50_bs64_554k").metric == "PQ"
-    assert paper_figures("ade20k-full-847/maskformer_R50_bs16_200k").score is None
+    assert present(paper_figures("coco-panoptic/maskformer_panoptic_R50_bs64_554k")).metric == "PQ"
+    assert present(paper_figures("ade20k-full-847/maskformer_R50_bs16_200k")).score is None
 
 
 def test_the_command_prints_one_table_and_writes_it(tmp_path, capsys) -> None:

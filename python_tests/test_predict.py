@@ -22,7 +22,7 @@ from maskformer_ext.evaluation.checkpoint import default_output
 from maskformer_ext.inference import segment as segment_image
 from maskformer_ext.media.videos import frame_rate, read_frames, write_film
 from maskformer_ext.prediction import result_files as prediction_files
-from maskformer_ext.prediction.input_files import find_files
+from maskformer_ext.prediction.input_files import list_files
 from maskformer_ext.prediction.input_images import read_images
 
 INFO = DatasetInfo("painted", ("ground", "box", "tile"), ((90, 90, 90), (250, 0, 0), (0, 0, 250)), thing_classes=(1, 2))
@@ -208,9 +208,9 @@ def test_a_video_becomes_a_film_of_its_overlays(run: Path, tmp_path: Path, capsy
 
 def test_images_of_the_same_name_do_not_overwrite_each_other(photos: Path) -> None:
     Image.new("RGB", (8, 8)).save(photos / "one.png")
-    assert [name for _, name in find_files(str(photos))] == ["more/two", "one.jpg", "one.png"]
+    assert [name for _, name in list_files(str(photos)).files] == ["more/two", "one.jpg", "one.png"]
     Image.new("RGB", (8, 8)).save(photos / "more" / "one.jpg")
-    names = [name for _, name in find_files(f"{photos}/**/one.jpg")]
+    names = [name for _, name in list_files(f"{photos}/**/one.jpg").files]
     assert len(set(names)) == 2
 
 

@@ -17,10 +17,12 @@ from public_layouts import (
     rows,
     save,
 )
+from typed import expect
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data import build_dataset
 from maskformer_ext.data.catalog import CATALOG, known_classes
+from maskformer_ext.data.readers.pairs import PairedImages
 from maskformer_ext.prepare import main
 
 _STUFF_PNG = "annotations_detectron2/train/COCO_train2014_000000000077.png"
@@ -109,7 +111,7 @@ def test_conversions_that_load_faster_give_the_same_samples(tmp_path, capsys, na
     assert (status, err) == (0, "") and not list(tmp_path.rglob("*.partial")) and out.count("written") == 2
     for split, old in zip(("train", "val"), before, strict=True):
         dataset = build_dataset(config, split)
-        assert "detectron2" in str(dataset.pairs[0][2])
+        assert "detectron2" in str(expect(PairedImages, dataset).pairs[0][2])
         assert np.array_equal(dataset[0].segment_map, old.segment_map) and np.array_equal(dataset[0].labels, old.labels)
         assert dataset[0].name.endswith(old.name.rsplit("/", 1)[-1]) and dataset[0].image.shape == old.image.shape
     assert "are there" in _run(capsys, name, tmp_path)[1]

@@ -66,7 +66,7 @@ def test_ops(python: Path, folder: Path) -> str:
     """Run the tests of the ops and return pytest's closing line. They run from a copy, on the installed package."""
     tests = folder / "tests"
     shutil.copytree(ROOT / "python_tests", tests, dirs_exist_ok=True)
-    options = ["-q", "-p", "no:cacheprovider", "-m", "not slow"]
+    options = ["-q", "-p", "no:cacheprovider", "-m", "not slow", "-o", f"pythonpath={tests / 'shared'}"]
     result = run(python, "-m", "pytest", *options, tests / "ops", cwd=folder, env=environment())
     return result.stdout.strip().splitlines()[-1]
 

@@ -14,7 +14,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import sanitizers
+import sanitizer_flags
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,7 +27,7 @@ PRECOMPILED = str(FOLDER / "checks.h")
 # runs slower.
 FLAGS = [
     *("-std=c++20", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unknown-pragmas"),
-    *sanitizers.FLAGS,
+    *sanitizer_flags.FLAGS,
     *(["-Werror"] if os.environ.get("CI") else []),  # every compiler has other warnings
     *("-DMASKFORMER_EXT_HOST_CUDA", "-DMASKFORMER_EXT_VARIANT=cuda", "-DTORCH_TARGET_VERSION=0x020b000000000000"),
     "-DMASKFORMER_EXT_CACHED_FLOATS=1024",  # small tests need several bands or chunks
@@ -73,7 +73,7 @@ def build() -> Path:
         objects = [job.result() for job in jobs]
         library = FOLDER / "_ops_host_cuda.so"
         if not library.exists() or library.stat().st_mtime < max(one.stat().st_mtime for one in objects):
-            link = ["g++", "-shared", *sanitizers.FLAGS, *map(str, objects), f"-L{TORCH / 'lib'}", "-ltorch_cpu"]
+            link = ["g++", "-shared", *sanitizer_flags.FLAGS, *map(str, objects), f"-L{TORCH / 'lib'}", "-ltorch_cpu"]
             subprocess.run([*link, "-o", str(library)], cwd=ROOT, check=True)
     return library
 
@@ -88,7 +88,7 @@ def main() -> int:
         return 0
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *sys.argv[1:], *map(str, TESTS)]
     variables = {"MASKFORMER_EXT_HOST_CUDA": str(library), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=sanitizers.environment(**variables)).returncode
+    return subprocess.run(command, cwd=ROOT, env=sanitizer_flags.environment(**variables)).returncode
 
 
 if __name__ == "__main__":

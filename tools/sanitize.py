@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import sanitizers
+import sanitizer_flags
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "sanitize"
@@ -47,7 +47,7 @@ def main() -> int:
     arguments = sys.argv[1:] or ["-m", "not slow", "-k", "not compile and not memory and not exact"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, "ops"]
     return subprocess.run(
-        command, cwd=tests, env=sanitizers.environment(PYTHONPATH=str(site), MASKFORMER_EXT_SANITIZED="1")
+        command, cwd=tests, env=sanitizer_flags.environment(PYTHONPATH=str(site), MASKFORMER_EXT_SANITIZED="1")
     ).returncode
 
 

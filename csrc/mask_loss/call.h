@@ -105,8 +105,8 @@ inline MaskLossOutputs run_mask_loss(MaskLossParams params, const Tensor& logits
   params.focal = focal.mutable_data_ptr<float>();
   params.dice = dice.mutable_data_ptr<float>();
   params.coefficients = coefficients.mutable_data_ptr<float>();
-  const int64_t pixels_an_item = params.target_height * params.target_width / params.blocks;
-  torch::stable::parallel_for(0, masks * params.blocks, 1 + least_pixels / (1 + pixels_an_item),
+  const int64_t pixels_per_item = params.target_height * params.target_width / params.blocks;
+  torch::stable::parallel_for(0, masks * params.blocks, 1 + least_pixels / (1 + pixels_per_item),
                               [&](int64_t begin, int64_t end) { mask_loss_fwd(params, begin, end); });
   mask_loss_finish(params, 0, masks);
   return outputs;

@@ -13,6 +13,7 @@ from maskformer_ext.checkpoints.backbone_weights import build_pretrained_backbon
 from maskformer_ext.checkpoints.pretrained import load_pretrained, numbered_classes, save_pretrained
 from maskformer_ext.config import Config, ModelConfig
 from maskformer_ext.config.load import load_config
+from maskformer_ext.config.values import check_choice
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
 from maskformer_ext.modeling import maskformer, per_pixel
@@ -154,10 +155,7 @@ def build_model(config: str | Config | ModelConfig, *, pretrained_backbone: bool
     model_config = replace(model_config, **overrides)
     if model_config.num_classes is None and isinstance(config, Config):
         model_config = replace(model_config, num_classes=_num_classes(config))
-    if model_config.architecture not in _ARCHITECTURES:
-        raise UserError(
-            f"model.architecture must be one of {', '.join(_ARCHITECTURES)}, got {model_config.architecture!r}"
-        )
+    check_choice("model.architecture", model_config.architecture, tuple(_ARCHITECTURES))
     architecture = _ARCHITECTURES[model_config.architecture]
     if pretrained_backbone:
         return architecture(model_config)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from maskformer_ext.checkpoints.runs import MANIFEST_FILE, resolve_checkpoint
+from maskformer_ext.config.values import HUB_ID
 from maskformer_ext.errors import UserError, why
 
 _WEIGHT_FILES = (
@@ -14,7 +14,6 @@ _WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 def find_weights(source: str | Path) -> Path:
@@ -36,7 +35,7 @@ def find_weights(source: str | Path) -> Path:
     if is_file:
         return path
     if not there:
-        if isinstance(source, str) and _HUB_ID.fullmatch(source):
+        if isinstance(source, str) and HUB_ID.fullmatch(source):
             return _in_folder(_download(source))
         raise UserError(f"{source} does not exist, and is no hub id such as facebook/maskformer-swin-tiny-ade")
     if (path / MANIFEST_FILE).is_file() or not any((path / name).is_file() for name in _WEIGHT_FILES):

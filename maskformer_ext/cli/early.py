@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import re
 from pathlib import Path
 
 from maskformer_ext.config import Config, DataConfig
+from maskformer_ext.config.values import HUB_ID
 from maskformer_ext.errors import UserError, printable
 
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".pkl", ".bin")
 
 
@@ -24,7 +23,7 @@ def check_weights(key: str, source: str) -> None:
         UserError: if it is a path that does not exist; it names the nearest run beside it.
     """
     path = Path(source).expanduser()
-    if path.exists() or (_HUB_ID.fullmatch(source) and not _is_file_name(path) and not _runs_in(path.parent)):
+    if path.exists() or (HUB_ID.fullmatch(source) and not _is_file_name(path) and not _runs_in(path.parent)):
         return
     near = difflib.get_close_matches(path.name, _runs_in(path.parent), n=1, cutoff=0.6)
     hint = (

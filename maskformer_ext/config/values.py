@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 from maskformer_ext.config.schema import Config, to_dict
@@ -11,6 +12,9 @@ from maskformer_ext.errors import UserError
 
 LAYOUTS = ("native", "hf")
 """How weights may be written: as this package's files, or as transformers'."""
+
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+"""What a model on the Hugging Face hub is called: OWNER/NAME."""
 
 _TASKS = ("semantic", "instance", "panoptic")
 

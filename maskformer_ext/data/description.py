@@ -60,7 +60,7 @@ class Conversion:
         return bool(outputs) and all(path.exists() for path in outputs)
 
     def complete(self, root: Path, split: str) -> None:
-        """Give the folders their final names."""
+        """Rename the folders from `partial` to their final names."""
         for path in self.outputs(root, split):
             if partial(path).is_dir():
                 partial(path).rename(path)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from maskformer_ext.config import DataConfig
-from maskformer_ext.config.values import nearest_hint
+from maskformer_ext.config.values import CHOICES, nearest_hint
 from maskformer_ext.data.catalog import CATALOG, canonical_name
 from maskformer_ext.data.description import Description, Distribution
 from maskformer_ext.errors import UserError
@@ -56,7 +56,7 @@ def check_name(config: DataConfig) -> str:
     for key, value, allowed in (
         ("name", name, tuple(CATALOG)),
         ("task", config.task, CATALOG[name].tasks if name in CATALOG else ()),
-        ("on_error", config.on_error, ("raise", "skip")),
+        ("on_error", config.on_error, CHOICES["data.on_error"]),
     ):
         if value not in allowed:
             of = f" for {name}" if key == "task" else ""

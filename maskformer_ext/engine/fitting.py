@@ -26,7 +26,7 @@ _SECONDS, _PATIENCE = 2.0, 10.0
 
 
 @dataclass
-class Preparation:
+class Fitted:
     """What a look at the data gave.
 
     Attributes:
@@ -40,7 +40,7 @@ class Preparation:
     notes: list[str] = field(default_factory=list)
 
 
-def prepare(config: Config, val_set: SampleDataset, accelerator: Any, checkpoint: Path | None) -> Preparation:
+def fit_to_data(config: Config, val_set: SampleDataset, accelerator: Any, checkpoint: Path | None) -> Fitted:
     """Look at the labels, refuse data that cannot teach its classes, and choose the values of ``data.fit``.
 
     The first process looks; the others get its values. A run that is taken up keeps the values that it began with.
@@ -55,24 +55,24 @@ def prepare(config: Config, val_set: SampleDataset, accelerator: Any, checkpoint
         UserError: in every process, if ``data.check`` is "error" and the data cannot teach what its classes promise.
     """
     if config.data.name == "digits" and not config.data.fit:
-        return Preparation(config)
-    prepared, fault = Preparation(config), None
+        return Fitted(config)
+    fitted, fault = Fitted(config), None
     if accelerator.is_main_process:
         try:
-            prepared = _recorded(config, checkpoint) if checkpoint else _prepare(config, val_set)
+            fitted = _recorded(config, checkpoint) if checkpoint else _look_and_fit(config, val_set)
         except UserError as error:
             fault = str(error)
     if accelerator.num_processes > 1:
         from accelerate.utils import broadcast_object_list
 
-        fault, values = broadcast_object_list([fault, _values(prepared.config)], from_process=0)
-        prepared = replace(prepared, config=_with(config, values))
+        fault, values = broadcast_object_list([fault, _values(fitted.config)], from_process=0)
+        fitted = replace(fitted, config=_with(config, values))
     if fault is not None:
         raise UserError(fault)
-    return prepared
+    return fitted
 
 
-def _prepare(config: Config, val_set: SampleDataset) -> Preparation:
+def _look_and_fit(config: Config, val_set: SampleDataset) -> Fitted:
     train_set = build_dataset(config.data, "train")
     check = config.data.check
     notes: list[str] = []
@@ -91,7 +91,7 @@ def _prepare(config: Config, val_set: SampleDataset) -> Preparation:
         if crowded := crowding(train, config.model.num_queries, _share(config, train_set)):
             found.warnings.append(crowded)
         notes += [f"warning: {sentence}" for sentence in (*found.faults, *found.warnings)]
-    return Preparation(config, train_set, [*notes, *chosen])
+    return Fitted(config, train_set, [*notes, *chosen])
 
 
 def fit(config: Config, train_set: SampleDataset, train: Survey | None) -> tuple[Config, list[str]]:
@@ -169,10 +169,10 @@ def _raise_first(config: Config, survey: Survey) -> None:
         raise UserError(survey.problems[0])
 
 
-def _recorded(config: Config, checkpoint: Path) -> Preparation:
+def _recorded(config: Config, checkpoint: Path) -> Fitted:
     """Take the values that the run began with from its checkpoint."""
     recorded = _values(load_config(checkpoint / "config.yaml"))
-    return Preparation(_with(config, {key: recorded[key] for key in config.data.fit}))
+    return Fitted(_with(config, {key: recorded[key] for key in config.data.fit}))
 
 
 def _values(config: Config) -> dict[str, Any]:

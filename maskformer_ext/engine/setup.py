@@ -22,7 +22,7 @@ from maskformer_ext.data.loader import IterationBatches
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine.average import WeightAverage
 from maskformer_ext.engine.checkpoints import TRAINING_FILE, load_training_state, save_checkpoint
-from maskformer_ext.engine.fitting import prepare
+from maskformer_ext.engine.fitting import fit_to_data
 from maskformer_ext.engine.optimizer import build_optimizer, restore_optimizer, restore_scaler
 from maskformer_ext.errors import UserError, why
 from maskformer_ext.modeling.build_criterion import build_criterion
@@ -153,8 +153,8 @@ def build_setup(config: Config, accelerator: Accelerator) -> Setup:
     )
     val_set = build_dataset(config.data, "val")
     info = val_set.info
-    prepared = prepare(config, val_set, accelerator, checkpoint)
-    config = prepared.config
+    fitted = fit_to_data(config, val_set, accelerator, checkpoint)
+    config = fitted.config
     if config.model.num_classes not in (None, info.num_classes):
         raise UserError(
             f"model.num_classes is {config.model.num_classes}, but the data set {info.name} has {info.num_classes} "
@@ -197,8 +197,8 @@ def build_setup(config: Config, accelerator: Accelerator) -> Setup:
         optimizer=optimizer,
         scaler=scaler,
         average=average,
-        train_set=prepared.train_set,
-        notes=prepared.notes,
+        train_set=fitted.train_set,
+        notes=fitted.notes,
     )
     _take_up(setup, state, checkpoint / TRAINING_FILE if checkpoint else "the checkpoint")
     if accelerator.is_main_process and not checkpoint:

@@ -159,7 +159,7 @@ def resize_shortest_edge(pixels: Tensor, min_size: int, max_size: int) -> Tensor
     return to_tensor(_resize_rgb(pixels.permute(1, 2, 0).cpu().numpy(), size)).contiguous().to(pixels.device)
 
 
-def network_input(rgb: np.ndarray, min_size: int, max_size: int) -> Tensor:
+def resize_rgb_shortest_edge(rgb: np.ndarray, min_size: int, max_size: int) -> Tensor:
     """Return an image (H, W, 3) uint8 as `resize_shortest_edge` would, (3, h, w), without a turn through a tensor."""
     size = shortest_edge_size(rgb.shape[0], rgb.shape[1], min_size, max_size)
     return to_tensor(rgb) if size == rgb.shape[:2] else to_tensor(_resize_rgb(rgb, size)).contiguous()

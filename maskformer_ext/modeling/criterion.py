@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskformer_ext.errors import UserError
+from maskformer_ext.config.values import CHOICES, check_choice
 from maskformer_ext.modeling.boxes import box_distance, segment_boxes
 from maskformer_ext.modeling.matcher import BoxMatcher, FixedMatcher, HungarianMatcher
 from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput, query_boxes, rows_of_pairs
@@ -100,8 +100,7 @@ class MaskFormerCriterion(nn.Module):
         self.weights = {"loss_ce": class_weight, "loss_mask": mask_weight, "loss_dice": dice_weight}
         self.no_object_weight = no_object_weight
         self.alpha, self.gamma, self.ignore_void = alpha, gamma, ignore_void
-        if matching not in ("bipartite", "box", "fixed"):
-            raise UserError(f"criterion.matching must be bipartite, box or fixed, got {matching!r}")
+        check_choice("criterion.matching", matching, CHOICES["criterion.matching"])
         self.matcher: nn.Module = FixedMatcher()
         if matching == "box":
             self.weights |= {"loss_box": box_weight, "loss_giou": giou_weight}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from maskformer_ext.config import ModelConfig
+from maskformer_ext.config.values import CHOICES, check_choice
 from maskformer_ext.errors import UserError
 from maskformer_ext.modeling.backbone import build_backbone
 from maskformer_ext.modeling.layers import Backbone
@@ -131,10 +132,8 @@ class PixelLevelModule(nn.Module):
 def _check(config: ModelConfig) -> None:
     if config.num_classes is None:
         raise UserError("model.num_classes must be set: the network cannot be built without the number of classes")
-    if config.pixel_decoder not in ("fpn", "transformer_encoder"):
-        raise UserError(f"model.pixel_decoder must be fpn or transformer_encoder, got {config.pixel_decoder!r}")
-    if config.decoder_memory not in ("backbone", "pixel_decoder"):
-        raise UserError(f"model.decoder_memory must be backbone or pixel_decoder, got {config.decoder_memory!r}")
+    for key in ("model.pixel_decoder", "model.decoder_memory"):
+        check_choice(key, getattr(config, key.removeprefix("model.")), CHOICES[key])
     if config.hidden_dim % 4 or config.hidden_dim % config.num_heads:
         raise UserError(
             f"model.hidden_dim must be a multiple of 4 and of num_heads = {config.num_heads}, got {config.hidden_dim}"

@@ -42,7 +42,7 @@ class Op:
 
 OPS = (
     Op("dice_loss", ("dice_loss", "dice_loss_backward"), differentiable=True, minor=True),
-    Op("instance_inference", ("instance_masks",), values=True, fullgraph=False, minor=True),
+    Op("instance_inference", ("instance_masks",), values=True, minor=True),
     Op("linear_sum_assignment", ("linear_sum_assignment",)),
     Op("mask_dot", ("mask_dot",), differentiable=True, through_torch=True, minor=True),
     Op("mask_loss", ("mask_loss", "mask_loss_backward"), differentiable=True),

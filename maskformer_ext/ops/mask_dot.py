@@ -1,4 +1,4 @@
-"""Mask logits from mask embeddings: one dot product a query and pixel."""
+"""Mask logits from mask embeddings: one dot product per query and pixel."""
 
 import math
 from typing import Any
@@ -78,7 +78,7 @@ def _product(mask_embed: Tensor, mask_features: Tensor) -> Tensor:
     *layers, batch, queries, channels = mask_embed.shape
     depth = math.prod(layers)
     height, width = mask_features.shape[-2:]
-    # All layers of an image are rows of one matrix: one product an image, which reads its features once.
+    # All layers of an image are rows of one matrix: one product per image, which reads its features once.
     rows = mask_embed.reshape(depth, batch, queries, channels).transpose(0, 1).reshape(batch, depth * queries, channels)
     logits = torch.bmm(rows, mask_features.flatten(-2)).view(batch, depth, queries, height, width)
     return logits.transpose(0, 1).reshape(*layers, batch, queries, height, width)

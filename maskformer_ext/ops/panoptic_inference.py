@@ -90,7 +90,7 @@ def panoptic_inference(
 
 
 def _segments_info(table: list[list[float]]) -> list[dict[str, Any]]:
-    """Turn the table of queries into one entry a segment; queries of one stuff segment add up."""
+    """Turn the table of queries into one entry per segment; queries of one stuff segment add up."""
     segments: dict[int, dict[str, Any]] = {}
     for segment_id, category, isthing, score, area in table:
         if segment_id == 0:

@@ -1,4 +1,4 @@
-"""Ground-truth segments of a batch: one integer map an image, or boolean masks where segments overlap."""
+"""Ground-truth segments of a batch: one integer map per image, or boolean masks where segments overlap."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class SegmentTargets(BatchTargets):
 
     @staticmethod
     def from_label_map(label_map: Tensor, ignore: int = 255) -> SegmentTargets:
-        """Build targets for semantic segmentation: one segment a class that is present, in ascending order.
+        """Build targets for semantic segmentation: one segment per class that is present, in ascending order.
 
         Args:
             label_map: (B, H, W) or (H, W) integer class ids.
@@ -236,7 +236,7 @@ def stack_segments(segment_map: Tensor, labels: Sequence[Tensor]) -> SegmentTarg
     """
     if len(labels) != len(segment_map):
         raise ValueError(
-            f"SegmentTargets: labels must have one entry an image, B = {len(segment_map)}, got {len(labels)}"
+            f"SegmentTargets: labels must have one entry per image, B = {len(segment_map)}, got {len(labels)}"
         )
     for image, row in enumerate(labels):
         target_checks.check_labels("SegmentTargets", image, row)

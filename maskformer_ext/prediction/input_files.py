@@ -66,11 +66,6 @@ class Listing:
         return f"passed over: {'; '.join(parts)}" if parts else None
 
 
-def find_files(source: str, output: Path | None = None) -> list[tuple[Path, str]]:
-    """List the images and videos that a path or glob names; as `list_files`."""
-    return list_files(source, output).files
-
-
 def list_files(source: str, output: Path | None = None) -> Listing:
     """List the images and videos that a path or glob names.
 

@@ -43,7 +43,7 @@ def read_images(files: list[tuple[Path, str]], is_done: Callable[[str], bool]) -
     """Read the images, and the frames of the videos, one after the other.
 
     Args:
-        files: paths and names, as `find_files` gives them. Frame 7 of a video is called ``NAME/000007``.
+        files: paths and names, as `list_files` finds them. Frame 7 of a video is called ``NAME/000007``.
         is_done: tells by its name whether an image need not be read.
     """
     for number, (path, name) in enumerate(files, start=1):

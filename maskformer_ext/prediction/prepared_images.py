@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from maskformer_ext.config import InferenceConfig
-from maskformer_ext.media.images import network_input, to_tensor
+from maskformer_ext.media.images import resize_rgb_shortest_edge, to_tensor
 from maskformer_ext.prediction.input_images import InputImage
 from maskformer_ext.prediction.result_files import overlay_ground
 
@@ -58,7 +58,7 @@ class Preparation:
         return PreparedImage(
             replace(image, rgb=None),
             (rgb.shape[0], rgb.shape[1]),
-            to_tensor(rgb) if self._limits is None else network_input(rgb, *self._limits),
+            to_tensor(rgb) if self._limits is None else resize_rgb_shortest_edge(rgb, *self._limits),
             overlay_ground(rgb, self._overlay_size),
             rgb if self._queries else None,
         )

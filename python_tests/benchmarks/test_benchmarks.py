@@ -6,7 +6,10 @@ import subprocess
 import sys
 import types
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,8 +99,8 @@ PEERS = ("transformers", "torchvision", "scipy", "lap", "pycocotools", "timm", "
 @pytest.mark.parametrize("name", MODULES)
 def test_ours_is_measured_where_no_peer_is_installed(name, monkeypatch):
     absent = set(PEERS) - ({"scipy", "timm", "torchvision"} if name == "bench_train_step" else set())  # our network
-    for module in {*absent, *(module for module in sys.modules if module.partition(".")[0] in absent)}:
-        monkeypatch.setitem(sys.modules, module, None)  # importing it raises ModuleNotFoundError
+    for blocked in {*absent, *(loaded for loaded in sys.modules if loaded.partition(".")[0] in absent)}:
+        monkeypatch.setitem(sys.modules, blocked, None)  # importing it raises ModuleNotFoundError
     module = importlib.import_module(f"benchmarks.{name}")
     monkeypatch.delitem(sys.modules, module.__name__)
     module, measured = importlib.import_module(module.__name__), 0
@@ -121,7 +124,7 @@ def test_benchmarks_need_no_plugin_that_times(tmp_path):
     options = ["-p", "no:benchmark", "-p", "no:cacheprovider", "-q", "--device", "cuda"]
     done = subprocess.run([sys.executable, "-m", "pytest", *options, test], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and "error" not in done.stdout, done.stdout[-2000:]
-    calls = []
+    calls: list[str] = []
     rounds = plain.Rounds()
     rounds.pedantic(calls.append, args=("ours",), setup=lambda: calls.append("peers"), rounds=2, iterations=1)
     assert calls == ["peers", "ours"] * 2 and rounds(lambda: 3) == 3 and not rounds.disabled
@@ -236,13 +239,14 @@ class _Event:
 
 
 def test_a_gpus_calls_are_timed_between_events_in_turns(monkeypatch):
-    order, properties = [], type("Properties", (), {"L2_cache_size": 64})
+    order: list[str] = []
+    properties = type("Properties", (), {"L2_cache_size": 64})
     empty = torch.empty
     monkeypatch.setattr(torch.cuda, "Event", _Event)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda: properties)
     monkeypatch.setattr(torch, "empty", lambda *size, dtype, device: empty(*size, dtype=dtype))
-    calls = {name: lambda name=name: order.append(name) for name in ("ours", "peer")}
+    calls: dict[str, Callable[[], Any]] = {name: partial(order.append, name) for name in ("ours", "peer")}
     timer = timers.DeviceTimer(calls, warm_up_seconds=0.0)
     assert timer.other_data.numel() == 128
     assert timer.settle() == pytest.approx(0.002) and order == ["ours", "peer"]
@@ -280,7 +284,7 @@ def test_a_record_of_a_gpu_has_memory_and_syncs_of_this_process(monkeypatch):
 
 
 def test_host_syncs_are_counted(monkeypatch):
-    modes = []
+    modes: list[str] = []
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
 
     def waits():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +20,7 @@ TINY = [
 
 
 def test_every_variant_is_a_configuration_and_every_training_has_its_own_folder(tmp_path):
-    folders = {}
+    folders: dict[Path, list[str]] = {}
     for study in claim.STUDIES.values():
         for variant in study.values():
             changes = [change.format(classes=126) for change in variant.training]

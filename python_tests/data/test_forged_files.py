@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from maskformer_ext.data.classes import read_classes_file
 from maskformer_ext.data.formats.labels import read_color_ids, read_label
 from maskformer_ext.errors import UserError
 
-_STRANGE = (
+_STRANGE: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 3, 0.5, 1e300, float("nan"), float("inf"), 10**30, -(10**400), "", "a", "1", "\x00"),
     *("\x1b[31m", "\ud800", "../x", "/", [], {}, [[]], [None], {"id": 1}, [[[1]]], "x" * 5000, [1] * 50, {"": {}}),
 )

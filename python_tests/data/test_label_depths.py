@@ -137,9 +137,9 @@ def test_numbers_beyond_16_bits_are_refused(tmp_path):
 def test_labels_are_turned_as_their_images_are(tmp_path, orientation, bits):
     numbers = _numbers((1 << bits) - 1)
     path = tiff(tmp_path / "a.tif", numbers, bits, orientation=orientation)
-    steps = {2: [1], 3: [0, 1], 4: [0], 5: [], 6: [1], 7: [0, 1], 8: [0]}
+    steps: dict[int, tuple[int, ...]] = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}
     turned = numbers.T if orientation > 4 else numbers
-    _check(path, np.flip(turned, steps.get(orientation, [])))
+    _check(path, np.flip(turned, steps.get(orientation, ())))
     assert np.array_equal(read_label(path, exif=False), numbers)
     if bits == 8:
         assert np.array_equal(read_image(path)[0], read_label(path))

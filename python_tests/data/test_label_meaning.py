@@ -242,4 +242,5 @@ def test_instances_of_ade20k_keep_their_folders(tmp_path):
         (folder / "day" / path.name).write_bytes(path.read_bytes())
         path.rename(folder / "night" / path.name)
     dataset = build_dataset(DataConfig(name="ade20k_panoptic", root=str(tmp_path), task="panoptic"), "train")
-    assert [sample.name for sample in dataset] == ["day/ADE_train_00000001", "night/ADE_train_00000001"]
+    names = [dataset[index].name for index in range(len(dataset))]
+    assert names == ["day/ADE_train_00000001", "night/ADE_train_00000001"]

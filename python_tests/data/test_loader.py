@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import json
 import logging
 import multiprocessing
@@ -12,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typed import expect, load_module
 
 from maskformer_ext.config import AugmentationConfig, Config, DataConfig, ModelConfig, TrainConfig
 from maskformer_ext.data import Batch, build_dataset, build_loader
 from maskformer_ext.data.collate import Collate
+from maskformer_ext.data.readers.pairs import PairedImages
 from maskformer_ext.data.streams import Item
 from maskformer_ext.data.types import Sample
 from maskformer_ext.errors import UserError
+from maskformer_ext.ops import SegmentTargets
 
 
 def _config(num_workers=0, *, max_iters=4, batch_size=4, accumulation_steps=1, seed=0, **data) -> Config:
@@ -34,7 +36,7 @@ def _config(num_workers=0, *, max_iters=4, batch_size=4, accumulation_steps=1, s
 def _assert_same(first: Batch, second: Batch) -> None:
     assert first.names == second.names and first.sizes == second.sizes
     assert torch.equal(first.images, second.images)
-    assert torch.equal(first.targets.segment_map, second.targets.segment_map)
+    assert torch.equal(*(expect(SegmentTargets, batch.targets).segment_map for batch in (first, second)))
     assert torch.equal(first.targets.labels, second.targets.labels)
 
 
@@ -113,7 +115,7 @@ def test_semantic_batches_hold_present_classes_only(data_dir):
     config = _config(name="camvid", root=str(data_dir / "camvid"), task="semantic")
     for batch in build_loader(config, "train"):
         for image in range(len(batch)):
-            owners = batch.targets.segment_map[image].unique()
+            owners = expect(SegmentTargets, batch.targets).segment_map[image].unique()
             count = int(batch.targets.num_segments[image])
             assert owners[owners >= 0].tolist() == list(range(count))
             assert batch.targets.labels[image, :count].tolist() == sorted(
@@ -126,9 +128,10 @@ def test_instances_that_a_crop_removed(data_dir, drop_empty):
     config = _config(name="nuclei", root=str(data_dir / "nuclei"), max_iters=3, drop_empty=drop_empty)
     config.data.augmentation.min_sizes = []
     dataset = build_dataset(config.data, "train")
-    complete = {name: index for index, (name, _, _) in enumerate(dataset.pairs)}
+    complete = {name: index for index, (name, _, _) in enumerate(expect(PairedImages, dataset).pairs)}
     for batch in build_loader(config, "train", dataset=dataset):
-        for name, count, owners in zip(batch.names, batch.targets.num_segments, batch.targets.segment_map, strict=True):
+        targets = expect(SegmentTargets, batch.targets)
+        for name, count, owners in zip(batch.names, targets.num_segments, targets.segment_map, strict=True):
             if drop_empty:
                 assert len(owners[owners >= 0].unique()) == count
             else:
@@ -141,9 +144,7 @@ def test_instances_that_a_crop_removed(data_dir, drop_empty):
 
 
 def test_normalisation_and_padding_agree_with_the_original(golden_dir):
-    spec = importlib.util.spec_from_file_location("golden_weights", golden_dir / "golden_weights.py")
-    golden = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(golden)
+    golden = load_module(golden_dir / "golden_weights.py")
     facts = json.loads((golden_dir / "models/ade20k_r50.json").read_text())
     values = np.load(golden_dir / "models/ade20k_r50.npz")["batch2/backbone_input"]
     items = []
@@ -152,7 +153,8 @@ def test_normalisation_and_padding_agree_with_the_original(golden_dir):
         empty = torch.full((height, width), -1, dtype=torch.int32)
         items.append(Item(Sample(image, empty, torch.zeros(0, dtype=torch.int64), name, (height, width)), []))
     model = ModelConfig()
-    batch = Collate(pixel_mean=model.pixel_mean, pixel_std=model.pixel_std, size_divisibility=32)(items)
+    collate = Collate(pixel_mean=model.pixel_mean, pixel_std=model.pixel_std, size_divisibility=32)
+    batch = expect(Batch, collate(items))
     assert list(batch.images.shape) == facts["runs"]["batch2"]["tensors"]["backbone_input"]["shape"]
     positions = golden.golden_indices("batch2/backbone_input", batch.images.numel(), facts["input_seed"])
     assert np.abs(batch.images.flatten().numpy()[positions] - values).max() < 1e-5
@@ -162,7 +164,7 @@ def test_crops_are_padded_with_grey_then_with_zero():
     image = torch.full((3, 10, 20), 200, dtype=torch.uint8)
     sample = Sample(image, torch.zeros(10, 20, dtype=torch.int32), torch.tensor([4]), "x", (10, 20))
     collate = Collate(pixel_mean=[100, 0, 0], pixel_std=[2, 1, 1], size_divisibility=16, crop_size=[12, 24])
-    batch = collate([Item(sample, [])])
+    batch = expect(Batch, collate([Item(sample, [])]))
     assert batch.images.shape == (1, 3, 16, 32) and batch.sizes == [(10, 20)]
     assert (batch.images[0, 0, :10, :20] == 50).all()
     assert (batch.images[0, 0, :12, 20:24] == 14).all() and (batch.images[0, 0, 10:12, :24] == 14).all()
@@ -170,7 +172,8 @@ def test_crops_are_padded_with_grey_then_with_zero():
     assert batch.pixels.dtype == torch.uint8 and (batch.pixels[0, :, :12, 20:24] == 128).all()
     laid_out = batch.normalized(torch.channels_last)
     assert laid_out.is_contiguous(memory_format=torch.channels_last) and torch.equal(laid_out, batch.images)
-    assert (batch.targets.segment_map[0, :10, :20] == 0).all() and (batch.targets.segment_map[0] == 0).sum() == 200
+    segment_map = expect(SegmentTargets, batch.targets).segment_map[0]
+    assert (segment_map[:10, :20] == 0).all() and (segment_map == 0).sum() == 200
 
 
 def test_evaluation_visits_every_image_once():
@@ -251,5 +254,5 @@ def test_no_worker_outlives_its_loader():
 
 def test_batches_move_with_their_targets():
     batch = next(iter(build_loader(_config(), "train"))).to("meta")
-    assert batch.images.device.type == batch.targets.segment_map.device.type == "meta"
+    assert batch.images.device.type == expect(SegmentTargets, batch.targets).segment_map.device.type == "meta"
     assert batch.targets.pairs()[0].device.type == "meta" and len(batch) == 4

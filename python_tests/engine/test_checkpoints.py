@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from typed import present
 
 from maskformer_ext.checkpoints.layouts.native import assign_weights, read_weights
 from maskformer_ext.checkpoints.runs import damage, find_checkpoint, resolve_checkpoint
@@ -59,7 +60,7 @@ def test_only_the_newest_are_kept(tmp_path):
         _save(tmp_path, iteration, keep=2)
     assert sorted(path.name for path in (tmp_path / "checkpoints").glob("iter_*")) == ["iter_0000020", "iter_0000030"]
     _save(tmp_path, 5, keep=2)  # after going back to an older one, the new one stays
-    assert find_checkpoint(tmp_path).name == "iter_0000005"
+    assert present(find_checkpoint(tmp_path)).name == "iter_0000005"
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "training_state.pt", "config.yaml", "manifest.json"])
@@ -111,7 +112,7 @@ def test_a_failing_write_loses_no_earlier_checkpoint(tmp_path, monkeypatch, func
     found = find_checkpoint(tmp_path)
     assert found in (earlier, tmp_path / "checkpoints" / "iter_0000002") and damage(earlier) is None
     _save(tmp_path, 3)  # what the failure left does not stand in the way
-    assert find_checkpoint(tmp_path).name == "iter_0000003"
+    assert present(find_checkpoint(tmp_path)).name == "iter_0000003"
     assert not list((tmp_path / "checkpoints").glob(".iter_*"))
 
 
@@ -152,12 +153,12 @@ def test_kill_9_while_saving_loses_no_earlier_checkpoint(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     reported = 0
     for attempt in range(4):
-        reported = int(process.stdout.readline())
+        reported = int(present(process.stdout).readline())
         time.sleep(0.013 * (attempt + 1))  # some way into the next save
     process.send_signal(signal.SIGKILL)
     rest = process.communicate(timeout=60)[0].split()
     reported = int(rest[-1]) if rest else reported
-    found = find_checkpoint(tmp_path)
+    found = present(find_checkpoint(tmp_path))
     assert damage(found) is None
     assert load_training_state(found)["iteration"] in (reported, reported + 1)
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(two: Path, tmp_path: Pat
     ours, expected = _final_weights(two), _final_weights(tmp_path)
     assert ours.keys() == expected.keys()
     for key, value in expected.items():
-        torch.testing.assert_close(ours[key], value, rtol=1e-4, atol=1e-5, msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(ours[key], value, rtol=1e-4, atol=1e-5, msg=partial("{}: {}".format, key))
     metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (two, tmp_path)]
     assert metrics[0]["mIoU"] == pytest.approx(metrics[1]["mIoU"], abs=1e-3)
     assert metrics[0]["images"] == 3 and metrics[0]["training"]["processes"] == 2

@@ -21,7 +21,7 @@ from maskformer_ext.config import Config
 from maskformer_ext.config.load import available_configs, load_config
 from maskformer_ext.data.build import build_dataset
 from maskformer_ext.data.survey import look
-from maskformer_ext.engine.fitting import fit, prepare
+from maskformer_ext.engine.fitting import fit, fit_to_data
 from maskformer_ext.engine.loop import train
 from maskformer_ext.errors import UserError
 
@@ -223,5 +223,5 @@ def test_a_fault_ends_every_process(masks: Path, tmp_path: Path, monkeypatch) ->
     for main in (True, False):
         accelerator = SimpleNamespace(is_main_process=main, num_processes=2)
         with pytest.raises(UserError, match="never hold class 1"):
-            prepare(config, val_set, accelerator, None)
+            fit_to_data(config, val_set, accelerator, None)
     assert sent[1][0] is None  # the second one did not look

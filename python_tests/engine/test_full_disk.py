@@ -13,6 +13,7 @@ import pytest
 import torch
 from runs import SMALL
 from torch import nn
+from typed import present
 
 from maskformer_ext import train
 from maskformer_ext.checkpoints.layouts.native import read_weights
@@ -131,7 +132,7 @@ def test_errors_of_every_writer_are_one_sentence(tmp_path: Path, monkeypatch, wr
     with pytest.raises(UserError) as caught:
         _save(tmp_path, 2)
     monkeypatch.undo()
-    reason = os.strerror(error.errno) if writer == "safetensors" else error.strerror
+    reason = os.strerror(present(error.errno)) if writer == "safetensors" else present(error.strerror)
     assert str(caught.value).count(reason) == 1 and "iter_0000002" in str(caught.value)
     assert not _left_over(tmp_path) and find_checkpoint(tmp_path) == earlier and damage(earlier) is None
 

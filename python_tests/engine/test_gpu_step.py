@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny import tiny_config
 from torch import Tensor
+from typed import expect, present
 
 from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.config import OptimizerConfig
@@ -27,6 +28,7 @@ from maskformer_ext.ops import (
     matching_cost,
     sigmoid_focal_loss,
 )
+from maskformer_ext.ops.support.batch_targets import BatchTargets
 from maskformer_ext.ops.support.library import native
 
 pytestmark = pytest.mark.gpu
@@ -36,14 +38,19 @@ PREDICTION, SIZE = (24, 32), (96, 128)
 DOCS = Path(__file__).parents[2] / "docs" / "training.md"
 
 
-def make_targets(counts: tuple[int, ...], seed: int = 0, *, masks: bool = False) -> SegmentTargets | MaskTargets:
+def make_segments(counts: tuple[int, ...], seed: int = 0) -> SegmentTargets:
     """Segments of some images, on the host."""
     generator = torch.Generator().manual_seed(seed)
     cells = [torch.randint(-1, count, (12, 16), generator=generator, dtype=torch.int32) for count in counts]
     segment_map = torch.stack(cells).repeat_interleave(8, 1).repeat_interleave(8, 2)
     labels = torch.randint(CLASSES, (len(counts), max(counts)), generator=generator)
-    targets = SegmentTargets(segment_map, labels, torch.tensor(counts))
-    return (targets.to_masks() if masks else targets).with_pairs()
+    return SegmentTargets(segment_map, labels, torch.tensor(counts)).with_pairs()
+
+
+def make_targets(counts: tuple[int, ...], seed: int = 0, *, masks: bool = False) -> SegmentTargets | MaskTargets:
+    """The same in either form."""
+    targets = make_segments(counts, seed)
+    return targets.to_masks().with_pairs() if masks else targets
 
 
 def make_output(batch: int, seed: int = 0, device: str = "cuda") -> list[Tensor]:
@@ -148,7 +155,7 @@ def test_the_criterion_in_one_graph_runs_on_new_targets(masks: bool) -> None:
         with torch.no_grad():
             for tensor, value in zip(inputs, make_output(2, seed), strict=True):
                 tensor.copy_(value)
-        targets.copy_(new)
+        expect(BatchTargets, targets).copy_(expect(BatchTargets, new))
         num_masks.fill_(max(1, sum(counts)))
         graph.replay()
         found = [tensor.clone() for tensor in recorded]
@@ -161,7 +168,7 @@ def test_the_recorded_step_of_the_documentation_equals_eager_steps() -> None:
         r"run by python_tests/engine/test_gpu_step\.py -->\n```python\n(.*?)```", DOCS.read_text(), re.DOTALL
     )
     names: dict[str, Callable] = {"torch": torch}  # type: ignore[dict-item]
-    exec(code.group(1), names)
+    exec(present(code).group(1), names)
     # equal results need equal random numbers and statistics
     config = tiny_config(CLASSES, dropout=0.0, freeze_batch_norm=True)
     model, criterion = build_model(config).cuda().train(), MaskFormerCriterion(CLASSES).cuda()
@@ -186,14 +193,15 @@ def test_the_recorded_step_of_the_documentation_equals_eager_steps() -> None:
 def ops_of(seed: int, device: str) -> list[Callable[[], list[Tensor]]]:
     """Calls of every op that has a CUDA kernel, on inputs of their own, with gradients where there are any."""
     classes, embed, features = make_output(2, seed, device)
-    targets = make_targets((6, 4), seed).to(device)
+    targets = make_segments((6, 4), seed).to(device)
     logits = mask_dot(embed, features).detach().requires_grad_()
     image, segment = targets.pairs()
     rows = torch.arange(len(image), device=device) % QUERIES
     masks = targets.to_masks().masks[0]
 
     def losses(*parts: Tensor) -> list[Tensor]:
-        return [*(part.detach() for part in parts), *torch.autograd.grad(sum(part.sum() for part in parts), logits)]
+        total = sum((part.sum() for part in parts), torch.zeros((), device=device))
+        return [*(part.detach() for part in parts), *torch.autograd.grad(total, logits)]
 
     def pairs() -> list[Tensor]:
         return losses(*matched_mask_loss(logits[0, 0][rows], targets, image, segment))

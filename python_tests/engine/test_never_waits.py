@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -39,8 +40,8 @@ def make_targets(counts: tuple[int, ...], *, masks: bool = False, padded: bool =
     """Segments of some images; the pairs were listed before they went to the device."""
     segment_map = torch.full((len(counts), *SIZE), -1, dtype=torch.int32)
     labels = torch.zeros(len(counts), max(counts), dtype=torch.int64)
-    targets = SegmentTargets(segment_map, labels, torch.tensor(counts))
-    targets = targets.to_masks() if masks else targets
+    segments = SegmentTargets(segment_map, labels, torch.tensor(counts))
+    targets = segments.to_masks() if masks else segments
     return (targets.pad_to(32, 64) if padded else targets.with_pairs()).to("meta")
 
 
@@ -123,7 +124,7 @@ def test_inference_never_waits_before_the_result_is_copied(things) -> None:
     queries, size = 8, (30, 50)
     class_logits = torch.empty(queries, CLASSES + 1, device="meta")
     mask_logits = torch.empty(queries, 16, 24, device="meta")
-    options = {"input_size": SIZE, "crop": (60, 90)}
+    options: dict[str, Any] = {"input_size": SIZE, "crop": (60, 90)}
     body = instance_inference.__globals__["_instance_inference"]._init_fn
     arguments = class_logits, mask_logits, size, 20, things, 0.5, *options.values(), "logits"
     class_table((1, 3), CLASSES, torch.device("meta"))  # copied to the device once

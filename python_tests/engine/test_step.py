@@ -6,6 +6,7 @@ import pytest
 import torch
 from no_waiting import NeverWaits
 from runs import small_config, synthetic_loader
+from typed import present
 
 from maskformer_ext.engine import loop
 from maskformer_ext.engine.distributed import StopVote, start_processes
@@ -30,7 +31,7 @@ def test_a_step_reads_no_value(tmp_path, monkeypatch, precision: str) -> None:
         with NeverWaits("cpu") as watch:
             names, values = loop.add_gradients(setup, batches, iteration, vote, clock)
             norm = loop.optimizer_step(setup, parameters)
-            setup.average.update(iteration)
+            present(setup.average).update(iteration)
             monitor.record(iteration, names, {**values, "grad_norm": norm})
     assert {"_fused_adamw_", "convolution_backward"} <= watch.seen
     assert not monitor.check() and monitor.mean()["invalid_targets"] == 0
@@ -38,7 +39,7 @@ def test_a_step_reads_no_value(tmp_path, monkeypatch, precision: str) -> None:
 
 
 def test_a_vote_travels_without_a_copy_from_the_host(monkeypatch) -> None:
-    sent = []
+    sent: list[torch.Tensor] = []
     monkeypatch.setattr(torch.distributed, "all_reduce", sent.append)
     segments = torch.empty((), dtype=torch.int64, device="meta")
     vote = StopVote(2, lambda: StopVote.INTERRUPTED)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from runs import GeneratedLoader, read_losses, small_arguments, small_config, synthetic_loader
+from typed import present
 
 from maskformer_ext import train as command
 from maskformer_ext.checkpoints.layouts.native import read_weights
@@ -63,7 +64,7 @@ def test_a_resumed_run_has_identical_losses_and_weights(tmp_path, options):
     shutil.copy(whole / "history.jsonl", part)
     train(small_config(part, "resume=auto", *options))
     assert read_losses(part) == read_losses(whole)
-    expected, found = (read_weights(find_checkpoint(run) / "model.safetensors")[0] for run in (whole, part))
+    expected, found = (read_weights(present(find_checkpoint(run)) / "model.safetensors")[0] for run in (whole, part))
     assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
@@ -74,11 +75,11 @@ def test_resume_by_path_and_a_second_start_from_nothing(tmp_path):
     assert list(read_losses(second)) == [2]
     with pytest.raises(UserError, match=r"train\.batch_size"):
         train(small_config(second, "train.batch_size=3", "train.accumulation_steps=2"))
-    assert find_checkpoint(second).name == "iter_0000002"  # a run that cannot start leaves everything in place
+    assert present(find_checkpoint(second)).name == "iter_0000002"  # a run that cannot start leaves everything in place
     train(small_config(second, "train.max_iters=1"))  # resume=none keeps what was there
-    assert find_checkpoint(second).name == "iter_0000001"
+    assert present(find_checkpoint(second)).name == "iter_0000001"
     (aside,) = second.glob("previous-*")
-    assert find_checkpoint(aside).name == "iter_0000002"
+    assert present(find_checkpoint(aside)).name == "iter_0000002"
 
 
 def test_a_resumed_run_takes_rates_from_the_configuration(tmp_path):
@@ -86,7 +87,7 @@ def test_a_resumed_run_takes_rates_from_the_configuration(tmp_path):
     more = ["train.max_iters=2", "schedule.name=step", "schedule.steps=[]", "optimizer.lr=0.001", "resume=auto"]
     train(small_config(tmp_path, *more))
     assert read_losses(tmp_path, "lr") == {1: 5e-4, 2: 1e-3}
-    state = load_training_state(find_checkpoint(tmp_path))["optimizer"]
+    state = load_training_state(present(find_checkpoint(tmp_path)))["optimizer"]
     assert {group["lr"] for group in state["param_groups"]} == {1e-3}
     assert {float(entry["step"]) for entry in state["state"].values()} == {2.0}
 
@@ -163,7 +164,7 @@ def test_a_bad_step_is_skipped_and_counted(tmp_path, monkeypatch):
 
 
 def test_bad_steps_in_a_row_stop_with_step_layer_and_images(tmp_path, monkeypatch):
-    seen = {}
+    seen: dict[int, list[str]] = {}
     monkeypatch.setattr(loop, "build_loader", _loader_with_nan({2, 3, 4}, seen))
     with pytest.raises(UserError) as caught:
         train(small_config(tmp_path, "train.max_bad_steps=3"))
@@ -192,7 +193,7 @@ def test_channels_last_gives_the_same_losses(tmp_path, monkeypatch):
 def test_max_minutes_stops_early_and_still_scores(tmp_path, capsys):
     metrics = train(small_config(tmp_path, "train.max_iters=100", "train.max_minutes=0.0001"))
     assert metrics["training"]["iterations"] == 1 and "mIoU" in metrics
-    assert find_checkpoint(tmp_path).name == "iter_0000001"
+    assert present(find_checkpoint(tmp_path)).name == "iter_0000001"
     assert "train.max_minutes" in capsys.readouterr().out
 
 
@@ -208,14 +209,14 @@ def test_the_average_follows_the_weights():
     average = WeightAverage(model, decay=0.9)
     with torch.no_grad():
         model.weight.fill_(11.0)
-        model.num_batches_tracked.fill_(5)
+        present(model.num_batches_tracked).fill_(5)
     average.update(updates=0)  # early updates forget faster: 1 / 10 stays
-    assert average.model.weight.item() == pytest.approx(0.1 * 1 + 0.9 * 11)
-    assert average.model.num_batches_tracked.item() == 5
+    assert average.model.get_parameter("weight").item() == pytest.approx(0.1 * 1 + 0.9 * 11)
+    assert average.model.get_buffer("num_batches_tracked").item() == 5
     with torch.no_grad():
         model.weight.zero_()
     average.update(updates=10**6)
-    assert average.model.weight.item() == pytest.approx(0.9 * 10.0)
+    assert average.model.get_parameter("weight").item() == pytest.approx(0.9 * 10.0)
 
 
 def test_seeds_of_neighbouring_steps_differ():
@@ -256,13 +257,13 @@ def _start(arguments: list[str]) -> subprocess.Popen:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
     process = _start(small_arguments(tmp_path, "train.max_iters=100000", "data.num_workers=1"))
-    for line in process.stdout:
+    for line in present(process.stdout):
         if line.strip().startswith("2/"):
             break
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 128 + number, errors
-    checkpoint = find_checkpoint(tmp_path)
+    checkpoint = present(find_checkpoint(tmp_path))
     done = int(checkpoint.name.removeprefix("iter_"))
     assert f"stopped by {number.name} after {done} iterations" in errors
     assert f"config={tmp_path}/config.yaml resume=auto" in errors and "Traceback" not in errors

@@ -6,19 +6,21 @@ import contextlib
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from paint import PaintModel, paint, scene
 from PIL import Image
+from typed import expect
 
 from maskformer_ext.config import Config
 from maskformer_ext.data.preparing.writers import WritePanoptic
 from maskformer_ext.data.types import DatasetInfo, Sample
 from maskformer_ext.errors import UserError
 from maskformer_ext.evaluation.run import evaluate
-from maskformer_ext.evaluation.submission import COCO_CATEGORY_IDS, create_writer
+from maskformer_ext.evaluation.submission import COCO_CATEGORY_IDS, CocoInstanceWriter, create_writer
 
 SIZES = ((40, 50), (31, 64), (50, 40))
 NAMES = ("000000000139", "val/000000000285.jpg", "000000000632")
@@ -124,7 +126,7 @@ def test_coco_instances_score_with_pycocotools_what_was_reported(tmp_path: Path)
     data = Painted(80)
     reported = _evaluate("coco_instance", tmp_path, data, limit=4)  # does not see all things
     assert 0 < reported["AP"] < 1
-    truths = []
+    truths: list[dict[str, Any]] = []
     for image_id, sample in zip(IDS, (data[i] for i in range(3)), strict=True):
         for index, label in enumerate(sample.labels.tolist()):
             if label in data.info.thing_classes:
@@ -166,7 +168,7 @@ def test_images_without_a_number_count_from_one(tmp_path: Path) -> None:
 
 
 def test_entries_of_several_processes_are_joined_in_order(tmp_path: Path) -> None:
-    first, second = (create_writer("coco_instance", tmp_path, _info(3)) for _ in range(2))
+    first, second = (expect(CocoInstanceWriter, create_writer("coco_instance", tmp_path, _info(3))) for _ in range(2))
     first.entries, second.entries = [{"image_id": 2}, {"image_id": 9}], [{"image_id": 5}]
     first.merge(second.state())
     assert [entry["image_id"] for entry in json.loads(first.finish().read_text())] == [2, 5, 9]

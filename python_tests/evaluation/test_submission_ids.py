@@ -117,7 +117,7 @@ def test_names_keep_their_folders(tmp_path: Path, format: str, count: int) -> No
     writer = create_writer(format, tmp_path, _info(count))
     results = {"ade20k": _semantic, "coco_instance": _instance}
     for index, name in enumerate(("day/a", "night/a", "a.jpg")):
-        writer.write(index, name, results.get(format, _panoptic)(index))  # type: ignore[operator]
+        writer.write(index, name, results.get(format, _panoptic)(index))
     writer.finish()
     found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
     folder = "" if format == "ade20k" else "panoptic_results/"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from maskformer_ext.inference.tiles import make_tiles, owners
 def test_tiles_give_the_whole_image(tile: int, batch_size: int) -> None:
     segments, labels = scene((70, 96), things=20, seed=1)
     model = PaintModel(3, size_divisibility=8)
-    arguments = {"thing_classes": THINGS, "tile": tile, "batch_size": batch_size, "top_k": 200}
+    arguments: dict[str, Any] = {"thing_classes": THINGS, "tile": tile, "batch_size": batch_size, "top_k": 200}
     results = segment_tasks(model, [paint(segments, labels)], ("semantic", "panoptic", "instance"), **arguments)[0]
     assert max(max(shape[-2:]) for shape in model.shapes) <= -(-tile // 8) * 8
     np.testing.assert_array_equal(results["semantic"].class_map, np.array([0, *labels])[segments])

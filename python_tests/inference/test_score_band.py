@@ -25,7 +25,7 @@ def _average(scores: list[torch.Tensor], tiles, extent, size) -> torch.Tensor:
 
 @settings(max_examples=150, deadline=None)
 @given(extent=st.tuples(sides, sides), size=st.tuples(sides, sides), side=st.integers(1, 40), equal=st.booleans())
-def test_rows_are_those_of_the_whole(extent, size, side, equal) -> None:
+def test_rows_are_those_of_the_whole(extent: tuple[int, int], size: tuple[int, int], side: int, equal: bool) -> None:
     size = extent if equal else size
     torch.manual_seed(0)
     tiles = make_tiles(*extent, side)

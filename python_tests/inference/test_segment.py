@@ -13,6 +13,7 @@ from PIL import Image
 from tiny import tiny_config
 
 from maskformer_ext import build_model
+from maskformer_ext.checkpoints.models import Model
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.inference import segment, segment_tasks
@@ -21,7 +22,7 @@ from maskformer_ext.inference.reduction import Reducer
 from maskformer_ext.media.images import read_image, resize_shortest_edge
 
 
-def _tiny(**overrides) -> torch.nn.Module:
+def _tiny(**overrides) -> Model:
     return build_model(tiny_config(num_classes=5), **overrides).eval()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -34,7 +36,7 @@ def _views(model, pixels: torch.Tensor, size: tuple[int, int], sides: list[int],
 def test_views_are_averaged(architecture: str, resize: str) -> None:
     model = build_model(tiny_config(num_classes=5), architecture=architecture).eval()
     pixels = torch.randint(0, 256, (3, 50, 70), dtype=torch.uint8)
-    options = {"tta": True, "tta_min_sizes": [32, 61], "tta_max_size": 2048, "resize": resize}
+    options: dict[str, Any] = {"tta": True, "tta_min_sizes": [32, 61], "tta_max_size": 2048, "resize": resize}
     with torch.no_grad():
         expected = _views(model, pixels, (45, 80), [32, 61], resize)
     top = expected.topk(2, dim=0).values
@@ -49,7 +51,7 @@ def test_views_are_averaged(architecture: str, resize: str) -> None:
 def test_views_of_a_painted_image_give_it_back(tile: int) -> None:
     segments, labels = scene((48, 60), things=5)
     model = PaintModel(3)
-    options = {"tta": True, "tta_min_sizes": [], "tile": tile}
+    options: dict[str, Any] = {"tta": True, "tta_min_sizes": [], "tile": tile}
     found = segment(model, paint(segments, labels), **options)
     np.testing.assert_array_equal(found.class_map, np.array([0, *labels])[segments])
     assert len(model.shapes) == (2 if not tile else 2 * len(make_tiles(48, 60, tile)))

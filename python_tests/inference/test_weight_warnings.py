@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -92,8 +93,9 @@ def test_weights_of_other_types_get_inputs_of_theirs(architecture: str, dtype: t
     scale = float(expected.abs().max())
     assert float((scores - expected).abs().max()) < (1e-4 if dtype == torch.float64 else 0.2) * scale
     assert float((exported[0] - expected).abs().max()) < (1e-4 if dtype == torch.float64 else 0.2) * scale
+    settings: tuple[dict[str, Any], ...] = ({}, {"tile": 32})
     for task in tasks:
-        for options in ({}, {"tile": 32}):
+        for options in settings:
             segment(model, PIXELS, task=task, **options)
     segment(model, PIXELS, tta=True, tta_min_sizes=[])
     if architecture == "maskformer":

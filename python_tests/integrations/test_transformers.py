@@ -246,7 +246,7 @@ def test_restore_puts_everything_back_and_copies_stay_independent() -> None:
 
 def test_other_objects_are_refused_by_name() -> None:
     with pytest.raises(UserError, match="model must be a transformers MaskFormerForInstanceSegmentation, got Linear"):
-        accelerate(torch.nn.Linear(2, 2))
+        accelerate(torch.nn.Linear(2, 2))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="processor must be a transformers MaskFormerImageProcessor, got dict"):
         accelerate(None, {})
     model = accelerate(_model())

@@ -50,7 +50,7 @@ def test_a_block_of_tags_that_is_no_such_block_leaves_the_photo_as_stored(tmp_pa
 @pytest.mark.parametrize("ending", ["png", "tif"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_orientations_and_their_absence(tmp_path: Path, orientation: int, ending: str, dtype: type) -> None:
-    pixels = (np.arange(12).reshape(3, 4) * (1 if dtype == np.uint8 else 1000)).astype(dtype)
+    pixels: np.ndarray = (np.arange(12).reshape(3, 4) * (1 if dtype == np.uint8 else 1000)).astype(dtype)
     tags = Image.Exif()
     tags[0x112] = orientation
     path = tmp_path / f"label.{ending}"

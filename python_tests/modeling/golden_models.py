@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typed import load_module
 
 from maskformer_ext.checkpoints import load_original, original_name
-from maskformer_ext.checkpoints.models import build_model
+from maskformer_ext.checkpoints.models import Model, build_model
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 ROOT = Path(__file__).parent.parent / "golden"
@@ -30,15 +29,7 @@ RECIPES = {
 }
 
 
-def _load_generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("golden_weights", ROOT / "golden_weights.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-weights = _load_generator()
+weights = load_module(ROOT / "golden_weights.py")
 
 
 @lru_cache
@@ -63,7 +54,7 @@ def golden_state_dict(model: nn.Module, seed: int) -> dict[str, Tensor]:
     return state
 
 
-def build(name: str, **overrides: Any) -> nn.Module:
+def build(name: str, **overrides: Any) -> Model:
     """The model with its golden weights; without dropout, since the golden training step has none."""
     model = build_model(RECIPES[name], dropout=0.0, drop_path=0.0, **overrides)
     load_original(model, golden_state_dict(model, facts(name)["weight_seed"]))

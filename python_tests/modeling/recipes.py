@@ -103,8 +103,9 @@ def _data(facts: dict[str, Any]) -> dict[str, Any]:
     data, training = facts["data"], facts["train_input"]
     crop = training["crop"]
     assert crop["enabled"] and training["sampling"] == "choice" and data["image_format"] == "RGB"
+    splits = (*data["train"], *data["test"])
     values = {
-        "name": _DATA_SETS[(*data["train"], *data["test"])],
+        "name": _DATA_SETS[splits],
         "task": "semantic" if data["mapper"] == "mask_former_semantic" else "panoptic",
         "ignore_label": data["ignore_label"],
         "drop_empty": False,

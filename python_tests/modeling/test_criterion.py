@@ -11,6 +11,7 @@ import torch
 from golden_models import ROOT
 from tiny import tiny_config
 from torch import Tensor
+from typed import present
 
 from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.config import CriterionConfig
@@ -33,7 +34,7 @@ WEIGHTS = ("class_weight", "mask_weight", "dice_weight", "no_object_weight", "bo
 
 
 def _as_embeddings(class_logits: Tensor, mask_logits: Tensor) -> MaskFormerOutput:
-    """Give mask logits as embeddings of unit features: one channel a pixel."""
+    """Give mask logits as embeddings of unit features: one channel per pixel."""
     *_, height, width = mask_logits.shape
     features = torch.eye(height * width).unflatten(1, (height, width)).expand(mask_logits.shape[1], -1, -1, -1)
     return MaskFormerOutput(class_logits, mask_logits.flatten(3), features)
@@ -68,9 +69,9 @@ def test_golden_losses_assignments_and_gradients(name: str, form, output, arrays
     assert {key: int(count) for key, count in stats.items()} == {"nonfinite_queries": 0, "invalid_targets": 0}
 
     grad_logits = arrays[f"{name}/grad_logits"]
-    assert np.abs(class_logits.grad.numpy() - grad_logits).max() <= 1e-4 * np.abs(grad_logits).max()
+    assert np.abs(present(class_logits.grad).numpy() - grad_logits).max() <= 1e-4 * np.abs(grad_logits).max()
     query = criterion.matcher(out, targets)
-    grad_masks = mask_logits.grad
+    grad_masks = present(mask_logits.grad)
     for layer, key in enumerate(facts["layer_order"]):
         for image in range(facts["B"]):
             queries, segments = arrays[f"{name}/match/{key}/{image}"]
@@ -210,8 +211,7 @@ def test_fixed_matching_trains_query_k_for_class_k():
     torch.manual_seed(0)
     labels = torch.tensor([[3, 0, 1], [2, 0, 0]])
     targets = SegmentTargets(torch.randint(-1, 1, (2, 8, 8), dtype=torch.int32), labels, torch.tensor([3, 1]))
-    inputs = torch.randn(2, 2, 5, 5), torch.randn(2, 2, 5, 4), torch.randn(2, 4, 4, 4)
-    inputs = [tensor.requires_grad_() for tensor in inputs]
+    inputs = [torch.randn(*shape).requires_grad_() for shape in ((2, 2, 5, 5), (2, 2, 5, 4), (2, 4, 4, 4))]
     criterion = MaskFormerCriterion(4, matching="fixed")
     assert criterion.matcher(MaskFormerOutput(*inputs), targets)[0].tolist() == [[3, 0, 1], [2, -1, -1]]
     total, losses, _ = criterion(MaskFormerOutput(*inputs), targets)
@@ -222,7 +222,7 @@ def test_fixed_matching_trains_query_k_for_class_k():
 
 
 def test_unknown_matching_and_too_few_queries_are_refused():
-    with pytest.raises(UserError, match=r"criterion\.matching must be bipartite, box or fixed, got 'greedy'"):
+    with pytest.raises(UserError, match=r"criterion\.matching must be one of bipartite, box, fixed, got 'greedy'"):
         MaskFormerCriterion(4, matching="greedy")
     model = build_model(tiny_config(num_classes=9))
     with pytest.raises(UserError, match=r"fixed needs a query for each of the 9 classes, got model\.num_queries=8"):

@@ -74,8 +74,8 @@ def test_network_and_criterion_are_one_graph(device: str, form: str) -> None:
     compiled = torch.compile(total, fullgraph=True, backend="aot_eager" if device == "cpu" else "inductor")
     for segments in (3, 5):
         segment_map = torch.randint(-1, segments, (2, 64, 96), dtype=torch.int32)
-        targets = SegmentTargets(segment_map, torch.randint(CLASSES, (2, segments)), torch.full((2,), segments))
-        targets = targets.to_masks() if form == "masks" else targets
+        drawn = SegmentTargets(segment_map, torch.randint(CLASSES, (2, segments)), torch.full((2,), segments))
+        targets = drawn.to_masks() if form == "masks" else drawn
         targets = targets.pad_to(max_segments=8, max_pairs=16).to(device)
         images = torch.randn(2, 3, 64, 96).to(device)
         gradients = []

@@ -11,6 +11,7 @@ from golden_models import RECIPES, ROOT, build, facts, golden_state_dict, values
 
 from maskformer_ext import build_model
 from maskformer_ext.checkpoints import load_original
+from maskformer_ext.checkpoints.models import Model
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.inference import segment
 from maskformer_ext.media.images import resize_shortest_edge
@@ -24,7 +25,7 @@ def name(request) -> str:
 
 
 @pytest.fixture(scope="module")
-def model(name: str) -> torch.nn.Module:
+def model(name: str) -> Model:
     built = build(name)
     built.config.size_divisibility = facts(name)["size_divisibility"]
     return built.eval()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from tiny import tiny_config
 from torch import nn
+from typed import expect, present
 
-from maskformer_ext.checkpoints.models import build_model
+from maskformer_ext.checkpoints.models import MaskFormer, build_model
 from maskformer_ext.config import CriterionConfig, OptimizerConfig
 from maskformer_ext.engine.optimizer import parameter_groups
 from maskformer_ext.errors import UserError
@@ -55,7 +57,7 @@ def test_every_backbone_takes_every_size(backbone: str, pixel_decoder: str, size
 @pytest.mark.parametrize("additions", [False, True], ids=["as the paper", "with additions"])
 @pytest.mark.parametrize("architecture", ["maskformer", "per_pixel_baseline", "per_pixel_baseline_plus"])
 def test_every_parameter_learns(architecture: str, additions: bool) -> None:
-    options: dict[str, object] = dict.fromkeys(("query_input", "mask_position", "masked_attention"), additions)
+    options: dict[str, Any] = dict.fromkeys(("query_input", "mask_position", "masked_attention"), additions)
     options["decoder_memory"] = "pixel_decoder" if additions else "backbone"
     model = build_model(SMALL, architecture=architecture, **options).train()
     criterion = build_criterion(model, CriterionConfig(mask_weight=5.0, ignore_void=True))
@@ -91,7 +93,7 @@ def test_without_deep_supervision_only_the_last_layer_is_predicted() -> None:
 
 
 def test_masked_attention_restricts_layers_after_the_first_to_the_predicted_mask() -> None:
-    model = build_model(SMALL, masked_attention=True, decoder_feature=1).eval()
+    model = expect(MaskFormer, build_model(SMALL, masked_attention=True, decoder_feature=1).eval())
     x = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         masked = model(x)
@@ -100,8 +102,9 @@ def test_masked_attention_restricts_layers_after_the_first_to_the_predicted_mask
         torch.testing.assert_close(masked.class_logits[0], free.class_logits[0])
         assert not torch.allclose(masked.class_logits[1], free.class_logits[1])
         model.config.masked_attention = True
-        model.mask_head.layers[-1].weight.zero_()
-        model.mask_head.layers[-1].bias.zero_()  # every mask is empty: attention to everything, no NaN
+        last = expect(nn.Linear, model.mask_head.layers[-1])
+        last.weight.zero_()
+        last.bias.zero_()  # every mask is empty: attention to everything, no NaN
         torch.testing.assert_close(model(x).class_logits, free.class_logits)
 
 
@@ -118,9 +121,11 @@ def test_mask_position_tells_equal_places_apart() -> None:
 
 
 def test_decoder_feature_chooses_the_memory() -> None:
-    model = build_model(SMALL, decoder_feature=1)
+    model = expect(MaskFormer, build_model(SMALL, decoder_feature=1))
     assert model.transformer_decoder.input_proj.in_channels == model.backbone.channels[1]
-    merged = build_model(SMALL, decoder_feature=1, decoder_memory="pixel_decoder", pixel_decoder_dim=48)
+    merged = expect(
+        MaskFormer, build_model(SMALL, decoder_feature=1, decoder_memory="pixel_decoder", pixel_decoder_dim=48)
+    )
     assert merged.transformer_decoder.input_proj.in_channels == 48
     assert merged.pixel_level(torch.randn(1, 3, 64, 96))[1].shape == (1, 48, 8, 12)
     with pytest.raises(UserError, match=r"decoder_feature must be from -4 to 3, got 4"):
@@ -154,7 +159,8 @@ def test_frozen_batch_norm_ignores_the_batch_and_keeps_its_names() -> None:
 
 
 def test_query_embeddings_start_with_the_given_spread() -> None:
-    wide = build_model(SMALL, num_queries=500, query_init_std=2.0).transformer_decoder.query_embed.weight
+    model = build_model(SMALL, num_queries=500, query_init_std=2.0)
+    wide = model.get_parameter("transformer_decoder.query_embed.weight")
     assert wide.std().item() == pytest.approx(2.0, rel=0.05)
 
 
@@ -176,7 +182,7 @@ def test_dropout_acts_in_training_only() -> None:
         ({"backbone": "mixer_s32_224"}, r"takes images of one size only"),
         ({"num_classes": None}, r"model\.num_classes must be set"),
         ({"hidden_dim": 30}, r"model\.hidden_dim must be a multiple of 4"),
-        ({"pixel_decoder": "unet"}, r"model\.pixel_decoder must be fpn or transformer_encoder, got 'unet'"),
+        ({"pixel_decoder": "unet"}, r"model\.pixel_decoder must be one of fpn, transformer_encoder, got 'unet'"),
         ({"architecture": "mask2former"}, r"model\.architecture must be one of .* got 'mask2former'"),
         ({"num_queries": 0}, r"model\.num_queries must be at least 1, got 0"),
         ({"querys": 3}, r"unknown model setting 'querys'"),
@@ -222,15 +228,15 @@ def test_per_pixel_loss_ignores_void_and_refuses_overlapping_masks() -> None:
 @pytest.mark.parametrize("form", ["segment map", "masks"])
 def test_a_training_step_is_one_graph(form: str) -> None:
     model, criterion = build_model(SMALL).eval(), MaskFormerCriterion(5)
-    images, targets = torch.randn(2, 3, 64, 64), _targets(64, 64)
-    targets = targets if form == "segment map" else targets.to_masks().with_pairs()
+    images, segments = torch.randn(2, 3, 64, 64), _targets(64, 64)
+    targets = segments if form == "segment map" else segments.to_masks().with_pairs()
 
     def step(images, targets):
         return criterion(model(images), targets)
 
     expected, _, _ = step(images, targets)
     expected.backward()
-    gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+    gradients = {name: present(p.grad).clone() for name, p in model.named_parameters()}
     model.zero_grad()
     # whether there is one graph does not depend on the code generator, whose compilation would take minutes
     total, _, _ = torch.compile(step, fullgraph=True, backend="aot_eager")(images, targets)

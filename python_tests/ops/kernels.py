@@ -181,7 +181,7 @@ class HostCuda:
         value_checks.kernels_refuse = lambda device: False
 
     def uninstall(self) -> None:
-        """Give the CPU its own kernels back."""
+        """Put the CPU's own kernels back."""
         assert self._installed is not None
         self._installed._destroy()
         self._installed = None
@@ -189,7 +189,7 @@ class HostCuda:
 
     @contextmanager
     def uninstalled(self) -> Iterator[None]:
-        """Give the CPU its own kernels for a while."""
+        """Use the CPU's own kernels for a while."""
         self.uninstall()
         try:
             yield

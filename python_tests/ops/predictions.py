@@ -1,6 +1,5 @@
 """Predictions for the tests of the inference ops: golden ones, confident random ones, broken ones."""
 
-import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from typed import load_module
 
 
 def golden_functions(golden_dir: Path) -> ModuleType:
     """Import golden_weights.py."""
-    spec = importlib.util.spec_from_file_location("golden_weights", golden_dir / "golden_weights.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(golden_dir / "golden_weights.py")
 
 
 @dataclass(frozen=True)

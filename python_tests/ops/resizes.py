@@ -1,4 +1,4 @@
-"""Resizes for the tests of the inference kernels, with two and four taps an axis, and their float64 reference."""
+"""Resizes for the tests of the inference kernels, with two and four taps per axis, and their float64 reference."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ def resized(maps: Tensor, size, input_size, crop, *, between=lambda x: x) -> Ten
 
 
 def peaks(height: int, width: int) -> Tensor:
-    """Logits that are large at one sample each, a query a sample: none may be left out as small."""
+    """Logits that are large at one sample each, one query per sample: none may be left out as small."""
     logits = torch.full((height * width, height * width), -9.0)
     return logits.fill_diagonal_(30.0).view(-1, height, width)

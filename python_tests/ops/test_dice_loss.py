@@ -10,7 +10,7 @@ from op_checks import LARGEST_ERROR, at_thread_counts, error, native_only
 from maskformer_ext.ops import dice_loss
 
 
-def make(shape=(3, 37, 501), target="float", scale=3.0):
+def make(shape=(3, 37, 501), target="float", scale=3.0) -> tuple[torch.Tensor, torch.Tensor]:
     inside = torch.rand(shape) < 0.3
     targets = {
         "float": inside.float(),

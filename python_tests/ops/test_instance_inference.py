@@ -2,6 +2,7 @@
 
 import importlib
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,7 +167,7 @@ def test_broken_queries_and_empty_masks_are_dropped():
     expected = instance_inference(class_logits, mask_logits, (40, 40), top_k=9 * 4)
     broken = with_broken_queries(class_logits, mask_logits)
     for resize in ("logits", "nearest"):
-        assert len(instance_inference(*(tensor[-4:] for tensor in broken), (40, 40), resize=resize)) == 0
+        assert len(instance_inference(broken[0][-4:], broken[1][-4:], (40, 40), resize=resize)) == 0
     ours = instance_inference(*broken, (40, 40), top_k=13 * 4)
     assert torch.equal(ours.scores, expected.scores)
     assert torch.equal(ours.packed_masks, expected.packed_masks)
@@ -211,7 +212,7 @@ def test_kernel_agrees_with_the_reference():
         class_logits, mask_logits = confident_predictions(13, 4, prediction, seed=seed)
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
             classes, masks = class_logits.to(dtype), mask_logits.to(dtype).mT.contiguous().mT
-            options = dict(input_size=input_size, crop=crop, top_k=30)
+            options: dict[str, Any] = dict(input_size=input_size, crop=crop, top_k=30)
             found = instance_inference(classes, masks, size, **options)
             expected = instance_inference(classes.double(), masks.double(), size, **options)
             assert torch.equal(found.labels, expected.labels)

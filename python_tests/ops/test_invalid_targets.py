@@ -102,8 +102,8 @@ def test_references_read_nothing_out_of_bounds_where_nothing_is_checked(fault: s
     """As on a GPU without a kernel; here an index out of bounds would raise."""
     monkeypatch.setattr(library, "REFERENCE", True)
     monkeypatch.setattr(value_checks, "may_read", lambda device: False)
-    targets = make_targets(fault)
-    targets = targets.to_masks() if masks else targets
+    segments = make_targets(fault)
+    targets = segments.to_masks() if masks else segments
     out = predictions()
     image, segment = torch.tensor([0, 7, 1, -3, 0, 1]), torch.tensor([2, 0, 3, 0, -9, 0])
     found = [matching_cost(out.class_logits[0], out.mask_logits(0), targets)]

@@ -8,6 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -116,7 +117,7 @@ NO_CODE = "no kernel image is available for execution on the device"
 TOO_OLD = "CUDA driver version is insufficient for CUDA runtime version"
 
 
-def on_gpu(index: int | None = 0) -> SimpleNamespace:
+def on_gpu(index: int | None = 0) -> Any:
     """What `native` looks at of a tensor on a GPU."""
     return SimpleNamespace(dtype=torch.float32, device=SimpleNamespace(type="cuda", index=index))
 

@@ -18,7 +18,8 @@ def product(mask_embed, mask_features):
 
 
 NONE, SIGMOID, BINARY = range(3)
-SHAPES = [  # layers, images, queries, channels, (h, w)
+Shape = tuple[tuple[int, ...], int, int, int, tuple[int, int]]
+SHAPES: list[Shape] = [  # layers, images, queries, channels, (h, w)
     ((2,), 2, 3, 8, (3, 5)),
     ((), 1, 100, 40, (16, 9)),
     ((3,), 1, 45, 33, (8, 16)),
@@ -73,7 +74,7 @@ def test_float32_is_as_exact_as_float32(kernels, shape, channels_last):
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_16_bit_operands_are_summed_in_float32(kernels, shape, dtype, channels_last):
+def test_16_bit_operands_are_summed_in_float32(kernels, shape: Shape, dtype, channels_last):
     mask_embed, mask_features = draw(*shape, dtype)
     given = mask_features.to(memory_format=torch.channels_last) if channels_last else mask_features
     found = kernels.native.mask_dot(mask_embed, given, NONE, torch.float32, False)

@@ -1,6 +1,7 @@
 """matching_cost: the float64 reference, bad numbers, bad targets, threads."""
 
 import importlib
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_checks import LARGEST_ERROR, at_thread_counts, error, native_only
 from segments import DEFAULTS, PARTS, random_targets
+from typed import as_dtype
 
 from maskformer_ext.ops import MaskTargets, SegmentTargets, matching_cost
 from maskformer_ext.ops.support.matching import CostOptions
@@ -89,7 +91,7 @@ def test_overlapping_masks(kernels, size, dtype):
     for ignore_void in (False, True):
         for part in PARTS:
             options = {**DEFAULTS, **{p: float(p == part) for p in PARTS}, "ignore_void": ignore_void}
-            truth = reference(*(x.double() for x in inputs), targets, **options)
+            truth = reference(*as_dtype(inputs, torch.float64), targets, **options)
             assert error(kernels.matching_cost(*inputs, targets, **options), truth) <= LARGEST_ERROR
     floats = MaskTargets(masks.float(), targets.labels, targets.num_segments, void=void)
     assert torch.equal(kernels.matching_cost(*inputs, floats), kernels.matching_cost(*inputs, targets))
@@ -103,9 +105,9 @@ def test_many_segments_twice_the_same(kernels, form, ignore_void, dtype):
     full, size = ((256, 200), (64, 50)) if on_gpu else ((64, 50), (16, 13))
     targets = in_form(random_targets(2, [30, 7], 30, full, 9), form)
     inputs = torch.randn(3, 2, 50, 10).to(dtype), 4 * torch.randn(3, 2, 50, *size).to(dtype)
-    inputs = inputs if on_gpu else [x[:1, :, :5] for x in inputs]
+    inputs = inputs if on_gpu else (inputs[0][:1, :, :5], inputs[1][:1, :, :5])
     found = kernels.matching_cost(*inputs, targets, ignore_void=ignore_void)
-    truth = reference(*(x.double() for x in inputs), targets, **{**DEFAULTS, "ignore_void": ignore_void})
+    truth = reference(*as_dtype(inputs, torch.float64), targets, **{**DEFAULTS, "ignore_void": ignore_void})
     assert error(found, truth) <= LARGEST_ERROR
     assert torch.equal(found, kernels.matching_cost(*inputs, targets, ignore_void=ignore_void))
 
@@ -301,7 +303,7 @@ def test_threads_do_not_change_a_bit():
     targets = random_targets(3, [9, 0, 5], 9, (60, 90), 6)
     class_logits, mask_logits = torch.randn(2, 3, 25, 7), torch.randn(2, 3, 25, 30, 45) * 5
     for form in (targets, targets.to_masks()):
-        at_thread_counts(lambda form=form: matching_cost(class_logits, mask_logits, form))
+        at_thread_counts(partial(matching_cost, class_logits, mask_logits, form))
         alone = matching_cost(class_logits[:1, :, 3:4], mask_logits[:1, :, 3:4], form)
         assert torch.equal(alone, matching_cost(class_logits, mask_logits, form)[:1, :, 3:4])
 
@@ -337,9 +339,9 @@ def test_any_sizes_are_close_to_the_float64_reference(
 @pytest.mark.parametrize("size", [(0, 5), (5, 0), (0, 0)], ids=str)
 @pytest.mark.parametrize("shape", [(12, 0), (0, 12), (0, 0)], ids=str)
 def test_neither_predictions_nor_targets_have_a_pixel(form, size, shape):
-    targets = SegmentTargets(
+    segments = SegmentTargets(
         torch.zeros(2, *size, dtype=torch.int32), torch.zeros(2, 1, dtype=torch.int64), torch.tensor([0, 1])
     )
-    targets = targets.to_masks() if form == "masks" else targets
+    targets = segments.to_masks() if form == "masks" else segments
     cost = matching_cost(torch.zeros(2, 1, 4), torch.zeros(2, 1, *shape), targets, ignore_void=True)
     assert cost.flatten().tolist() == [0.0, -0.25]

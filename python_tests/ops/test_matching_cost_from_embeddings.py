@@ -1,11 +1,16 @@
 """matching_cost_from_embeddings equals matching_cost of the logits."""
 
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_checks import LARGEST_ERROR, at_thread_counts, error, native_only
 from segments import DEFAULTS, PARTS, random_targets
+from torch import Tensor
+from typed import as_dtype
 
 from maskformer_ext.ops import MaskTargets, SegmentTargets, mask_dot, matching_cost, matching_cost_from_embeddings
 
@@ -24,7 +29,7 @@ def test_cost_from_embeddings_equals_that_of_the_logits(dtype):
     torch.testing.assert_close(one_layer, matching_cost(class_logits[0], mask_logits[0], targets))
 
 
-def draw(layers, images, queries, channels, size):
+def draw(layers, images, queries, channels, size) -> tuple[Tensor, Tensor, Tensor]:
     torch.manual_seed(8)
     features = torch.randn(images, channels, *size)
     return torch.randn(*layers, images, queries, 5), torch.randn(*layers, images, queries, channels), features
@@ -41,13 +46,13 @@ def draw(layers, images, queries, channels, size):
     ],
 )
 def test_each_part_is_close_to_float64_chunk_by_chunk(kernels, layers, counts, queries, channels, size, masks):
-    targets = random_targets(len(counts), counts, 6, (40, 52), 4, void=0.2)
-    targets = targets.to_masks() if masks else targets
+    segments = random_targets(len(counts), counts, 6, (40, 52), 4, void=0.2)
+    targets = segments.to_masks() if masks else segments
     predictions = draw(layers, len(counts), queries, channels, size)
     for part in PARTS:
         for ignore_void in (False, True):
-            options = {p: float(p == part) for p in PARTS} | {"ignore_void": ignore_void}
-            truth = matching_cost_from_embeddings(*(x.double() for x in predictions), targets, **options)
+            options: dict[str, Any] = {p: float(p == part) for p in PARTS} | {"ignore_void": ignore_void}
+            truth = matching_cost_from_embeddings(*as_dtype(predictions, torch.float64), targets, **options)
             ours = kernels.matching_cost_from_embeddings(*predictions, targets, **options)
             assert error(ours, truth) <= LARGEST_ERROR, (part, ignore_void)
 
@@ -57,12 +62,12 @@ def test_each_part_is_close_to_float64_chunk_by_chunk(kernels, layers, counts, q
 def test_many_queries_and_segments(kernels, masks, dtype):
     on_gpu = kernels.large
     full, size = ((256, 200), (128, 100)) if on_gpu else ((32, 25), (16, 13))
-    targets = random_targets(3, [30, 0, 7], 30, full, 9)
-    targets = targets.to_masks() if masks else targets
+    segments = random_targets(3, [30, 0, 7], 30, full, 9)
+    targets = segments.to_masks() if masks else segments
     queries, channels = (100, 64) if on_gpu else (4, 32)
     inputs = torch.randn(4, 3, queries, 10), torch.randn(4, 3, queries, channels), torch.randn(3, channels, *size) / 4
-    inputs = [x.to(dtype) for x in inputs]
-    expected = matching_cost_from_embeddings(*(x.double() for x in inputs), targets)
+    inputs = as_dtype(inputs, dtype)
+    expected = matching_cost_from_embeddings(*as_dtype(inputs, torch.float64), targets)
     assert error(kernels.matching_cost_from_embeddings(*inputs, targets), expected) <= LARGEST_ERROR
 
 
@@ -81,7 +86,7 @@ def test_16_bit_embeddings_and_channels_last(kernels, dtype):
 def test_tf32_where_it_is_allowed(kernels):
     targets = random_targets(1, [3], 3, (20, 20), 4)
     predictions = draw((), 1, 4, 32, (10, 10))
-    truth = matching_cost_from_embeddings(*(x.double() for x in predictions), targets)
+    truth = matching_cost_from_embeddings(*as_dtype(predictions, torch.float64), targets)
     segments = targets.segment_map, targets.labels, targets.num_segments, None
     found = kernels.native.matching_cost_from_embeddings(*predictions, *segments, *DEFAULTS.values(), True)
     assert 2e-6 < error(found, truth) <= 1e-2
@@ -130,9 +135,9 @@ def test_each_part_is_close_to_float64(
     )
     inputs = class_logits, mask_embed, mask_features
     for part in PARTS:
-        options = {name: float(name == part) for name in PARTS} | {"ignore_void": ignore_void}
+        options: dict[str, Any] = {name: float(name == part) for name in PARTS} | {"ignore_void": ignore_void}
         ours = matching_cost_from_embeddings(*inputs, form, **options)
-        truth = matching_cost_from_embeddings(*(x.double() for x in inputs), form, **options)
+        truth = matching_cost_from_embeddings(*as_dtype(inputs, torch.float64), form, **options)
         assert error(ours, truth) <= LARGEST_ERROR, part
 
 
@@ -148,7 +153,7 @@ def test_masks_that_overlap_in_every_way(ignore_void):
     targets = overlapping_noise(3, 12, (64, 64), 5)
     inputs = torch.randn(2, 3, 6, 6), torch.randn(2, 3, 6, 16), torch.randn(3, 16, 64, 64)
     ours = matching_cost_from_embeddings(*inputs, targets, ignore_void=ignore_void)
-    truth = matching_cost_from_embeddings(*(x.double() for x in inputs), targets, ignore_void=ignore_void)
+    truth = matching_cost_from_embeddings(*as_dtype(inputs, torch.float64), targets, ignore_void=ignore_void)
     assert error(ours, truth) <= LARGEST_ERROR
     assert (ours[:, 2] == 0).all()
 
@@ -227,7 +232,7 @@ def test_threads_do_not_change_a_bit():
     targets = random_targets(3, [9, 0, 5], 9, (60, 90), 6)
     inputs = torch.randn(2, 3, 25, 7), torch.randn(2, 3, 25, 24), torch.randn(3, 24, 30, 45)
     for form in (targets, targets.to_masks(), overlapping_noise(3, 9, (60, 90), 6)):
-        at_thread_counts(lambda form=form: matching_cost_from_embeddings(*inputs, form))
+        at_thread_counts(partial(matching_cost_from_embeddings, *inputs, form))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,10 +30,8 @@ def test_golden_costs_and_their_parts(golden_dir):
     compared = 0
     for name, case in cases.items():
         class_logits, mask_logits, targets = golden_inputs(arrays, name, case)
-        only = {
-            part: matching_cost(class_logits, mask_logits, targets, **{p: float(p == part) for p in PARTS})
-            for part in PARTS
-        }
+        weights: dict[str, dict[str, Any]] = {part: {p: float(p == part) for p in PARTS} for part in PARTS}
+        only = {part: matching_cost(class_logits, mask_logits, targets, **weights[part]) for part in PARTS}
         costs = {
             "total": matching_cost(class_logits, mask_logits, targets),
             "class": only["class_weight"],

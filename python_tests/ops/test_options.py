@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from op_samples import all_samples
+from op_samples import Sample, all_samples
 
 from maskformer_ext import ops
 from maskformer_ext.ops import MaskTargets, catalog
 
 
-def having(*options: str) -> dict[str, Callable]:
+def having(*options: str) -> dict[str, Sample]:
     """Return a call of every public function that has these options, by its name."""
-    found: dict[str, Callable] = {}
+    found: dict[str, Sample] = {}
     for param in all_samples():
         (sample,) = param.values
         if set(options) <= inspect.signature(sample.function).parameters.keys():

@@ -7,12 +7,13 @@ import torch
 
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.outputs import MaskFormerOutput
-from maskformer_ext.ops import MaskTargets, SegmentTargets
+from maskformer_ext.ops import SegmentTargets
+from maskformer_ext.ops.support.batch_targets import BatchTargets
 
 CLASSES = 4
 
 
-def make(counts: tuple[int, ...], form: str = "segment map", seed: int = 0) -> SegmentTargets | MaskTargets:
+def make(counts: tuple[int, ...], form: str = "segment map", seed: int = 0) -> BatchTargets:
     generator = torch.Generator().manual_seed(seed)
     maps = [torch.randint(-1, count, (24, 20), generator=generator, dtype=torch.int32) for count in counts]
     labels = torch.randint(CLASSES, (len(counts), max(counts)), generator=generator)

@@ -60,7 +60,8 @@ def test_rows_in_another_order_are_refused(image: list[int]) -> None:
         pair_dot(embed, features, torch.tensor(image), 2)
 
 
-CASES = [  # pairs of each image, layers, channels, pixels
+Case = tuple[list[int], int, int, int]
+CASES: list[Case] = [  # pairs of each image, layers, channels, pixels
     ([2, 0, 3], 2, 8, 24),
     ([40, 1], 4, 36, 70),
     ([0, 0], 3, 8, 16),
@@ -87,7 +88,7 @@ def expected(embed, features, image_index, grad):
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_logits_and_gradients(kernels, case, dtype, channels_last):
+def test_logits_and_gradients(kernels, case: Case, dtype, channels_last):
     embed, features, image_index = draw(*case, dtype)
     grad = torch.randn(*embed.shape[:2], features.shape[2]).to(dtype)
     truth = expected(embed, features, image_index, grad)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from op_checks import at_thread_counts, native_only
@@ -48,11 +50,15 @@ def test_compiles_without_graph_breaks(sample: Sample) -> None:
         assert torch.equal(ours, theirs)
 
 
+def _results(sample: Sample) -> tuple[torch.Tensor, ...]:
+    return tuple(tensors_of(sample()))
+
+
 @native_only
 @pytest.mark.parametrize("op", catalog.OPS, ids=lambda op: op.name)
 def test_threads_do_not_change_a_bit(op: catalog.Op) -> None:
     for sample in samples(op, large=True):
-        at_thread_counts(lambda call=sample: tuple(tensors_of(call())))
+        at_thread_counts(partial(_results, sample))
 
 
 @pytest.mark.gpu

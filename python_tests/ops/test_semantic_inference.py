@@ -2,6 +2,8 @@
 
 import importlib
 import resource
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,8 +122,8 @@ def test_broken_queries_count_as_absent():
     for resize in ("logits", "scores"):
         expected = semantic_scores(class_logits, mask_logits, (31, 45), resize=resize)
         torch.testing.assert_close(semantic_scores(*broken, (31, 45), resize=resize), expected)
-    only_broken = tuple(tensor[-4:] for tensor in broken)
-    assert (semantic_inference(*only_broken, (31, 45)) == 0).all()
+    broken_classes, broken_masks = (tensor[-4:] for tensor in broken)
+    assert (semantic_inference(broken_classes, broken_masks, (31, 45)) == 0).all()
     nothing = semantic_inference(class_logits[:0], mask_logits[:0], (31, 45))
     assert nothing.shape == (31, 45)
     assert (nothing == 0).all()
@@ -210,7 +212,8 @@ def test_kernel_agrees_with_the_reference():
             classes_, masks_ = class_logits.to(dtype), mask_logits.to(dtype)
             for masks in (masks_, masks_.mT.contiguous().mT, masks_.repeat_interleave(2, 1)[:, ::2]):
                 for resize in ("logits", "scores"):
-                    options = dict(input_size=input_size, crop=crop, flip=seed % 2 == 1, resize=resize)
+                    flip = seed % 2 == 1
+                    options: dict[str, Any] = dict(input_size=input_size, crop=crop, flip=flip, resize=resize)
                     expected = semantic_scores(classes_.double(), masks.double(), size, **options)
                     scores = semantic_scores(classes_, masks, size, **options)
                     torch.testing.assert_close(scores, expected, rtol=0, atol=1e-5)
@@ -237,8 +240,8 @@ def test_leaving_out_queries_changes_no_label(seed, sharpness, scale, queries, s
 def test_same_bits_for_any_number_of_threads():
     class_logits, mask_logits = confident_predictions(9, 4, (40, 50))
     for resize in ("logits", "scores"):
-        at_thread_counts(lambda r=resize: semantic_scores(class_logits, mask_logits, (123, 177), resize=r))
-        at_thread_counts(lambda r=resize: semantic_inference(class_logits, mask_logits, (123, 177), resize=r))
+        at_thread_counts(partial(semantic_scores, class_logits, mask_logits, (123, 177), resize=resize))
+        at_thread_counts(partial(semantic_inference, class_logits, mask_logits, (123, 177), resize=resize))
 
 
 def test_compiles_without_graph_breaks():

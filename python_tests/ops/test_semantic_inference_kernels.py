@@ -50,9 +50,9 @@ def draw(queries, classes, size, seed=3):
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("case", RESIZES, ids=str)
 def test_labels_and_scores(kernels, case, flip, scores_first):
-    shape, *sizes = case
+    shape, size, input_size, crop = case
     probability, mask_logits = draw(12, 6, shape)
-    check(kernels, probability, mask_logits, *sizes, flip, scores_first)
+    check(kernels, probability, mask_logits, size, input_size, crop, flip, scores_first)
 
 
 @pytest.mark.parametrize(("queries", "classes"), [(3, 1), (70, 40), (20, 65), (18, 170), (130, 33)])

@@ -67,10 +67,10 @@ def test_the_native_op_and_its_gradient_equal_the_cpus(kernels, dtype, gamma):
         with kernels.of_the_cpu():
             assert error(found, cpus.sigmoid_focal_loss(*arguments)) <= tolerance
     for incoming in (grad, grad[0, 0]):
-        arguments = (incoming, inputs, targets, 0.25, gamma)
-        found = ours.sigmoid_focal_loss_backward(*arguments)
+        backward = (incoming, inputs, targets, 0.25, gamma)
+        found = ours.sigmoid_focal_loss_backward(*backward)
         with kernels.of_the_cpu():
-            assert error(found, cpus.sigmoid_focal_loss_backward(*arguments)) <= tolerance
+            assert error(found, cpus.sigmoid_focal_loss_backward(*backward)) <= tolerance
 
 
 def test_sigmoid_focal_loss_gives_the_same_bits_again(kernels):
@@ -180,7 +180,7 @@ def test_the_reference_keeps_small_losses(dtype, target):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(("value", "options"), [(-2.0, (-1, 0.0)), (-60.0, (-1, 0.0)), (3.0, (0.25, 2.0))])
-def test_a_mean_of_16_bits_does_not_pass_through_a_16_bit_sum(dtype, value, options):
+def test_a_mean_of_16_bits_does_not_pass_through_a_16_bit_sum(dtype, value, options: tuple[float, float]):
     logits = torch.full((400, 500), value, dtype=dtype).requires_grad_()
     wide = logits.detach().double().requires_grad_()
     mean, expected = (sigmoid_focal_loss(x, torch.ones_like(x), *options, "mean") for x in (logits, wide))

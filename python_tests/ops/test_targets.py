@@ -25,7 +25,7 @@ def ones(*shape: int) -> torch.Tensor:
         ([ones(0, 3, 3)], [torch.tensor([1])], ValueError, r"masks\[0\] must be \(T, H, W\) with T = 1"),
         ([ones(3, 3)], [torch.tensor([1, 1, 1])], ValueError, r"masks\[0\] must be .*, got \(3, 3\)"),
         ([ones(1, 1, 3, 3)], [torch.tensor([1])], ValueError, r"masks\[0\] must be .*, got \(1, 1, 3, 3\)"),
-        ([ones(1, 3, 3)], [], ValueError, "masks and labels must have one entry an image, got 1, 0"),
+        ([ones(1, 3, 3)], [], ValueError, "masks and labels must have one entry per image, got 1, 0"),
         ([], [], ValueError, "masks must hold at least one image, got none"),
         (
             [ones(1, 3, 3), ones(1, 3, 4)],
@@ -68,14 +68,18 @@ def test_images_without_segments_and_labels_of_any_integer_dtype_are_legal(form)
     ("call", "kind", "message"),
     [
         (lambda: SegmentTargets.from_label_map(torch.zeros(3, 3)), TypeError, "label_map must have an integer dtype"),
-        (lambda: SegmentTargets.from_label_map(np.zeros((3, 3), int)), TypeError, "label_map must be a Tensor"),
         (
-            lambda: SegmentTargets.from_label_map(torch.zeros(3, dtype=int)),
+            lambda: SegmentTargets.from_label_map(np.zeros((3, 3), int)),  # type: ignore[arg-type]
+            TypeError,
+            "label_map must be a Tensor",
+        ),
+        (
+            lambda: SegmentTargets.from_label_map(torch.zeros(3).long()),
             ValueError,
             r"label_map must be \(B, H, W\)",
         ),
         (
-            lambda: SegmentTargets.from_label_map(torch.zeros(0, 3, 3, dtype=int)),
+            lambda: SegmentTargets.from_label_map(torch.zeros(0, 3, 3).long()),
             ValueError,
             "label_map must hold at least one image",
         ),
@@ -85,28 +89,28 @@ def test_images_without_segments_and_labels_of_any_integer_dtype_are_legal(form)
             "label_map must hold class ids from 0, or ignore = 255, got -7 in image 0",
         ),
         (
-            lambda: SegmentTargets.from_label_map(torch.zeros(3, 3, dtype=int), ignore="255"),
+            lambda: SegmentTargets.from_label_map(torch.zeros(3, 3).long(), ignore="255"),  # type: ignore[arg-type]
             TypeError,
             "ignore must be an integer, got '255'",
         ),
         (lambda: SegmentTargets.from_id_map(torch.zeros(3, 3), {}), TypeError, "id_map must have an integer dtype"),
         (
-            lambda: SegmentTargets.from_id_map(torch.zeros(3, 3, dtype=int), {"0": 1}),
+            lambda: SegmentTargets.from_id_map(torch.zeros(3, 3).long(), {"0": 1}),  # type: ignore[dict-item]
             TypeError,
             r"the segment ids of categories\[0\] must be an integer, got '0'",
         ),
         (
-            lambda: SegmentTargets.from_id_map(torch.zeros(3, 3, dtype=int), {0: 1.5}),
+            lambda: SegmentTargets.from_id_map(torch.zeros(3, 3).long(), {0: 1.5}),  # type: ignore[dict-item]
             TypeError,
             r"the class ids of categories\[0\] must be an integer, got 1\.5",
         ),
         (
-            lambda: SegmentTargets.from_id_map(torch.zeros(2, 3, 3, dtype=int), [{0: 1}]),
+            lambda: SegmentTargets.from_id_map(torch.zeros(2, 3, 3).long(), [{0: 1}]),
             ValueError,
-            "categories must have one table an image, B = 2, got 1",
+            "categories must have one table per image, B = 2, got 1",
         ),
         (
-            lambda: SegmentTargets.from_id_map(torch.zeros(1, 3, 3, dtype=int), [[0, 1]]),
+            lambda: SegmentTargets.from_id_map(torch.zeros(1, 3, 3).long(), [[0, 1]]),  # type: ignore[list-item]
             TypeError,
             r"categories\[0\] must be a mapping, got list",
         ),
@@ -153,7 +157,7 @@ def test_collate_widens_a_map_that_would_become_too_narrow():
         ([many(1), many(1).to_masks()], TypeError, r"targets\[1\] must be SegmentTargets, got MaskTargets"),
         ([many(1), many(1).to("meta")], ValueError, r"targets\[1\] must be on cpu as targets\[0\] is, got meta"),
         (
-            [SegmentTargets(torch.zeros(1, 2, 2, dtype=torch.int32), torch.zeros(1, 3, dtype=int), torch.tensor([5]))],
+            [SegmentTargets(torch.zeros(1, 2, 2).int(), torch.zeros(1, 3).long(), torch.tensor([5]))],
             ValueError,
             r"num_segments must lie in \[0, T\] with T = 3, got \[5\]",
         ),
@@ -167,7 +171,7 @@ def test_collate_names_what_it_cannot_join(targets, kind, message):
 
 def test_stacked_segments_have_a_row_of_integer_labels_an_image():
     segment_map = torch.zeros(2, 3, 3, dtype=torch.int32)
-    with pytest.raises(ValueError, match="labels must have one entry an image, B = 2, got 1"):
+    with pytest.raises(ValueError, match="labels must have one entry per image, B = 2, got 1"):
         stack_segments(segment_map, [torch.tensor([1])])
     with pytest.raises(TypeError, match=r"labels\[1\] must have an integer dtype, got torch.float32"):
         stack_segments(segment_map, [torch.tensor([1]), torch.tensor([0.5])])
@@ -189,13 +193,33 @@ def test_counts_and_sizes_of_padding_are_checked():
     targets = SegmentTargets.from_label_map(torch.zeros(1, 4, 4, dtype=torch.int64))
     for call, kind, message in (
         (lambda: targets.pairs(0), ValueError, "pairs: multiple must be at least 1, got 0"),
-        (lambda: targets.pairs(2.5), TypeError, r"pairs: multiple must be an integer, got 2\.5"),
-        (lambda: targets.pad_to(2.5, 4), TypeError, r"pad_to: max_segments must be an integer, got 2\.5"),
-        (lambda: targets.pad_to(2, "4"), TypeError, "pad_to: max_pairs must be an integer, got '4'"),
-        (lambda: SegmentTargets.collate([targets], "88"), TypeError, "collate: size must be .height, width., got '88'"),
-        (lambda: SegmentTargets.collate([targets], (8.5, 8)), TypeError, r"collate: size must be an integer, got 8\.5"),
+        (
+            lambda: targets.pairs(2.5),  # type: ignore[arg-type]
+            TypeError,
+            r"pairs: multiple must be an integer, got 2\.5",
+        ),
+        (
+            lambda: targets.pad_to(2.5, 4),  # type: ignore[arg-type]
+            TypeError,
+            r"pad_to: max_segments must be an integer, got 2\.5",
+        ),
+        (
+            lambda: targets.pad_to(2, "4"),  # type: ignore[arg-type]
+            TypeError,
+            "pad_to: max_pairs must be an integer, got '4'",
+        ),
+        (
+            lambda: SegmentTargets.collate([targets], "88"),  # type: ignore[arg-type]
+            TypeError,
+            "collate: size must be .height, width., got '88'",
+        ),
+        (
+            lambda: SegmentTargets.collate([targets], (8.5, 8)),  # type: ignore[arg-type]
+            TypeError,
+            r"collate: size must be an integer, got 8\.5",
+        ),
     ):
         with pytest.raises(kind, match=f"^{message}"):
             call()
     with pytest.raises(TypeError, match="MaskTargets: void must be a Tensor, got int"):
-        MaskTargets(torch.zeros(1, 1, 4, 4), targets.labels, targets.num_segments, void=5)
+        MaskTargets(torch.zeros(1, 1, 4, 4), targets.labels, targets.num_segments, void=5)  # type: ignore[arg-type]

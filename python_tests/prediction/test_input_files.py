@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from maskformer_ext.errors import UserError
-from maskformer_ext.prediction.input_files import find_files, list_files
+from maskformer_ext.prediction.input_files import list_files
 from maskformer_ext.prediction.output_folder import EarlierResults, note_settings
 
 SETTINGS = {"checkpoint": "run", "task": "semantic", "min_score": 0.5, "inference": {"betas": (1, 2)}}
@@ -21,6 +21,10 @@ def _touch(root: Path, *names: str) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
     return root
+
+
+def find_files(source: str, output: Path | None = None) -> list[tuple[Path, str]]:
+    return list_files(source, output).files
 
 
 def _names(source: str | Path, output: Path | None = None) -> list[str]:
@@ -146,7 +150,12 @@ def test_every_folder_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.Monk
     photos = _touch(tmp_path, *(f"day {number % 3}/{number}.jpg" for number in range(300)))
     looked: list[Path] = []
     is_file = Path.is_file
-    monkeypatch.setattr(Path, "is_file", lambda self: looked.append(self) or is_file(self))
+
+    def watched(path: Path) -> bool:
+        looked.append(path)
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", watched)
     assert len(find_files(str(photos))) == 300
     assert len(looked) < 50
 

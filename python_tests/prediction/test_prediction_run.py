@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -179,7 +180,7 @@ def test_tiny_images_are_segmented(tmp_path, run, size, options) -> None:
 def test_an_image_is_not_kept_but_segmented_as_by_segment(run, tmp_path, monkeypatch, size) -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
     Image.fromarray(rgb).save(tmp_path / "a.png")
-    seen = []
+    seen: list[tuple[int, ...]] = []
     segment = prediction_run.segment
 
     def watching(model, images, **options):
@@ -242,7 +243,7 @@ def test_overlays_have_the_size_that_is_asked_for(run, tmp_path) -> None:
 
 def test_weights_that_are_not_finite_are_said(tmp_path, photos, capsys) -> None:
     run = _save(tmp_path / "nan", broken="class_head.weight")
-    commands = (
+    commands: tuple[tuple[ModuleType, list[str]], ...] = (
         (predict, [f"input={photos}", f"output={tmp_path / 'out'}"]),
         (evaluate, []),
         (export, [f"output={tmp_path / 'a.pt2'}", "size=64,64"]),

@@ -156,8 +156,8 @@ def on_a_stand_in(without: Collection[str] = ()) -> Iterator[NeverWaits]:
     """Let tensors on "meta" take the paths of a GPU's, and watch.
 
     Args:
-        without: native ops that count as not having a CUDA kernel. pair_dot never has one, as it lives inside an opaque op.
-            It has no fake implementation either. So the watch sees what runs instead of it.
+        without: native ops that count as not having a CUDA kernel. pair_dot never has one. It lives inside an
+            opaque op and has no fake implementation. So the watch sees what runs instead of it.
     """
     kernels = library._KERNELS["cpu"] - {"pair_dot", "pair_dot_backward", *without}
     with pytest.MonkeyPatch.context() as patch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,7 +111,7 @@ def coco_panoptic(root):
     ids = panoptic_ids()
     colors = np.stack([ids & 255, ids >> 8 & 255, ids >> 16], axis=-1).astype(np.uint8)
     for split in ("train", "val"):
-        content = {"images": [], "annotations": [], "categories": []}
+        content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": []}
         for number in (12, 5):
             name = f"{number:012d}"
             photograph(root / f"{split}2017" / f"{name}.jpg")

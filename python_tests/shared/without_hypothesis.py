@@ -31,6 +31,8 @@ class _Anything:
 class _Module(ModuleType):
     """A module of which every name is `_Anything`."""
 
+    given: Any
+
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.__path__: list[str] = []

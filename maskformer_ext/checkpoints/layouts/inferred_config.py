@@ -7,12 +7,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from maskformer_ext.checkpoints.layouts.original import HEAD, PIXEL_DECODER, PREDICTOR
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError
 
-_HEAD = "sem_seg_head."
-_PIXEL_DECODER = _HEAD + "pixel_decoder."
-_PREDICTOR = _HEAD + "predictor."
 # channels at stride 4, blocks of the third stage, side of the windows
 _SWINS = {
     (96, 6, 7): "swin_tiny",
@@ -43,30 +41,30 @@ def infer_model_config(weights: Mapping[str, Tensor], backbone: str | None = Non
         NoHead: if they have no head at all.
         UserError: if they are no MaskFormer or per-pixel baseline on a backbone that is known here.
     """
-    if not any(name.startswith(_HEAD) for name in weights):
+    if not any(name.startswith(HEAD) for name in weights):
         some = ", ".join(list(weights)[:2])
         raise NoHead(
             "checkpoint: there are no weights of a MaskFormer's head under a name that is known here; its "
             f"{len(weights)} names are {some} and so on; those of a backbone alone go into model.backbone_weights"
         )
     config = ModelConfig(backbone=backbone or infer_backbone(weights))
-    encoder = any(name.startswith(_PIXEL_DECODER + "transformer.encoder.layers.") for name in weights)
+    encoder = any(name.startswith(PIXEL_DECODER + "transformer.encoder.layers.") for name in weights)
     config.pixel_decoder = "transformer_encoder" if encoder else "fpn"
-    config.encoder_layers = _layers(weights, _PIXEL_DECODER + "transformer.encoder.layers.") or config.encoder_layers
-    config.mask_dim, config.pixel_decoder_dim = _shape(weights, _PIXEL_DECODER + "mask_features.weight", 4)[:2]
-    config.mask_position = _PIXEL_DECODER + "position_proj.weight" in weights
-    if _PREDICTOR + "weight" in weights:
+    config.encoder_layers = _layers(weights, PIXEL_DECODER + "transformer.encoder.layers.") or config.encoder_layers
+    config.mask_dim, config.pixel_decoder_dim = _shape(weights, PIXEL_DECODER + "mask_features.weight", 4)[:2]
+    config.mask_position = PIXEL_DECODER + "position_proj.weight" in weights
+    if PREDICTOR + "weight" in weights:
         config.architecture = "per_pixel_baseline"
-        config.num_classes = _shape(weights, _PREDICTOR + "weight", 4)[0]
+        config.num_classes = _shape(weights, PREDICTOR + "weight", 4)[0]
         return config
-    queries, config.hidden_dim = _shape(weights, _PREDICTOR + "query_embed.weight", 2)
-    config.query_input = _PREDICTOR + "query_input.weight" in weights
+    queries, config.hidden_dim = _shape(weights, PREDICTOR + "query_embed.weight", 2)
+    config.query_input = PREDICTOR + "query_input.weight" in weights
     config.box_head = any(name.startswith("box_head.") for name in weights)
-    config.decoder_layers = _layers(weights, _PREDICTOR + "transformer.decoder.layers.")
-    config.feedforward_dim = _shape(weights, _PREDICTOR + "transformer.decoder.layers.0.linear1.weight", 2)[0]
-    if _PREDICTOR + "class_embed.weight" in weights:
+    config.decoder_layers = _layers(weights, PREDICTOR + "transformer.decoder.layers.")
+    config.feedforward_dim = _shape(weights, PREDICTOR + "transformer.decoder.layers.0.linear1.weight", 2)[0]
+    if PREDICTOR + "class_embed.weight" in weights:
         config.num_queries = queries
-        config.num_classes = _shape(weights, _PREDICTOR + "class_embed.weight", 2)[0] - 1
+        config.num_classes = _shape(weights, PREDICTOR + "class_embed.weight", 2)[0] - 1
     else:
         config.architecture = "per_pixel_baseline_plus"
         config.num_classes = queries

@@ -11,9 +11,9 @@ from maskformer_ext.checkpoints.files.tensors import check_kind, check_tensor
 from maskformer_ext.checkpoints.layouts.recognition import bare_names, layout_of
 from maskformer_ext.errors import UserError
 
-_HEAD = "sem_seg_head."
-_PIXEL_DECODER = _HEAD + "pixel_decoder."
-_PREDICTOR = _HEAD + "predictor."
+HEAD = "sem_seg_head."
+PIXEL_DECODER = HEAD + "pixel_decoder."
+PREDICTOR = HEAD + "predictor."
 
 # Names here -> names of the original. Every rule that fits the start of a name is applied, in this order.
 _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
@@ -22,12 +22,12 @@ _RULES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"pixel_decoder\.encoder\.", r"pixel_decoder.transformer.encoder."),
     (r"pixel_decoder\.adapters\.(\d)", lambda match: f"pixel_decoder.adapter_{int(match[1]) + 1}"),
     (r"pixel_decoder\.layers\.(\d)", lambda match: f"pixel_decoder.layer_{int(match[1]) + 1}"),
-    (r"pixel_decoder\.", _PIXEL_DECODER),
-    (r"transformer_decoder\.(layers|norm)\.", _PREDICTOR + r"transformer.decoder.\1."),
-    (r"transformer_decoder\.", _PREDICTOR),
-    (r"class_head\.", _PREDICTOR + "class_embed."),
-    (r"mask_head\.", _PREDICTOR + "mask_embed."),
-    (r"classifier\.", _PREDICTOR),
+    (r"pixel_decoder\.", PIXEL_DECODER),
+    (r"transformer_decoder\.(layers|norm)\.", PREDICTOR + r"transformer.decoder.\1."),
+    (r"transformer_decoder\.", PREDICTOR),
+    (r"class_head\.", PREDICTOR + "class_embed."),
+    (r"mask_head\.", PREDICTOR + "mask_embed."),
+    (r"classifier\.", PREDICTOR),
 ]
 _COMPILED = [(re.compile(pattern), replacement) for pattern, replacement in _RULES]
 # What a state dict may hold beyond the weights: both follow from the configuration.
@@ -40,7 +40,7 @@ def original_name(name: str) -> str:
         match = pattern.match(name)
         if match:
             name = (replacement(match) if callable(replacement) else match.expand(replacement)) + name[match.end() :]
-    if name.startswith(_HEAD):
+    if name.startswith(HEAD):
         name = name.replace(".cross_attn.", ".multihead_attn.").replace(".feed_forward.", ".")
     return name
 
@@ -113,7 +113,7 @@ def to_original(state_dict: Mapping[str, Tensor], source: str) -> dict[str, Tens
 
 def with_pixel_decoder(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Bring the first version's names to the second's; told apart by names, since version metadata is often lost."""
-    if any(name.startswith(_PIXEL_DECODER) for name in state_dict):
+    if any(name.startswith(PIXEL_DECODER) for name in state_dict):
         return dict(state_dict)
-    old = re.compile(re.escape(_HEAD) + r"(?!predictor\.)")
-    return {old.sub(_PIXEL_DECODER, name): value for name, value in state_dict.items()}
+    old = re.compile(re.escape(HEAD) + r"(?!predictor\.)")
+    return {old.sub(PIXEL_DECODER, name): value for name, value in state_dict.items()}

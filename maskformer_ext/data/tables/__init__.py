@@ -1,4 +1,4 @@
-"""Class tables of public data sets: one JSON file each, one class a line, in the order of the class ids.
+"""Class tables of public data sets: one JSON file each, one class per line, in the order of the class ids.
 
 ``id`` is the value that stands for the class in the files as distributed; ``color`` is RGB; ``thing`` marks classes
 whose instances are told apart. These are facts of the data sets, not code.

@@ -42,7 +42,7 @@ def check_map_dtype(name: str, dtype: torch.dtype, num_segments: int) -> None:
 def check_masks(op: str, masks: Sequence[Tensor], labels: Sequence[Tensor]) -> None:
     """Raise TypeError or ValueError unless there is one mask for each label, all of one size and on one device."""
     if len(masks) != len(labels):
-        raise ValueError(f"{op}: masks and labels must have one entry an image, got {len(masks)}, {len(labels)}")
+        raise ValueError(f"{op}: masks and labels must have one entry per image, got {len(masks)}, {len(labels)}")
     if not len(masks):
         raise ValueError(f"{op}: masks must hold at least one image, got none")
     for image, (mask, label) in enumerate(zip(masks, labels, strict=True)):
@@ -86,7 +86,7 @@ def as_batch(op: str, name: str, pixels: Tensor) -> Tensor:
 def check_categories(op: str, tables: Sequence[Mapping[int, int]], batch: int) -> None:
     """Raise TypeError or ValueError unless there is a table from segment ids to class ids for each image."""
     if len(tables) != batch:
-        raise ValueError(f"{op}: categories must have one table an image, B = {batch}, got {len(tables)}")
+        raise ValueError(f"{op}: categories must have one table per image, B = {batch}, got {len(tables)}")
     for image, table in enumerate(tables):
         if not isinstance(table, Mapping):
             raise TypeError(f"{op}: categories[{image}] must be a mapping, got {type(table).__name__}")

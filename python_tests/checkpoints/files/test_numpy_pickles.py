@@ -57,7 +57,7 @@ def test_text_of_python_2_is_read(tmp_path: Path) -> None:
         b"U\x04\x00\x00\xc0\x3ftbs."
     )
     (tmp_path / "old.pkl").write_bytes(pickled)
-    np.testing.assert_array_equal(read_pickle(tmp_path / "old.pkl")["w"], np.float32([1.5]))
+    np.testing.assert_array_equal(read_pickle(tmp_path / "old.pkl")["w"], np.array([1.5], np.float32))
 
 
 class _Call:

@@ -48,7 +48,8 @@ def test_names_of_the_first_version_are_understood() -> None:
     old = {name.replace("sem_seg_head.pixel_decoder.", "sem_seg_head."): value for name, value in state.items()}
     assert set(old) != set(state)
     load_original(model, old)
-    assert torch.equal(model.pixel_decoder.mask_features.bias, state["sem_seg_head.pixel_decoder.mask_features.bias"])
+    bias = model.get_parameter("pixel_decoder.mask_features.bias")
+    assert torch.equal(bias, state["sem_seg_head.pixel_decoder.mask_features.bias"])
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_numbers_of_every_kind_arrive(tmp_path: Path, dtype: torch.dtype, zipped
 def test_what_training_programs_save_arrives(tmp_path: Path, zipped: bool) -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     tagged = torch.ones(2)
-    tagged.note = "kept by the pickle"
+    tagged.note = "kept by the pickle"  # type: ignore[attr-defined]
     content = {
         "model": model.state_dict(),
         "parameter": nn.Parameter(torch.ones(2)),

@@ -1,4 +1,4 @@
-"""Flags and environment for the tools that test with AddressSanitizer and UndefinedBehaviorSanitizer."""
+"""Compiler flags and environment for the tools that test with AddressSanitizer and UndefinedBehaviorSanitizer."""
 
 import os
 import subprocess

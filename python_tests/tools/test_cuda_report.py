@@ -21,6 +21,7 @@ ptxas info    : Used 40 registers, used 1 barriers, 1024 bytes smem, 400 bytes c
 @pytest.fixture
 def report(monkeypatch):
     spec = importlib.util.spec_from_file_location("cuda_report", TOOL)
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "cuda_report", module)  # dataclasses look their module up
     spec.loader.exec_module(module)
