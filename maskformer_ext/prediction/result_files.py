@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, printable
@@ -39,7 +40,7 @@ def _overlay_shape(height: int, width: int, overlay_size: int) -> tuple[int, int
 
 def write_prediction(
     result: Any,
-    ground: np.ndarray,
+    ground: np.ndarray | Tensor,
     output: Path,
     name: str,
     *,
@@ -55,7 +56,7 @@ def write_prediction(
 
     Args:
         result: what `segment` found in the image.
-        ground: (h, w, 3) uint8, the image of the result's size, or what `overlay_ground` made of it.
+        ground: the image, (3, H, W) uint8 as a tensor or (H, W, 3) uint8 as an array, or what `overlay_ground` made.
         output: the folder for the results.
         name: of the results, without ending; may hold folders.
         source: what the description calls the image.
@@ -80,7 +81,8 @@ def write_prediction(
     height, width = ids.shape
     size = _overlay_shape(height, width, overlay_size)
     owners = index_of(resize_map(ids, size), [segment["id"] for segment in segments])
-    overlay = draw_segments(resize_image(ground, size), owners, labels, info, names=names)
+    picture = ground.permute(1, 2, 0).cpu().numpy() if isinstance(ground, Tensor) else ground
+    overlay = draw_segments(resize_image(picture, size), owners, labels, info, names=names)
     write_png(add_legend(overlay, shown, info) if legend else overlay, output / "overlays" / f"{name}.png")
     write_png(Image.fromarray(ids), output / "ids" / f"{name}.png")
     described = {"image": printable(source), "task": task, "height": height, "width": width, "segments": segments}

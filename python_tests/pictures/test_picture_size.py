@@ -138,3 +138,13 @@ def test_a_large_image_is_resized_in_strips_as_it_would_be_whole(
     monkeypatch.setattr(images, "_STRIP_PIXELS", 200)
     monkeypatch.setattr(images, "_WHOLE_PIXELS", 0)
     assert int((images.resize_shortest_edge(pixels, 20, 64).int() - whole).abs().max()) <= 1  # of Pillow's rounding
+
+
+def test_the_image_may_be_a_tensor_or_an_array(tmp_path) -> None:
+    pixels = torch.randint(0, 256, (3, 30, 40), dtype=torch.uint8)
+    result = SemanticResult(torch.zeros(30, 40, dtype=torch.long))
+    info = DatasetInfo("two", ("a", "b"), ((255, 0, 0), (0, 0, 255)))
+    for name, image in (("tensor", pixels), ("array", pixels.permute(1, 2, 0).numpy())):
+        write_prediction(result, image, tmp_path, name, source="x", task="semantic", info=info)
+    tensor, array = ((tmp_path / "overlays" / f"{name}.png").read_bytes() for name in ("tensor", "array"))
+    assert tensor == array
