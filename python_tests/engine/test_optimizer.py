@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny import tiny_config
 from torch import nn
 from typed import present
 
 from maskformer_ext.checkpoints.models import build_model
-from maskformer_ext.config import ModelConfig, OptimizerConfig
+from maskformer_ext.config import OptimizerConfig
 from maskformer_ext.engine.optimizer import build_optimizer, clip_grad_norm, parameter_groups
 
 
-def _model(**overrides) -> nn.Module:
-    config = ModelConfig(
-        backbone="resnet18",
-        num_classes=3,
-        num_queries=4,
-        num_heads=2,
-        hidden_dim=16,
-        feedforward_dim=16,
-        pixel_decoder_dim=16,
-        mask_dim=8,
-        decoder_layers=1,
-    )
-    return build_model(config, **overrides)
-
-
 def test_every_trainable_parameter_is_in_one_group_with_its_settings() -> None:
-    model = _model()
+    model = build_model(tiny_config(3))
     config = OptimizerConfig(
         lr=1e-3, backbone_multiplier=0.5, weight_decay=0.1, weight_decay_norm=0.2, weight_decay_embed=0.3
     )
@@ -48,14 +34,14 @@ def test_every_trainable_parameter_is_in_one_group_with_its_settings() -> None:
 
 
 def test_frozen_parameters_are_left_out() -> None:
-    model = _model()
+    model = build_model(tiny_config(3))
     model.backbone.requires_grad_(False)
     names = [name for group in parameter_groups(model, OptimizerConfig()) for name, _ in group["params"]]
     assert names and not any(name.startswith("backbone.") for name in names)
 
 
 def test_optimizer_state_survives_a_round_trip() -> None:
-    model = _model()
+    model = build_model(tiny_config(3))
     optimizer = build_optimizer(model, OptimizerConfig())
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)

@@ -130,6 +130,17 @@ def test_a_stage_that_hangs_or_fails_stops_no_other(monkeypatch, tmp_path):
     assert gpu_check.run_stage(gpu_stages.Stage("late", 1.0, hangs), GPU, 0.0)["detail"] == "no time left"
 
 
+def _put_on_path(monkeypatch: pytest.MonkeyPatch, folder: Path, sanitizer: str) -> None:
+    """Let a script be compute-sanitizer, and nvcc one that makes an empty file."""
+    programs = {"nvcc": 'while [ "$1" != -o ]; do shift; done\n: > "$2"', "compute-sanitizer": sanitizer}
+    for name, text in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
 @pytest.mark.parametrize(
     ("planted", "found", "status", "detail"),
     [
@@ -143,19 +154,11 @@ def test_a_stage_that_hangs_or_fails_stops_no_other(monkeypatch, tmp_path):
 def test_a_sanitizer_counts_only_once_it_has_found_a_planted_mistake(
     monkeypatch, tmp_path, planted, found, status, detail
 ):
-    programs = {
-        "nvcc": 'while [ "$1" != -o ]; do shift; done\n: > "$2"',
-        "compute-sanitizer": f"""case "$*" in
+    sanitizer = f"""case "$*" in
         *pytest_gpu*) echo "5 passed in 1.00s"; echo "========= {found}";;
         *) echo "========= {planted}";;
-        esac""",
-    }
-    for name, text in programs.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / name).chmod(0o755)
-    for name in ("CUDA_HOME", "CUDA_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        esac"""
+    _put_on_path(monkeypatch, tmp_path, sanitizer)
     outcome = gpu_stages.memcheck(gpu_stages.Run(GPU, tmp_path / "memcheck.log", 30.0))
     assert outcome.status == status and outcome.detail.startswith(detail), outcome
 
@@ -172,19 +175,11 @@ def test_barriers_and_unwritten_memory_are_checked(monkeypatch, tmp_path, tool, 
     """initcheck watches torch's kernels too, to see what they write; what it says of them does not count."""
     arguments = tmp_path / "arguments.txt"
     (tmp_path / "log.txt").write_text(log)
-    programs = {
-        "nvcc": 'while [ "$1" != -o ]; do shift; done\n: > "$2"',
-        "compute-sanitizer": f"""case "$*" in
+    sanitizer = f"""case "$*" in
         *pytest_gpu*) echo "$*" > {arguments}; echo "5 passed in 1.00s"; cat {tmp_path}/log.txt;;
         *) echo "========= ERROR SUMMARY: 64 errors";;
-        esac""",
-    }
-    for name, text in programs.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / name).chmod(0o755)
-    for name in ("CUDA_HOME", "CUDA_PATH"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        esac"""
+    _put_on_path(monkeypatch, tmp_path, sanitizer)
     outcome = getattr(gpu_stages, tool)(gpu_stages.Run(GPU, tmp_path / f"{tool}.log", 30.0))
     assert outcome.status == status and outcome.detail.startswith(detail), outcome
     assert f"--tool {tool} " in arguments.read_text()
