@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "ms_deform_attn/placed_points.h"
+#include "ms_deform_attn/short_rows.h"
 #include "ms_deform_attn/tap_sums.h"
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
@@ -13,27 +14,6 @@ namespace {
 
 constexpr int64_t kQueries = MsDeformAttnParams::kQueries;
 constexpr int kMostVectors = 4;  // whose sums stay in registers
-
-// A row of channels to float, and back. The loops over whole vectors are short: their length is a constant.
-template <class T>
-inline void load_row(const T* __restrict from, int64_t count, float* __restrict to) {
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-#pragma omp simd
-    for (int lane = 0; lane < kLanes; ++lane) to[i + lane] = to_float(from[i + lane]);
-  }
-  for (; i < count; ++i) to[i] = to_float(from[i]);
-}
-
-template <class T>
-inline void store_row(const float* __restrict from, int64_t count, T* __restrict to) {
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-#pragma omp simd
-    for (int lane = 0; lane < kLanes; ++lane) to[i + lane] = from_float<T>(from[i + lane]);
-  }
-  for (; i < count; ++i) to[i] = from_float<T>(from[i]);
-}
 
 // Calls body with 1, 2, 3 or 4 as a constant.
 template <class Body>

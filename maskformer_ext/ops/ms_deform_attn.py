@@ -24,6 +24,7 @@ from maskformer_ext.ops.support.library import native, once_differentiable, regi
 
 _OP = "ms_deform_attn"
 _SAMPLINGS = ("bilinear", "discrete")
+_MOST_LEVELS = 64  # that the kernels hold (csrc/ms_deform_attn/ms_deform_attn_cuda.h); the reference takes more
 
 
 def ms_deform_attn(
@@ -72,7 +73,7 @@ def ms_deform_attn(
     if points_per_level is None:
         sampling_locations, attention_weights = sampling_locations.flatten(3, 4), attention_weights.flatten(3)
     discrete = sampling == "discrete"
-    if native(_OP, value, sampling_locations, attention_weights):
+    if len(shapes) <= _MOST_LEVELS and native(_OP, value, sampling_locations, attention_weights):
         sizes = [size for level in shapes for size in level]
         return torch.ops.maskformer_ext.ms_deform_attn(
             value, sizes, sampling_locations, attention_weights, points, discrete
