@@ -93,7 +93,7 @@ void backward_by_part(const Params& p, bool to_value, bool to_points) {
     const int64_t size = panel_floats(p);
     const Floats panels = pack_all(p);
     for_parts(p, block_parts(p), 1, [&](int64_t unit, int64_t part) {
-      ms_deform_attn_bwd(p, {panels.data() + unit * size, nullptr, 0, unit, part * kBlocks,
+      ms_deform_attn_bwd(p, {panels.data() + unit * size, nullptr, unit, part * kBlocks,
                              std::min((part + 1) * kBlocks, p.blocks()), 0, p.levels, 0, p.channels});
     });
   }

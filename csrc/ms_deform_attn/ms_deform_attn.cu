@@ -180,8 +180,8 @@ __global__ void __launch_bounds__(kThreads) ms_deform_attn_finish_kernel(Params 
   assign(static_cast<T*>(p.op.grad_value)[i], finite ? ldexpf(sum, -term_exponent(p, unit)) : NAN);
 }
 
-// Calls body with the type of value's elements as a null pointer, the number of channels that a thread takes at a time
-// as a constant, and the number of threads per item.
+// Calls body with a null pointer to the type of value's elements, the channels that a thread takes at a time (as a
+// constant), and the threads per item.
 template <class Body>
 void for_team(const Params& params, Body&& body) {
   const MsDeformAttnParams& p = params.op;
