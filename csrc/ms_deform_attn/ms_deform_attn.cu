@@ -180,8 +180,8 @@ __global__ void __launch_bounds__(kThreads) ms_deform_attn_finish_kernel(Params 
   assign(static_cast<T*>(p.op.grad_value)[i], finite ? ldexpf(sum, -term_exponent(p, unit)) : NAN);
 }
 
-// Calls body with a null pointer to the type of value's elements, the channels that a thread takes at a time (as a
-// constant), and the threads per item.
+// Calls body with a null pointer to the type of value's elements, and two numbers. The first, a constant, is how many
+// channels a thread takes at a time. The second is how many threads share an item.
 template <class Body>
 void for_team(const Params& params, Body&& body) {
   const MsDeformAttnParams& p = params.op;
