@@ -55,7 +55,8 @@ class PointPlane {
 
   __attribute__((always_inline)) FloatVec sample(const EntryLanes& entries) const {
     FloatVec value[4];
-    load_fours(values_.data(), entries.entry, value);
+    const float* values_of_entries = values_.data();
+    load_fours([&](int lane) { return load<FloatQuad>(values_of_entries + 2 * int64_t{entries.entry[lane]}); }, value);
     const FloatVec weights[4] = {entries.weight[0], entries.weight[2], entries.weight[1], entries.weight[3]};
     const FloatVec values[4] = {value[0], value[2], value[1], value[3]};
     return blend_taps(weights, values);

@@ -81,6 +81,54 @@ __attribute__((always_inline)) inline FloatVec sample_pixels(const PointMaskLoss
   return blend_taps(weight, value);
 }
 
+typedef int32_t IntQuad __attribute__((vector_size(16)));
+
+// The ids of two neighbouring pixels, and of those a row further.
+inline __attribute__((always_inline)) IntQuad square_of_ids(const int32_t* map, int64_t row_stride) {
+  typedef int64_t Rows __attribute__((vector_size(16)));
+  int64_t upper, lower;
+  std::memcpy(&upper, map, sizeof(upper));
+  std::memcpy(&lower, map + row_stride, sizeof(lower));
+  return (IntQuad)Rows{upper, lower};
+}
+inline __attribute__((always_inline)) IntQuad square_of_ids(const int16_t* map, int64_t row_stride) {
+  typedef int16_t ShortQuad __attribute__((vector_size(8)));
+  ShortQuad ids;
+  std::memcpy(&ids, map, 4);
+  std::memcpy(reinterpret_cast<char*>(&ids) + 4, map + row_stride, 4);
+  return __builtin_convertvector(ids, IntQuad);
+}
+
+// The same samples of a segment map as `sample_pixels`, for maps of at least 2 x 2 pixels. A square of pixels that
+// sticks out is moved inside, and its weights with it.
+template <class Id>
+__attribute__((always_inline)) inline FloatVec sample_squares(const PointMaskLossParams& p,
+                                                              const SegmentPixels<Id>& pixels, PointLanes points) {
+  CellLanes cell = cells_of(points, p.target_height, p.target_width);
+  const FloatVec none{}, left = 1.0f - cell.right_weight, upper = 1.0f - cell.lower_weight;
+  const auto last_column = static_cast<int32_t>(p.target_width - 2),
+             last_row = static_cast<int32_t>(p.target_height - 2);
+  const IntVec zero{}, before = cell.column<0, behind = cell.column> last_column;
+  const IntVec above = cell.row<0, below = cell.row> last_row;
+  const FloatVec first = before ? cell.right_weight : behind ? none : left;
+  const FloatVec second = before ? none : behind ? left : cell.right_weight;
+  const FloatVec top = above ? cell.lower_weight : below ? none : upper;
+  const FloatVec bottom = above ? none : below ? upper : cell.lower_weight;
+  const IntVec column = before ? zero : behind ? zero + last_column : cell.column;
+  const IntVec row = above ? zero : below ? zero + last_row : cell.row;
+  int32_t at[kLanes];
+  store_lanes(at, row * static_cast<int32_t>(p.target_row_stride) + column);
+  FloatVec ids[4];
+  load_fours([&](int lane) { return (FloatQuad)square_of_ids(pixels.map + at[lane], p.target_row_stride); }, ids);
+  FloatVec weight[4] = {first * top, second * top, first * bottom, second * bottom};
+  FloatVec value[4];
+  for (int tap = 0; tap < 4; ++tap) {
+    weight[tap] = cell.inside ? weight[tap] : none;
+    value[tap] = pixels.value((IntVec)ids[tap]);
+  }
+  return blend_taps(weight, value);
+}
+
 template <class Pixels>
 FloatVec nearest_pixels(const PointMaskLossParams& p, const Pixels& pixels, PointLanes points) {
   typename Pixels::Raw raw{};
@@ -97,11 +145,18 @@ FloatVec nearest_pixels(const PointMaskLossParams& p, const Pixels& pixels, Poin
 // Samples the target of a mask at points [begin, end), kLanes at a time; the vectors behind `end` are filled up with 0.
 inline void sample_targets(const PointMaskLossParams& p, int64_t mask, int64_t begin, int64_t end, float* values) {
   const float* points = p.points + 2 * mask * p.num_points;
+  const auto each = [&](const auto& sample) {
+    for (int64_t i = begin; i < end; i += kLanes)
+      store(values + (i - begin), sample(load_points(points + 2 * i, end - i)));
+  };
   with_target_pixels(p, mask, [&](const auto& pixels) {
-    for (int64_t i = begin; i < end; i += kLanes) {
-      const PointLanes lanes = load_points(points + 2 * i, end - i);
-      store(values + (i - begin), p.nearest ? nearest_pixels(p, pixels, lanes) : sample_pixels(p, pixels, lanes));
+    if (p.nearest) return each([&](PointLanes lanes) { return nearest_pixels(p, pixels, lanes); });
+    if constexpr (requires { pixels.map; }) {
+      if (p.target_height > 1 && p.target_width > 1) {
+        return each([&](PointLanes lanes) { return sample_squares(p, pixels, lanes); });
+      }
     }
+    each([&](PointLanes lanes) { return sample_pixels(p, pixels, lanes); });
   });
 }
 
