@@ -8,9 +8,8 @@ namespace maskformer_ext::cuda {
 
 template <class T>
 __device__ __forceinline__ float sample_map(const T* map, const PointTaps& taps) {
-  float value[4];
-  for (int tap = 0; tap < 4; ++tap) value[tap] = as_float(map[taps.index[tap]]);
-  return blend_taps(taps.weight, value);
+  return blend_taps(taps, as_float(map[taps.index[0]]), as_float(map[taps.index[1]]), as_float(map[taps.index[2]]),
+                    as_float(map[taps.index[3]]));
 }
 
 }  // namespace maskformer_ext::cuda

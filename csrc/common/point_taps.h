@@ -102,5 +102,11 @@ MASKFORMER_EXT_HD F blend_taps(const F* weight, const F* value) {
   return sum;
 }
 
+// The same, of the pixels' values one by one.
+MASKFORMER_EXT_HD float blend_taps(const PointTaps& taps, float a, float b, float c, float d) {
+  const float value[4] = {a, b, c, d};
+  return blend_taps(taps.weight, value);
+}
+
 }  // namespace MASKFORMER_EXT_VARIANT
 }  // namespace maskformer_ext
