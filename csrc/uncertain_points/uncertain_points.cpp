@@ -12,6 +12,7 @@ namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 namespace {
 
 constexpr int kDigitShift = 19, kDigits = 1 << (31 - kDigitShift);
+constexpr int kNextShift = 9, kNextDigits = 1 << (kDigitShift - kNextShift);
 constexpr int kCounters = 4;  // equal digits come in runs, and adding to one counter twice in a row waits
 constexpr int32_t kLast = INT32_MAX;
 
@@ -35,11 +36,13 @@ class Selection {
         within_.push_back(keys_[i + std::countr_zero(bits)]);
       }
     }
-    const auto last = within_.begin() + (count - before - 1);
+    int64_t rank = count - before;
+    keep_next_digit(rank);
+    const auto last = within_.begin() + (rank - 1);
     std::nth_element(within_.begin(), last, within_.end());
     bound_ = *last;
     // Those before `last` are not larger. Smaller ones are chosen in any case.
-    int64_t ties = count - before - std::count_if(within_.begin(), last, [this](int32_t key) { return key < bound_; });
+    int64_t ties = rank - std::count_if(within_.begin(), last, [this](int32_t key) { return key < bound_; });
     for (int64_t i = 0;; i += kLanes) {
       uint32_t bits = existing(i, keys_at(i) == bound_);
       const int here = std::popcount(bits);
@@ -83,6 +86,16 @@ class Selection {
       if (found.before + here >= count) return found;
       found.before += here;
     }
+  }
+
+  // Leaves those keys whose next digit is that of the key with this rank, which becomes its rank among them.
+  void keep_next_digit(int64_t& rank) {
+    const auto digit_of = [](int32_t key) { return key >> kNextShift & (kNextDigits - 1); };
+    std::fill_n(counts_.begin(), kNextDigits, 0);
+    for (const int32_t key : within_) ++counts_[digit_of(key)];
+    int32_t digit = 0;
+    for (; counts_[digit] < rank; ++digit) rank -= counts_[digit];
+    std::erase_if(within_, [&](int32_t key) { return digit_of(key) != digit; });
   }
 
   IntVec keys_at(int64_t i) const { return load<IntVec>(&keys_[i]); }
