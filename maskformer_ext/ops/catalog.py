@@ -59,6 +59,8 @@ OPS = (
         kernels="mask_dot",
     ),
     Op("panoptic_inference", ("panoptic_inference",), values=True, fullgraph=False),
+    Op("point_matching_cost", ("point_matching_cost",)),
+    Op("point_matching_cost_from_embeddings", ("point_matching_cost_from_embeddings",)),
     Op(
         "semantic_inference",
         ("semantic_inference", "semantic_scores"),
