@@ -24,6 +24,13 @@ PointOwners owners_of(const PointTargetsParams& p, const Id* map, float x, float
   const PointTaps taps = target_taps(p, x, y);
   const auto num_segments = static_cast<int32_t>(p.num_segments);
   PointOwners owners = {.group = {num_segments}, .share = {0.0f}, .count = 1};
+  const int32_t first = map[taps.index[0]];
+  const bool one = first == map[taps.index[1]] && first == map[taps.index[2]] && first == map[taps.index[3]];
+  if (one && taps.weight[0] != 0.0f && taps.weight[3] != 0.0f) {  // far from every border, as most points are
+    owners.group[0] = first < 0 ? num_segments : first;
+    owners.share[0] = kWhole;
+    return owners;
+  }
   float inside = 0.0f;
   for (int tap = 0; tap < 4; ++tap) {
     if (taps.weight[tap] == 0.0f) continue;
@@ -133,10 +140,11 @@ void order_map_points(const PointTargetsParams& p, PointTargets& targets, const 
   const auto* map = static_cast<const Id*>(p.pixels);
   int32_t* group = order + targets.count;
   int32_t* begin = group + targets.count;
-  for (int64_t i = 0; i < targets.count; ++i) {
+  for (int64_t k = 0; k < targets.count; ++k) {  // row by row, so that the map is read in order
+    const int64_t i = by_row[k];
     const PointOwners& owners = p.owners[i] = owners_of(p, map, p.points[2 * i], p.points[2 * i + 1]);
     int most = 0;
-    for (int k = 1; k < owners.count; ++k) most = owners.share[k] > owners.share[most] ? k : most;
+    for (int at = 1; at < owners.count; ++at) most = owners.share[at] > owners.share[most] ? at : most;
     group[i] = owners.group[most];
   }
   sort_points(group, p.num_segments + 1, by_row, targets.count, begin, order);

@@ -27,7 +27,7 @@ struct TileGroup {
   int32_t begin, end;  // in the list of shares
 };
 
-// The groups that a point lies in and its shares, of which the first is void.
+// The groups that a point lies in and its shares. The first is void, unless there is only one.
 struct PointOwners {
   int32_t group[5];
   float share[5];
