@@ -1,5 +1,6 @@
 """The drop-in ops: torch and numpy are all they need."""
 
+from maskformer_ext.ops.box_matching_cost import box_matching_cost
 from maskformer_ext.ops.counting import joint_histogram, pair_areas
 from maskformer_ext.ops.dice_loss import dice_loss
 from maskformer_ext.ops.instance_inference import Instances, instance_inference
@@ -13,13 +14,15 @@ from maskformer_ext.ops.pair_dot import pair_dot
 from maskformer_ext.ops.panoptic_inference import panoptic_inference
 from maskformer_ext.ops.semantic_inference import semantic_inference, semantic_scores
 from maskformer_ext.ops.sigmoid_focal_loss import sigmoid_focal_loss
-from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets
+from maskformer_ext.ops.targets import VOID, BoxTargets, MaskTargets, SegmentTargets
 
 __all__ = [
     "VOID",
+    "BoxTargets",
     "Instances",
     "MaskTargets",
     "SegmentTargets",
+    "box_matching_cost",
     "dice_loss",
     "instance_inference",
     "joint_histogram",
