@@ -150,7 +150,7 @@ def _generalised_iou(a: Tensor, b: Tensor) -> Tensor:
     both = (torch.minimum(half_a, high) - torch.maximum(-half_a, low)).clamp(min=0).prod(-1)
     hull = (torch.maximum(half_a, high) - torch.minimum(-half_a, low)).clamp(min=0).prod(-1)
     union = a[..., 2] * a[..., 3] + b[..., 2] * b[..., 3] - both
-    return both / union - (hull - union) / hull
+    return both / union + union / hull - 1
 
 
 def _check(logits: Tensor, boxes: Tensor, targets: BoxTargets, options: BoxCostOptions) -> None:
