@@ -68,8 +68,8 @@ def box_matching_cost(
     Raises:
         TypeError: an input is not floating, or an option is of another type.
         ValueError: shapes or devices do not fit, or an option is out of range.
-        ValueError: a label or a number of objects is out of range (on a GPU such a pair costs +inf, and numbers are
-            clamped, unless `MASKFORMER_EXT_CHECKS=1`).
+        ValueError: a label or a number of objects is out of range. On a GPU such a pair costs +inf and the number is
+            clamped, unless `MASKFORMER_EXT_CHECKS=1`.
 
     Source: DETR (arXiv 2005.12872), section 3.1; Deformable DETR (arXiv 2010.04159), appendix A.3; generalised IoU:
     arXiv 1902.09630, algorithm 1; groups: Group DETR (arXiv 2207.13085).
