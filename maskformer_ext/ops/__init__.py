@@ -1,6 +1,7 @@
 """The drop-in ops: torch and numpy are all they need."""
 
 from maskformer_ext.ops.attention_mask import attention_mask
+from maskformer_ext.ops.box_matching_cost import box_matching_cost
 from maskformer_ext.ops.counting import joint_histogram, pair_areas
 from maskformer_ext.ops.dice_loss import dice_loss
 from maskformer_ext.ops.instance_inference import Instances, instance_inference
@@ -18,15 +19,17 @@ from maskformer_ext.ops.point_matching_cost import point_matching_cost
 from maskformer_ext.ops.point_matching_cost_from_embeddings import point_matching_cost_from_embeddings
 from maskformer_ext.ops.semantic_inference import semantic_inference, semantic_scores
 from maskformer_ext.ops.sigmoid_focal_loss import sigmoid_focal_loss
-from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets
+from maskformer_ext.ops.targets import VOID, BoxTargets, MaskTargets, SegmentTargets
 from maskformer_ext.ops.uncertain_points import uncertain_points
 
 __all__ = [
     "VOID",
+    "BoxTargets",
     "Instances",
     "MaskTargets",
     "SegmentTargets",
     "attention_mask",
+    "box_matching_cost",
     "dice_loss",
     "instance_inference",
     "joint_histogram",

@@ -42,6 +42,7 @@ class Op:
 
 OPS = (
     Op("attention_mask", ("attention_mask",)),
+    Op("box_matching_cost", ("box_matching_cost",)),
     Op("dice_loss", ("dice_loss", "dice_loss_backward"), differentiable=True, minor=True),
     Op("instance_inference", ("instance_masks",), values=True, minor=True),
     Op("linear_sum_assignment", ("linear_sum_assignment",)),

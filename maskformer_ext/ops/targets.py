@@ -1,7 +1,8 @@
-"""Ground-truth segments of a batch: one integer map per image, or boolean masks where segments overlap."""
+"""Ground truth of a batch: one integer map per image, boolean masks where segments overlap, or boxes."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from maskformer_ext.ops.support import target_checks
 from maskformer_ext.ops.support.batch_targets import BatchTargets
-from maskformer_ext.ops.support.checks import check_same_device, check_tensor, whole_number
+from maskformer_ext.ops.support.checks import check_floating, check_same_device, check_tensor, whole_number
 from maskformer_ext.ops.support.predictions import check_size
 
 VOID = -1
@@ -217,6 +218,66 @@ class MaskTargets(BatchTargets):
         """
         target_checks.check_masks("from_masks", masks, labels)
         return _stack_masks([mask != 0 for mask in masks], labels)
+
+
+@dataclass(frozen=True)
+class BoxTargets(BatchTargets):
+    """Objects with a box each, as detection models are trained on.
+
+    Attributes:
+        boxes: (B, T, 4) floating, centre x, centre y, width and height over the image's size.
+        labels: (B, T) int64 class ids; what lies beyond ``num_segments`` is ignored, as in ``boxes``.
+        num_segments: (B,) int64, how many of the T columns are objects.
+    """
+
+    _per_segment = ("boxes", "labels")
+    boxes: Tensor
+    labels: Tensor
+    num_segments: Tensor
+    _pairs: tuple[Tensor, Tensor] | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        name = "BoxTargets"
+        target_checks.check_fields(name, self.boxes, "boxes", 3, self.labels, self.num_segments, layout="(B, T, 4)")
+        check_floating(name, boxes=self.boxes)
+        if tuple(self.boxes.shape[1:]) != (self.labels.shape[1], 4):
+            raise ValueError(
+                f"BoxTargets: boxes must be (B, T, 4) with T = {self.labels.shape[1]}, as labels, "
+                f"got {tuple(self.boxes.shape)}"
+            )
+
+    @staticmethod
+    def from_boxes(boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> BoxTargets:
+        """Build targets from the boxes (T_i, 4) and class ids (T_i,) of each image, padded to the largest T.
+
+        Raises:
+            TypeError: if boxes are not floating, or labels no integers.
+            ValueError: if there is no image, or the lists differ in length.
+            ValueError: if an image has another number of boxes than labels, or images differ in device.
+        """
+        target_checks.check_boxes("from_boxes", boxes, labels)
+        padded, counts = _pad_labels(labels, boxes[0].device)
+        dtype = functools.reduce(torch.promote_types, (image.dtype for image in boxes))
+        stacked = torch.zeros((*padded.shape, 4), dtype=dtype, device=padded.device)
+        for row, image in zip(stacked, boxes, strict=True):
+            row[: len(image)] = image
+        return BoxTargets(stacked, padded, counts)
+
+    @staticmethod
+    def from_dicts(labels: Sequence[Mapping[str, Tensor]]) -> BoxTargets:
+        """Build targets from the labels of transformers' detection models: ``boxes`` and ``class_labels`` per image.
+
+        Raises:
+            TypeError: if an image's labels are no mapping; also as ``from_boxes``.
+            ValueError: if an image lacks one of the two; also as ``from_boxes``.
+        """
+        for image, entries in enumerate(labels):
+            if not isinstance(entries, Mapping):
+                raise TypeError(f"from_dicts: labels[{image}] must be a mapping, got {type(entries).__name__}")
+            for name in ("boxes", "class_labels"):
+                if name not in entries:
+                    raise ValueError(f"from_dicts: labels[{image}] must hold {name}, got {sorted(entries)}")
+        return BoxTargets.from_boxes([image["boxes"] for image in labels], [image["class_labels"] for image in labels])
 
 
 def _pad_labels(labels: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ from torch import Tensor
 from maskformer_ext import ops
 from maskformer_ext.ops import catalog
 from maskformer_ext.ops.support import library, value_checks
-from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
+from maskformer_ext.ops.support.batch_targets import BatchTargets
 
 HOST_CUDA = os.environ.get("MASKFORMER_EXT_HOST_CUDA")
 """The library with the CUDA kernels for the host, in the process that tests them."""
@@ -95,7 +95,7 @@ class Kernels:
     def _there(self, value: Any) -> Any:
         if isinstance(value, Tensor):
             return _Move.apply(value, self.device) if value.requires_grad else same_layout(value, self.device)
-        return value.to(self.device) if isinstance(value, SegmentTargets | MaskTargets) else value
+        return value.to(self.device) if isinstance(value, BatchTargets) else value
 
 
 class _Native:

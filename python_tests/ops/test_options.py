@@ -28,6 +28,12 @@ COSTS, FOCAL, INFERENCE = having("class_weight"), having("alpha", "gamma"), havi
 LOSSES = {name: call for name, call in FOCAL.items() if name not in COSTS}
 ALL = FOCAL | INFERENCE
 
+
+def weights_of(call: Sample) -> list[str]:
+    """Return the names of a cost's weights."""
+    return [name for name in inspect.signature(call.function).parameters if name.endswith("_weight")]
+
+
 NO_NUMBERS = [("1", TypeError), (None, TypeError), (True, TypeError), (math.nan, ValueError), (math.inf, ValueError)]
 BEYOND_FLOAT32 = [1e300, -1e300, 10**39, -(10**5000), torch.tensor(1e300, dtype=torch.float64)]
 
@@ -49,8 +55,7 @@ def test_focal_options_out_of_range_are_named(name, options, kind, message):
         ALL[name](**options)
 
 
-@pytest.mark.parametrize("name", COSTS)
-@pytest.mark.parametrize("weight", ["class_weight", "focal_weight", "dice_weight"])
+@pytest.mark.parametrize(("name", "weight"), [(name, w) for name, call in COSTS.items() for w in weights_of(call)])
 @pytest.mark.parametrize(("value", "kind"), NO_NUMBERS, ids=str)
 def test_weights_of_costs_must_be_finite_numbers(name, weight, value, kind):
     with pytest.raises(kind, match=f"^{name}: {weight} must be (finite|a number), got"):
@@ -60,7 +65,7 @@ def test_weights_of_costs_must_be_finite_numbers(name, weight, value, kind):
 @pytest.mark.parametrize("value", BEYOND_FLOAT32, ids=range(5))
 def test_numbers_beyond_float32_are_refused_since_kernels_would_make_them_infinite(value):
     calls = [(call, "alpha") for call in (LOSSES | COSTS).values()]
-    calls += [(call, name) for call in COSTS.values() for name in ("class_weight", "focal_weight", "dice_weight")]
+    calls += [(call, name) for call in COSTS.values() for name in weights_of(call)]
     calls += [(INFERENCE["semantic_scores"], "weight"), (INFERENCE["panoptic_inference"], "overlap_threshold")]
     for call, name in calls:
         with pytest.raises(ValueError, match=f"{name} must not be beyond float32, got"):
@@ -166,7 +171,7 @@ def test_masks_of_other_dtypes_are_refused(name, dtype):
 
 def test_ops_of_every_family_are_among_them():
     assert LOSSES.keys() == {"mask_loss", "matched_mask_loss", "sigmoid_focal_loss"}
-    assert COSTS.keys() == {"matching_cost", "matching_cost_from_embeddings"}
+    assert COSTS.keys() >= {"box_matching_cost", "matching_cost", "matching_cost_from_embeddings"}
     assert INFERENCE.keys() == {name for op in catalog.OPS if op.name.endswith("inference") for name in op.functions}
 
 

@@ -1,4 +1,4 @@
-"""What both forms of targets share: moving, padding and overwriting them, and the list of real segments."""
+"""What all forms of targets share: moving, padding and overwriting them, and the list of real segments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _T = TypeVar("_T", bound="BatchTargets")
 
 
 class BatchTargets:
-    """The methods of ``SegmentTargets`` and ``MaskTargets`` that do not depend on the form."""
+    """The methods of ``SegmentTargets``, ``MaskTargets`` and ``BoxTargets`` that do not depend on the form."""
 
     labels: Tensor
     num_segments: Tensor

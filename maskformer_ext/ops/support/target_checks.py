@@ -5,15 +5,31 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops.support.checks import check_integer, check_same_device, check_tensor, shape, whole_number
+from maskformer_ext.ops.support.checks import (
+    check_floating,
+    check_integer,
+    check_same_device,
+    check_tensor,
+    shape,
+    whole_number,
+)
 
 MOST_INT16_SEGMENTS = 1 << 15
 """How many segments an int16 map can name; one id more would be read as a negative one, which is void."""
 
 
-def check_fields(name: str, pixels: Tensor, pixels_name: str, dims: int, labels: Tensor, num_segments: Tensor) -> None:
-    """Raise TypeError or ValueError unless the fields that both forms of targets have fit together."""
-    layout = {3: "(B, H, W)", 4: "(B, T, H, W)"}[dims]
+def check_fields(
+    name: str,
+    pixels: Tensor,
+    pixels_name: str,
+    dims: int,
+    labels: Tensor,
+    num_segments: Tensor,
+    *,
+    layout: str | None = None,
+) -> None:
+    """Raise TypeError or ValueError unless the fields that all forms of targets have fit together."""
+    layout = layout or {3: "(B, H, W)", 4: "(B, T, H, W)"}[dims]
     for what, tensor in ((pixels_name, pixels), ("labels", labels), ("num_segments", num_segments)):
         check_tensor(name, what, tensor)
     if pixels.dim() != dims:
@@ -58,6 +74,22 @@ def check_masks(op: str, masks: Sequence[Tensor], labels: Sequence[Tensor]) -> N
                 f"got {tuple(mask.shape[1:])}"
             )
         check_same_device(op, **{"masks[0]": masks[0], f"masks[{image}]": mask})
+
+
+def check_boxes(op: str, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> None:
+    """Raise TypeError or ValueError unless there is one box for each label, all on one device."""
+    if len(boxes) != len(labels):
+        raise ValueError(f"{op}: boxes and labels must have one entry per image, got {len(boxes)}, {len(labels)}")
+    if not len(boxes):
+        raise ValueError(f"{op}: boxes must hold at least one image, got none")
+    for image, (box, label) in enumerate(zip(boxes, labels, strict=True)):
+        check_floating(op, **{f"boxes[{image}]": box})
+        check_labels(op, image, label)
+        if tuple(box.shape) != (len(label), 4):
+            raise ValueError(
+                f"{op}: boxes[{image}] must be (T, 4) with T = {len(label)}, as labels[{image}], got {shape(box)}"
+            )
+        check_same_device(op, **{"boxes[0]": boxes[0], f"boxes[{image}]": box})
 
 
 def check_labels(op: str, image: int, labels: Tensor) -> None:

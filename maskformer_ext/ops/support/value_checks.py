@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from maskformer_ext.ops.support import checks
+from maskformer_ext.ops.support.batch_targets import BatchTargets
 from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets
 
 # Read once, as MASKFORMER_EXT_REFERENCE.
@@ -77,14 +78,14 @@ def check_targets(op: str, targets: SegmentTargets | MaskTargets) -> None:
         )
 
 
-def check_counts(op: str, targets: SegmentTargets | MaskTargets) -> None:
+def check_counts(op: str, targets: BatchTargets) -> None:
     """Raise ValueError where a number of segments is out of range."""
     counts, capacity = targets.num_segments, targets.labels.shape[1]
     if bool(((counts < 0) | (counts > capacity)).any()):
         raise ValueError(f"{op}: targets.num_segments must lie in [0, T] with T = {capacity}, got {counts.tolist()}")
 
 
-def check_labels(op: str, targets: SegmentTargets | MaskTargets, num_classes: int) -> None:
+def check_labels(op: str, targets: BatchTargets, num_classes: int) -> None:
     """Raise ValueError where the label of a real segment is out of range."""
     capacity = targets.labels.shape[1]
     real = torch.arange(capacity, device=targets.device) < targets.num_segments.unsqueeze(-1)

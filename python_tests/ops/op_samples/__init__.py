@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskformer_ext.ops import MaskTargets, SegmentTargets, catalog
+from maskformer_ext.ops import SegmentTargets, catalog
+from maskformer_ext.ops.support.batch_targets import BatchTargets
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Sample:
     def to(self, *, dtype: torch.dtype | None = None, device: str = "cpu") -> Sample:
         """Return the same call with other floating tensors, all of it on a device."""
         floating = {name: x.to(device, dtype) for name, x in self.floating.items()}
-        moves = Tensor | SegmentTargets | MaskTargets
+        moves = Tensor | BatchTargets
         return replace(
             self,
             floating=floating,
