@@ -9,6 +9,7 @@ from maskformer_ext.ops.mask_loss import mask_loss
 from maskformer_ext.ops.matched_mask_loss import matched_mask_loss
 from maskformer_ext.ops.matching_cost import matching_cost
 from maskformer_ext.ops.matching_cost_from_embeddings import matching_cost_from_embeddings
+from maskformer_ext.ops.ms_deform_attn import ms_deform_attn
 from maskformer_ext.ops.pair_dot import pair_dot
 from maskformer_ext.ops.panoptic_inference import panoptic_inference
 from maskformer_ext.ops.semantic_inference import semantic_inference, semantic_scores
@@ -29,6 +30,7 @@ __all__ = [
     "matched_mask_loss",
     "matching_cost",
     "matching_cost_from_embeddings",
+    "ms_deform_attn",
     "pair_areas",
     "pair_dot",
     "panoptic_inference",

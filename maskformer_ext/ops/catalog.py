@@ -49,6 +49,7 @@ OPS = (
     Op("matched_mask_loss", ("matched_mask_loss",), differentiable=True, kernels="mask_loss"),
     Op("matching_cost", ("matching_cost",)),
     Op("matching_cost_from_embeddings", ("matching_cost_from_embeddings",), kernels="matching_cost"),
+    Op("ms_deform_attn", ("ms_deform_attn", "ms_deform_attn_backward"), differentiable=True),
     Op(
         "pair_dot",
         ("pair_dot", "pair_dot_backward"),
