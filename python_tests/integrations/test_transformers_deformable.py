@@ -39,10 +39,12 @@ def _classes() -> list[tuple[str, str]]:
         if "spatial_shapes" not in text or "grid_sample(" not in text:
             continue
         for node in ast.parse(text).body:
-            body = ast.unparse(node) if isinstance(node, ast.ClassDef) else ""
+            if not isinstance(node, ast.ClassDef):
+                continue
+            body = ast.unparse(node)
             samples = "grid_sample(" in body or re.search(r"= \w*multi_?scale_deformable_?attention\w*\b(?!\.)", body)
             if samples and "spatial_shapes" in body and f"{CORE}()" not in body:
-                found.append((f"transformers.models.{path.parent.name}.{path.stem}", node.name))  # type: ignore[union-attr]
+                found.append((f"transformers.models.{path.parent.name}.{path.stem}", node.name))
     return found
 
 
@@ -128,7 +130,7 @@ def _run(layer: nn.Module, given: dict[str, Any]) -> tuple[list[Tensor], dict[st
     inputs = {key: value for key, value in given.items() if isinstance(value, Tensor) and value.requires_grad}
     inputs |= dict(layer.named_parameters())
     loss = sum((output.double() * torch.randn(output.shape, dtype=torch.float64)).sum() for output in outputs)
-    gradients = torch.autograd.grad(loss, list(inputs.values()), allow_unused=True)  # type: ignore[arg-type]
+    gradients = torch.autograd.grad(loss, list(inputs.values()), allow_unused=True)
     return outputs, dict(zip(inputs, gradients, strict=True))
 
 
@@ -194,9 +196,9 @@ def test_float32_is_near_float64(case: tuple[str, str, str]) -> None:
     ours = _run(layer, _inputs(layer))
     for output, expected in zip(ours[0], exact[0], strict=True):
         assert _error(output, expected) <= 1e-6
-    for name, expected in exact[1].items():
-        if expected is not None:
-            assert _error(ours[1][name], expected) <= 3e-6, name
+    for name, gradient in exact[1].items():
+        if gradient is not None:
+            assert _error(ours[1][name], gradient) <= 3e-6, name
 
 
 @pytest.mark.parametrize("case", KNOWN, ids=_label)
