@@ -77,10 +77,18 @@ def ms_deform_attn_backward(
         grad_output: (B, Q, H * D), the gradient to its result.
     """
     sizes = _sizes(spatial_shapes)
+    if native("ms_deform_attn_backward", value, sampling_locations, attention_weights, grad_output):
+        flat = sampling_locations.flatten(3, 4), attention_weights.flatten(3)
+        numbers = [number for size in sizes for number in size], [sampling_locations.shape[4]] * len(sizes)
+        grad_value, grad_locations, grad_weights = torch.ops.maskformer_ext.ms_deform_attn_backward(
+            grad_output.to(value.dtype), value, numbers[0], *flat, numbers[1], False, True, True
+        )
+        return grad_value, grad_locations.view_as(sampling_locations), grad_weights.view_as(attention_weights)
     inputs = [tensor.detach().requires_grad_() for tensor in (value, sampling_locations, attention_weights)]
     with torch.enable_grad():
         result = ms_deform_attn(inputs[0], sizes, *inputs[1:])
-    return torch.autograd.grad(result, inputs, grad_output.to(result.dtype))
+    grad_value, grad_locations, grad_weights = torch.autograd.grad(result, inputs, grad_output.to(result.dtype))
+    return grad_value, grad_locations, grad_weights
 
 
 class MSDeformAttnFunction:
