@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any, TypeVar
 
 from maskformer_ext.errors import UserError
-from maskformer_ext.integrations.transformers_models import detr, maskformer
+from maskformer_ext.integrations.transformers_models import deformable_attention, detr, maskformer
 from maskformer_ext.integrations.transformers_models.parts import (
     Part,
     Replacement,
@@ -19,7 +19,11 @@ from maskformer_ext.integrations.transformers_models.parts import (
 
 Model = TypeVar("Model")
 
-_MODEL_PARTS: tuple[Part, ...] = (*maskformer.MODEL_PARTS, *detr.MODEL_PARTS)
+_MODEL_PARTS: tuple[Part, ...] = (
+    *maskformer.MODEL_PARTS,
+    *detr.MODEL_PARTS,
+    *deformable_attention.MODEL_PARTS,
+)
 _PROCESSOR_PARTS: tuple[Part, ...] = (*maskformer.PROCESSOR_PARTS,)
 
 
@@ -86,7 +90,7 @@ def describe(model: Any, processor: Any = None) -> list[Replacement]:
         if root is None:
             continue
         for where, instance, part, reason in find(root, parts):
-            left = "" if is_swapped(instance) else reason or "accelerate was not called"
+            left = reason or ("" if is_swapped(instance) else "accelerate was not called")
             found.append(Replacement(where, type(instance).__name__, part.by, left))
     return found
 

@@ -130,6 +130,8 @@ def _misfit(instance: Any, known: type, part: Part) -> str:
     """Return why a mixin cannot stand before a class of transformers, or ""."""
     own = getattr(type(instance), _ORIGINAL, type(instance))
     for name, ours in vars(part.mixin).items():
+        if name in vars(instance):  # a kernel from the hub, a hook
+            return f"since this instance has a {name} of its own"
         if not (inspect.isfunction(ours) or isinstance(ours, property)) or not hasattr(known, name):
             continue
         theirs = inspect.getattr_static(known, name)
