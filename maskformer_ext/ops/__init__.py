@@ -11,9 +11,11 @@ from maskformer_ext.ops.matching_cost import matching_cost
 from maskformer_ext.ops.matching_cost_from_embeddings import matching_cost_from_embeddings
 from maskformer_ext.ops.pair_dot import pair_dot
 from maskformer_ext.ops.panoptic_inference import panoptic_inference
+from maskformer_ext.ops.point_mask_loss import point_mask_loss
 from maskformer_ext.ops.semantic_inference import semantic_inference, semantic_scores
 from maskformer_ext.ops.sigmoid_focal_loss import sigmoid_focal_loss
 from maskformer_ext.ops.targets import VOID, MaskTargets, SegmentTargets
+from maskformer_ext.ops.uncertain_points import uncertain_points
 
 __all__ = [
     "VOID",
@@ -32,7 +34,9 @@ __all__ = [
     "pair_areas",
     "pair_dot",
     "panoptic_inference",
+    "point_mask_loss",
     "semantic_inference",
     "semantic_scores",
     "sigmoid_focal_loss",
+    "uncertain_points",
 ]
