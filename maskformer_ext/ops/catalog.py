@@ -41,6 +41,7 @@ class Op:
 
 
 OPS = (
+    Op("attention_mask", ("attention_mask",)),
     Op("dice_loss", ("dice_loss", "dice_loss_backward"), differentiable=True, minor=True),
     Op("instance_inference", ("instance_masks",), values=True, minor=True),
     Op("linear_sum_assignment", ("linear_sum_assignment",)),
