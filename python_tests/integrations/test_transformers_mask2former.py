@@ -16,7 +16,7 @@ from maskformer_ext.integrations.transformers import accelerate, describe, resto
 from maskformer_ext.integrations.transformers_models import layers
 from maskformer_ext.integrations.transformers_models.masked_attention import AttendedPixels, as_blocked, is_attended
 from maskformer_ext.modeling import outputs
-from maskformer_ext.ops import SegmentTargets
+from maskformer_ext.ops import SegmentTargets, mask_dot
 
 transformers = pytest.importorskip("transformers")
 
@@ -132,7 +132,7 @@ def test_gradient_checkpointing() -> None:
     assert_same_step(run_step(accelerate(model), maps, labels, pixels), theirs)
 
 
-def _checkpoint(module: torch.nn.Module) -> None:
+def _checkpoint(module: Any) -> None:
     if hasattr(module, "gradient_checkpointing"):
         module.gradient_checkpointing = True
         module._gradient_checkpointing_func = lambda function, *inputs: torch.utils.checkpoint.checkpoint(
@@ -154,8 +154,7 @@ def test_compiled_model_equals_the_eager_one() -> None:
     model, pixels = accelerate(make_model(layers=3)), torch.randn(3, 3, *SIZE)
     maps, _, labels = make_labels()
     expected = run_step(model, maps, labels, pixels)
-    call = torch.compile(model, backend="aot_eager")
-    found = run_step(model, maps, labels, pixels, call=call)
+    found = run_step(model, maps, labels, pixels, call=torch.compile(model, backend="eager"))
     assert_same_step(found, expected, tolerance=1e-5)
     torch.testing.assert_close(found.output.masks_queries_logits, expected.output.masks_queries_logits)
 
@@ -207,11 +206,13 @@ def test_tuples_instead_of_named_outputs() -> None:
 
 def test_inner_mask_logits_are_formed_when_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     formed: list[tuple[int, ...]] = []
+
+    def counted(embed: Tensor, features: Tensor) -> Tensor:
+        formed.append(tuple(embed.shape))
+        return mask_dot(embed, features)
+
     for place in (layers, outputs):
-        original = place.mask_dot
-        monkeypatch.setattr(
-            place, "mask_dot", lambda embed, features, o=original: formed.append(embed.shape) or o(embed, features)
-        )
+        monkeypatch.setattr(place, "mask_dot", counted)
     model, pixels = accelerate(make_model()), torch.randn(3, 3, *SIZE)
     maps, _, labels = make_labels()
     output = run_step(model, maps, labels, pixels, output_auxiliary_logits=True).output
@@ -334,15 +335,18 @@ def test_segments_are_counted_over_processes_as_often_as_by_transformers(monkeyp
 def test_copies_files_and_restore(tmp_path) -> None:
     model, pixels = make_model(layers=3), torch.randn(3, 3, *SIZE)
     maps, masks, labels = make_labels()
-    fresh = copy.deepcopy(model)  # transformers' hooks, which a call leaves behind, are not pickled
     theirs = run_step(model, masks, labels, pixels)
     keys = list(model.state_dict())
     accelerate(model)
     assert list(model.state_dict()) == keys
     assert not [found for found in describe(model) if found.left and "Deformable" not in found.name]
-    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(accelerate(fresh)))):
-        assert_same_step(run_step(twin, maps, labels, pixels), theirs)
-        assert not [found for found in describe(twin) if found.left and "Deformable" not in found.name]
+    twin = copy.deepcopy(model)
+    assert_same_step(run_step(twin, maps, labels, pixels), theirs)
+    # the whole model is not pickled, for backbones of transformers have hooks that cannot be
+    twin.criterion = pickle.loads(pickle.dumps(model.criterion))
+    twin.model.transformer_module = pickle.loads(pickle.dumps(model.model.transformer_module))
+    assert_same_step(run_step(twin, maps, labels, pixels), theirs)
+    assert not [found for found in describe(twin) if found.left and "Deformable" not in found.name]
     model.save_pretrained(tmp_path)
     loaded = transformers.Mask2FormerForUniversalSegmentation.from_pretrained(tmp_path).train()
     assert_same_step(run_step(loaded, masks, labels, pixels), theirs)

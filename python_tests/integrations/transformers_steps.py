@@ -50,7 +50,9 @@ def run_step(
     )
     model.zero_grad()
     torch.manual_seed(seed)
-    output = (model if call is None else call)(pixel_values=pixels, mask_labels=mask_labels, class_labels=class_labels, **inputs)
+    output = (model if call is None else call)(
+        pixel_values=pixels, mask_labels=mask_labels, class_labels=class_labels, **inputs
+    )
     state = torch.get_rng_state()
     output.loss.sum().backward()
     hook.remove()
