@@ -95,8 +95,8 @@ def swap(instance: Any, mixin: Any) -> None:
 
 
 def swap_back(instance: Any) -> None:
-    """Undo `swap`."""
-    if is_swapped(instance):
+    """Undo `swap`; an instance to whose class others have added since, such as FSDP, stays as it is."""
+    if _ORIGINAL in vars(type(instance)):
         instance.__class__ = getattr(type(instance), _ORIGINAL)
 
 
