@@ -1,13 +1,14 @@
 """What the matching costs over points share: options, checks, the targets at the points, and the reference's costs."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskformer_ext.ops.support import checks
+from maskformer_ext.ops.support import checks, value_checks
 from maskformer_ext.ops.support.library import without_autocast
+from maskformer_ext.ops.support.matching import check_values
 from maskformer_ext.ops.support.points import SAMPLINGS, check_sampling, taps
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
@@ -61,6 +62,54 @@ def check_inputs(
     )
     if isinstance(targets, MaskTargets):
         checks.check_target_dtype(op, pixels)
+
+
+def call_kernel(
+    op: str,
+    predictions: tuple[Tensor, ...],
+    targets: SegmentTargets | MaskTargets,
+    points: Tensor,
+    options: PointCostOptions,
+    *flags: bool,
+) -> Tensor:
+    """Call a native point matching cost.
+
+    Args:
+        op: its name.
+        predictions: tensors, the class logits first.
+        targets: the segments.
+        points: (..., B, P, 2).
+        options: of the cost.
+        flags: what only this op takes.
+
+    Raises:
+        ValueError: a label, a segment id or a number of segments is out of range, where values may be read.
+    """
+    if isinstance(targets, SegmentTargets):
+        pixels = targets.segment_map
+    else:
+        pixels = targets.masks if targets.masks.dtype in (torch.bool, torch.uint8) else targets.masks != 0
+    class_weight, mask_weight, dice_weight, sampling = options
+    return value_checks.call_checked(
+        getattr(torch.ops.maskformer_ext, op),
+        *predictions,
+        pixels,
+        targets.labels,
+        targets.num_segments,
+        points.float(),
+        float(class_weight),
+        float(mask_weight),
+        float(dice_weight),
+        SAMPLINGS.index(sampling),
+        *flags,
+        device=pixels.device,
+        check=lambda: check_values(op, predictions[0].shape[-1] - 1, targets),
+    )
+
+
+def fake_cost(class_logits: Tensor, pixels: Tensor, labels: Tensor, *rest: Any) -> Tensor:
+    """Return an empty cost for the arguments of a native cost without the mask predictions."""
+    return class_logits.new_empty((*class_logits.shape[:-1], labels.shape[1]), dtype=torch.float32)
 
 
 def sample_planes(planes: Tensor, points: Tensor) -> Tensor:
