@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any, TypeVar
 
 from maskformer_ext.errors import UserError
-from maskformer_ext.integrations.transformers_models import deformable_attention, detr, maskformer
+from maskformer_ext.integrations.transformers_models import deformable_attention, detr, mask2former, maskformer, oneformer
 from maskformer_ext.integrations.transformers_models.parts import (
     Part,
     Replacement,
@@ -23,6 +23,8 @@ _MODEL_PARTS: tuple[Part, ...] = (
     *maskformer.MODEL_PARTS,
     *detr.MODEL_PARTS,
     *deformable_attention.MODEL_PARTS,
+    *mask2former.MODEL_PARTS,
+    *oneformer.MODEL_PARTS,
 )
 _PROCESSOR_PARTS: tuple[Part, ...] = (*maskformer.PROCESSOR_PARTS,)
 
