@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any, TypeVar
 
 from maskformer_ext.errors import UserError
-from maskformer_ext.integrations.transformers_models import maskformer
+from maskformer_ext.integrations.transformers_models import mask2former, maskformer
 from maskformer_ext.integrations.transformers_models.parts import (
     Part,
     Replacement,
@@ -19,7 +19,10 @@ from maskformer_ext.integrations.transformers_models.parts import (
 
 Model = TypeVar("Model")
 
-_MODEL_PARTS: tuple[Part, ...] = (*maskformer.MODEL_PARTS,)
+_MODEL_PARTS: tuple[Part, ...] = (
+    *maskformer.MODEL_PARTS,
+    *mask2former.MODEL_PARTS,
+)
 _PROCESSOR_PARTS: tuple[Part, ...] = (*maskformer.PROCESSOR_PARTS,)
 
 

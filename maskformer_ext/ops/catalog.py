@@ -58,6 +58,7 @@ OPS = (
         kernels="mask_dot",
     ),
     Op("panoptic_inference", ("panoptic_inference",), values=True, fullgraph=False),
+    Op("point_mask_loss", ("point_mask_loss", "point_mask_loss_backward"), differentiable=True),
     Op(
         "semantic_inference",
         ("semantic_inference", "semantic_scores"),
@@ -65,6 +66,7 @@ OPS = (
         through_torch=True,
     ),
     Op("sigmoid_focal_loss", ("sigmoid_focal_loss", "sigmoid_focal_loss_backward"), differentiable=True, minor=True),
+    Op("uncertain_points", ("uncertain_points",)),
 )
 
 NUMPY_OPS = (Op("counting", (), functions=("joint_histogram", "pair_areas"), cuda=False, kernels="native"),)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from maskformer_ext.errors import UserError
 from maskformer_ext.integrations.transformers_models import maskformer_postprocess
-from maskformer_ext.integrations.transformers_models.maskformer_loss import AuxiliaryLogits, Loss, Matcher
+from maskformer_ext.integrations.transformers_models.layers import AuxiliaryLogits
+from maskformer_ext.integrations.transformers_models.maskformer_loss import Loss, Matcher
 from maskformer_ext.integrations.transformers_models.parts import Part
 from maskformer_ext.modeling.outputs import MaskFormerOutput
 

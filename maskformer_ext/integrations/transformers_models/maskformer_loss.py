@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskformer_ext.integrations.transformers_models.layers import AuxiliaryLogits, sorted_pairs, with_spare_class
 from maskformer_ext.integrations.transformers_models.targets import Targets, image_class_labels, make_targets
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.matcher import HungarianMatcher
@@ -18,32 +17,6 @@ from maskformer_ext.ops.linear_sum_assignment import linear_sum_assignment
 from maskformer_ext.ops.matching_cost import matching_cost
 
 _NAMES = {"loss_mask": "loss_mask", "loss_dice": "loss_dice", "loss_ce": "loss_cross_entropy"}
-
-
-class AuxiliaryLogits(Sequence[dict[str, Tensor]]):
-    """The predictions of the inner decoder layers; their mask logits are formed when they are asked for.
-
-    Attributes:
-        prediction: the predictions of all supervised layers.
-    """
-
-    def __init__(self, prediction: MaskFormerOutput) -> None:
-        self.prediction = prediction
-
-    def __len__(self) -> int:
-        return len(self.prediction.class_logits) - 1
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[layer] for layer in range(*index.indices(len(self)))]
-        layer = range(len(self))[index]
-        return {
-            "masks_queries_logits": self.prediction.mask_logits(layer),
-            "class_queries_logits": self.prediction.class_logits[layer],
-        }
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        return (self[layer] for layer in range(len(self)))
 
 
 class Matcher(nn.Module):
@@ -66,21 +39,9 @@ class Matcher(nn.Module):
         targets = make_targets(mask_labels, class_labels)
         if targets is None:
             return super().forward(masks_queries_logits, class_queries_logits, mask_labels, class_labels)
-        classes = _with_spare_class(class_queries_logits)
+        classes = with_spare_class(class_queries_logits)
         cost = matching_cost(classes, masks_queries_logits, targets, **self.options)
-        return [_sorted_pairs(row) for row in linear_sum_assignment(cost, targets.num_segments).cpu()]
-
-
-def _with_spare_class(class_logits: Tensor) -> Tensor:
-    """Append a class without probability, so that "no object" is a label, as transformers allows."""
-    return F.pad(class_logits, (0, 1), value=-torch.inf)
-
-
-def _sorted_pairs(query: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn the query of each segment into (queries, segments) with ascending queries, as scipy orders them."""
-    segment = (query >= 0).nonzero().flatten()
-    queries, order = query[segment].sort()
-    return queries, segment[order]
+        return [sorted_pairs(row) for row in linear_sum_assignment(cost, targets.num_segments).cpu()]
 
 
 class Loss(nn.Module):
@@ -133,7 +94,7 @@ class _LayersMatcher(HungarianMatcher):
     """Ours, for labels that may be "no object"."""
 
     def forward(self, out: MaskFormerOutput | DenseOutput, targets: Targets) -> Tensor:
-        return super().forward(replace(out, class_logits=_with_spare_class(out.class_logits)), targets)
+        return super().forward(replace(out, class_logits=with_spare_class(out.class_logits)), targets)
 
 
 class _Criterion(MaskFormerCriterion):
