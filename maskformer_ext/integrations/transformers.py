@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any, TypeVar
 
 from maskformer_ext.errors import UserError
-from maskformer_ext.integrations.transformers_models import mask2former, maskformer
+from maskformer_ext.integrations.transformers_models import eomt, mask2former, maskformer
 from maskformer_ext.integrations.transformers_models.parts import (
     Part,
     Replacement,
@@ -20,6 +20,7 @@ from maskformer_ext.integrations.transformers_models.parts import (
 Model = TypeVar("Model")
 
 _MODEL_PARTS: tuple[Part, ...] = (
+    *eomt.MODEL_PARTS,
     *maskformer.MODEL_PARTS,
     *mask2former.MODEL_PARTS,
 )

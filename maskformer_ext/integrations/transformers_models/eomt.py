@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,7 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskformer_ext.integrations.transformers_models import mask2former
-from maskformer_ext.integrations.transformers_models.eomt_attention import ATTENTION_PARTS, Attention, mask_of_all_rows
+from maskformer_ext.integrations.transformers_models.eomt_attention import (
+    ATTENTION_PARTS,
+    Attention,
+    mask_of_all_rows,
+    names_beside,
+)
 from maskformer_ext.integrations.transformers_models.layers import AuxiliaryLogits
 from maskformer_ext.integrations.transformers_models.parts import Part, is_swapped
 from maskformer_ext.integrations.transformers_models.point_loss import PointMatcher
@@ -70,7 +73,7 @@ class Model(nn.Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Decorate `forward` as transformers decorates its own: hidden states and attentions on demand."""
         super().__init_subclass__(**kwargs)
-        names = _transformers_module(cls)
+        _, names = names_beside(cls, _MODELS)
         cls.forward = names["merge_with_config_defaults"](names["capture_outputs"](Model.forward))
 
     def forward(
@@ -107,7 +110,8 @@ class Model(nn.Module):
         if labelled:
             inner.append(last)
             loss = self._loss(inner, mask_logits, mask_labels, class_labels)
-        return _transformers_module(type(self))["output"](
+        name, names = names_beside(type(self), _MODELS)
+        return names[f"{name}Output"](
             loss=loss,
             masks_queries_logits=mask_logits,
             class_queries_logits=class_logits,
@@ -158,9 +162,7 @@ class Model(nn.Module):
             return mask
         return mask_of_all_rows(mask, tokens, self.config.num_attention_heads)
 
-    def _loss(
-        self, layers: list[MaskFormerOutput], mask_logits: Tensor, mask_labels: Any, class_labels: Any
-    ) -> Any:
+    def _loss(self, layers: list[MaskFormerOutput], mask_logits: Tensor, mask_labels: Any, class_labels: Any) -> Any:
         """Sum the weighted losses of all layers, in the order of transformers, in which its random points are drawn."""
         ours = isinstance(self.criterion, Loss) and is_swapped(self.criterion.matcher)
         targets = make_targets(mask_labels, class_labels) if ours else None
@@ -181,14 +183,29 @@ class Model(nn.Module):
 
 
 _MODELS = ("EomtForUniversalSegmentation", "EomtDinov3ForUniversalSegmentation")
+_LOSSES = ("EomtLoss", "EomtDinov3Loss")
+_MATCHERS = ("EomtHungarianMatcher", "EomtDinov3HungarianMatcher")
+_MODEL_NEEDS = (
+    "layers",
+    "embeddings",
+    "layernorm",
+    "query",
+    "upscale_block",
+    "mask_head",
+    "class_predictor",
+    "criterion",
+    "attn_mask_probs",
+    "grid_size",
+)
 
-
-def _transformers_bases(cls: type) -> Iterator[type]:
-    return (base for base in cls.__mro__ if base.__name__ in _MODELS and base.__module__.startswith("transformers."))
-
-
-def _transformers_module(cls: type) -> dict[str, Any]:
-    """Return the names of transformers' module that a class comes from, and the class of its result as "output"."""
-    base = next(_transformers_bases(cls))
-    names = vars(sys.modules[base.__module__])
-    return {**names, "output": names[f"{base.__name__}Output"]}
+MODEL_PARTS = (
+    Part(_MODELS, Model, "mask logits of the last layer only, boolean masks of the queries' rows", needs=_MODEL_NEEDS),
+    *ATTENTION_PARTS,
+    Part(
+        _LOSSES,
+        Loss,
+        "all images in one call per layer" + mask2former.LOSS_BY.partition("call")[2],
+        mask2former.LOSS_NEEDS,
+    ),
+    Part(_MATCHERS, PointMatcher, mask2former.MATCHER_BY, mask2former.MATCHER_NEEDS),
+)

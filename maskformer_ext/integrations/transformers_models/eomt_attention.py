@@ -67,8 +67,8 @@ class RotaryAttention(Attention):
             mask = mask_of_all_rows(attention_mask, hidden_states, self.num_heads)
             return super(Attention, self).forward(hidden_states, mask, position_embeddings, **kwargs)
         query, key, value = self._heads(hidden_states)
-        rotate = vars(sys.modules[type(self).__module__])["apply_rotary_pos_emb"]
-        query, key = rotate(query, key, *position_embeddings)
+        _, names = names_beside(type(self), _ROTARY)
+        query, key = names["apply_rotary_pos_emb"](query, key, *position_embeddings)
         return self.o_proj(attend_in_two_parts(query, key, value, attention_mask, self.scaling)), None
 
 
@@ -96,6 +96,13 @@ def mask_of_all_rows(mask: Tensor | None, tokens: Tensor, heads: int) -> Tensor 
     return hidden.expand(-1, heads, -1, -1)
 
 
+def names_beside(cls: type, known: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+    """Return which of some classes of transformers a class is, or comes from, and the names in that one's module."""
+    base = next(base for base in cls.__mro__ if base.__name__ in known and base.__module__.startswith("transformers."))
+    return base.__name__, vars(sys.modules[base.__module__])
+
+
+_ROTARY = ("EomtDinov3Attention",)
 _BY = "two calls of scaled_dot_product_attention: the queries with a boolean mask, the patches without"
 ATTENTION_PARTS = (
     Part(
@@ -105,7 +112,7 @@ ATTENTION_PARTS = (
         needs=("q_proj", "k_proj", "v_proj", "out_proj", "head_dim", "num_heads", "scale", "dropout"),
     ),
     Part(
-        ("EomtDinov3Attention",),
+        _ROTARY,
         RotaryAttention,
         _BY,
         needs=("q_proj", "k_proj", "v_proj", "o_proj", "head_dim", "num_heads", "scaling", "dropout"),
