@@ -50,8 +50,8 @@ class Loss(mask2former.Loss):
 class Model(nn.Module):
     """Before ``EomtForUniversalSegmentation`` and its copy: mask logits of the last layer only.
 
-    An inner layer hands its embeddings and features to the loss. Its queries attend by a boolean mask of their own rows.
-    Without labels, its classes are not predicted.
+    An inner layer hands its embeddings and features to the loss. Its queries attend by a boolean mask of their own
+    rows. Without labels, its classes are not predicted.
     """
 
     config: Any
@@ -62,7 +62,9 @@ class Model(nn.Module):
     upscale_block: nn.Module
     mask_head: nn.Module
     class_predictor: nn.Module
-    criterion: nn.Module
+    criterion: Any
+    dropout: nn.Module
+    rope_embeddings: nn.Module
     attn_mask_probs: Tensor
     grid_size: Any
     num_hidden_layers: int
@@ -74,7 +76,7 @@ class Model(nn.Module):
         """Decorate `forward` as transformers decorates its own: hidden states and attentions on demand."""
         super().__init_subclass__(**kwargs)
         _, names = names_beside(cls, _MODELS)
-        cls.forward = names["merge_with_config_defaults"](names["capture_outputs"](Model.forward))
+        cls.forward = names["merge_with_config_defaults"](names["capture_outputs"](Model.forward))  # type: ignore[method-assign]
 
     def forward(
         self,
