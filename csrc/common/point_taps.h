@@ -1,9 +1,8 @@
 // The pixels that a point of a map reads, and their weights: grid_sample with align_corners=False and zeros outside.
 // One source for host and device, torch-free.
 //
-// Positions and weights are rounded as torch's grid_sample rounds them in float32. A product followed by a sum is fused
-// there, and compilers fuse the same ones here. Comparisons between nearly equal samples therefore rarely turn out
-// differently.
+// Positions, weights and samples are rounded as torch's grid_sample rounds them in float32, fused products included. A
+// comparison between nearly equal samples therefore turns out as with torch.
 #pragma once
 
 #include <cmath>
@@ -22,11 +21,31 @@ struct PointTaps {
 
 namespace MASKFORMER_EXT_VARIANT {
 
+// a * b + c, rounded once where the instruction set can do that.
+MASKFORMER_EXT_HD float multiply_add(float a, float b, float c) {
+#if defined(__CUDA_ARCH__) || defined(__FMA__)
+  return std::fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+#ifndef __CUDACC__
+MASKFORMER_EXT_HD FloatVec multiply_add(FloatVec a, FloatVec b, FloatVec c) {
+#if defined(__AVX512F__)
+  return (FloatVec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+  return (FloatVec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+  return a * b + c;
+#endif
+}
+#endif
+
 // Where a coordinate in [0, 1] lies in pixels, counted from the centre of the first one. Takes float and FloatVec.
 template <class F>
 MASKFORMER_EXT_HD F point_position(F coordinate, float size) {
   const F grid = 2.0f * coordinate - 1.0f;  // what grid_sample is given
-  return (grid + 1.0f) * (0.5f * size) - 0.5f;
+  return multiply_add(grid + 1.0f, F{} + 0.5f * size, F{} - 0.5f);
 }
 
 // Whether a position reads a pixel of an axis at all. False for NaN.
@@ -69,16 +88,17 @@ MASKFORMER_EXT_HD int64_t nearest_pixel(float x, float y, int64_t height, int64_
   return nearest_y * row_stride + nearest_x;
 }
 
-// The sample at a point, from what its pixels hold. A pixel without weight adds nothing, even if it is infinite.
-MASKFORMER_EXT_HD float blend_taps(const PointTaps& taps, float a, float b, float c, float d) {
-  a = taps.weight[0] != 0.0f ? a : 0.0f;
-  b = taps.weight[1] != 0.0f ? b : 0.0f;
-  c = taps.weight[2] != 0.0f ? c : 0.0f;
-  d = taps.weight[3] != 0.0f ? d : 0.0f;
-  float sum = taps.weight[0] * a;
-  sum += taps.weight[1] * b;
-  sum += taps.weight[2] * c;
-  sum += taps.weight[3] * d;
+// A pixel without weight adds nothing, even if it is infinite or NaN.
+template <class F>
+MASKFORMER_EXT_HD F where_weighted(F weight, F value) {
+  return weight != 0.0f ? value : F{};
+}
+
+// The sample at a point from what its four pixels hold, both in the order of PointTaps.
+template <class F>
+MASKFORMER_EXT_HD F blend_taps(const F* weight, const F* value) {
+  F sum = weight[0] * where_weighted(weight[0], value[0]);
+  for (int tap = 1; tap < 4; ++tap) sum = multiply_add(weight[tap], where_weighted(weight[tap], value[tap]), sum);
   return sum;
 }
 

@@ -1,0 +1,75 @@
+// A map in the form that points are sampled from: as float, with a border of zeros, the four taps of a point together.
+// Host only, torch-free.
+//
+// Entry (y, x) holds pixels (y, x) and (y + 1, x) side by side, for y from -1 to h - 1 and x from -1 to w. The taps of
+// a point are then four neighbouring floats, read at once. What lies outside needs no test, since it is 0.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "common/aligned.h"
+#include "common/convert.h"
+#include "common/point_lanes.h"
+
+namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
+
+// The entries of points, and the weights of their pixels in the order of the entries: top left, bottom left, top right,
+// bottom right.
+struct EntryLanes {
+  int64_t offset[kLanes];  // in elements
+  FloatVec weight[4];
+};
+
+class PointPlane {
+ public:
+  PointPlane(int64_t height, int64_t width)
+      : height_(height), width_(width), columns_(width + 2), row_(width), values_(size(), 0.0f) {}
+
+  // How many elements a plane has. Behind the last entry there is one for points outside.
+  int64_t size() const { return 2 * (columns_ * (height_ + 1) + 2); }
+
+  // Reads a map whose last dimension is contiguous; strides are in elements.
+  void fill(const void* map, DType dtype, int64_t begin, int64_t row_stride) {
+    for (int64_t y = 0; y < height_; ++y) {
+      load_floats(map, dtype, begin + y * row_stride, width_, row_.data());
+      float* __restrict lower = values_.data() + 2 * (columns_ * y + 1) + 1;  // of the entries above
+      float* __restrict upper = values_.data() + 2 * (columns_ * (y + 1) + 1);
+      const float* __restrict row = row_.data();
+      for (int64_t x = 0; x < width_; ++x) lower[2 * x] = upper[2 * x] = row[x];
+    }
+  }
+
+  __attribute__((always_inline)) void find(PointLanes points, EntryLanes& entries) const {
+    const CellLanes cell = cells_of(points, height_, width_);
+    FloatVec weight[4];
+    cell_weights(cell, weight);
+    entries.weight[0] = weight[0];
+    entries.weight[1] = weight[2];
+    entries.weight[2] = weight[1];
+    entries.weight[3] = weight[3];
+    const IntVec entry = (cell.row + 1) * static_cast<int32_t>(columns_) + (cell.column + 1);
+    const IntVec found = cell.inside ? entry : IntVec{} + static_cast<int32_t>(columns_ * (height_ + 1));
+    int32_t of_lane[kLanes];
+    std::memcpy(of_lane, &found, sizeof(found));
+    for (int lane = 0; lane < kLanes; ++lane) entries.offset[lane] = 2 * static_cast<int64_t>(of_lane[lane]);
+  }
+
+  __attribute__((always_inline)) FloatVec sample(const EntryLanes& entries) const {
+    FloatVec value[4];
+    load_fours(values_.data(), entries.offset, value);
+    const FloatVec weights[4] = {entries.weight[0], entries.weight[2], entries.weight[1], entries.weight[3]};
+    const FloatVec values[4] = {value[0], value[2], value[1], value[3]};
+    return blend_taps(weights, values);
+  }
+
+  int64_t height() const { return height_; }
+  int64_t width() const { return width_; }
+  int64_t columns() const { return columns_; }
+
+ private:
+  int64_t height_, width_, columns_;
+  AlignedVector<float> row_, values_;
+};
+
+}  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT

@@ -1,0 +1,98 @@
+// Samples the targets of masks at points, whatever form they have. Host only, torch-free.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "common/dtype.h"
+#include "common/point_lanes.h"
+#include "point_mask_loss/point_mask_loss.h"
+
+namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
+
+// What a mask's target is at a pixel, read from storage of each kind.
+template <class Id>
+struct SegmentPixels {
+  const Id* map;
+  int64_t segment;
+  float operator()(int64_t pixel) const { return map[pixel] == segment ? 1.0f : 0.0f; }
+};
+struct FlagPixels {
+  const uint8_t* flags;
+  float operator()(int64_t pixel) const { return flags[pixel] != 0 ? 1.0f : 0.0f; }
+};
+template <class T>
+struct ValuePixels {
+  const T* values;
+  float operator()(int64_t pixel) const { return to_float(values[pixel]); }
+};
+
+// Calls body with the pixels of a mask's target.
+template <class Body>
+void with_target_pixels(const PointMaskLossParams& p, int64_t mask, Body&& body) {
+  const int64_t begin = p.plane[mask];
+  switch (p.target_kind) {
+    case TargetKind::map_i16:
+      return body(SegmentPixels<int16_t>{static_cast<const int16_t*>(p.targets) + begin, p.segment[mask]});
+    case TargetKind::map_i32:
+      return body(SegmentPixels<int32_t>{static_cast<const int32_t*>(p.targets) + begin, p.segment[mask]});
+    case TargetKind::flags:
+      return body(FlagPixels{static_cast<const uint8_t*>(p.targets) + begin});
+    case TargetKind::values:
+      return for_float_type(p.target_dtype, [&](auto type) {
+        using T = decltype(type);
+        body(ValuePixels<T>{static_cast<const T*>(p.targets) + begin});
+      });
+  }
+}
+
+template <class Pixels>
+__attribute__((always_inline)) inline FloatVec sample_pixels(const PointMaskLossParams& p, const Pixels& pixels,
+                                                             PointLanes points) {
+  const CellLanes cell = cells_of(points, p.target_height, p.target_width);
+  FloatVec weight[4], value[4];
+  cell_weights(cell, weight);
+  const auto last_column = static_cast<int32_t>(p.target_width - 1),
+             last_row = static_cast<int32_t>(p.target_height - 1);
+  const IntVec zero{};
+  const IntVec has_left = cell.inside & (cell.column >= 0), has_right = cell.inside & (cell.column < last_column);
+  const IntVec has_upper = cell.row >= 0, has_lower = cell.row < last_row;
+  const IntVec left = has_left ? cell.column : zero, right = has_right ? cell.column + 1 : zero;
+  const auto stride = static_cast<int32_t>(p.target_row_stride);
+  const IntVec upper = (has_upper ? cell.row : zero) * stride, lower = (has_lower ? cell.row + 1 : zero) * stride;
+  const IntVec exists[4] = {has_left & has_upper, has_right & has_upper, has_left & has_lower, has_right & has_lower};
+  const IntVec index[4] = {upper + left, upper + right, lower + left, lower + right};
+  for (int tap = 0; tap < 4; ++tap) {
+    int32_t at[kLanes];
+    float read[kLanes];
+    std::memcpy(at, &index[tap], sizeof(at));
+    for (int lane = 0; lane < kLanes; ++lane) read[lane] = pixels(at[lane]);
+    value[tap] = load<FloatVec>(read);
+    weight[tap] = exists[tap] ? weight[tap] : FloatVec{};
+  }
+  return blend_taps(weight, value);
+}
+
+template <class Pixels>
+FloatVec nearest_pixels(const PointMaskLossParams& p, const Pixels& pixels, PointLanes points) {
+  FloatVec value{};
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const int64_t pixel =
+        nearest_pixel(points.x[lane], points.y[lane], p.target_height, p.target_width, p.target_row_stride);
+    value[lane] = pixel >= 0 ? pixels(pixel) : 0.0f;
+  }
+  return value;
+}
+
+// Samples the target of a mask at points [begin, end), kLanes at a time; the vectors behind `end` are filled up with 0.
+inline void sample_targets(const PointMaskLossParams& p, int64_t mask, int64_t begin, int64_t end, float* values) {
+  const float* points = p.points + 2 * mask * p.num_points;
+  with_target_pixels(p, mask, [&](const auto& pixels) {
+    for (int64_t i = begin; i < end; i += kLanes) {
+      const PointLanes lanes = load_points(points + 2 * i, end - i);
+      store(values + (i - begin), p.nearest ? nearest_pixels(p, pixels, lanes) : sample_pixels(p, pixels, lanes));
+    }
+  });
+}
+
+}  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT
