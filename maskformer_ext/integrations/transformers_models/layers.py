@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskformer_ext.modeling.outputs import MaskFormerOutput
+from maskformer_ext.ops.mask_dot import mask_dot
 
 
 class AuxiliaryLogits(Sequence[dict[str, Tensor]]):
@@ -35,6 +36,36 @@ class AuxiliaryLogits(Sequence[dict[str, Tensor]]):
         }
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        return (self[layer] for layer in range(len(self)))
+
+
+class MaskLogits(Sequence[Tensor]):
+    """The mask logits of all supervised layers, each formed when it is asked for.
+
+    Attributes:
+        mask_embed: of each layer (B, Q, C).
+        mask_features: (B, C, h, w).
+    """
+
+    def __init__(self, mask_embed: Sequence[Tensor], mask_features: Tensor) -> None:
+        self.mask_embed = tuple(mask_embed)
+        self.mask_features = mask_features
+        self._last: Tensor | None = None  # asked for twice, by the loss and by the output
+
+    def __len__(self) -> int:
+        return len(self.mask_embed)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return tuple(self[layer] for layer in range(*index.indices(len(self))))
+        layer = range(len(self))[index]
+        if layer < len(self) - 1:
+            return mask_dot(self.mask_embed[layer], self.mask_features)
+        if self._last is None:
+            self._last = mask_dot(self.mask_embed[-1], self.mask_features)
+        return self._last
+
+    def __iter__(self) -> Iterator[Tensor]:
         return (self[layer] for layer in range(len(self)))
 
 

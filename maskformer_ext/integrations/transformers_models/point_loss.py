@@ -1,8 +1,8 @@
 """Losses over random points, for all layers and images in one call: Mask2Former and what took its loss over.
 
-The random numbers are those of transformers, in its order. For each layer it draws the matcher's points of each image,
-then the candidates of all pairs, then the points of all pairs that chance alone decides. How many pairs there will be
-is known from the labels, so that all of a layer's numbers can be drawn before it is matched.
+The random numbers are those of transformers, in its order. For each layer it draws the matcher's points of each image.
+Then it draws the candidates of all pairs, then the points of all pairs that chance alone decides. How many pairs there
+will be is known from the labels, so that all of a layer's numbers can be drawn before it is matched.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class PointLossOptions:
     points: int
     candidates: int
     uncertain: int
-    costs: dict[str, float]
+    costs: dict[str, Any]
     class_weight: Tensor
 
     @staticmethod
@@ -62,7 +62,7 @@ class PointLossOptions:
         )
 
 
-def matcher_costs(matcher: Any) -> dict[str, float]:
+def matcher_costs(matcher: Any) -> dict[str, Any]:
     """Return the weights of a matcher of transformers, under the names of ``point_matching_cost``."""
     return {"class_weight": matcher.cost_class, "mask_weight": matcher.cost_mask, "dice_weight": matcher.cost_dice}
 

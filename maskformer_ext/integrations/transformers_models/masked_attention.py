@@ -1,0 +1,81 @@
+"""Masked attention of Mask2Former and OneFormer: boolean masks without logits, and attention without its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from maskformer_ext.ops.attention_mask import attention_mask
+
+
+class AttendedPixels:
+    """Where the queries may attend on the levels of a decoder; features are resized once per level.
+
+    Args:
+        mask_features: (B, C, h, w).
+        sizes: height and width of each level.
+    """
+
+    def __init__(self, mask_features: Tensor, sizes: Sequence[Sequence[int]]) -> None:
+        self.mask_features = mask_features.detach()
+        self.sizes = [(int(size[0]), int(size[1])) for size in sizes]
+        self._resized: dict[int, Tensor] = {}
+
+    def of(self, mask_embed: Tensor, level: int) -> Tensor:
+        """Return (B, 1, Q, h' * w') bool for embeddings (B, Q, C): True where a query may attend."""
+        if level not in self._resized:
+            with torch.no_grad():
+                self._resized[level] = F.interpolate(
+                    self.mask_features, size=self.sizes[level], mode="bilinear", align_corners=False
+                )
+        return attention_mask(mask_embed, self._resized[level], self.sizes[level]).flatten(2).unsqueeze(1)
+
+
+def as_blocked(attends: Tensor, heads: int) -> Tensor:
+    """Turn what `AttendedPixels` returns into the mask of transformers: (B * heads, Q, S), True where blocked."""
+    return ~attends.expand(-1, heads, -1, -1).flatten(0, 1)
+
+
+def is_attended(mask: Tensor | None) -> bool:
+    """Return whether a mask is of the form that `AttendedPixels` returns."""
+    return mask is not None and mask.dim() == 4
+
+
+def can_skip_weights(attention: nn.Module) -> bool:
+    """Return whether `cross_attention` computes what this module computes."""
+    return (
+        type(attention) is nn.MultiheadAttention
+        and attention.in_proj_weight is not None
+        and attention.bias_k is None
+        and not attention.add_zero_attn
+        and not attention.batch_first
+        and not (attention.training and attention.dropout)
+    )
+
+
+def cross_attention(
+    attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, attends: Tensor
+) -> Tensor:
+    """Attend as ``attention`` does, without the weights that it would return.
+
+    Args:
+        attention: a module for which `can_skip_weights`.
+        query: (Q, B, E).
+        key: (S, B, E).
+        value: (S, B, E).
+        attends: (B, 1, Q, S) bool, for all heads.
+
+    Returns:
+        (Q, B, E).
+    """
+    biases = (None,) * 3 if attention.in_proj_bias is None else attention.in_proj_bias.chunk(3)
+    projected: list[Tensor] = []
+    for states, weight, bias in zip((query, key, value), attention.in_proj_weight.chunk(3), biases, strict=True):
+        heads = F.linear(states, weight, bias).unflatten(-1, (attention.num_heads, -1))
+        projected.append(heads.permute(1, 2, 0, 3))
+    queries, keys, values = projected
+    out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=attends)
+    return F.linear(out.permute(2, 0, 1, 3).flatten(2), attention.out_proj.weight, attention.out_proj.bias)
