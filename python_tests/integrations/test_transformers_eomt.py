@@ -185,6 +185,40 @@ def test_model_in_bfloat16_trains() -> None:
 
 
 @both
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("frozen", ["nothing", "conv1.weight", "conv2.weight", "x"])
+def test_upscale_layer_equals_transformers(kind: str, dtype: torch.dtype, frozen: str) -> None:
+    layer = make_model(kind).upscale_block.block[0].to(dtype)
+    tokens = torch.randn(2, 3 + 5 * 4, 32, dtype=dtype, requires_grad=frozen != "x")
+    for name, weight in layer.named_parameters():
+        weight.requires_grad_(name != frozen)
+    wanted = [tensor for tensor in (tokens, *layer.parameters()) if tensor.requires_grad]
+    weight = torch.randn(2, 32, 10, 8, dtype=dtype)
+
+    def run() -> tuple[torch.Tensor, ...]:
+        out = layer(tokens[:, 3:].transpose(1, 2).unflatten(2, (5, 4)))
+        return out, *torch.autograd.grad((out * weight).sum(), wanted)
+
+    theirs = run()
+    accelerate(layer)
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 3e-2}[dtype]
+    for ours, other in zip(run(), theirs, strict=True):
+        assert (ours - other).abs().max() <= tolerance * other.abs().max()
+
+
+def test_upscale_layer_heeds_hooks_and_has_no_second_derivative() -> None:
+    layer = accelerate(make_model().upscale_block.block[0])
+    x = torch.randn(1, 32, 4, 4, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+    called = []
+    layer.conv2.register_forward_hook(lambda *_: called.append(True))
+    layer(x)
+    assert called
+
+
+@both
 def test_copies_and_restored_models_train_as_before(kind: str) -> None:
     model = make_model(kind)
     weights = {name: weight.clone() for name, weight in model.state_dict().items()}
@@ -193,7 +227,7 @@ def test_copies_and_restored_models_train_as_before(kind: str) -> None:
     original = type(model)
     accelerate(model)
     assert [entry.left for entry in describe(model)] == [""] * len(describe(model))
-    assert len(describe(model)) == 3 + model.config.num_hidden_layers
+    assert len(describe(model)) == 3 + model.config.num_hidden_layers + model.config.num_upscale_blocks
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert_same(run_step(other, masks, labels), theirs)
     assert model.state_dict().keys() == weights.keys()

@@ -15,6 +15,7 @@ from maskformer_ext.integrations.transformers_models.eomt_attention import (
     mask_of_all_rows,
     names_beside,
 )
+from maskformer_ext.integrations.transformers_models.eomt_upscale import UPSCALE_PARTS
 from maskformer_ext.integrations.transformers_models.layers import AuxiliaryLogits
 from maskformer_ext.integrations.transformers_models.parts import Part, is_swapped
 from maskformer_ext.integrations.transformers_models.point_loss import PointMatcher
@@ -203,6 +204,7 @@ _MODEL_NEEDS = (
 MODEL_PARTS = (
     Part(_MODELS, Model, "mask logits of the last layer only, boolean masks of the queries' rows", needs=_MODEL_NEEDS),
     *ATTENTION_PARTS,
+    *UPSCALE_PARTS,
     Part(
         _LOSSES,
         Loss,
