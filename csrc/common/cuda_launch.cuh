@@ -22,6 +22,9 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 threads, CUstream_st*
   kernel<<<grid, threads, 0, stream>>>(arguments...);
 }
 
+// Adds to an integer in shared memory and returns what was there before.
+__device__ __forceinline__ int atomic_add(int& to, int value) { return atomicAdd(&to, value); }
+
 }  // namespace maskformer_ext::cuda
 
 #endif

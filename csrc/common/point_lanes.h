@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 
@@ -108,22 +109,30 @@ inline __attribute__((always_inline)) void transpose_fours(FloatVec* v) {
 #endif
 }
 
+// Stores a vector for reads of single lanes. Without the barrier GCC takes lanes out of the register one by one, which
+// is several times slower than reading them back.
+inline __attribute__((always_inline)) void store_lanes(int32_t* to, IntVec vec) {
+  std::memcpy(to, &vec, sizeof(vec));
+  asm volatile("" : : "r"(to) : "memory");
+}
+
 typedef float FloatQuad __attribute__((vector_size(16)));
 
-// Reads four floats at each of kLanes addresses. Lane i of vector k is from[offset[i] + k].
-inline __attribute__((always_inline)) void load_fours(const float* from, const int64_t* offset, FloatVec* v) {
+// Reads four floats at each of kLanes addresses. Lane i of vector k is from[2 * entry[i] + k].
+inline __attribute__((always_inline)) void load_fours(const float* from, const int32_t* entry, FloatVec* v) {
   for (int i = 0; i < 4; ++i) {
 #if defined(__AVX512F__)
-    __m512 joined = _mm512_castps128_ps512(_mm_loadu_ps(from + offset[i]));
-    joined = _mm512_maskz_insertf32x4(0xffff, joined, _mm_loadu_ps(from + offset[i + 4]), 1);  // plain: GCC 12 warns
-    joined = _mm512_maskz_insertf32x4(0xffff, joined, _mm_loadu_ps(from + offset[i + 8]), 2);
-    joined = _mm512_maskz_insertf32x4(0xffff, joined, _mm_loadu_ps(from + offset[i + 12]), 3);
+    __m512 joined = _mm512_castps128_ps512(_mm_loadu_ps(from + 2 * int64_t{entry[i]}));
+    joined = _mm512_maskz_insertf32x4(0xffff, joined, _mm_loadu_ps(from + 2 * int64_t{entry[i + 4]}),
+                                      1);  // plain: GCC 12 warns
+    joined = _mm512_maskz_insertf32x4(0xffff, joined, _mm_loadu_ps(from + 2 * int64_t{entry[i + 8]}), 2);
+    joined = _mm512_maskz_insertf32x4(0xffff, joined, _mm_loadu_ps(from + 2 * int64_t{entry[i + 12]}), 3);
     v[i] = (FloatVec)joined;
 #elif defined(__AVX2__)
-    v[i] = (FloatVec)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from + offset[i])),
-                                          _mm_loadu_ps(from + offset[i + 4]), 1);
+    v[i] = (FloatVec)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from + 2 * int64_t{entry[i]})),
+                                          _mm_loadu_ps(from + 2 * int64_t{entry[i + 4]}), 1);
 #else
-    v[i] = load<FloatVec>(from + offset[i]);
+    v[i] = load<FloatVec>(from + 2 * int64_t{entry[i]});
 #endif
   }
   transpose_fours(v);

@@ -1,8 +1,8 @@
 // A map in the form that points are sampled from: as float, with a border of zeros, the four taps of a point together.
 // Host only, torch-free.
 //
-// Entry (y, x) holds pixels (y, x) and (y + 1, x) side by side, for y from -1 to h - 1 and x from -1 to w. The taps of
-// a point are then four neighbouring floats, read at once. What lies outside needs no test, since it is 0.
+// Entry (y, x) holds pixels (y, x) and (y + 1, x) side by side. Here y goes from -1 to h - 1, and x from -1 to w. The
+// taps of a point are then four neighbouring floats, read at once. What lies outside needs no test, since it is 0.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,7 @@ namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 // The entries of points, and the weights of their pixels in the order of the entries: top left, bottom left, top right,
 // bottom right.
 struct EntryLanes {
-  int64_t offset[kLanes];  // in elements
+  int32_t entry[kLanes];
   FloatVec weight[4];
 };
 
@@ -50,14 +50,12 @@ class PointPlane {
     entries.weight[3] = weight[3];
     const IntVec entry = (cell.row + 1) * static_cast<int32_t>(columns_) + (cell.column + 1);
     const IntVec found = cell.inside ? entry : IntVec{} + static_cast<int32_t>(columns_ * (height_ + 1));
-    int32_t of_lane[kLanes];
-    std::memcpy(of_lane, &found, sizeof(found));
-    for (int lane = 0; lane < kLanes; ++lane) entries.offset[lane] = 2 * static_cast<int64_t>(of_lane[lane]);
+    store_lanes(entries.entry, found);
   }
 
   __attribute__((always_inline)) FloatVec sample(const EntryLanes& entries) const {
     FloatVec value[4];
-    load_fours(values_.data(), entries.offset, value);
+    load_fours(values_.data(), entries.entry, value);
     const FloatVec weights[4] = {entries.weight[0], entries.weight[2], entries.weight[1], entries.weight[3]};
     const FloatVec values[4] = {value[0], value[2], value[1], value[3]};
     return blend_taps(weights, values);

@@ -65,9 +65,10 @@ class GradientPlane {
     transpose_fours(part);
     alignas(64) float of_point[4][kLanes];
     for (int i = 0; i < 4; ++i) store(of_point[i], part[i]);
+    asm volatile("" : : "r"(of_point) : "memory");  // as store_lanes
     const int lanes = count < kLanes ? static_cast<int>(count) : kLanes;
     for (int lane = 0; lane < lanes; ++lane) {
-      double* at = sums_.data() + entries.offset[lane];
+      double* at = sums_.data() + 2 * int64_t{entries.entry[lane]};
       FloatQuad added;
       DoubleQuad sum;
       std::memcpy(&added, &of_point[lane % 4][lane / 4 * 4], sizeof(added));

@@ -10,21 +10,27 @@
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 
-// What a mask's target is at a pixel, read from storage of each kind.
+// What a mask's target holds, read from storage of each kind: `raw` of single pixels, `value` of all lanes at once.
 template <class Id>
 struct SegmentPixels {
   const Id* map;
-  int64_t segment;
-  float operator()(int64_t pixel) const { return map[pixel] == segment ? 1.0f : 0.0f; }
+  int32_t segment;
+  using Raw = IntVec;
+  int32_t raw(int64_t pixel) const { return map[pixel]; }
+  FloatVec value(IntVec ids) const { return ids == segment ? FloatVec{} + 1.0f : FloatVec{}; }
 };
 struct FlagPixels {
   const uint8_t* flags;
-  float operator()(int64_t pixel) const { return flags[pixel] != 0 ? 1.0f : 0.0f; }
+  using Raw = IntVec;
+  int32_t raw(int64_t pixel) const { return flags[pixel]; }
+  FloatVec value(IntVec set) const { return set != 0 ? FloatVec{} + 1.0f : FloatVec{}; }
 };
 template <class T>
 struct ValuePixels {
   const T* values;
-  float operator()(int64_t pixel) const { return to_float(values[pixel]); }
+  using Raw = FloatVec;
+  float raw(int64_t pixel) const { return to_float(values[pixel]); }
+  FloatVec value(FloatVec values) const { return values; }
 };
 
 // Calls body with the pixels of a mask's target.
@@ -33,9 +39,11 @@ void with_target_pixels(const PointMaskLossParams& p, int64_t mask, Body&& body)
   const int64_t begin = p.plane[mask];
   switch (p.target_kind) {
     case TargetKind::map_i16:
-      return body(SegmentPixels<int16_t>{static_cast<const int16_t*>(p.targets) + begin, p.segment[mask]});
+      return body(SegmentPixels<int16_t>{static_cast<const int16_t*>(p.targets) + begin,
+                                         static_cast<int32_t>(p.segment[mask])});
     case TargetKind::map_i32:
-      return body(SegmentPixels<int32_t>{static_cast<const int32_t*>(p.targets) + begin, p.segment[mask]});
+      return body(SegmentPixels<int32_t>{static_cast<const int32_t*>(p.targets) + begin,
+                                         static_cast<int32_t>(p.segment[mask])});
     case TargetKind::flags:
       return body(FlagPixels{static_cast<const uint8_t*>(p.targets) + begin});
     case TargetKind::values:
@@ -64,10 +72,10 @@ __attribute__((always_inline)) inline FloatVec sample_pixels(const PointMaskLoss
   const IntVec index[4] = {upper + left, upper + right, lower + left, lower + right};
   for (int tap = 0; tap < 4; ++tap) {
     int32_t at[kLanes];
-    float read[kLanes];
-    std::memcpy(at, &index[tap], sizeof(at));
-    for (int lane = 0; lane < kLanes; ++lane) read[lane] = pixels(at[lane]);
-    value[tap] = load<FloatVec>(read);
+    store_lanes(at, index[tap]);
+    typename Pixels::Raw raw;
+    for (int lane = 0; lane < kLanes; ++lane) raw[lane] = pixels.raw(at[lane]);
+    value[tap] = pixels.value(raw);
     weight[tap] = exists[tap] ? weight[tap] : FloatVec{};
   }
   return blend_taps(weight, value);
@@ -75,13 +83,15 @@ __attribute__((always_inline)) inline FloatVec sample_pixels(const PointMaskLoss
 
 template <class Pixels>
 FloatVec nearest_pixels(const PointMaskLossParams& p, const Pixels& pixels, PointLanes points) {
-  FloatVec value{};
+  typename Pixels::Raw raw{};
+  IntVec exists{};
   for (int lane = 0; lane < kLanes; ++lane) {
     const int64_t pixel =
         nearest_pixel(points.x[lane], points.y[lane], p.target_height, p.target_width, p.target_row_stride);
-    value[lane] = pixel >= 0 ? pixels(pixel) : 0.0f;
+    raw[lane] = pixel >= 0 ? pixels.raw(pixel) : 0;
+    exists[lane] = pixel >= 0;
   }
-  return value;
+  return exists != 0 ? pixels.value(raw) : FloatVec{};
 }
 
 // Samples the target of a mask at points [begin, end), kLanes at a time; the vectors behind `end` are filled up with 0.
