@@ -57,6 +57,19 @@ inline __attribute__((always_inline)) FloatVec permute(FloatVec vec, IntVec inde
 #endif
 }
 
+// Lane i of the result is lane index[i] of the lanes of a, followed by those of b. The index should be known to the
+// compiler.
+inline __attribute__((always_inline)) FloatVec shuffle(FloatVec a, FloatVec b, IntVec index) {
+#if defined(__clang__)
+  FloatVec result;
+  for (int lane = 0; lane < kLanes; ++lane)
+    result[lane] = index[lane] < kLanes ? a[index[lane]] : b[index[lane] - kLanes];
+  return result;
+#else
+  return __builtin_shuffle(a, b, index);
+#endif
+}
+
 // Bit i is set where lane i of a comparison is true.
 inline __attribute__((always_inline)) uint32_t true_lanes(IntVec comparison) {
 #if defined(__AVX512F__)

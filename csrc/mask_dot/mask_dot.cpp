@@ -20,7 +20,12 @@ void store_row(const float* __restrict logits, int64_t count, MaskDotActivation 
   }
 }
 
-void store_flags(const float* __restrict logits, int64_t count, uint8_t* __restrict to) {
+void store_flags(const float* __restrict logits, int64_t count, MaskDotActivation activation, uint8_t* __restrict to) {
+  if (activation == MaskDotActivation::not_negative) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; ++i) to[i] = logits[i] < 0.0f ? 0 : 1;
+    return;
+  }
 #pragma omp simd
   for (int64_t i = 0; i < count; ++i) to[i] = logits[i] > 0.0f ? 1 : 0;
 }
@@ -36,7 +41,7 @@ void multiply_panel(const MaskDotParams& p, int64_t image, int64_t first, int64_
       const int64_t offset = ((layer * source.images + image) * source.queries + query) * source.pixels + first;
       const float* logits = block + r * kPanelColumns;
       if (p.out_dtype == DType::uint8) {
-        store_flags(logits, count, static_cast<uint8_t*>(p.out) + offset);
+        store_flags(logits, count, p.activation, static_cast<uint8_t*>(p.out) + offset);
         continue;
       }
       for_float_type(p.out_dtype, [&](auto type) {

@@ -47,6 +47,8 @@ __global__ void __launch_bounds__(kTileThreads, kTileBlocks<Product>)
     tile.apply([](float logit) { return sigmoid(logit); });
   } else if (p.activation == MaskDotActivation::binary) {
     tile.apply([](float logit) { return logit > 0.0f ? 1.0f : 0.0f; });
+  } else if (p.activation == MaskDotActivation::not_negative) {
+    tile.apply([](float logit) { return logit < 0.0f ? 0.0f : 1.0f; });
   }
   switch (p.out_dtype) {
     case DType::float32:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from maskformer_ext.ops.mask_dot import check_embeddings
 from maskformer_ext.ops.support import checks
-from maskformer_ext.ops.support.library import without_autocast
+from maskformer_ext.ops.support.library import allow_tf32, native, register, without_autocast
 from maskformer_ext.ops.support.predictions import check_size
 
 _OP = "attention_mask"
@@ -40,27 +40,31 @@ def attention_mask(mask_embed: Tensor, mask_features: Tensor, size: Sequence[int
     _check(mask_embed, mask_features, size)
     height, width = size
     mask_embed, mask_features = mask_embed.detach(), mask_features.detach()
-    return attention_mask_reference(mask_embed, _resize(mask_features, (height, width)))
+    if native(_OP, mask_embed, mask_features):
+        return torch.ops.maskformer_ext.attention_mask(
+            mask_embed, mask_features, (height, width), allow_tf32(mask_embed)
+        )
+    return attention_mask_reference(mask_embed, mask_features, (height, width))
 
 
-def _resize(features: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize features, in float32 where they have 16 bits."""
-    if features.shape[-2:] == size:
-        return features
-    with without_autocast(features):
-        wide = features if features.dtype == torch.float64 else features.float()
-        return F.interpolate(wide, size=size, mode="bilinear", align_corners=False)
+def _fake(mask_embed: Tensor, mask_features: Tensor, size: Sequence[int], allow_tf32: bool = False) -> Tensor:
+    return mask_embed.new_empty((*mask_embed.shape[:-1], *size), dtype=torch.bool)
 
 
-def attention_mask_reference(mask_embed: Tensor, mask_features: Tensor) -> Tensor:
-    """Compute ``attention_mask`` of features that have its size, in plain PyTorch."""
+register(_OP, fake=_fake)
+
+
+def attention_mask_reference(mask_embed: Tensor, mask_features: Tensor, size: tuple[int, int]) -> Tensor:
+    """Compute ``attention_mask`` in plain PyTorch; arguments are those of the op, checked."""
     dtype = torch.float64 if torch.float64 in (mask_embed.dtype, mask_features.dtype) else torch.float32
-    height, width = mask_features.shape[-2:]
     with without_autocast(mask_embed):
-        logits = torch.bmm(mask_embed.to(dtype), mask_features.to(dtype).flatten(-2))
+        features = mask_features.to(dtype)
+        if features.shape[-2:] != size:
+            features = F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+        logits = torch.bmm(mask_embed.to(dtype), features.flatten(-2))
     attends = ~(logits < 0)
     attends |= ~attends.any(-1, keepdim=True)
-    return attends.unflatten(-1, (height, width))
+    return attends.unflatten(-1, size)
 
 
 def _check(mask_embed: Tensor, mask_features: Tensor, size: Sequence[int]) -> None:

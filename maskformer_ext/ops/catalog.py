@@ -41,6 +41,7 @@ class Op:
 
 
 OPS = (
+    Op("attention_mask", ("attention_mask",)),
     Op("dice_loss", ("dice_loss", "dice_loss_backward"), differentiable=True, minor=True),
     Op("instance_inference", ("instance_masks",), values=True, minor=True),
     Op("linear_sum_assignment", ("linear_sum_assignment",)),
@@ -59,6 +60,8 @@ OPS = (
     ),
     Op("panoptic_inference", ("panoptic_inference",), values=True, fullgraph=False),
     Op("point_mask_loss", ("point_mask_loss", "point_mask_loss_backward"), differentiable=True),
+    Op("point_matching_cost", ("point_matching_cost",)),
+    Op("point_matching_cost_from_embeddings", ("point_matching_cost_from_embeddings",)),
     Op(
         "semantic_inference",
         ("semantic_inference", "semantic_scores"),

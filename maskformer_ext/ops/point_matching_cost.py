@@ -4,9 +4,16 @@ import torch
 from torch import Tensor
 
 from maskformer_ext.ops.support import checks, value_checks
-from maskformer_ext.ops.support.library import without_autocast
+from maskformer_ext.ops.support.library import native, register, without_autocast
 from maskformer_ext.ops.support.matching import check_values
-from maskformer_ext.ops.support.point_matching import PointCostOptions, check_inputs, cost_reference, sample_planes
+from maskformer_ext.ops.support.point_matching import (
+    PointCostOptions,
+    call_kernel,
+    check_inputs,
+    cost_reference,
+    fake_cost,
+    sample_planes,
+)
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 _OP = "point_matching_cost"
@@ -56,7 +63,12 @@ def point_matching_cost(
     leading, size = tuple(mask_logits.shape[:-3]), (mask_logits.shape[-2], mask_logits.shape[-1])
     check_inputs(_OP, class_logits, targets, points, options, leading, size)
     class_logits, mask_logits, points = class_logits.detach(), mask_logits.detach(), points.detach()
+    if native(_OP, class_logits, mask_logits, points):
+        return call_kernel(_OP, (class_logits, mask_logits), targets, points, options)
     return point_matching_cost_reference(class_logits, mask_logits, targets, points, options)
+
+
+register(_OP, fake=lambda class_logits, mask_logits, *rest: fake_cost(class_logits, *rest))
 
 
 def point_matching_cost_reference(

@@ -7,9 +7,16 @@ from torch import Tensor
 
 from maskformer_ext.ops.mask_dot import check_embeddings
 from maskformer_ext.ops.support import checks, value_checks
-from maskformer_ext.ops.support.library import without_autocast
+from maskformer_ext.ops.support.library import allow_tf32, native, register, without_autocast
 from maskformer_ext.ops.support.matching import check_values
-from maskformer_ext.ops.support.point_matching import PointCostOptions, check_inputs, cost_reference, sample_planes
+from maskformer_ext.ops.support.point_matching import (
+    PointCostOptions,
+    call_kernel,
+    check_inputs,
+    cost_reference,
+    fake_cost,
+    sample_planes,
+)
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 _OP = "point_matching_cost_from_embeddings"
@@ -58,7 +65,12 @@ def point_matching_cost_from_embeddings(
     leading, size = tuple(mask_embed.shape[:-2]), (mask_features.shape[-2], mask_features.shape[-1])
     check_inputs(_OP, class_logits, targets, points, options, leading, size)
     predictions = (class_logits.detach(), mask_embed.detach(), mask_features.detach())
+    if native(_OP, *predictions, points):
+        return call_kernel(_OP, predictions, targets, points.detach(), options, allow_tf32(mask_embed))
     return point_matching_cost_from_embeddings_reference(*predictions, targets, points.detach(), options)
+
+
+register(_OP, fake=lambda class_logits, embed, features, *rest: fake_cost(class_logits, *rest))
 
 
 def point_matching_cost_from_embeddings_reference(

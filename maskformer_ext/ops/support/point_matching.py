@@ -1,16 +1,16 @@
 """What the matching costs over points share: options, checks, the targets at the points, and the reference's costs."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskformer_ext.ops.support import checks
+from maskformer_ext.ops.support import checks, value_checks
 from maskformer_ext.ops.support.library import without_autocast
+from maskformer_ext.ops.support.matching import check_values
+from maskformer_ext.ops.support.points import SAMPLINGS, check_sampling, taps
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
-
-SAMPLINGS = ("bilinear", "nearest")  # the kernel's numbers
 
 
 class PointCostOptions(NamedTuple):
@@ -26,7 +26,7 @@ class PointCostOptions(NamedTuple):
         checks.check_finite(
             op, class_weight=self.class_weight, mask_weight=self.mask_weight, dice_weight=self.dice_weight
         )
-        checks.check_choice(op, "sampling", self.sampling, SAMPLINGS)
+        check_sampling(op, self.sampling)
 
 
 def check_inputs(
@@ -64,59 +64,88 @@ def check_inputs(
         checks.check_target_dtype(op, pixels)
 
 
+def call_kernel(
+    op: str,
+    predictions: tuple[Tensor, ...],
+    targets: SegmentTargets | MaskTargets,
+    points: Tensor,
+    options: PointCostOptions,
+    *flags: bool,
+) -> Tensor:
+    """Call a native point matching cost.
+
+    Args:
+        op: its name.
+        predictions: tensors, the class logits first.
+        targets: the segments.
+        points: (..., B, P, 2).
+        options: of the cost.
+        flags: what only this op takes.
+
+    Raises:
+        ValueError: a label, a segment id or a number of segments is out of range, where values may be read.
+    """
+    if isinstance(targets, SegmentTargets):
+        pixels = targets.segment_map
+    else:
+        pixels = targets.masks if targets.masks.dtype in (torch.bool, torch.uint8) else targets.masks != 0
+    class_weight, mask_weight, dice_weight, sampling = options
+    return value_checks.call_checked(
+        getattr(torch.ops.maskformer_ext, op),
+        *predictions,
+        pixels,
+        targets.labels,
+        targets.num_segments,
+        points.float(),
+        float(class_weight),
+        float(mask_weight),
+        float(dice_weight),
+        SAMPLINGS.index(sampling),
+        *flags,
+        device=pixels.device,
+        check=lambda: check_values(op, predictions[0].shape[-1] - 1, targets),
+    )
+
+
+def fake_cost(class_logits: Tensor, pixels: Tensor, labels: Tensor, *rest: Any) -> Tensor:
+    """Return an empty cost for the arguments of a native cost without the mask predictions."""
+    return class_logits.new_empty((*class_logits.shape[:-1], labels.shape[1]), dtype=torch.float32)
+
+
 def sample_planes(planes: Tensor, points: Tensor) -> Tensor:
-    """Sample (..., B, N, h, w) bilinearly at (..., B, P, 2), as ``grid_sample`` does: (..., B, N, P)."""
+    """Sample planes (..., B, N, h, w) bilinearly at points (..., B, P, 2) that they share: (..., B, N, P)."""
     *leading, count, height, width = planes.shape
     if not points.shape[-2] or not planes.numel():
         return planes.new_zeros(*leading, count, points.shape[-2])
-    flat = planes.reshape(-1, count, height, width)
-    grid = 2 * points.reshape(-1, 1, points.shape[-2], 2) - 1
-    return F.grid_sample(flat, grid, align_corners=False).reshape(*leading, count, -1)
+    index, weight = taps(points, height, width)  # (..., B, P, 4)
+    pixels = planes.flatten(-2)
+    samples = planes.new_zeros(())
+    for place, share in zip(index.unbind(-1), weight.unbind(-1), strict=True):
+        values = pixels.gather(-1, place.unsqueeze(-2).expand(*leading, count, -1))
+        # A pixel without weight adds nothing, even if it is infinite.
+        samples = samples + values.where(share.unsqueeze(-2) != 0, 0.0) * share.unsqueeze(-2)
+    return samples
 
 
 def sample_targets(targets: SegmentTargets | MaskTargets, points: Tensor, sampling: str) -> Tensor:
-    """Return which share of each point lies in each segment, (..., B, T, P) of the points' dtype."""
+    """Return which share of each point (..., B, P, 2) lies in each segment, (..., B, T, P) of the points' dtype."""
     capacity = targets.labels.shape[1]
-    index, weight = _taps(points, targets.size, sampling)  # (..., B, P, taps)
-    leading, (count, taps) = index.shape[:-2], index.shape[-2:]
-    if not count or not capacity or not weight.numel():
+    leading, count = points.shape[:-2], points.shape[-2]
+    if not capacity or not points.numel():
         return points.new_zeros(*leading, capacity, count)
-    layers = index.numel() // (len(targets.labels) * count * taps)
-    place = index.reshape(layers, -1, count * taps)  # (L, B, P * taps)
+    index, weight = taps(points, *targets.size, sampling)  # (..., B, P, taps)
+    place = index.reshape(-1, len(targets.labels), count * index.shape[-1])  # (L, B, P * taps)
     if isinstance(targets, SegmentTargets):
-        pixels = targets.segment_map.flatten(1).long().expand(layers, -1, -1)
-        owner = pixels.gather(-1, place).view(*leading, count, taps)
+        pixels = targets.segment_map.flatten(1).long().expand(len(place), -1, -1)
+        owner = pixels.gather(-1, place).view(index.shape)
         void = (owner < 0) | (owner >= targets.num_segments.view(-1, 1, 1))
         share = points.new_zeros(*leading, count, capacity + 1)
         share.scatter_add_(-1, owner.where(~void, capacity), weight)
         return share[..., :capacity].mT
     masks = (targets.masks != 0).flatten(2)  # (B, T, H * W)
     images = torch.arange(len(masks), device=points.device).view(-1, 1)
-    inside = masks.mT[images, place].view(*leading, count, taps, capacity)
+    inside = masks.mT[images, place].view(*index.shape, capacity)
     return (inside * weight.unsqueeze(-1)).sum(-2).mT
-
-
-def _taps(points: Tensor, size: tuple[int, int], sampling: str) -> tuple[Tensor, Tensor]:
-    """Return pixels (..., P, taps) int64 and their weights, 0 outside the image, of ``grid_sample``."""
-    height, width = size
-    extent = torch.stack([points.new_full((), width), points.new_full((), height)])
-    position = ((2 * points - 1) + 1) * (extent / 2) - 0.5
-    if sampling == "nearest":
-        corner, weights = position.round(), [points.new_ones(points.shape[:-1])]
-        offsets = [(0, 0)]
-    else:
-        corner = position.floor()
-        after = position - corner
-        x, y = after.unbind(-1)
-        weights = [(1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y]
-        offsets = [(0, 0), (1, 0), (0, 1), (1, 1)]
-    index, kept = [], []
-    for (right, down), weight in zip(offsets, weights, strict=True):
-        column, row = corner[..., 0] + right, corner[..., 1] + down
-        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)  # false for NaN
-        index.append(row.where(inside, 0).long() * width + column.where(inside, 0).long())
-        kept.append(weight.where(inside, 0))
-    return torch.stack(index, -1), torch.stack(kept, -1)
 
 
 def cost_reference(

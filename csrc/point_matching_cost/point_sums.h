@@ -1,0 +1,142 @@
+// From logits at points to sums over segments, and from those to costs. The CPU kernels of point_matching_cost and
+// point_matching_cost_from_embeddings share it.
+#pragma once
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+
+#include "common/math.h"
+#include "matching_cost/group_sums.h"
+#include "point_matching_cost/point_matching_cost.h"
+
+namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
+
+static_assert(kPointTile <= kFloatRun && kQueryBlock % kLanes == 0);
+
+// The terms of a tile's points, for as many queries as a vector has.
+struct PointTerms {
+  FloatVec positive[kPointTile], negative[kPointTile], foreground[kPointTile];
+};
+
+inline void add_lanes(FloatVec vec, double* to) {
+  float lanes[kLanes];
+  store(lanes, vec);
+#pragma omp simd
+  for (int lane = 0; lane < kLanes; ++lane) to[lane] += static_cast<double>(lanes[lane]);
+}
+
+// Computes the terms of `count` points. Logits of a point lie `stride` apart. Marks the lanes of queries that have a
+// logit that is not finite.
+inline void compute_terms(const float* logits, int64_t stride, int64_t count, PointTerms& terms, IntVec& wrong) {
+  for (int64_t i = 0; i < count; ++i) {
+    const FloatVec x = load<FloatVec>(logits + i * stride);
+    const Logistic<FloatVec> p = logistic(x);
+    terms.positive[i] = p.softplus_negative;
+    terms.negative[i] = p.softplus;
+    terms.foreground[i] = p.sigmoid;
+    const FloatVec magnitude = negative_magnitude(x);
+    wrong |= ~(magnitude >= -FLT_MAX + FloatVec{});  // NaN is not finite either
+  }
+}
+
+// Adds a tile to the sums of its groups, three rows each.
+inline void add_groups_of_tile(const PointTargets& targets, int64_t tile, const PointTerms& terms, double* sums,
+                               int64_t stride) {
+  for (int32_t g = targets.tile_begin[tile]; g < targets.tile_begin[tile + 1]; ++g) {
+    const TileGroup& group = targets.groups[g];
+    FloatVec positive{}, negative{}, foreground{};
+    for (int32_t s = group.begin; s < group.end; ++s) {
+      const FloatVec share = broadcast(targets.shares[s].share);
+      const int32_t point = targets.shares[s].point;
+      positive += share * terms.positive[point];
+      negative += share * terms.negative[point];
+      foreground += share * terms.foreground[point];
+    }
+    double* to = sums + 3 * group.group * stride;
+    add_lanes(positive, to);
+    add_lanes(negative, to + stride);
+    add_lanes(foreground, to + 2 * stride);
+  }
+}
+
+// Adds a tile to the sums of masks, two rows each, and to the whole foreground behind them.
+inline void add_masks_of_tile(const PointTargets& targets, int64_t num_segments, int64_t tile, int64_t count,
+                              const PointTerms& terms, double* sums, int64_t stride) {
+  const float* inside = targets.inside + tile * num_segments * kPointTile;
+  for (int64_t t = 0; t < num_segments; ++t) {
+    FloatVec entropy{}, covered{};
+    for (int64_t i = 0; i < count; ++i) {
+      const FloatVec share = broadcast(inside[t * kPointTile + i]);
+      entropy += share * terms.positive[i] + (1.0f - share) * terms.negative[i];
+      covered += share * terms.foreground[i];
+    }
+    add_lanes(entropy, sums + 2 * t * stride);
+    add_lanes(covered, sums + (2 * t + 1) * stride);
+  }
+  FloatVec foreground{};
+  for (int64_t i = 0; i < count; ++i) foreground += terms.foreground[i];
+  add_lanes(foreground, sums + 2 * num_segments * stride);
+}
+
+// Adds the tiles [begin, end) of logits (points of the tiles, stride) to the sums of as many queries as a vector has.
+inline void add_tile(const PointTargets& targets, int64_t num_segments, int64_t tile, const float* logits,
+                     int64_t logits_stride, const PointSums& sums, int64_t lane, IntVec& wrong) {
+  const int64_t count = std::min(kPointTile, targets.count - tile * kPointTile);
+  PointTerms terms;
+  compute_terms(logits + lane, logits_stride, count, terms, wrong);
+  if (targets.inside == nullptr) {
+    add_groups_of_tile(targets, tile, terms, sums.sums + lane, sums.stride);
+  } else {
+    add_masks_of_tile(targets, num_segments, tile, count, terms, sums.sums + lane, sums.stride);
+  }
+}
+
+// Every group but void is a segment. The outside of a segment is summed as what comes before plus what comes after it.
+// The total less the inside would cancel. Afterwards the first row of each segment has its cross-entropy. Returns the
+// whole foreground.
+inline double complete_segments(int64_t num_segments, double* sums, int64_t stride) {
+  const auto at = [&](int64_t group, int64_t row) -> double& { return sums[(3 * group + row) * stride]; };
+  double before = 0.0, after = at(num_segments, 1), foreground = at(num_segments, 2);
+  for (int64_t t = 0; t < num_segments; ++t) {
+    at(t, 0) += before;
+    before += at(t, 1);
+    foreground += at(t, 2);
+  }
+  for (int64_t t = num_segments - 1; t >= 0; --t) {
+    at(t, 0) += after;
+    after += at(t, 1);
+  }
+  return foreground;
+}
+
+// Writes the costs of a query from its sums, which lie `stride` apart and are used up.
+inline void write_point_costs(const PointCostParams& p, const PointTargets& targets, int64_t row, bool finite,
+                              double* sums, int64_t stride, float* probability) {
+  const int64_t image = row / p.queries % p.images, num_segments = p.num_segments[image];
+  const int64_t* labels = p.labels + image * p.segments;
+  float* cost = p.cost + row * p.segments;
+  std::fill(cost + num_segments, cost + p.segments, 0.0f);
+  if (num_segments == 0) return;
+  for_float_type(p.class_dtype, [&](auto type) {
+    const auto* logits = static_cast<const decltype(type)*>(p.class_logits) + row * (p.classes + 1);
+    finite = softmax(logits, p.classes + 1, probability) && finite;
+  });
+  if (!finite) {
+    std::fill(cost, cost + num_segments, INFINITY);
+    return;
+  }
+  const bool from_masks = targets.inside != nullptr;
+  const int64_t rows = from_masks ? 2 : 3;
+  const double foreground =
+      from_masks ? sums[2 * num_segments * stride] : complete_segments(num_segments, sums, stride);
+  const auto points = static_cast<double>(std::max<int64_t>(targets.count, 1));
+  for (int64_t t = 0; t < num_segments; ++t) {
+    const double entropy = sums[rows * t * stride], inside = sums[(rows * t + rows - 1) * stride];
+    const double dice = 1.0 - (2.0 * inside + 1.0) / (foreground + targets.area[t] + 1.0);
+    cost[t] = static_cast<float>(p.mask_weight * (entropy / points) + p.dice_weight * dice -
+                                 static_cast<double>(p.class_weight) * probability[labels[t]]);
+  }
+}
+
+}  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT
