@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any, TypeVar
 
 from maskformer_ext.errors import UserError
-from maskformer_ext.integrations.transformers_models import eomt, mask2former, maskformer
+from maskformer_ext.integrations.transformers_models import eomt, mask2former, maskformer, oneformer
 from maskformer_ext.integrations.transformers_models.parts import (
     Part,
     Replacement,
@@ -20,9 +20,10 @@ from maskformer_ext.integrations.transformers_models.parts import (
 Model = TypeVar("Model")
 
 _MODEL_PARTS: tuple[Part, ...] = (
-    *eomt.MODEL_PARTS,
     *maskformer.MODEL_PARTS,
     *mask2former.MODEL_PARTS,
+    *oneformer.MODEL_PARTS,
+    *eomt.MODEL_PARTS,
 )
 _PROCESSOR_PARTS: tuple[Part, ...] = (*maskformer.PROCESSOR_PARTS,)
 

@@ -57,7 +57,7 @@ def can_skip_weights(attention: nn.Module) -> bool:
 
 
 def cross_attention(
-    attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, attends: Tensor
+    attention: nn.MultiheadAttention, query: Tensor, key: Tensor, value: Tensor, attends: Tensor | None = None
 ) -> Tensor:
     """Attend as ``attention`` does, without the weights that it would return.
 
@@ -66,7 +66,7 @@ def cross_attention(
         query: (Q, B, E).
         key: (S, B, E).
         value: (S, B, E).
-        attends: (B, 1, Q, S) bool, for all heads.
+        attends: (B, 1, Q, S) bool, for all heads; None where every query attends everywhere.
 
     Returns:
         (Q, B, E).
