@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -15,14 +14,16 @@ import maskformer_ext
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-NEEDS = {"accelerate_transformers.py": "transformers"}
+NEEDS = {
+    "accelerate_transformers.py": ("transformers",),
+    "finetune_eomt.py": ("transformers.models.eomt", "accelerate"),
+}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(example: Path, tmp_path: Path) -> None:
-    package = NEEDS.get(example.name)
-    if package and importlib.util.find_spec(package) is None:
-        pytest.skip(f"needs {package}")
+    for package in NEEDS.get(example.name, ()):
+        pytest.importorskip(package)
     environment = os.environ | {"PYTHONPATH": str(Path(maskformer_ext.__file__).parents[1])}
     done = subprocess.run([sys.executable, example], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{example.name} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
