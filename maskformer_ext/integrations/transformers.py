@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any, TypeVar
 
 from maskformer_ext.errors import UserError
-from maskformer_ext.integrations.transformers_models import eomt, mask2former, maskformer, oneformer
+from maskformer_ext.integrations.transformers_models import eomt, lightly_train, mask2former, maskformer, oneformer
 from maskformer_ext.integrations.transformers_models.parts import (
     Part,
     Replacement,
@@ -24,6 +24,7 @@ _MODEL_PARTS: tuple[Part, ...] = (
     *mask2former.MODEL_PARTS,
     *oneformer.MODEL_PARTS,
     *eomt.MODEL_PARTS,
+    *lightly_train.MODEL_PARTS,
 )
 _PROCESSOR_PARTS: tuple[Part, ...] = (*maskformer.PROCESSOR_PARTS,)
 

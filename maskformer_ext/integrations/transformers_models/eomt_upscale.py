@@ -16,34 +16,47 @@ from maskformer_ext.ops.support.library import transformed, without_autocast
 class ScaleLayer(nn.Module):
     """Before ``EomtScaleLayer`` and its copy: backward computes the activation again instead of keeping it."""
 
-    conv1: Any
+    conv1: nn.Module
     activation: nn.Module
-    conv2: Any
+    conv2: nn.Module
     layernorm2d: nn.Module
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Double height and width; argument and result as in transformers."""
-        if not self._is_plain() or torch.compiler.is_compiling() or transformed() or not torch.is_grad_enabled():
-            return super().forward(hidden_states)
-        device = hidden_states.device.type
-        inputs: tuple[Tensor, ...] = hidden_states, self.conv1.weight, self.conv1.bias, self.conv2.weight
-        if torch.is_autocast_enabled(device):
-            inputs = tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in inputs)
-        return self.layernorm2d(_UpscaleAndFilter.apply(*inputs, self.activation))
+        filtered = upscale_and_filter(hidden_states, self.conv1, self.activation, self.conv2)
+        return super().forward(hidden_states) if filtered is None else self.layernorm2d(filtered)
 
-    def _is_plain(self) -> bool:
-        """Return whether the convolutions are what transformers makes, without adapters and hooks."""
-        modules = self.conv1, self.conv2, self.activation
-        return (
-            type(self.conv1) is nn.ConvTranspose2d
-            and type(self.conv2) is nn.Conv2d
-            and self.conv1.kernel_size == self.conv1.stride == (2, 2)
-            and self.conv1.bias is not None
-            and self.conv2.bias is None
-            and self.conv2.groups == self.conv2.in_channels
-            and not any(module._forward_hooks or module._forward_pre_hooks for module in modules)
-            and not any(module._backward_hooks or module._backward_pre_hooks for module in modules)
-        )
+
+def upscale_and_filter(x: Tensor, conv1: nn.Module, activation: nn.Module, conv2: nn.Module) -> Tensor | None:
+    """Run the three modules on (B, C, h, w), keeping the input of the activation but not its result.
+
+    Returns:
+        (B, C, 2 h, 2 w), or None where they are to run as they are: without gradients, compiled, or with adapters or
+        hooks.
+    """
+    transforming = torch.compiler.is_compiling() or transformed()
+    if transforming or not torch.is_grad_enabled() or not _is_plain(conv1, activation, conv2):
+        return None
+    device = x.device.type
+    inputs: tuple[Any, ...] = x, conv1.weight, conv1.bias, conv2.weight
+    if torch.is_autocast_enabled(device):
+        inputs = tuple(tensor.to(torch.get_autocast_dtype(device)) for tensor in inputs)
+    return _UpscaleAndFilter.apply(*inputs, activation)
+
+
+def _is_plain(conv1: nn.Module, activation: nn.Module, conv2: nn.Module) -> bool:
+    """Return whether the convolutions are what transformers makes, without adapters and hooks."""
+    modules = conv1, activation, conv2
+    return (
+        type(conv1) is nn.ConvTranspose2d
+        and type(conv2) is nn.Conv2d
+        and conv1.kernel_size == conv1.stride == (2, 2)
+        and conv1.bias is not None
+        and conv2.bias is None
+        and conv2.groups == conv2.in_channels
+        and not any(module._forward_hooks or module._forward_pre_hooks for module in modules)
+        and not any(module._backward_hooks or module._backward_pre_hooks for module in modules)
+    )
 
 
 class _UpscaleAndFilter(torch.autograd.Function):
@@ -91,11 +104,12 @@ def _transposed_backward(grad: Tensor, x: Tensor, weight: Tensor, needed: Any) -
     return grad_x, grad_weight, grad.sum((0, 2, 3)) if needed[2] else None
 
 
+UPSCALE_BY = "activation computed again in backward, products for the weight's gradient"
 UPSCALE_PARTS = (
     Part(
         ("EomtScaleLayer", "EomtDinov3ScaleLayer"),
         ScaleLayer,
-        "activation computed again in backward, products for the weight's gradient",
+        UPSCALE_BY,
         needs=("conv1", "activation", "conv2", "layernorm2d"),
     ),
 )
