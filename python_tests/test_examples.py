@@ -17,6 +17,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NEEDS = {
     "accelerate_transformers.py": ("transformers",),
     "finetune_mask2former.py": ("transformers", "accelerate", "scipy"),
+    "finetune_eomt.py": ("transformers.models.eomt", "accelerate"),
 }
 
 

@@ -7,7 +7,15 @@ from collections import Counter
 from typing import Any, TypeVar
 
 from maskformer_ext.errors import UserError
-from maskformer_ext.integrations.transformers_models import deformable_attention, detr, mask2former, maskformer, oneformer
+from maskformer_ext.integrations.transformers_models import (
+    deformable_attention,
+    detr,
+    eomt,
+    lightly_train,
+    mask2former,
+    maskformer,
+    oneformer,
+)
 from maskformer_ext.integrations.transformers_models.parts import (
     Part,
     Replacement,
@@ -25,6 +33,8 @@ _MODEL_PARTS: tuple[Part, ...] = (
     *deformable_attention.MODEL_PARTS,
     *mask2former.MODEL_PARTS,
     *oneformer.MODEL_PARTS,
+    *eomt.MODEL_PARTS,
+    *lightly_train.MODEL_PARTS,
 )
 _PROCESSOR_PARTS: tuple[Part, ...] = (*maskformer.PROCESSOR_PARTS,)
 

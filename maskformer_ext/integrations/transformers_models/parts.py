@@ -29,12 +29,14 @@ class Part:
             same parameters, else the class is one of another version.
         by: what runs instead, in a few words for `describe`.
         needs: attributes that an instance must have, else its class is one of another version.
+        package: where the classes are, if not in transformers.
     """
 
     names: tuple[str, ...]
     mixin: type
     by: str
     needs: tuple[str, ...] = ()
+    package: str = "transformers"
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ def find(root: Any, parts: Iterable[Part]) -> Iterator[tuple[str, Any, Part, str
 
 
 def _is_known(base: type, table: dict[str, list[Part]]) -> bool:
-    return base.__name__ in table and base.__module__.startswith("transformers.") and not issubclass(base, _Swapped)
+    packages = [part.package for part in table.get(base.__name__, ())]
+    return base.__module__.partition(".")[0] in packages and not issubclass(base, _Swapped)
 
 
 def _misfit(instance: Any, known: type, part: Part) -> str:
@@ -140,11 +143,11 @@ def _misfit(instance: Any, known: type, part: Part) -> str:
         if inspect.isfunction(ours) and inspect.isfunction(theirs) and _parameters(ours) != _parameters(theirs):
             return (
                 f"since its {name}({', '.join(_parameters(theirs))}) has other parameters than the versions of "
-                f"transformers that are known here: ({', '.join(_parameters(ours))})"
+                f"{part.package} that are known here: ({', '.join(_parameters(ours))})"
             )
     missing = [name for name in part.needs if not hasattr(instance, name)]
     return (
-        f"since it has no {missing[0]}, unlike in the versions of transformers that are known here" if missing else ""
+        f"since it has no {missing[0]}, unlike in the versions of {part.package} that are known here" if missing else ""
     )
 
 
