@@ -22,6 +22,7 @@ class Winners {
   template <class Probability>
   inline __attribute__((always_inline)) void tile(int64_t y, int64_t x, int64_t pixels,
                                                   const Probability& probability) {
+    const IntVec unpainted = IntVec{} - (p_.paint_own ? 1 : 0);  // every bit that a pixel without its winner flips
     FloatVec best[kTileVectors];
     IntVec winner[kTileVectors], exists[kTileVectors];
     for (int v = 0; v < kTileVectors; ++v) {
@@ -39,7 +40,8 @@ class Winners {
         own -= inside & exists[v];  // true is -1
         const IntVec better = weighted > best[v];
         best[v] = better ? weighted : best[v];
-        winner[v] = better ? IntVec{} + static_cast<int32_t>(q) : winner[v];
+        const IntVec query = (IntVec{} + static_cast<int32_t>(q)) ^ (~inside & unpainted);
+        winner[v] = better ? query : winner[v];
       }
       own_[q] = own;
     }
@@ -56,7 +58,17 @@ class Winners {
     int64_t* won = p_.won + block * count_;
     std::fill(won, won + count_, int64_t{0});
     const int64_t width = p_.masks.out_width;
-    for (int64_t i = first_row * width; i < last_row * width; ++i) ++won[p_.winner[i]];
+    if (!p_.paint_own) {
+      for (int64_t i = first_row * width; i < last_row * width; ++i) ++won[p_.winner[i]];
+      return;
+    }
+    int64_t* painted = p_.painted + block * count_;
+    std::fill(painted, painted + count_, int64_t{0});
+    for (int64_t i = first_row * width; i < last_row * width; ++i) {
+      const int32_t winner = p_.winner[i];
+      winner < 0 ? ++won[~winner] : ++painted[winner];
+    }
+    for (int64_t q = 0; q < count_; ++q) won[q] += painted[q];
   }
 
  private:

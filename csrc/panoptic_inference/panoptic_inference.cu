@@ -18,7 +18,7 @@ constexpr int kWarps = kThreads / 32;
 __global__ void __launch_bounds__(kThreads) keep_queries_kernel(Params p) {
   MASKFORMER_EXT_SHARED(int, keeps, kWarps);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  for (int i = threadIdx.x; i < p.queries; i += kThreads) p.won[i] = p.own[i] = 0;
+  for (int i = threadIdx.x; i < p.queries; i += kThreads) p.won[i] = p.own[i] = p.painted[i] = 0;
   for (int i = threadIdx.x; i < p.queries * kPanopticColumns; i += kThreads) p.table[i] = 0.0;
   int before = 0;
   for (int first = 0; first < p.queries; first += kWarps) {
@@ -148,6 +148,7 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
   const WarpSamples samples(top_left.first_row(), bottom_right.last_row(), top_left.first_column(),
                             bottom_right.last_column(), p.masks.row_stride);
   float least = -1.0f;  // of the warp's best
+  unsigned unpainted = 0;  // rows whose winner does not have the pixel, where such are not painted
 
   for (int group = 0; group < kept; group += 32) {
     const int end = min(group + 32, kept);
@@ -169,6 +170,7 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
         if (weighted > best[r]) {
           best[r] = weighted;
           winner[r] = q;
+          unpainted = p.paint_own && !has ? unpainted | 1u << r : unpainted & ~(1u << r);
         }
       }
       if (lane == q - group) own = inside;
@@ -187,7 +189,8 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
   }
 
   for (int r = 0; r < kRows; ++r) {
-    if (winner[r] >= 0) p.segment_map[int64_t{first_row + r} * p.out_width + x] = winner[r];
+    if (winner[r] < 0) continue;
+    p.segment_map[int64_t{first_row + r} * p.out_width + x] = unpainted >> r & 1u ? ~winner[r] : winner[r];
   }
   // Neighbours mostly have the same winner. Winners are therefore counted one after the other, each for all rows at
   // once.
@@ -197,13 +200,17 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
     int next = 0;
     for (int r = kRows - 1; r >= 0; --r) next = waiting >> r & 1u ? winner[r] : next;
     next = __shfl_sync(kAllLanes, next, __ffs(static_cast<int>(lanes)) - 1);
-    int pixels = 0;
+    int pixels = 0, painted = 0;
     for (int r = 0; r < kRows; ++r) {
       const bool same = (waiting >> r & 1u) && winner[r] == next;
       pixels += __popc(__ballot_sync(kAllLanes, same));
+      painted += __popc(__ballot_sync(kAllLanes, same && !(unpainted >> r & 1u)));
       waiting &= same ? ~(1u << r) : ~0u;
     }
-    if (lane == 0) atomicAdd(p.won + next, pixels);
+    if (lane == 0) {
+      atomicAdd(p.won + next, pixels);
+      atomicAdd(p.painted + next, painted);
+    }
   }
 }
 
@@ -212,7 +219,8 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
 __global__ void __launch_bounds__(kThreads) panoptic_segments_kernel(Params p, ThingClasses things) {
   const int kept = *p.kept;
   for (int i = threadIdx.x; i < kept; i += kThreads) {
-    p.segment_id[i] = panoptic_accepted(p.won[i], p.own[i], p.overlap_threshold, p.weighted_area) ? 1 : 0;
+    const bool strict = p.weighted_area || p.paint_own;
+    p.segment_id[i] = panoptic_accepted(p.won[i], p.own[i], p.painted[i], p.overlap_threshold, strict) ? 1 : 0;
   }
   __syncthreads();
   int segments = 0;
@@ -239,7 +247,7 @@ __global__ void __launch_bounds__(kThreads) panoptic_segments_kernel(Params p, T
     row[1] = p.category[i];
     row[2] = things.contains(p.category[i]) ? 1.0 : 0.0;
     row[3] = p.score[i];
-    row[4] = p.won[i];
+    row[4] = p.painted[i];
   }
 }
 
@@ -248,7 +256,8 @@ __global__ void __launch_bounds__(kThreads) panoptic_ids_kernel(Params p, int64_
   const bool none = *p.kept == 0;
   const int64_t step = int64_t{gridDim.x} * kThreads;
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < pixels; i += step) {
-    p.segment_map[i] = none ? 0 : p.segment_id[p.segment_map[i]];
+    const int winner = p.segment_map[i];
+    p.segment_map[i] = none || winner < 0 ? 0 : p.segment_id[winner];
   }
 }
 
