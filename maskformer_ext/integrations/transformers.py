@@ -1,56 +1,97 @@
-"""Hugging Face transformers' MaskFormer on our ops, in one line: ``accelerate(model, processor)``."""
+"""Models of Hugging Face transformers on our ops, in one line: ``accelerate(model, processor)``."""
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+import sys
+from collections import Counter
+from typing import Any, TypeVar
 
 from maskformer_ext.errors import UserError
+from maskformer_ext.integrations.transformers_models import maskformer
+from maskformer_ext.integrations.transformers_models.parts import (
+    Part,
+    Replacement,
+    find,
+    is_swapped,
+    swap,
+    swap_back,
+)
 
-if TYPE_CHECKING:
-    from transformers import MaskFormerForInstanceSegmentation
+Model = TypeVar("Model")
+
+_MODEL_PARTS: tuple[Part, ...] = (*maskformer.MODEL_PARTS,)
+_PROCESSOR_PARTS: tuple[Part, ...] = (*maskformer.PROCESSOR_PARTS,)
 
 
-def accelerate(model: MaskFormerForInstanceSegmentation | None, processor: Any = None) -> Any:
+def accelerate(model: Model, processor: Any = None, *, verbose: bool = True) -> Model:
     """Replace what is slow in these instances. Their arguments and results stay the same.
 
-    The model gets another criterion, matcher and ``get_logits``. Mask logits of inner decoder layers are then formed
-    for matched pairs only, or when an entry of ``auxiliary_logits`` is read. ``mask_labels`` may also be segment maps:
-    for each image an integer (H, W) tensor that indexes ``class_labels``, with -1 = void.
+    A part that looks different from the versions of transformers that are known here stays as it is. `describe` lists
+    what was replaced and what was left. Weights, ``state_dict`` and ``config`` are not touched, so the model is saved,
+    loaded, trained and compiled as before.
 
-    The processor gets other ``post_process_*_segmentation`` methods. Weights, ``state_dict`` and ``config`` are left
-    alone, so the model is saved, loaded and trained as before.
+    ``mask_labels`` may also be segment maps: for each image an integer (H, W) tensor that indexes ``class_labels``,
+    with -1 = void. `auxiliary_logits` forms the mask logits of an inner layer when an entry is read.
 
     Args:
-        model: a ``MaskFormerForInstanceSegmentation``, or None for the processor alone.
-        processor: a MaskFormer image processor.
+        model: a model of transformers, a module that contains such, or None for the processor alone.
+        processor: an image processor of transformers, or None.
+        verbose: print one line on standard error that names what was replaced.
 
     Returns:
         The model.
 
     Raises:
-        UserError: if transformers is not installed, or model or processor is of another class.
+        UserError: if nothing in the model, or nothing of the processor, is known here.
     """
-    if model is not None:
-        _maskformer().replace_in_model(model)
-    if processor is not None:
-        _maskformer().replace_in_processor(processor)
+    for argument, root, parts in (("model", model, _MODEL_PARTS), ("processor", processor, _PROCESSOR_PARTS)):
+        if root is None:
+            continue
+        found = list(find(root, parts))
+        if not found:
+            raise UserError(
+                f"accelerate: {argument} must be one of transformers that docs/integrations.md lists, "
+                f"such as {parts[0].names[0]}, got {type(root).__name__}"
+            )
+        replaced = Counter[str]()
+        left = []
+        for where, instance, part, reason in found:
+            if reason:
+                left.append(str(Replacement(where, type(instance).__name__, part.by, reason)))
+            elif not is_swapped(instance):
+                swap(instance, part.mixin)
+                replaced[type(instance).__name__] += 1
+        if verbose:
+            for sentence in _sentences(replaced, left):
+                print(sentence, file=sys.stderr)
     return model
 
 
-def restore(model: MaskFormerForInstanceSegmentation | None, processor: Any = None) -> Any:
+def restore(model: Model, processor: Any = None) -> Model:
     """Undo `accelerate`; arguments and result are the same."""
-    if model is not None:
-        _maskformer().restore_model(model)
-    if processor is not None:
-        _maskformer().restore_processor(processor)
+    for root, parts in ((model, _MODEL_PARTS), (processor, _PROCESSOR_PARTS)):
+        if root is not None:
+            for _, instance, _, _ in list(find(root, parts)):
+                swap_back(instance)
     return model
 
 
-def _maskformer() -> ModuleType:
-    """Import what needs transformers; importing this module does not."""
-    try:
-        from maskformer_ext.integrations.transformers_models import maskformer
-    except ImportError as error:
-        raise UserError(f"accelerate needs transformers (pip install transformers): {error}") from None
-    return maskformer
+def describe(model: Any, processor: Any = None) -> list[Replacement]:
+    """List what `accelerate` replaced in a model and a processor, and what it left; print one to read it.
+
+    What is known but was not given to `accelerate` yet is listed as left.
+    """
+    found = []
+    for root, parts in ((model, _MODEL_PARTS), (processor, _PROCESSOR_PARTS)):
+        if root is None:
+            continue
+        for where, instance, part, reason in find(root, parts):
+            left = "" if is_swapped(instance) else reason or "accelerate was not called"
+            found.append(Replacement(where, type(instance).__name__, part.by, left))
+    return found
+
+
+def _sentences(replaced: Counter[str], left: list[str]) -> list[str]:
+    names = [name if count == 1 else f"{count} {name}" for name, count in replaced.items()]
+    done = [f"accelerate replaced {', '.join(names)}"] if names else []
+    return done + [f"accelerate: {sentence}" for sentence in left]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from maskformer_ext.errors import UserError
-from maskformer_ext.integrations.transformers import accelerate, restore
+from maskformer_ext.integrations.transformers import accelerate, describe, restore
 from maskformer_ext.ops import SegmentTargets
 
 transformers = pytest.importorskip("transformers")
@@ -148,8 +149,6 @@ def test_a_label_that_transformers_leaves_out_is_left_out() -> None:
     """Its matcher reads class -100 from the end, and its class loss ignores the query."""
     from transformers.models.maskformer import modeling_maskformer as original_code
 
-    from maskformer_ext.integrations.transformers_models.maskformer_loss import Loss
-
     weights = {"loss_cross_entropy": 1.0, "loss_mask": 20.0, "loss_dice": 1.0}
     original = original_code.MaskFormerLoss(120, original_code.MaskFormerHungarianMatcher(1.0, 20.0, 1.0), weights, 0.1)
     arguments = (
@@ -159,7 +158,7 @@ def test_a_label_that_transformers_leaves_out_is_left_out() -> None:
         [torch.tensor([7, -100])],
     )
     expected = original(*arguments)
-    for key, loss in Loss(original)(*arguments).items():
+    for key, loss in accelerate(original)(*arguments).items():
         torch.testing.assert_close(loss, expected[key], rtol=1e-5, atol=1e-6)
 
 
@@ -229,25 +228,62 @@ def test_inner_layers_are_formed_when_asked_for() -> None:
     assert model(pixels).auxiliary_logits is None
 
 
-def test_restore_puts_everything_back_and_copies_stay_independent() -> None:
+def test_restore_puts_everything_back_and_copies_stay_independent(tmp_path) -> None:
     model, processor = _model(), transformers.MaskFormerImageProcessor()
-    before, keys = (model.criterion, model.matcher), list(model.state_dict())
+    classes = [type(module) for module in model.modules()]
+    saved, keys = processor.to_json_string(), list(model.state_dict())
     accelerate(model, processor)
     accelerate(model, processor)  # a second call changes nothing
-    assert list(model.state_dict()) == keys
-    twin = copy.deepcopy(model)
-    assert twin.get_logits.__self__ is twin
-    assert "post_process_semantic_segmentation" in vars(processor)
+    assert list(model.state_dict()) == keys and processor.to_json_string() == saved
+    assert all(isinstance(module, known) for module, known in zip(model.modules(), classes, strict=True))
+    torch.save(model, tmp_path / "model.pt")
+    for twin in (copy.deepcopy(model), torch.load(tmp_path / "model.pt", weights_only=False)):
+        assert [str(part) for part in describe(twin)] == [str(part) for part in describe(model)]
+        restore(twin)
+        assert [type(module) for module in twin.modules()] == classes
+    assert not any(part.left for part in describe(model, processor))
     restore(model, processor)
-    assert (model.criterion, model.matcher) == before
-    assert "get_logits" not in vars(model) and not set(vars(processor)) & {"post_process_semantic_segmentation"}
+    assert [type(module) for module in model.modules()] == classes
+    assert type(processor) is transformers.MaskFormerImageProcessor
+    assert all(part.left == "accelerate was not called" for part in describe(model, processor))
     restore(model, processor)
+
+
+def test_one_line_says_what_was_replaced(capsys) -> None:
+    model = accelerate(_model())
+    assert capsys.readouterr().err == (
+        "accelerate replaced MaskFormerForInstanceSegmentation, MaskFormerHungarianMatcher, MaskFormerLoss\n"
+    )
+    accelerate(restore(model), verbose=False)
+    assert capsys.readouterr().err == ""
+    assert "criterion (MaskFormerLoss): all layers and images in one call" in "\n".join(map(str, describe(model)))
+
+
+def test_a_class_that_looks_different_is_left_with_a_sentence(capsys) -> None:
+    known: Any = type(_model().criterion.matcher)
+
+    class Overridden(known):
+        def forward(self, *arguments):
+            return super().forward(*arguments)
+
+    later = type("MaskFormerLoss", (torch.nn.Module,), {"forward": lambda self, masks, labels: masks})
+    later.__module__ = "transformers.models.maskformer.modeling_maskformer"
+    model = _model()
+    model.criterion.matcher.__class__ = Overridden
+    model.later = later()
+    accelerate(model)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "accelerate replaced MaskFormerForInstanceSegmentation, MaskFormerLoss"
+    assert "Overridden has a forward of its own" in said[1]
+    assert "later (MaskFormerLoss): left as it is, since its forward(masks, labels) has other parameters" in said[2]
+    assert type(model.criterion.matcher) is Overridden and type(model.later) is later
+    assert sum(bool(part.left) for part in describe(model)) == 2
 
 
 def test_other_objects_are_refused_by_name() -> None:
-    with pytest.raises(UserError, match="model must be a transformers MaskFormerForInstanceSegmentation, got Linear"):
-        accelerate(torch.nn.Linear(2, 2))  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="processor must be a transformers MaskFormerImageProcessor, got dict"):
+    with pytest.raises(UserError, match="such as MaskFormerForInstanceSegmentation, got Linear"):
+        accelerate(torch.nn.Linear(2, 2))
+    with pytest.raises(UserError, match="such as MaskFormerImageProcessor, got dict"):
         accelerate(None, {})
     model = accelerate(_model())
     model.config.output_hidden_states = False

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.models.maskformer.modeling_maskformer import MaskFormerHungarianMatcher, MaskFormerLoss
 
 from maskformer_ext.integrations.transformers_models.targets import Targets, image_class_labels, make_targets
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
@@ -47,11 +46,12 @@ class AuxiliaryLogits(Sequence[dict[str, Tensor]]):
         return (self[layer] for layer in range(len(self)))
 
 
-class Matcher(MaskFormerHungarianMatcher):
-    """Replaces transformers' matcher: all images and segments in two calls instead of a loop over scipy."""
+class Matcher(nn.Module):
+    """Before transformers' matcher: all images and segments in two calls instead of a loop over scipy."""
 
-    def __init__(self, original: MaskFormerHungarianMatcher) -> None:
-        super().__init__(original.cost_class, original.cost_mask, original.cost_dice)
+    cost_class: float
+    cost_mask: float
+    cost_dice: float
 
     @property
     def options(self) -> dict[str, Any]:
@@ -83,18 +83,16 @@ def _sorted_pairs(query: Tensor) -> tuple[Tensor, Tensor]:
     return queries, segment[order]
 
 
-class Loss(MaskFormerLoss):
-    """Replaces transformers' loss: all layers and images in one call, mask logits of matched pairs only.
+class Loss(nn.Module):
+    """Before transformers' loss: all layers and images in one call, mask logits of matched pairs only.
 
     Labels that our targets cannot express (images of different sizes, soft masks) go through the original.
     """
 
-    def __init__(self, original: MaskFormerLoss) -> None:
-        nn.Module.__init__(self)
-        self.num_labels, self.weight_dict, self.eos_coef = original.num_labels, original.weight_dict, original.eos_coef
-        self.matcher = Matcher(original.matcher)
-        self.empty_weight = original.empty_weight
-        self._original = (original,)  # in a tuple, so that it does not count as a part of this module
+    matcher: Any
+    num_labels: int
+    empty_weight: Tensor
+    get_num_masks: Any
 
     def forward(
         self,
@@ -107,7 +105,7 @@ class Loss(MaskFormerLoss):
         """Compute the losses; arguments and result as in transformers, unweighted."""
         targets = make_targets(mask_labels, class_labels)
         if targets is None:
-            return self._original[0](
+            return super().forward(
                 masks_queries_logits, class_queries_logits, mask_labels, class_labels, auxiliary_predictions
             )
         labels: Any = image_class_labels(mask_labels, class_labels)

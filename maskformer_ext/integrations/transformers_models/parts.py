@@ -1,0 +1,151 @@
+"""How a class of transformers is replaced in single instances, undone and described.
+
+A `Part` names a class of transformers and a mixin of ours. `accelerate` gives each instance another class: one that
+inherits from the mixin first, and from the instance's own class second. It has the same name. So nothing is patched in
+transformers' modules, and ``super()`` in a mixin is transformers' own code. Parameters, buffers, ``state_dict``,
+hooks, ``isinstance``, copying, pickling and ``torch.compile`` work as before.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+_ORIGINAL, _MIXIN = "_maskformer_ext_original", "_maskformer_ext_mixin"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A class of transformers, and what runs in its place.
+
+    Attributes:
+        names: of the classes in transformers, which has copies of one class under several names.
+        mixin: the class whose methods come before those of transformers. A method that both have must have the
+            same parameters, else the class is one of another version.
+        by: what runs instead, in a few words for `describe`.
+        needs: attributes that an instance must have, else its class is one of another version.
+    """
+
+    names: tuple[str, ...]
+    mixin: type
+    by: str
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """What `describe` found in one place.
+
+    Attributes:
+        where: the module's name in the model, "" for the model itself; "processor" for a processor.
+        name: its class in transformers.
+        by: what runs instead of it.
+        left: why transformers' own code still runs there; "" where ours does.
+    """
+
+    where: str
+    name: str
+    by: str
+    left: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.where or 'model'} ({self.name})"
+        return f"{place}: left as it is, {self.left}" if self.left else f"{place}: {self.by}"
+
+
+class _Swapped:
+    """The base of every class that `swap` makes: copies and pickles name what it was made of."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        reduced: Any = super().__reduce_ex__(max(int(protocol), 2))
+        return (_instance_of, (getattr(type(self), _ORIGINAL), getattr(type(self), _MIXIN)), *reduced[2:])
+
+
+@functools.cache
+def _swapped(original: Any, mixin: Any) -> Any:
+    names = {
+        _ORIGINAL: original,
+        _MIXIN: mixin,
+        "__module__": original.__module__,
+        "__qualname__": original.__qualname__,
+        "__doc__": original.__doc__,
+    }
+    return type(original.__name__, (_Swapped, mixin, original), names)
+
+
+def _instance_of(original: Any, mixin: Any) -> Any:
+    made: Any = _swapped(original, mixin)
+    return made.__new__(made)
+
+
+def is_swapped(instance: Any) -> bool:
+    """Return whether `swap` has been here."""
+    return isinstance(instance, _Swapped)
+
+
+def swap(instance: Any, mixin: Any) -> None:
+    """Put the methods of a mixin before those of an instance's class."""
+    original: Any = type(instance)
+    instance.__class__ = _swapped(original, mixin)
+
+
+def swap_back(instance: Any) -> None:
+    """Undo `swap`; an instance to whose class others have added since, such as FSDP, stays as it is."""
+    if _ORIGINAL in vars(type(instance)):
+        instance.__class__ = getattr(type(instance), _ORIGINAL)
+
+
+def find(root: Any, parts: Iterable[Part]) -> Iterator[tuple[str, Any, Part, str]]:
+    """Yield what is known in a model or a processor: its name there, the instance, its part, and why it does not fit.
+
+    The last is "" where the part fits. Of several parts for one class the first that fits counts.
+    """
+    table: dict[str, list[Part]] = {}
+    for part in parts:
+        for name in part.names:
+            table.setdefault(name, []).append(part)
+    places = root.named_modules() if isinstance(root, nn.Module) else [("processor", root)]
+    for where, instance in places:
+        known = next((base for base in type(instance).__mro__ if _is_known(base, table)), None)
+        if known is None:
+            continue
+        reasons = []
+        for part in table[known.__name__]:
+            reasons.append(_misfit(instance, known, part))
+            if not reasons[-1]:
+                break
+        yield where, instance, part, "" if not reasons[-1] else reasons[0]
+
+
+def _is_known(base: type, table: dict[str, list[Part]]) -> bool:
+    return base.__name__ in table and base.__module__.startswith("transformers.") and not issubclass(base, _Swapped)
+
+
+def _misfit(instance: Any, known: type, part: Part) -> str:
+    """Return why a mixin cannot stand before a class of transformers, or ""."""
+    own = getattr(type(instance), _ORIGINAL, type(instance))
+    for name, ours in vars(part.mixin).items():
+        if not (inspect.isfunction(ours) or isinstance(ours, property)) or not hasattr(known, name):
+            continue
+        theirs = inspect.getattr_static(known, name)
+        if inspect.getattr_static(own, name) is not theirs:
+            return f"since its class {own.__module__}.{own.__qualname__} has a {name} of its own"
+        if inspect.isfunction(ours) and inspect.isfunction(theirs) and _parameters(ours) != _parameters(theirs):
+            return (
+                f"since its {name}({', '.join(_parameters(theirs))}) has other parameters than the versions of "
+                f"transformers that are known here: ({', '.join(_parameters(ours))})"
+            )
+    missing = [name for name in part.needs if not hasattr(instance, name)]
+    return (
+        f"since it has no {missing[0]}, unlike in the versions of transformers that are known here" if missing else ""
+    )
+
+
+def _parameters(function: Any) -> list[str]:
+    """Return the names of the parameters of a method; decorators of transformers are looked through."""
+    return [name for name in inspect.signature(function).parameters if name != "self"]
