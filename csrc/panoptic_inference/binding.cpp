@@ -37,9 +37,10 @@ std::tuple<Tensor, Tensor, Tensor> panoptic_inference_cpu(const Tensor& probabil
                                                           double object_mask_threshold, double overlap_threshold,
                                                           double mask_threshold, const std::optional<Size>& input_size,
                                                           const std::optional<Size>& crop, bool probabilities_first,
-                                                          bool weighted_area, bool paint_own) {
+                                                          bool weighted_area, bool paint_own, bool of_logits) {
   const Tensor logits = with_contiguous_rows(mask_logits);
   const Tensor probability = query_probability(op, probability_in, mask_logits);
+  STD_TORCH_CHECK(!(probabilities_first && of_logits), op, ": probabilities_first and of_logits exclude each other");
   PanopticParams params = {};
   params.masks = mask_source(op, logits, size, input_size, crop, false);
   Tensor segment_map = torch::stable::new_empty(logits, {size[0], size[1]}, ScalarType::Int);
@@ -62,6 +63,7 @@ std::tuple<Tensor, Tensor, Tensor> panoptic_inference_cpu(const Tensor& probabil
   params.probabilities_first = probabilities_first;
   params.weighted_area = weighted_area;
   params.paint_own = paint_own;
+  params.of_logits = of_logits;
   params.rows_per_block = 16;
   params.winner = pixels;
   const int64_t blocks = (size[0] + params.rows_per_block - 1) / params.rows_per_block;
@@ -105,7 +107,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(maskformer_ext, library) {
   library.def(
       "panoptic_inference(Tensor probability, Tensor mask_logits, SymInt[] size, int[] thing_classes, "
       "float object_mask_threshold, float overlap_threshold, float mask_threshold, SymInt[]? input_size, "
-      "SymInt[]? crop, bool probabilities_first, bool weighted_area, bool paint_own=False) -> (Tensor, Tensor, Tensor)");
+      "SymInt[]? crop, bool probabilities_first, bool weighted_area, bool paint_own=False, "
+      "bool of_logits=False) -> (Tensor, Tensor, Tensor)");
 }
 STABLE_TORCH_LIBRARY_IMPL(maskformer_ext, CPU, library) {
   library.impl("panoptic_inference", TORCH_BOX(&panoptic_inference_cpu));

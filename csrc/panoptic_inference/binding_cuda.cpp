@@ -26,7 +26,7 @@ std::tuple<Tensor, Tensor, Tensor> panoptic_inference_on_gpu(const Tensor& proba
                                                              double mask_threshold,
                                                              const std::optional<Size>& input_size,
                                                              const std::optional<Size>& crop, bool probabilities_first,
-                                                             bool weighted_area, bool paint_own) {
+                                                             bool weighted_area, bool paint_own, bool of_logits) {
   const CudaScope cuda(mask_logits);
   const Tensor probability = query_probability(op, probability_in, mask_logits);
   CudaMaskSource source(op, mask_logits, size, input_size, crop, false, cuda);
@@ -46,6 +46,7 @@ std::tuple<Tensor, Tensor, Tensor> panoptic_inference_on_gpu(const Tensor& proba
     return taken;
   };
 
+  STD_TORCH_CHECK(!(probabilities_first && of_logits), op, ": probabilities_first and of_logits exclude each other");
   PanopticCudaParams params = {};
   params.kept = take(1);
   params.query = take(queries);
@@ -78,6 +79,7 @@ std::tuple<Tensor, Tensor, Tensor> panoptic_inference_on_gpu(const Tensor& proba
   params.overlap_threshold = overlap_threshold;
   params.weighted_area = weighted_area;
   params.paint_own = paint_own;
+  params.of_logits = of_logits;
   params.segment_map = segment_map.mutable_data_ptr<int32_t>();
   params.table = table.mutable_data_ptr<double>();
   params.count = count.mutable_data_ptr<int64_t>();

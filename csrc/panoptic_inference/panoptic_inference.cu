@@ -76,8 +76,9 @@ struct ResizedLogit {
   __device__ const auto& bottom_right() const { return taps; }
 
   template <class Logit>
-  __device__ __forceinline__ float probability(const Logit* plane) const {
-    return sigmoid(taps.logit(plane));
+  __device__ __forceinline__ float value(const Logit* plane, bool of_logits) const {
+    const float logit = taps.logit(plane);
+    return of_logits ? logit : sigmoid(logit);
   }
 };
 
@@ -93,7 +94,7 @@ struct StoredProbability {
   __device__ const auto& bottom_right() const { return taps; }
 
   template <class Logit>
-  __device__ __forceinline__ float probability(const Logit* plane) const {
+  __device__ __forceinline__ float value(const Logit* plane, bool) const {
     return taps.value([&](int r, int c) { return sigmoid(taps.stored(plane, r, c)); });
   }
 };
@@ -116,7 +117,7 @@ struct InputProbability {
   __device__ const auto& bottom_right() const { return pixel[1][1]; }
 
   template <class Logit>
-  __device__ __forceinline__ float probability(const Logit* plane) const {
+  __device__ __forceinline__ float value(const Logit* plane, bool) const {
     return taps.value([&](int r, int c) { return sigmoid(pixel[r][c].logit(plane)); });
   }
 };
@@ -140,14 +141,14 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
   for (int r = 0; r < kRows; ++r) {
     masks[r] = Mask(p, min(first_row + r, p.out_height - 1), column);
     const bool exists = x < p.out_width && first_row + r < p.out_height;
-    best[r] = exists ? -1.0f : INFINITY;  // below every score, or above
+    best[r] = exists ? -INFINITY : INFINITY;
     winner[r] = exists ? 0 : -1;
   }
   const auto& top_left = masks[0].top_left();
   const auto& bottom_right = masks[kRows - 1].bottom_right();
   const WarpSamples samples(top_left.first_row(), bottom_right.last_row(), top_left.first_column(),
                             bottom_right.last_column(), p.masks.row_stride);
-  float least = -1.0f;  // of the warp's best
+  float least = -INFINITY;  // of the warp's best
   unsigned unpainted = 0;  // rows whose winner does not have the pixel, where such are not painted
 
   for (int group = 0; group < kept; group += 32) {
@@ -158,14 +159,15 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
       const float score = p.score[q];
       // Most queries are small under most warps: they neither have a pixel there nor win one. 1.00001 allows for
       // rounding.
-      const float most = 1.00001f * sigmoid(samples.bound(plane));
+      const float bound = samples.bound(plane);
+      const float most = p.of_logits ? bound + 0.00001f * fabsf(bound) : 1.00001f * sigmoid(bound);
       const bool matters = most * score > least || (p.weighted_area ? most * score : most) >= p.mask_threshold;
       if (!__any_sync(kAllLanes, matters)) continue;
       int inside = 0;
       for (int r = 0; r < kRows; ++r) {
-        const float probability = masks[r].probability(plane);
-        const float weighted = probability * score;
-        const bool has = (p.weighted_area ? weighted : probability) >= p.mask_threshold;
+        const float value = masks[r].value(plane, p.of_logits);
+        const float weighted = value * score;
+        const bool has = (p.weighted_area ? weighted : value) >= p.mask_threshold;
         inside += __popc(__ballot_sync(kAllLanes, has && winner[r] >= 0));
         if (weighted > best[r]) {
           best[r] = weighted;

@@ -24,6 +24,7 @@ struct PanopticParams {
   const float* score;        // (count,) their class probabilities
   float mask_threshold;      // least value of a pixel that a query has
   bool probabilities_first;  // sigmoid at the network input, then resized, instead of resized logits
+  bool of_logits;            // a query's values are its resized logits, without the sigmoid
   bool weighted_area;        // a query has a pixel where probability times score reaches the threshold
   bool paint_own;            // only pixels that their winner has are painted
   int64_t rows_per_block;    // rows are counted in blocks, so that sums do not depend on the threads

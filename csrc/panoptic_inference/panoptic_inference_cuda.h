@@ -42,6 +42,7 @@ struct PanopticCudaParams {
   int queries, columns;      // Q, K + 1
   float object_mask_threshold, mask_threshold;
   double overlap_threshold;
+  bool of_logits;      // with Values::of_logits: without the sigmoid
   bool weighted_area;  // a query has a pixel where probability times score reaches the threshold
   bool paint_own;      // only pixels that their winner has are painted
 
