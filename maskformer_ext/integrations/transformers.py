@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any, TypeVar
 
 from maskformer_ext.errors import UserError
-from maskformer_ext.integrations.transformers_models import maskformer
+from maskformer_ext.integrations.transformers_models import maskformer, processors
 from maskformer_ext.integrations.transformers_models.parts import (
     Part,
     Replacement,
@@ -20,7 +20,7 @@ from maskformer_ext.integrations.transformers_models.parts import (
 Model = TypeVar("Model")
 
 _MODEL_PARTS: tuple[Part, ...] = (*maskformer.MODEL_PARTS,)
-_PROCESSOR_PARTS: tuple[Part, ...] = (*maskformer.PROCESSOR_PARTS,)
+_PROCESSOR_PARTS: tuple[Part, ...] = (*processors.PROCESSOR_PARTS,)
 
 
 def accelerate(model: Model, processor: Any = None, *, verbose: bool = True) -> Model:

@@ -93,6 +93,37 @@ def panoptic_inference(
     return segment_map, _segments_info(table.tolist())
 
 
+def logit_segments(
+    score: Tensor, mask_logits: Tensor, size: Sequence[int], *, mask_threshold: float, overlap_threshold: float
+) -> tuple[Tensor, Tensor]:
+    """Assign every pixel to the mask with the largest score times logit, as transformers does for OneFormer's instances.
+
+    Args:
+        score: (n,) of each mask.
+        mask_logits: (n, h, w) floating, resized to `size`.
+        size: output (H, W) in pixels.
+        mask_threshold: least score times logit of a pixel that belongs to a mask.
+        overlap_threshold: a mask is a segment where more than this share of its pixels is won.
+
+    Returns:
+        segment_map (H, W) int32, and the number (n,) int64 that each mask has there; 0 = none.
+    """
+    if native(_OP, score, mask_logits):
+        probability = torch.stack((score.float(), torch.zeros_like(score, dtype=torch.float32)), 1)
+        modes = (False, True, False, True)  # resized logits, weighted, all that is won is painted, no sigmoid
+        segment_map, table, _ = torch.ops.maskformer_ext.panoptic_inference(
+            probability, mask_logits, size, [0], -1.0, overlap_threshold, mask_threshold, None, None, *modes
+        )
+        return segment_map, table[:, 0].long()
+    weighted = score.view(-1, 1, 1) * resized(Stored(mask_logits), size).rows(0, size[0])
+    winner = first_argmax(weighted)[1]
+    won = winner.flatten().bincount(minlength=len(score)).tolist()
+    own = (weighted >= mask_threshold).flatten(1).count_nonzero(1).tolist()
+    accepted = [share > overlap_threshold for share in _shares(won, own, single_precision=True)]
+    ids = torch.tensor(_number_segments([0] * len(own), [True] * len(own), accepted), device=score.device)
+    return ids.int()[winner], ids
+
+
 def _segments_info(table: list[list[float]]) -> list[dict[str, Any]]:
     """Turn the table of queries into one entry per segment; queries of one stuff segment add up."""
     segments: dict[int, dict[str, Any]] = {}
