@@ -39,6 +39,24 @@ inline __attribute__((always_inline)) void resize_tiles(const ColumnTaps& column
   });
 }
 
+// The samples that each tile of a row is made of.
+inline std::vector<ColumnTaps::Samples> tile_samples(const ColumnTaps& columns) {
+  std::vector<ColumnTaps::Samples> samples;
+  for (int64_t v = 0; v < columns.vectors(); v += kTileVectors)
+    samples.push_back(columns.samples(v, v + kTileVectors));
+  return samples;
+}
+
+// The largest of a range of samples, and of up to kLanes - 1 behind it.
+inline float largest_sample(const float* row, ColumnTaps::Samples range) {
+  FloatVec largest = load<FloatVec>(row + range.first);
+  for (int64_t i = range.first + kLanes; i <= range.last; i += kLanes) {
+    const FloatVec next = load<FloatVec>(row + i);
+    largest = next > largest ? next : largest;
+  }
+  return max_lanes(largest);
+}
+
 // Logits of a grid that is one linear map of the stored logits, a row and a tile of columns at a time.
 class LogitTiles {
  public:
@@ -49,10 +67,8 @@ class LogitTiles {
         width_(resize.columns.out),
         columns_(resize.columns),
         pitch_(row_pitch(source.width)),
-        blended_(source.count * pitch_, kBelowAll) {
-    for (int64_t v = 0; v < columns_.vectors(); v += kTileVectors)
-      samples_.push_back(columns_.samples(v, v + kTileVectors));
-  }
+        blended_(source.count * pitch_, kBelowAll),
+        samples_(tile_samples(columns_)) {}
 
   int64_t height() const { return height_; }
   int64_t width() const { return width_; }
@@ -71,14 +87,7 @@ class LogitTiles {
 
   // A bound on the logits of a query in the tile at column x. Resizing takes convex combinations, so none is larger.
   float upper_bound(int64_t query, int64_t x) const {
-    const ColumnTaps::Samples range = samples_[x / kTilePixels];
-    const float* row = blended_.data() + query * pitch_;
-    FloatVec largest = load<FloatVec>(row + range.first);
-    for (int64_t i = range.first + kLanes; i <= range.last; i += kLanes) {
-      const FloatVec next = load<FloatVec>(row + i);
-      largest = next > largest ? next : largest;
-    }
-    return max_lanes(largest);
+    return largest_sample(blended_.data() + query * pitch_, samples_[x / kTilePixels]);
   }
 
   // Calls body(x, count, logits) for the tiles of the row, where logits(query, v) is vector v of the tile.
@@ -117,7 +126,8 @@ class ResizedPlanes {
         planes_(planes),
         pitch_(row_pitch(made_width)),
         held_(2 * planes * pitch_, 0.0f),
-        blended_(planes * pitch_, 0.0f) {}
+        blended_(planes * pitch_, 0.0f),
+        samples_(tile_samples(columns_)) {}
 
   // Prepares output row y. make(row, to, pitch) writes a row of all planes, plane k at to + k * pitch.
   template <class Make>
@@ -130,6 +140,11 @@ class ResizedPlanes {
     float* blended = blended_.data();
 #pragma omp simd
     for (int64_t i = 0; i < elements; ++i) blended[i] = lower_weight * lower[i] + upper_weight * upper[i];
+  }
+
+  // As LogitTiles::upper_bound, for planes without negative values.
+  float upper_bound(int64_t plane, int64_t x) const {
+    return largest_sample(blended_.data() + plane * pitch_, samples_[x / kTilePixels]);
   }
 
   // As LogitTiles::for_tiles.
@@ -155,6 +170,7 @@ class ResizedPlanes {
   int64_t planes_, pitch_;
   AlignedVector<float> held_;  // (2, planes, pitch): rows of even and of odd number
   AlignedVector<float> blended_;
+  std::vector<ColumnTaps::Samples> samples_;  // of each tile
   int64_t rows_[2] = {-1, -1};
 };
 

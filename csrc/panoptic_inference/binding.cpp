@@ -37,9 +37,10 @@ std::tuple<Tensor, Tensor, Tensor> panoptic_inference_cpu(const Tensor& probabil
                                                           double object_mask_threshold, double overlap_threshold,
                                                           double mask_threshold, const std::optional<Size>& input_size,
                                                           const std::optional<Size>& crop, bool probabilities_first,
-                                                          bool weighted_area) {
+                                                          bool weighted_area, bool paint_own, bool of_logits) {
   const Tensor logits = with_contiguous_rows(mask_logits);
   const Tensor probability = query_probability(op, probability_in, mask_logits);
+  STD_TORCH_CHECK(!(probabilities_first && of_logits), op, ": probabilities_first and of_logits exclude each other");
   PanopticParams params = {};
   params.masks = mask_source(op, logits, size, input_size, crop, false);
   Tensor segment_map = torch::stable::new_empty(logits, {size[0], size[1]}, ScalarType::Int);
@@ -61,37 +62,43 @@ std::tuple<Tensor, Tensor, Tensor> panoptic_inference_cpu(const Tensor& probabil
   params.mask_threshold = static_cast<float>(mask_threshold);
   params.probabilities_first = probabilities_first;
   params.weighted_area = weighted_area;
+  params.paint_own = paint_own;
+  params.of_logits = of_logits;
   params.rows_per_block = 16;
   params.winner = pixels;
   const int64_t blocks = (size[0] + params.rows_per_block - 1) / params.rows_per_block;
-  std::vector<int64_t> won(blocks * queries), own(blocks * queries);
+  std::vector<int64_t> won(blocks * queries), own(blocks * queries), painted(paint_own ? blocks * queries : 0);
   params.won = won.data();
   params.own = own.data();
+  params.painted = painted.data();
   torch::stable::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) { panoptic_blocks(params, begin, end); });
 
   double* rows = table.mutable_data_ptr<double>();
   std::vector<int32_t> ids(queries);
   std::map<int64_t, int32_t> stuff;
   int32_t last = 0;
+  const bool strict = weighted_area || paint_own;
   for (int64_t i = 0; i < queries; ++i) {
     for (int64_t block = 1; block < blocks; ++block) {
       won[i] += won[block * queries + i];
       own[i] += own[block * queries + i];
+      if (paint_own) painted[i] += painted[block * queries + i];
     }
+    const int64_t area = paint_own ? painted[i] : won[i];
     const int64_t category = kept.category[i];
     const bool thing = std::find(thing_classes.begin(), thing_classes.end(), category) != thing_classes.end();
-    if (panoptic_accepted(won[i], own[i], overlap_threshold, weighted_area)) {
+    if (panoptic_accepted(won[i], own[i], area, overlap_threshold, strict)) {
       const auto joined = thing ? stuff.end() : stuff.find(category);
       ids[i] = joined != stuff.end() ? joined->second : ++last;
       if (!thing) stuff[category] = ids[i];
     }
     const double row[kPanopticColumns] = {static_cast<double>(ids[i]), static_cast<double>(category), thing ? 1.0 : 0.0,
-                                          kept.score[i], static_cast<double>(won[i])};
+                                          kept.score[i], static_cast<double>(area)};
     std::copy(row, row + kPanopticColumns, rows + kept.query[i] * kPanopticColumns);
   }
   *count.mutable_data_ptr<int64_t>() = last;
   torch::stable::parallel_for(0, total, 1 << 16, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) pixels[i] = ids[pixels[i]];
+    for (int64_t i = begin; i < end; ++i) pixels[i] = pixels[i] < 0 ? 0 : ids[pixels[i]];
   });
   return {segment_map, table, count};
 }
@@ -100,7 +107,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(maskformer_ext, library) {
   library.def(
       "panoptic_inference(Tensor probability, Tensor mask_logits, SymInt[] size, int[] thing_classes, "
       "float object_mask_threshold, float overlap_threshold, float mask_threshold, SymInt[]? input_size, "
-      "SymInt[]? crop, bool probabilities_first, bool weighted_area) -> (Tensor, Tensor, Tensor)");
+      "SymInt[]? crop, bool probabilities_first, bool weighted_area, bool paint_own=False, "
+      "bool of_logits=False) -> (Tensor, Tensor, Tensor)");
 }
 STABLE_TORCH_LIBRARY_IMPL(maskformer_ext, CPU, library) {
   library.impl("panoptic_inference", TORCH_BOX(&panoptic_inference_cpu));

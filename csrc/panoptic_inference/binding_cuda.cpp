@@ -26,7 +26,7 @@ std::tuple<Tensor, Tensor, Tensor> panoptic_inference_on_gpu(const Tensor& proba
                                                              double mask_threshold,
                                                              const std::optional<Size>& input_size,
                                                              const std::optional<Size>& crop, bool probabilities_first,
-                                                             bool weighted_area) {
+                                                             bool weighted_area, bool paint_own, bool of_logits) {
   const CudaScope cuda(mask_logits);
   const Tensor probability = query_probability(op, probability_in, mask_logits);
   CudaMaskSource source(op, mask_logits, size, input_size, crop, false, cuda);
@@ -38,7 +38,7 @@ std::tuple<Tensor, Tensor, Tensor> panoptic_inference_on_gpu(const Tensor& proba
   Tensor table = torch::stable::new_empty(logits, {queries, kPanopticColumns}, ScalarType::Double);
   Tensor count = torch::stable::new_empty(logits, {}, ScalarType::Long);
   Tensor score = torch::stable::new_empty(logits, {queries}, ScalarType::Float);
-  Tensor workspace = torch::stable::new_empty(logits, {6 * queries + 1}, ScalarType::Int);
+  Tensor workspace = torch::stable::new_empty(logits, {7 * queries + 1}, ScalarType::Int);
   int32_t* next = workspace.mutable_data_ptr<int32_t>();
   const auto take = [&](int64_t elements) {
     int32_t* taken = next;
@@ -46,12 +46,14 @@ std::tuple<Tensor, Tensor, Tensor> panoptic_inference_on_gpu(const Tensor& proba
     return taken;
   };
 
+  STD_TORCH_CHECK(!(probabilities_first && of_logits), op, ": probabilities_first and of_logits exclude each other");
   PanopticCudaParams params = {};
   params.kept = take(1);
   params.query = take(queries);
   params.category = take(queries);
   params.won = take(queries);
   params.own = take(queries);
+  params.painted = take(queries);
   params.first = take(queries);
   params.segment_id = take(queries);
   params.score = score.mutable_data_ptr<float>();
@@ -76,6 +78,8 @@ std::tuple<Tensor, Tensor, Tensor> panoptic_inference_on_gpu(const Tensor& proba
   params.mask_threshold = static_cast<float>(mask_threshold);
   params.overlap_threshold = overlap_threshold;
   params.weighted_area = weighted_area;
+  params.paint_own = paint_own;
+  params.of_logits = of_logits;
   params.segment_map = segment_map.mutable_data_ptr<int32_t>();
   params.table = table.mutable_data_ptr<double>();
   params.count = count.mutable_data_ptr<int64_t>();

@@ -3,7 +3,9 @@
 #include "panoptic_inference/panoptic_inference.h"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "common/mask_tiles.h"
@@ -12,36 +14,68 @@
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 namespace {
 
+// Values of masks are rounded where they are interpolated and where sigmoid is taken. A bound on their samples bounds
+// them with this share more.
+constexpr float kRounding = 1e-5f;
+
 class Winners {
  public:
-  explicit Winners(const PanopticParams& params) : p_(params), count_(params.masks.count), own_(count_, IntVec{}) {}
+  explicit Winners(const PanopticParams& params)
+      : p_(params),
+        count_(params.masks.count),
+        own_(count_, IntVec{}),
+        most_((count_ + kLanes - 1) / kLanes * kLanes, 0.0f) {}
 
   void start_block() { std::fill(own_.begin(), own_.end(), IntVec{}); }
 
-  // Does a tile of output row y from column x on. probability(q, v) is vector v of query q.
-  template <class Probability>
-  inline __attribute__((always_inline)) void tile(int64_t y, int64_t x, int64_t pixels,
-                                                  const Probability& probability) {
+  // Does a tile of output row y from column x on. value(q, v) is vector v of query q, a function `of` the maps of which
+  // bound(q) is the largest sample. Most queries are small in most tiles. They neither have a pixel there nor win one.
+  template <class Function, class Value, class Bound>
+  inline __attribute__((always_inline)) void tile(int64_t y, int64_t x, int64_t pixels, const Function& of,
+                                                  const Value& value, const Bound& bound) {
+    for (int64_t q = 0; q < count_; ++q) most_[q] = bound(q);
+    for (int64_t q = 0; q < count_; q += kLanes) {
+      const FloatVec most = of(load<FloatVec>(most_.data() + q));
+      store(most_.data() + q, most - kRounding * negative_magnitude(most));
+    }
+    // What the two queries with the largest bounds score at least, whose turn may come late.
+    const auto [one, other] = largest_two();
+    FloatVec lowest = broadcast(INFINITY);
+    for (int v = 0; v < kTileVectors; ++v) {
+      const FloatVec score = of(value(one, v)) * p_.score[one], another = of(value(other, v)) * p_.score[other];
+      const FloatVec larger = another > score ? another : score;
+      lowest = larger < lowest ? larger : lowest;
+    }
+    const float sure = -max_lanes(-lowest);
+    float least = -INFINITY;  // of the best scores so far
+    const IntVec unpainted = IntVec{} - (p_.paint_own ? 1 : 0);  // every bit that a pixel without its winner flips
     FloatVec best[kTileVectors];
     IntVec winner[kTileVectors], exists[kTileVectors];
     for (int v = 0; v < kTileVectors; ++v) {
-      best[v] = broadcast(-1.0f);  // below every score
+      best[v] = broadcast(-INFINITY);
       winner[v] = IntVec{};
       exists[v] = lane_numbers() + v * kLanes < static_cast<int32_t>(pixels);
     }
     for (int64_t q = 0; q < count_; ++q) {
+      const float most = most_[q] * p_.score[q];
+      // Not "if small, leave it out": a value that is not a number is no bound.
+      if ((most <= least || most < sure) && (p_.weighted_area ? most : most_[q]) < p_.mask_threshold) continue;
       const FloatVec score = broadcast(p_.score[q]);
       IntVec own = own_[q];
       for (int v = 0; v < kTileVectors; ++v) {
-        const FloatVec mask = probability(q, v);
+        const FloatVec mask = of(value(q, v));
         const FloatVec weighted = mask * score;
         const IntVec inside = (p_.weighted_area ? weighted : mask) >= p_.mask_threshold;
         own -= inside & exists[v];  // true is -1
         const IntVec better = weighted > best[v];
         best[v] = better ? weighted : best[v];
-        winner[v] = better ? IntVec{} + static_cast<int32_t>(q) : winner[v];
+        const IntVec query = (IntVec{} + static_cast<int32_t>(q)) ^ (~inside & unpainted);
+        winner[v] = better ? query : winner[v];
       }
       own_[q] = own;
+      FloatVec lower = best[0];
+      for (int v = 1; v < kTileVectors; ++v) lower = best[v] < lower ? best[v] : lower;
+      least = -max_lanes(-lower);
     }
     int32_t* to = p_.winner + y * p_.masks.out_width + x;
     for (int64_t i = 0; i < pixels; ++i) to[i] = winner[i / kLanes][i % kLanes];
@@ -56,13 +90,39 @@ class Winners {
     int64_t* won = p_.won + block * count_;
     std::fill(won, won + count_, int64_t{0});
     const int64_t width = p_.masks.out_width;
-    for (int64_t i = first_row * width; i < last_row * width; ++i) ++won[p_.winner[i]];
+    if (!p_.paint_own) {
+      for (int64_t i = first_row * width; i < last_row * width; ++i) ++won[p_.winner[i]];
+      return;
+    }
+    int64_t* painted = p_.painted + block * count_;
+    std::fill(painted, painted + count_, int64_t{0});
+    for (int64_t i = first_row * width; i < last_row * width; ++i) {
+      const int32_t winner = p_.winner[i];
+      winner < 0 ? ++won[~winner] : ++painted[winner];
+    }
+    for (int64_t q = 0; q < count_; ++q) won[q] += painted[q];
   }
 
  private:
+  std::pair<int64_t, int64_t> largest_two() const {
+    int64_t query[2] = {0, 0};
+    float bound[2] = {-INFINITY, -INFINITY};
+    for (int64_t q = 0; q < count_; ++q) {
+      const float most = most_[q] * p_.score[q];
+      if (!(most > bound[1])) continue;
+      const int place = most > bound[0] ? 0 : 1;
+      query[1] = place == 0 ? query[0] : q;
+      bound[1] = place == 0 ? bound[0] : most;
+      query[0] = place == 0 ? q : query[0];
+      bound[0] = place == 0 ? most : bound[0];
+    }
+    return {query[0], query[1]};
+  }
+
   const PanopticParams& p_;
   int64_t count_;
   AlignedVector<IntVec> own_;  // (count,) pixels of this block, by lane
+  AlignedVector<float> most_;  // (count,) bounds on the values in a tile
 };
 
 // Rows of mask probabilities at the network input, resized to the output.
@@ -110,12 +170,20 @@ void panoptic_blocks(const PanopticParams& params, int64_t begin, int64_t end) {
     for (int64_t y = first; y < last; ++y) {
       if (probabilities) {
         probabilities->set_row(y);
-        probabilities->tiles().for_tiles(
-            [&](int64_t x, int64_t pixels, const auto& value) { winners.tile(y, x, pixels, value); });
+        const ResizedPlanes& planes = probabilities->tiles();
+        planes.for_tiles([&](int64_t x, int64_t pixels, const auto& value) {
+          const auto bound = [&](int64_t q) { return planes.upper_bound(q, x); };
+          winners.tile(y, x, pixels, [](FloatVec mask) { return mask; }, value, bound);
+        });
       } else {
         logits->set_row(y);
-        logits->for_tiles([&](int64_t x, int64_t pixels, const auto& logit) {
-          winners.tile(y, x, pixels, [&](int64_t q, int v) { return sigmoid(logit(q, v)); });
+        logits->for_tiles([&](int64_t x, int64_t pixels, const auto& value) {
+          const auto bound = [&](int64_t q) { return logits->upper_bound(q, x); };
+          if (params.of_logits) {
+            winners.tile(y, x, pixels, [](FloatVec mask) { return mask; }, value, bound);
+          } else {
+            winners.tile(y, x, pixels, [](FloatVec mask) { return sigmoid(mask); }, value, bound);
+          }
         });
       }
     }

@@ -18,7 +18,7 @@ constexpr int kWarps = kThreads / 32;
 __global__ void __launch_bounds__(kThreads) keep_queries_kernel(Params p) {
   MASKFORMER_EXT_SHARED(int, keeps, kWarps);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  for (int i = threadIdx.x; i < p.queries; i += kThreads) p.won[i] = p.own[i] = 0;
+  for (int i = threadIdx.x; i < p.queries; i += kThreads) p.won[i] = p.own[i] = p.painted[i] = 0;
   for (int i = threadIdx.x; i < p.queries * kPanopticColumns; i += kThreads) p.table[i] = 0.0;
   int before = 0;
   for (int first = 0; first < p.queries; first += kWarps) {
@@ -76,8 +76,9 @@ struct ResizedLogit {
   __device__ const auto& bottom_right() const { return taps; }
 
   template <class Logit>
-  __device__ __forceinline__ float probability(const Logit* plane) const {
-    return sigmoid(taps.logit(plane));
+  __device__ __forceinline__ float value(const Logit* plane, bool of_logits) const {
+    const float logit = taps.logit(plane);
+    return of_logits ? logit : sigmoid(logit);
   }
 };
 
@@ -93,7 +94,7 @@ struct StoredProbability {
   __device__ const auto& bottom_right() const { return taps; }
 
   template <class Logit>
-  __device__ __forceinline__ float probability(const Logit* plane) const {
+  __device__ __forceinline__ float value(const Logit* plane, bool) const {
     return taps.value([&](int r, int c) { return sigmoid(taps.stored(plane, r, c)); });
   }
 };
@@ -116,7 +117,7 @@ struct InputProbability {
   __device__ const auto& bottom_right() const { return pixel[1][1]; }
 
   template <class Logit>
-  __device__ __forceinline__ float probability(const Logit* plane) const {
+  __device__ __forceinline__ float value(const Logit* plane, bool) const {
     return taps.value([&](int r, int c) { return sigmoid(pixel[r][c].logit(plane)); });
   }
 };
@@ -140,14 +141,15 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
   for (int r = 0; r < kRows; ++r) {
     masks[r] = Mask(p, min(first_row + r, p.out_height - 1), column);
     const bool exists = x < p.out_width && first_row + r < p.out_height;
-    best[r] = exists ? -1.0f : INFINITY;  // below every score, or above
+    best[r] = exists ? -INFINITY : INFINITY;
     winner[r] = exists ? 0 : -1;
   }
   const auto& top_left = masks[0].top_left();
   const auto& bottom_right = masks[kRows - 1].bottom_right();
   const WarpSamples samples(top_left.first_row(), bottom_right.last_row(), top_left.first_column(),
                             bottom_right.last_column(), p.masks.row_stride);
-  float least = -1.0f;  // of the warp's best
+  float least = -INFINITY;  // of the warp's best
+  unsigned unpainted = 0;  // rows whose winner does not have the pixel, where such are not painted
 
   for (int group = 0; group < kept; group += 32) {
     const int end = min(group + 32, kept);
@@ -157,18 +159,20 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
       const float score = p.score[q];
       // Most queries are small under most warps: they neither have a pixel there nor win one. 1.00001 allows for
       // rounding.
-      const float most = 1.00001f * sigmoid(samples.bound(plane));
+      const float bound = samples.bound(plane);
+      const float most = p.of_logits ? bound + 0.00001f * fabsf(bound) : 1.00001f * sigmoid(bound);
       const bool matters = most * score > least || (p.weighted_area ? most * score : most) >= p.mask_threshold;
       if (!__any_sync(kAllLanes, matters)) continue;
       int inside = 0;
       for (int r = 0; r < kRows; ++r) {
-        const float probability = masks[r].probability(plane);
-        const float weighted = probability * score;
-        const bool has = (p.weighted_area ? weighted : probability) >= p.mask_threshold;
+        const float value = masks[r].value(plane, p.of_logits);
+        const float weighted = value * score;
+        const bool has = (p.weighted_area ? weighted : value) >= p.mask_threshold;
         inside += __popc(__ballot_sync(kAllLanes, has && winner[r] >= 0));
         if (weighted > best[r]) {
           best[r] = weighted;
           winner[r] = q;
+          unpainted = p.paint_own && !has ? unpainted | 1u << r : unpainted & ~(1u << r);
         }
       }
       if (lane == q - group) own = inside;
@@ -187,7 +191,8 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
   }
 
   for (int r = 0; r < kRows; ++r) {
-    if (winner[r] >= 0) p.segment_map[int64_t{first_row + r} * p.out_width + x] = winner[r];
+    if (winner[r] < 0) continue;
+    p.segment_map[int64_t{first_row + r} * p.out_width + x] = unpainted >> r & 1u ? ~winner[r] : winner[r];
   }
   // Neighbours mostly have the same winner. Winners are therefore counted one after the other, each for all rows at
   // once.
@@ -197,13 +202,17 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
     int next = 0;
     for (int r = kRows - 1; r >= 0; --r) next = waiting >> r & 1u ? winner[r] : next;
     next = __shfl_sync(kAllLanes, next, __ffs(static_cast<int>(lanes)) - 1);
-    int pixels = 0;
+    int pixels = 0, painted = 0;
     for (int r = 0; r < kRows; ++r) {
       const bool same = (waiting >> r & 1u) && winner[r] == next;
       pixels += __popc(__ballot_sync(kAllLanes, same));
+      painted += __popc(__ballot_sync(kAllLanes, same && !(unpainted >> r & 1u)));
       waiting &= same ? ~(1u << r) : ~0u;
     }
-    if (lane == 0) atomicAdd(p.won + next, pixels);
+    if (lane == 0) {
+      atomicAdd(p.won + next, pixels);
+      atomicAdd(p.painted + next, painted);
+    }
   }
 }
 
@@ -212,7 +221,8 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
 __global__ void __launch_bounds__(kThreads) panoptic_segments_kernel(Params p, ThingClasses things) {
   const int kept = *p.kept;
   for (int i = threadIdx.x; i < kept; i += kThreads) {
-    p.segment_id[i] = panoptic_accepted(p.won[i], p.own[i], p.overlap_threshold, p.weighted_area) ? 1 : 0;
+    const bool strict = p.weighted_area || p.paint_own;
+    p.segment_id[i] = panoptic_accepted(p.won[i], p.own[i], p.painted[i], p.overlap_threshold, strict) ? 1 : 0;
   }
   __syncthreads();
   int segments = 0;
@@ -239,7 +249,7 @@ __global__ void __launch_bounds__(kThreads) panoptic_segments_kernel(Params p, T
     row[1] = p.category[i];
     row[2] = things.contains(p.category[i]) ? 1.0 : 0.0;
     row[3] = p.score[i];
-    row[4] = p.won[i];
+    row[4] = p.painted[i];
   }
 }
 
@@ -248,7 +258,8 @@ __global__ void __launch_bounds__(kThreads) panoptic_ids_kernel(Params p, int64_
   const bool none = *p.kept == 0;
   const int64_t step = int64_t{gridDim.x} * kThreads;
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < pixels; i += step) {
-    p.segment_map[i] = none ? 0 : p.segment_id[p.segment_map[i]];
+    const int winner = p.segment_map[i];
+    p.segment_map[i] = none || winner < 0 ? 0 : p.segment_id[winner];
   }
 }
 

@@ -42,13 +42,16 @@ struct PanopticCudaParams {
   int queries, columns;      // Q, K + 1
   float object_mask_threshold, mask_threshold;
   double overlap_threshold;
+  bool of_logits;      // with Values::of_logits: without the sigmoid
   bool weighted_area;  // a query has a pixel where probability times score reaches the threshold
+  bool paint_own;      // only pixels that their winner has are painted
 
   int* kept;        // () how many queries are kept
   int* query;       // (Q,) which, in order
   int* category;    // (Q,) their classes
   float* score;     // (Q,) and class probabilities
   int *won, *own;   // (Q,) pixels that they win and have
+  int* painted;     // (Q,) pixels that are painted: won, and with paint_own also had
   int* first;       // (Q,) workspace: the first kept query of the same segment, or -1
   int* segment_id;  // (Q,) 0: no segment
 

@@ -15,6 +15,7 @@ from maskformer_ext.integrations.transformers_models import (
     mask2former,
     maskformer,
     oneformer,
+    processors,
 )
 from maskformer_ext.integrations.transformers_models.parts import (
     Part,
@@ -36,7 +37,7 @@ _MODEL_PARTS: tuple[Part, ...] = (
     *eomt.MODEL_PARTS,
     *lightly_train.MODEL_PARTS,
 )
-_PROCESSOR_PARTS: tuple[Part, ...] = (*maskformer.PROCESSOR_PARTS,)
+_PROCESSOR_PARTS: tuple[Part, ...] = (*processors.PROCESSOR_PARTS,)
 
 
 def accelerate(model: Model, processor: Any = None, *, verbose: bool = True) -> Model:

@@ -28,6 +28,7 @@ def panoptic_inference(
     crop: Sequence[int] | None = None,
     resize: str = "logits",
     area: str = "probability",
+    paint: str = "won",
 ) -> tuple[Tensor, list[dict[str, Any]]]:
     """Assign every pixel to the segment of the query with the largest class probability times mask probability.
 
@@ -50,22 +51,25 @@ def panoptic_inference(
         area: "probability" compares mask probabilities with ``mask_threshold``. "weighted" does as Hugging Face
             transformers: it compares them times the class probability, and keeps a segment only above
             ``overlap_threshold``.
+        paint: "won" gives a segment all pixels that its queries won. "own" does as EoMT: pixels that their winner's
+            mask does not have are void. A segment must have a pixel, and is kept only above ``overlap_threshold``.
 
     Returns:
         segment_map: (H, W) int32 segment ids from 1, 0 = void.
         segments_info: per segment a dict of ``id``, ``category_id``, ``isthing``, ``score`` (class probability of its
-            first query) and ``area`` (pixels).
+            first query) and ``area`` (pixels of the map).
 
     Raises:
         TypeError: an input is not floating, or an option is of another type.
         ValueError: shapes, sizes or devices do not fit, a mode is unknown, a threshold is not finite, or the inputs are
             meta tensors.
 
-    Source: MaskFormer (arXiv 2107.06278), section 3.4, general inference.
+    Source: MaskFormer (arXiv 2107.06278), section 3.4, general inference; EoMT (arXiv 2503.19108) for "own".
     """
     check_prediction(_OP, class_logits, mask_logits, size, input_size, crop)
     checks.check_choice(_OP, "resize", resize, ("logits", "probabilities"))
     checks.check_choice(_OP, "area", area, ("probability", "weighted"))
+    checks.check_choice(_OP, "paint", paint, ("won", "own"))
     class_logits, mask_logits = class_logits.detach(), mask_logits.detach()
     checks.check_has_values(_OP, mask_logits)
     checks.check_finite(
@@ -78,15 +82,46 @@ def panoptic_inference(
     thresholds = (float(object_mask_threshold), float(overlap_threshold), float(mask_threshold))
     if native(_OP, class_logits, mask_logits):
         probability, _ = class_probabilities(class_logits, mask_logits)
-        modes = (resize == "probabilities", area == "weighted")
+        modes = (resize == "probabilities", area == "weighted", paint == "own")
         segment_map, table, _ = torch.ops.maskformer_ext.panoptic_inference(
             probability, mask_logits, size, things, *thresholds, input_size, crop, *modes
         )
     else:
         segment_map, table, _ = _panoptic_inference_reference(
-            class_logits, mask_logits, size, things, *thresholds, input_size, crop, resize, area
+            class_logits, mask_logits, size, things, *thresholds, input_size, crop, resize, area, paint
         )
     return segment_map, _segments_info(table.tolist())
+
+
+def logit_segments(
+    score: Tensor, mask_logits: Tensor, size: Sequence[int], *, mask_threshold: float, overlap_threshold: float
+) -> tuple[Tensor, Tensor]:
+    """Assign every pixel to the mask with the largest score times logit, as transformers does for OneFormer's instances.
+
+    Args:
+        score: (n,) of each mask.
+        mask_logits: (n, h, w) floating, resized to `size`.
+        size: output (H, W) in pixels.
+        mask_threshold: least score times logit of a pixel that belongs to a mask.
+        overlap_threshold: a mask is a segment where more than this share of its pixels is won.
+
+    Returns:
+        segment_map (H, W) int32, and the number (n,) int64 that each mask has there; 0 = none.
+    """
+    if native(_OP, score, mask_logits):
+        probability = torch.stack((score.float(), torch.zeros_like(score, dtype=torch.float32)), 1)
+        modes = (False, True, False, True)  # resized logits, weighted, all that is won is painted, no sigmoid
+        segment_map, table, _ = torch.ops.maskformer_ext.panoptic_inference(
+            probability, mask_logits, size, [0], -1.0, overlap_threshold, mask_threshold, None, None, *modes
+        )
+        return segment_map, table[:, 0].long()
+    weighted = score.view(-1, 1, 1) * resized(Stored(mask_logits), size).rows(0, size[0])
+    winner = first_argmax(weighted)[1]
+    won = winner.flatten().bincount(minlength=len(score)).tolist()
+    own = (weighted >= mask_threshold).flatten(1).count_nonzero(1).tolist()
+    accepted = [share > overlap_threshold for share in _shares(won, own, single_precision=True)]
+    ids = torch.tensor(_number_segments([0] * len(own), [True] * len(own), accepted), device=score.device)
+    return ids.int()[winner], ids
 
 
 def _segments_info(table: list[list[float]]) -> list[dict[str, Any]]:
@@ -111,7 +146,8 @@ def _segments_info(table: list[list[float]]) -> list[dict[str, Any]]:
     mutates_args=(),
     schema=(
         "(Tensor class_logits, Tensor mask_logits, SymInt[] size, int[] thing_classes, float object_mask_threshold, "
-        "float overlap_threshold, float mask_threshold, SymInt[]? input_size, SymInt[]? crop, str resize, str area) "
+        "float overlap_threshold, float mask_threshold, SymInt[]? input_size, SymInt[]? crop, str resize, str area, "
+        'str paint="won") '
         "-> (Tensor, Tensor, Tensor)"
     ),
 )
@@ -127,10 +163,11 @@ def _panoptic_inference_reference(
     crop: Sequence[int] | None,
     resize: str,
     area: str,
+    paint: str = "won",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the map (H, W) int32, the table (Q, 5) float64 and the number of segments () int64.
 
-    A query's row of the table is id (0: no segment), category, isthing, score and the pixels that it won.
+    A query's row of the table is id (0: no segment), category, isthing, score and the pixels that are painted.
     """
     probability, _ = class_probabilities(class_logits, mask_logits)
     score, category = probability.max(-1)
@@ -153,21 +190,29 @@ def _panoptic_inference_reference(
 
     winner = class_logits.new_empty(size, dtype=torch.int64)
     won = torch.zeros(len(kept), dtype=torch.int64, device=class_logits.device)
-    own = torch.zeros_like(won)
+    own, painted = torch.zeros_like(won), torch.zeros_like(won)
+    paints = torch.ones(tuple(size), dtype=torch.bool, device=class_logits.device)
     for begin, end, band in bands(masks):
         weighted = band * weight.to(band.dtype)
-        winner[begin:end] = first_argmax(weighted)[1]
-        won += winner[begin:end].flatten().bincount(minlength=len(kept))
-        own += ((weighted if area == "weighted" else band) >= mask_threshold).flatten(1).count_nonzero(1)
+        winners = first_argmax(weighted)[1]
+        has = (weighted if area == "weighted" else band) >= mask_threshold
+        if paint == "own":
+            paints[begin:end] = has.gather(0, winners[None])[0]
+        winner[begin:end] = winners
+        won += winners.flatten().bincount(minlength=len(kept))
+        own += has.flatten(1).count_nonzero(1)
+        painted += winners[paints[begin:end]].bincount(minlength=len(kept))
 
     things = set(thing_classes)
     isthing = [label in things for label in category[kept].tolist()]
-    shares = _shares(won.tolist(), own.tolist(), single_precision=area == "weighted")
-    accepted = [share > overlap_threshold if area == "weighted" else share >= overlap_threshold for share in shares]
+    strict = area == "weighted" or paint == "own"
+    shares = _shares(won.tolist(), own.tolist(), single_precision=strict)
+    enough = [share > overlap_threshold if strict else share >= overlap_threshold for share in shares]
+    accepted = [one and pixels > 0 for one, pixels in zip(enough, painted.tolist(), strict=True)]
     ids = torch.tensor(_number_segments(category[kept].tolist(), isthing, accepted), device=winner.device)
-    columns = (ids, category[kept], torch.tensor(isthing, device=winner.device), score[kept], won)
+    columns = (ids, category[kept], torch.tensor(isthing, device=winner.device), score[kept], painted)
     table[kept] = torch.stack([column.double() for column in columns], 1)
-    return ids.int()[winner], table, ids.max()
+    return ids.int()[winner].where(paints, 0), table, ids.max()
 
 
 def _fake(class_values: Tensor, mask_logits: Tensor, size: Sequence[int], *_: Any) -> tuple[Tensor, Tensor, Tensor]:

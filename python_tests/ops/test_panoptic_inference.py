@@ -1,6 +1,7 @@
 """panoptic_inference: golden maps, transformers' variant, merging rules, bad input."""
 
 import importlib
+import itertools
 import json
 
 import numpy as np
@@ -186,6 +187,40 @@ def test_a_dropped_stuff_mask_is_not_remembered():
     assert info[0]["score"] > 0.999
 
 
+def test_own_paints_only_what_the_winner_has():
+    class_logits, mask_logits = halves([2, 0, 2])
+    mask_logits[0, :, 2:4] = -1.0  # won, as the others are lower, and not had
+    options = dict(thing_classes={0}, overlap_threshold=0.5)
+    segment_map, info = panoptic_inference(class_logits, mask_logits, (4, 12), paint="own", **options)
+    assert segment_map[0].tolist() == [1, 1, 0, 0, 2, 2, 2, 2, 1, 1, 1, 1]
+    assert [(entry["id"], entry["area"]) for entry in info] == [(1, 24), (2, 16)]
+    segment_map, _ = panoptic_inference(class_logits, mask_logits, (4, 12), **options)
+    assert segment_map[0].tolist() == [1, 1, 1, 1, 2, 2, 2, 2, 1, 1, 1, 1]
+
+
+def test_own_needs_more_than_the_threshold_and_a_pixel_to_paint():
+    class_logits, mask_logits = halves([0, 1])
+    class_logits[0] *= 0.5  # loses where both are sure
+    mask_logits[0, :, 4:] = 9.0  # won / own is one half
+    for overlap, most in ((0.5, [2]), (0.49, [1, 2])):
+        _, info = panoptic_inference(
+            class_logits,
+            mask_logits,
+            (4, 8),
+            thing_classes={0, 1},
+            paint="own",
+            overlap_threshold=overlap,
+            object_mask_threshold=0.5,
+        )
+        assert [entry["category_id"] + 1 for entry in info] == most
+    mask_logits = mask_logits.fill_(-9.0)
+    mask_logits[0, :, :4] = -1.0  # wins all of the left, has none of it
+    mask_logits[0, :, 4:] = 1.0  # has all of the right, wins none of it
+    mask_logits[1, :, 4:] = 9.0
+    _, info = panoptic_inference(class_logits, mask_logits, (4, 8), thing_classes=(), paint="own")
+    assert [entry["category_id"] for entry in info] == [1]
+
+
 def test_broken_queries_count_as_absent():
     class_logits, mask_logits = confident_predictions(12, 4, (16, 16), seed=3)
     expected, expected_info = panoptic_inference(class_logits, mask_logits, (40, 40), thing_classes=[0])
@@ -218,6 +253,7 @@ def test_other_dtypes(dtype):
     [
         ({"resize": "scores"}, "resize must be one of logits, probabilities"),
         ({"area": "own"}, "area must be one of probability, weighted"),
+        ({"paint": "all"}, "paint must be one of won, own"),
         ({"crop": (3, 3)}, "crop is in pixels of input_size"),
     ],
 )
@@ -247,19 +283,19 @@ def test_kernel_agrees_with_the_reference():
         class_logits, mask_logits = confident_predictions(queries, 5, prediction, seed=seed)
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
             given = class_logits.to(dtype), mask_logits.to(dtype).mT.contiguous().mT
-            for resize in ("logits", "probabilities"):
-                for area in ("probability", "weighted"):
-                    thresholds = (0.5, 0.2, 0.5)
-                    args = (size, [0, 2], *thresholds, input_size, crop)
-                    ops = torch.ops.maskformer_ext
-                    expected, table, count = ops.panoptic_inference_reference(*given, *args, resize, area)
-                    probability = given[0].float().softmax(-1)
-                    modes = (resize == "probabilities", area == "weighted")
-                    found = ops.panoptic_inference(probability, given[1], *args, *modes)
-                    assert (found[0] != expected).float().mean() <= 1e-3  # a pixel may change sides by rounding
-                    assert found[2] == count and count > 0
-                    assert torch.equal(found[1][:, :3], table[:, :3])
-                    torch.testing.assert_close(found[1][:, 3:], table[:, 3:], rtol=2e-3, atol=1)
+            choices = (("logits", "probabilities"), ("probability", "weighted"), ("won", "own"))
+            for resize, area, paint in itertools.product(*choices):
+                thresholds = (0.5, 0.2, 0.5)
+                args = (size, [0, 2], *thresholds, input_size, crop)
+                ops = torch.ops.maskformer_ext
+                expected, table, count = ops.panoptic_inference_reference(*given, *args, resize, area, paint)
+                probability = given[0].float().softmax(-1)
+                modes = (resize == "probabilities", area == "weighted", paint == "own")
+                found = ops.panoptic_inference(probability, given[1], *args, *modes)
+                assert (found[0] != expected).float().mean() <= 1e-3  # a pixel may change sides by rounding
+                assert found[2] == count and count > 0
+                assert torch.equal(found[1][:, :3], table[:, :3])
+                torch.testing.assert_close(found[1][:, 3:], table[:, 3:], rtol=2e-3, atol=1)
 
 
 def test_same_bits_for_any_number_of_threads():
@@ -278,12 +314,13 @@ def test_same_bits_for_any_number_of_threads():
     size=st.tuples(st.integers(1, 90), st.integers(1, 130)),
     resize=st.sampled_from(["logits", "probabilities"]),
     area=st.sampled_from(["probability", "weighted"]),
+    paint=st.sampled_from(["won", "own"]),
     threshold=st.sampled_from([0.0, 0.5, 0.8]),
     overlap=st.sampled_from([0.0, 0.3, 0.8]),
     seed=st.integers(0, 1000),
 )
 @settings(max_examples=50, deadline=None)
-def test_any_sizes_agree_with_the_reference(queries, prediction, size, resize, area, threshold, overlap, seed):
+def test_any_sizes_agree_with_the_reference(queries, prediction, size, resize, area, paint, threshold, overlap, seed):
     class_logits, mask_logits = confident_predictions(queries, 5, prediction, seed=seed)
     options = dict(
         thing_classes=[0, 2],
@@ -291,12 +328,14 @@ def test_any_sizes_agree_with_the_reference(queries, prediction, size, resize, a
         overlap_threshold=overlap,
         resize=resize,
         area=area,
+        paint=paint,
     )
     segment_map, segments = panoptic_inference(class_logits, mask_logits, size, **options)
     expected, infos = panoptic_inference(class_logits.double(), mask_logits.double(), size, **options)
     ids = [segment["id"] for segment in segments]
     assert ids == sorted(set(ids)), "one entry a segment, in the order of ids"
     assert set(segment_map.unique().tolist()) <= {0, *ids}
+    assert [segment["area"] for segment in segments] == [int((segment_map == number).sum()) for number in ids]
     # A pixel on the edge of two segments, or a segment on the edge of a threshold, may fall either way.
     if [s["category_id"] for s in segments] == [s["category_id"] for s in infos]:
         assert (segment_map != expected).sum() <= max(1, 2e-3 * segment_map.numel())

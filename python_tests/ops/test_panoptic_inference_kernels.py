@@ -27,25 +27,36 @@ def compare(kernels, class_logits, mask_logits, size, input_size=None, crop=None
     assert count == expected_count and count.dtype == torch.int64
     differs = segment_map != expected_map
     assert int((table[:, 4] - expected[:, 4]).abs().sum()) <= 2 * int(differs.sum())
-    assert int(table[:, 4].sum()) == (size[0] * size[1] if kept.any() else 0)
+    own = len(modes) > 2 and modes[2]
+    if own:
+        assert (segment_map != 0).sum() <= table[:, 4].sum() <= size[0] * size[1]
+    else:
+        assert int(table[:, 4].sum()) == (size[0] * size[1] if kept.any() else 0)
     if differs.any():
         masks = mask_logits[kept]
         if modes[0]:
             values = resized(masks, size, input_size, crop, between=torch.sigmoid)
         else:
             values = resized(masks, size, input_size, crop).sigmoid()
-        best = (values * expected[kept, 3].view(-1, 1, 1)).topk(2, dim=0).values
-        assert (best[0] - best[1])[differs].max() < 1e-6
+        weighted = values * expected[kept, 3].view(-1, 1, 1)
+        best, winner = weighted.topk(2, dim=0)
+        near = best[0] - best[1] < 1e-6
+        if own:  # or the winner's value is at the threshold
+            compared = weighted if modes[1] else values
+            near |= (compared.gather(0, winner[:1])[0] - options["thresholds"][2]).abs() < 1e-6
+        assert near[differs].all()
     return segment_map, table
 
 
+@pytest.mark.parametrize("paint_own", [False, True])
 @pytest.mark.parametrize("weighted_area", [False, True])
 @pytest.mark.parametrize("probabilities_first", [False, True])
 @pytest.mark.parametrize("case", RESIZES, ids=str)
-def test_maps_and_tables(kernels, case, probabilities_first, weighted_area):
+def test_maps_and_tables(kernels, case, probabilities_first, weighted_area, paint_own):
     shape, *arguments = case
     class_logits, mask_logits = with_broken_queries(*confident_predictions(12, 6, shape, seed=3))
-    _, table = compare(kernels, class_logits, mask_logits, *arguments, modes=(probabilities_first, weighted_area))
+    modes = (probabilities_first, weighted_area, paint_own)
+    _, table = compare(kernels, class_logits, mask_logits, *arguments, modes=modes)
     assert (table[-4:] == 0).all() and (table[:, 0] > 0).any()
 
 
@@ -61,11 +72,12 @@ def test_half_precision_and_strides(kernels, dtype, probabilities_first):
 
 def test_more_queries_than_lanes_and_several_blocks(kernels):
     class_logits, mask_logits = confident_predictions(90, 5, (16, 24), seed=2)
-    for modes in ((False, False), (True, True)):
+    for modes in ((False, False), (True, True), (False, False, True)):
         _, table = compare(kernels, class_logits, mask_logits, (70, 75), modes=modes, thresholds=(0.2, 0.01, 0.5))
         assert (table[:, 3] > 0).sum() > 64
     noise = torch.randn(70, 8, 8)  # many winners among neighbours
-    compare(kernels, class_logits[:70], noise, (33, 40), thresholds=(0.2, 0.0, 0.5))
+    for modes in ((False, False), (False, True, True)):
+        compare(kernels, class_logits[:70], noise, (33, 40), modes=modes, thresholds=(0.2, 0.0, 0.5))
 
 
 @pytest.mark.parametrize("probabilities_first", [False, True])

@@ -1,4 +1,4 @@
-"""MaskFormer of transformers: what is replaced in a model and in an image processor."""
+"""MaskFormer of transformers: what is replaced in a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from maskformer_ext.errors import UserError
-from maskformer_ext.integrations.transformers_models import maskformer_postprocess
 from maskformer_ext.integrations.transformers_models.layers import AuxiliaryLogits
 from maskformer_ext.integrations.transformers_models.maskformer_loss import Loss, Matcher
 from maskformer_ext.integrations.transformers_models.parts import Part
@@ -38,14 +37,6 @@ class Model(nn.Module):
         return prediction.class_logits[-1], prediction.mask_logits(), AuxiliaryLogits(prediction)
 
 
-class Processor:
-    """Before the image processors of MaskFormer."""
-
-    post_process_semantic_segmentation = maskformer_postprocess.post_process_semantic_segmentation
-    post_process_panoptic_segmentation = maskformer_postprocess.post_process_panoptic_segmentation
-    post_process_instance_segmentation = maskformer_postprocess.post_process_instance_segmentation
-
-
 MODEL_PARTS = (
     Part(
         ("MaskFormerForInstanceSegmentation",),
@@ -64,12 +55,5 @@ MODEL_PARTS = (
         Matcher,
         "matching_cost, linear_sum_assignment",
         needs=("cost_class", "cost_mask", "cost_dice"),
-    ),
-)
-PROCESSOR_PARTS = (
-    Part(
-        ("MaskFormerImageProcessor", "MaskFormerImageProcessorPil", "MaskFormerImageProcessorFast"),
-        Processor,
-        "semantic_inference, panoptic_inference, instances painted at the prediction's size",
     ),
 )

@@ -111,7 +111,9 @@ def find(root: Any, parts: Iterable[Part]) -> Iterator[tuple[str, Any, Part, str
     for part in parts:
         for name in part.names:
             table.setdefault(name, []).append(part)
-    places = root.named_modules() if isinstance(root, nn.Module) else [("processor", root)]
+    whole = isinstance(root, nn.Module)
+    # A processor of several kinds of input hands images on to one of images.
+    places = root.named_modules() if whole else [("processor", getattr(root, "image_processor", root))]
     for where, instance in places:
         known = next((base for base in type(instance).__mro__ if _is_known(base, table)), None)
         if known is None:

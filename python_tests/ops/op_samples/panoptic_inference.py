@@ -17,5 +17,6 @@ def native_calls(inputs: Inputs) -> dict[str, list[tuple]]:
         "panoptic_inference": [
             (*prediction, *options, None, None, True, True),
             (*prediction, *options, *sizes, False, False),
+            (*prediction, *options, *sizes, False, False, True),
         ]
     }

@@ -1,0 +1,235 @@
+"""transformers' rules of post-processing on our ops, shared by its image processors: the same results.
+
+Every function takes the images' class logits and mask logits, (B, Q, K + 1) and (B, Q, h, w), and a size per image.
+The rules differ from the original's:
+
+- Semantic scores are summed at the prediction's size and then resized.
+- Panoptic probabilities are resized and weighted before the area test.
+- Instance masks are resized by nearest neighbour.
+
+`input_size` is what a processor resizes the mask logits to before all else, such as Mask2Former's (384, 384).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskformer_ext.ops.matching_cost import nearest_index
+from maskformer_ext.ops.panoptic_inference import panoptic_inference
+from maskformer_ext.ops.semantic_inference import semantic_inference, semantic_scores
+
+_log = logging.getLogger(__name__)
+
+_QUERIES_AT_ONCE = 8  # of which scores are computed; bounds the temporaries
+Size = tuple[int, int]
+
+
+def sizes_of(target_sizes: Any, size: Sequence[int], images: int) -> list[Size]:
+    """Return the output size of each image: the one asked for, else `size`."""
+    if target_sizes is None:
+        return [(int(size[0]), int(size[1]))] * images
+    return [(int(target_sizes[image][0]), int(target_sizes[image][1])) for image in range(images)]
+
+
+def check_count(target_sizes: Any, images: int) -> None:
+    """Raise ValueError, as transformers does for semantic maps, unless there is a size per image."""
+    if target_sizes is not None and len(target_sizes) != images:
+        raise ValueError("Make sure that you pass in as many target sizes as the batch dimension of the logits")
+
+
+def ids_to_fuse(label_ids_to_fuse: set[int] | None) -> Collection[int]:
+    """Return the classes whose segments join; warn as transformers does where none are given."""
+    if label_ids_to_fuse is None:
+        _log.warning("`label_ids_to_fuse` unset. No instance will be fused.")
+        return set()
+    return label_ids_to_fuse
+
+
+def semantic_maps(
+    classes: Tensor,
+    masks: Tensor,
+    sizes: list[Size],
+    *,
+    input_size: Sequence[int] | None = None,
+    return_scores: bool = False,
+) -> list[Any]:
+    """Return the class of every pixel, or with `return_scores` also the score of every class."""
+    modes: dict[str, Any] = {"input_size": input_size or masks.shape[-2:], "resize": "scores"}
+    images = zip(classes, masks, sizes, strict=True)
+    if not return_scores:
+        return [semantic_inference(*image, **modes) for image in images]
+    return [with_scores(semantic_scores(*image, **modes).to(masks.dtype)) for image in images]
+
+
+def with_scores(scores: Tensor) -> Any:
+    """Return transformers' record of a map of scores (K, H, W) and the classes that have the best."""
+    from transformers.models.maskformer.image_processing_maskformer import SemanticSegmentationPostProcessorOutput
+
+    data = {"segmentation": scores.argmax(0), "segmentation_scores": scores}
+    return SemanticSegmentationPostProcessorOutput(data=data)
+
+
+def panoptic_segments(
+    classes: Tensor,
+    masks: Tensor,
+    sizes: list[Size],
+    *,
+    threshold: float,
+    mask_threshold: float,
+    overlap_threshold: float,
+    fused: Collection[int],
+    input_size: Sequence[int] | None = None,
+) -> list[dict[str, Any]]:
+    """Return the segment of every pixel, 0 = void, and facts of each segment."""
+    results = []
+    for class_logits, mask_logits, size in zip(classes, masks, sizes, strict=True):
+        if not any_kept(class_logits, threshold):
+            results.append(nothing(size))
+            continue
+        segment_map, segments = panoptic_inference(
+            class_logits,
+            mask_logits,
+            size,
+            thing_classes=range(class_logits.shape[-1] - 1),  # nothing is joined here, see _number
+            object_mask_threshold=threshold,
+            mask_threshold=mask_threshold,
+            overlap_threshold=overlap_threshold,
+            input_size=input_size or mask_logits.shape[-2:],
+            resize="probabilities",
+            area="weighted",
+        )
+        ids = _number([segment["category_id"] for segment in segments], fused)
+        if ids != list(range(1, len(ids) + 1)):
+            table = torch.tensor([0, *ids], dtype=torch.int32, device=segment_map.device)
+            segment_map = table[segment_map]
+        infos = [
+            {
+                "id": number,
+                "label_id": segment["category_id"],
+                "was_fused": segment["category_id"] in fused,
+                "score": round(segment["score"], 6),
+            }
+            for number, segment in zip(ids, segments, strict=True)
+        ]
+        results.append({"segmentation": segment_map, "segments_info": infos})
+    return results
+
+
+def nothing(size: Size) -> dict[str, Any]:
+    """Return transformers' result for an image without segments: another dtype, on the CPU."""
+    return {"segmentation": torch.zeros(size) - 1, "segments_info": []}
+
+
+def painted_instances(
+    classes: Tensor,
+    masks: Tensor,
+    sizes: list[Size],
+    *,
+    threshold: float,
+    return_coco_annotation: bool | None,
+    return_binary_maps: bool | None,
+    input_size: Size | None = None,
+    as_run: Callable[[list[int]], list[Any]] = list,
+) -> list[dict[str, Any]]:
+    """Return the instances; transformers too ignores the two thresholds of masks here.
+
+    The masks are resized by nearest neighbour, which commutes with everything that is done to single pixels. So they
+    are painted at the prediction's size, and the finished map is resized once.
+    """
+    if return_coco_annotation and return_binary_maps:
+        raise ValueError("return_coco_annotation and return_binary_maps can not be both set to True.")
+    results = []
+    for class_logits, mask_logits, size in zip(classes, masks, sizes, strict=True):
+        query, label, score, inside = _rank_instances(class_logits, mask_logits, threshold, input_size)
+        small_size = input_size or mask_logits.shape[-2:]
+        rows, columns = (nearest_index(small_size[axis], size[axis], mask_logits.device) for axis in (0, 1))
+        sampled = _sampled(small_size, rows, columns)
+        small = torch.full(small_size, -1.0, device=mask_logits.device)
+        infos: list[dict[str, Any]] = []
+        kept: list[int] = []
+        for index, category, value in zip(query.tolist(), label.tolist(), score.tolist(), strict=True):
+            mask = inside[index]
+            if (mask & sampled).any():
+                small[mask] = len(kept)
+                infos.append({"id": len(kept), "label_id": category, "was_fused": False, "score": round(value, 6)})
+                kept.append(index)
+        segmentation: Any = small.cpu()[rows.cpu()][:, columns.cpu()]
+        if return_coco_annotation:
+            segmentation = run_lengths(segmentation, as_run)
+        elif return_binary_maps and kept:
+            segmentation = torch.stack([inside[index][rows][:, columns].float() for index in kept])
+        results.append({"segmentation": segmentation, "segments_info": infos})
+    return results
+
+
+def any_kept(class_logits: Tensor, threshold: float) -> bool:
+    """Return whether some query's most probable class is an object with a probability above the threshold."""
+    score, label = class_logits.softmax(-1).max(-1)
+    return bool(((label < class_logits.shape[-1] - 1) & (score > threshold)).any())
+
+
+def _number(categories: list[int], fused: Collection[int]) -> list[int]:
+    """Number segments as transformers does: one that follows a fused segment counts on from that one's id."""
+    ids: list[int] = []
+    last = 0
+    first_of: dict[int, int] = {}
+    for category in categories:
+        last = first_of.get(category, last + 1)
+        ids.append(last)
+        if category in fused:
+            first_of[category] = last
+    return ids
+
+
+def _rank_instances(
+    class_logits: Tensor, mask_logits: Tensor, threshold: float, input_size: Size | None
+) -> tuple[Tensor, Tensor, Tensor, dict[int, Tensor]]:
+    """Return query, class and score of the pairs (query, class) that reach a score, and the masks of their queries.
+
+    The order is transformers': that of an unsorted top Q of the most probable pairs.
+    """
+    num_classes = class_logits.shape[1] - 1
+    probability, index = F.softmax(class_logits, dim=-1)[:, :-1].flatten().topk(len(class_logits), sorted=False)
+    possible = probability.double() >= 0.999 * threshold  # a score is at most the class probability, but for rounding
+    probability, index = probability[possible], index[possible]
+    query = index.div(num_classes, rounding_mode="floor")
+    needed, which = query.unique(return_inverse=True)
+    means = []
+    masks: dict[int, Tensor] = {}
+    for some in needed.split(_QUERIES_AT_ONCE):
+        logits = mask_logits[some]
+        if input_size is not None and tuple(logits.shape[-2:]) != input_size and len(some):
+            logits = F.interpolate(logits[None], size=input_size, mode="bilinear", align_corners=False)[0]
+        inside = logits > 0
+        masks.update(zip(some.tolist(), inside, strict=True))
+        weight = inside.flatten(1).float()  # a 16-bit sum would end at 65504 pixels
+        means.append((logits.flatten(1).sigmoid() * weight).sum(1) / (weight.sum(1) + 1e-6))
+    score = probability * torch.cat(means)[which] if means else probability
+    reached = score.double() >= threshold
+    return query[reached], (index % num_classes)[reached], score[reached], masks
+
+
+def _sampled(size: Any, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return which pixels of a map the nearest-neighbour resize looks at, (h, w) bool: not all when it shrinks."""
+    row, column = (torch.zeros(extent, dtype=torch.bool, device=rows.device) for extent in size)
+    row[rows], column[columns] = True, True
+    return row[:, None] & column
+
+
+def run_lengths(segmentation: Tensor, as_run: Callable[[list[int]], list[Any]] = list) -> list[list[Any]]:
+    """Encode each id of a map, void included, by the starts and lengths of its runs, row by row, starts from 1.
+
+    `as_run` makes of the numbers what the processor's own function hands out.
+    """
+    flat = segmentation.flatten().cpu()
+    start = torch.cat((torch.zeros(1, dtype=torch.int64), (flat[1:] != flat[:-1]).nonzero().flatten() + 1))
+    length = torch.diff(start, append=torch.tensor([len(flat)]))
+    owner = flat[start]
+    runs = torch.stack((start + 1, length), 1)
+    return [as_run(runs[owner == number].flatten().tolist()) for number in owner.unique()]
