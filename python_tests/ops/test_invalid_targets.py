@@ -42,8 +42,9 @@ def by_matched_mask_loss(targets: SegmentTargets) -> None:
 
 
 def by_point_mask_loss(targets: SegmentTargets) -> None:
-    logits, pairs = predictions(str(targets.device)).mask_logits()[0, :2], (index[:2] for index in targets.pairs())
-    point_mask_loss(logits, targets, *pairs, torch.rand(2, 9, 2, device=targets.device))
+    image, segment = (index[:2] for index in targets.pairs())
+    points = torch.rand(2, 9, 2, device=targets.device)
+    point_mask_loss(predictions(str(targets.device)).mask_logits()[0, :2], targets, image, segment, points)
 
 
 def by_criterion(targets: SegmentTargets) -> None:
