@@ -18,6 +18,7 @@ from maskformer_ext.ops import (
     matched_mask_loss,
     matching_cost,
     matching_cost_from_embeddings,
+    point_mask_loss,
 )
 from maskformer_ext.ops.support import library, value_checks
 
@@ -40,6 +41,12 @@ def by_matched_mask_loss(targets: SegmentTargets) -> None:
     matched_mask_loss(out.mask_logits()[0, :2], targets, *(index[:2] for index in targets.pairs()))
 
 
+def by_point_mask_loss(targets: SegmentTargets) -> None:
+    image, segment = (index[:2] for index in targets.pairs())
+    points = torch.rand(2, 9, 2, device=targets.device)
+    point_mask_loss(predictions(str(targets.device)).mask_logits()[0, :2], targets, image, segment, points)
+
+
 def by_criterion(targets: SegmentTargets) -> None:
     MaskFormerCriterion(CLASSES)(predictions(str(targets.device)), targets)
 
@@ -48,7 +55,14 @@ def by_per_pixel(targets: SegmentTargets) -> None:
     PerPixelCriterion(CLASSES)(PerPixelOutput(torch.randn(2, CLASSES, 4, 4, device=targets.device)), targets)
 
 
-CALLS = [by_matching_cost, by_matching_cost_from_embeddings, by_matched_mask_loss, by_criterion, by_per_pixel]
+CALLS = [
+    by_matching_cost,
+    by_matching_cost_from_embeddings,
+    by_matched_mask_loss,
+    by_point_mask_loss,
+    by_criterion,
+    by_per_pixel,
+]
 
 
 @pytest.fixture(params=["cpu", "as on a GPU", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -64,7 +78,7 @@ def device(request, monkeypatch) -> str:
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_every_op_names_what_is_out_of_range(fault: str, call: Callable, device: str) -> None:
-    if call is by_matched_mask_loss and fault == "label":
+    if call in (by_matched_mask_loss, by_point_mask_loss) and fault == "label":
         pytest.skip("it reads no labels")
     call(make_targets(device=device))
     with pytest.raises(ValueError, match=FAULTS[fault]) as caught:
