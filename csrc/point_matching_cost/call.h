@@ -1,5 +1,5 @@
-// A call of the point matching costs on the CPU: a batch's targets and points, checked and kept alive, and the points
-// of some layers in order. point_matching_cost_from_embeddings shares it.
+// A call of the point matching costs on the CPU: a batch's targets and points, checked, and the points in order.
+// point_matching_cost_from_embeddings shares it.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
-// A call of the point matching costs on a GPU: checked targets and points, the cost, workspace, and all parameters but
-// the logits. point_matching_cost_from_embeddings shares it.
+// A call of the point matching costs on a GPU: checked targets and points, the cost, and workspace. Its parameters lack
+// the logits only. point_matching_cost_from_embeddings shares it.
 #pragma once
 
 #include <algorithm>

@@ -20,8 +20,7 @@ PointTaps target_taps(const PointTargetsParams& p, float x, float y) {
 }
 
 template <class Id>
-PointOwners owners_of(const PointTargetsParams& p, const Id* map, float x, float y) {
-  const PointTaps taps = target_taps(p, x, y);
+PointOwners owners_of(const PointTargetsParams& p, const Id* map, const PointTaps& taps) {
   const auto num_segments = static_cast<int32_t>(p.num_segments);
   PointOwners owners = {.group = {num_segments}, .share = {0.0f}, .count = 1};
   const int32_t first = map[taps.index[0]];
@@ -140,12 +139,22 @@ void order_map_points(const PointTargetsParams& p, PointTargets& targets, const 
   const auto* map = static_cast<const Id*>(p.pixels);
   int32_t* group = order + targets.count;
   int32_t* begin = group + targets.count;
-  for (int64_t k = 0; k < targets.count; ++k) {  // row by row, so that the map is read in order
-    const int64_t i = by_row[k];
-    const PointOwners& owners = p.owners[i] = owners_of(p, map, p.points[2 * i], p.points[2 * i + 1]);
-    int most = 0;
-    for (int at = 1; at < owners.count; ++at) most = owners.share[at] > owners.share[most] ? at : most;
-    group[i] = owners.group[most];
+  PointTaps taps[kPointTile];
+  for (int64_t first = 0; first < targets.count; first += kPointTile) {  // row by row, so that the map is read in order
+    const int64_t n = std::min(kPointTile, targets.count - first);
+    for (int64_t k = 0; k < n; ++k) {  // all pixels of the tile are on their way before the first is needed
+      const float* at = p.points + 2 * static_cast<int64_t>(by_row[first + k]);
+      taps[k] = target_taps(p, at[0], at[1]);
+      __builtin_prefetch(map + taps[k].index[0]);
+      __builtin_prefetch(map + taps[k].index[2]);
+    }
+    for (int64_t k = 0; k < n; ++k) {
+      const int64_t i = by_row[first + k];
+      const PointOwners& owners = p.owners[i] = owners_of(p, map, taps[k]);
+      int most = 0;
+      for (int at = 1; at < owners.count; ++at) most = owners.share[at] > owners.share[most] ? at : most;
+      group[i] = owners.group[most];
+    }
   }
   sort_points(group, p.num_segments + 1, by_row, targets.count, begin, order);
   TileLister(p, targets, begin).list(order);

@@ -76,8 +76,8 @@ struct PointCostParams {
   float* cost;  // (layers, images, queries, segments)
 };
 
-// Sums of some queries: (groups, 3, stride) for a segment map, positive, negative and foreground of each group;
-// (segments + 1, 2, stride) for masks, cross-entropy and inside of each, and last the whole foreground.
+// Sums of some queries. For a segment map they are (groups, 3, stride): positive, negative and foreground of each
+// group. For masks they are (segments + 1, 2, stride): cross-entropy and inside of each, and last the whole foreground.
 struct PointSums {
   double* sums;
   int64_t stride;  // queries, padded

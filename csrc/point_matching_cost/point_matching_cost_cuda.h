@@ -1,8 +1,8 @@
 // Point matching cost on a GPU: what the launchers take. Torch-free.
 //
 // A problem is an image in a layer. For some problems at a time, the share of every point in every segment is written.
-// It stays in the second-level cache while all queries read it. A block takes one query at a time: its threads sample
-// a tile of points and share the terms, then its warps share out the segments.
+// It stays in the second-level cache while all queries read it. A block takes one query at a time. Its threads sample
+// a tile of points and share the terms. Then its warps share out the segments.
 #pragma once
 
 #include <cstdint>

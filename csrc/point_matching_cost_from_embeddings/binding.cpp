@@ -10,8 +10,7 @@ constexpr const char* op = "point_matching_cost_from_embeddings";
 constexpr int64_t kItems = 64;  // chunks whose sums are kept at once
 
 // Computes the costs of all layers of an image.
-void cost_image(const PointBatch& batch, const DotSource& source, int64_t image, baseline::AlignedVector<float>& lines,
-                int64_t line_stride) {
+void cost_image(const PointBatch& batch, const DotSource& source, int64_t image, float* lines, int64_t line_stride) {
   const PointCostParams& cost = batch.params;
   const int64_t item_size = dtype_size(source.features_dtype);
   if (cost.num_segments[image] > 0 && batch.count() > 0) {
@@ -22,7 +21,7 @@ void cost_image(const PointBatch& batch, const DotSource& source, int64_t image,
         .pixel_stride = source.pixel_stride,
         .channels = source.channels,
         .pixels = source.pixels,
-        .lines = lines.data(),
+        .lines = lines,
         .stride = line_stride};
     torch::stable::parallel_for(0, source.pixels, 256,
                                 [&](int64_t begin, int64_t end) { lay_feature_lines(features, begin, end); });
@@ -32,7 +31,7 @@ void cost_image(const PointBatch& batch, const DotSource& source, int64_t image,
                                   .embed = source.embed,
                                   .embed_dtype = source.embed_dtype,
                                   .channels = source.channels,
-                                  .lines = lines.data(),
+                                  .lines = lines,
                                   .line_stride = line_stride,
                                   .image = image,
                                   .first_layer = 0,
@@ -90,8 +89,10 @@ Tensor point_matching_cost_from_embeddings_cpu(const Tensor& class_logits, const
                          mask_features.size(3));
   if (batch.cost.numel() == 0) return batch.cost;
   const int64_t line_stride = (source.channels + kQueryBlock - 1) / kQueryBlock * kQueryBlock;
-  baseline::AlignedVector<float> lines((source.pixels + 1) * line_stride);
-  for (int64_t image = 0; image < source.images; ++image) cost_image(batch, source, image, lines, line_stride);
+  Tensor lines = torch::stable::new_empty(class_logits, {(source.pixels + 1) * line_stride}, ScalarType::Float);
+  for (int64_t image = 0; image < source.images; ++image) {
+    cost_image(batch, source, image, lines.mutable_data_ptr<float>(), line_stride);
+  }
   return batch.cost;
 }
 

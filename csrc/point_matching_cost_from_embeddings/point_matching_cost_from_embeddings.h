@@ -1,5 +1,5 @@
-// The point matching cost straight from embeddings: features are sampled at a tile of points, multiplied with all
-// queries of a layer, and reduced to sums at once. Torch-free.
+// The point matching cost straight from embeddings. Features are sampled at a tile of points and multiplied with all
+// queries of a layer. The logits are reduced to sums at once. Torch-free.
 //
 // The features of an image are laid out pixel by pixel, so that a tap is a run of channels. Queries lie side by side in
 // the packed embeddings, as the sums need them.

@@ -63,7 +63,7 @@ OPS = (
     Op("panoptic_inference", ("panoptic_inference",), values=True, fullgraph=False),
     Op("point_mask_loss", ("point_mask_loss", "point_mask_loss_backward"), differentiable=True),
     Op("point_matching_cost", ("point_matching_cost",)),
-    Op("point_matching_cost_from_embeddings", ("point_matching_cost_from_embeddings",)),
+    Op("point_matching_cost_from_embeddings", ("point_matching_cost_from_embeddings",), kernels="point_matching_cost"),
     Op(
         "semantic_inference",
         ("semantic_inference", "semantic_scores"),

@@ -52,7 +52,7 @@ def test_a_query_that_may_attend_nowhere_attends_everywhere(kernels, size):
     features = torch.ones(2, 3, 4, 4)
     embed = torch.ones(2, 2, 3)
     embed[0, 1] = -1
-    features[1, :, 0] = -1
+    features[1, :, 0] = -3
     found = kernels.attention_mask(embed, features, size)
     assert found[0].all()
     assert not found[1].all()

@@ -24,7 +24,11 @@ def having(*options: str) -> dict[str, Sample]:
     return found
 
 
-COSTS, FOCAL, INFERENCE = having("class_weight"), having("alpha", "gamma"), having("size")
+COSTS, FOCAL, INFERENCE = (
+    having("class_weight", "focal_weight"),
+    having("alpha", "gamma"),
+    having("class_logits", "size"),
+)
 LOSSES = {name: call for name, call in FOCAL.items() if name not in COSTS}
 ALL = FOCAL | INFERENCE
 

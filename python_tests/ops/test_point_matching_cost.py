@@ -95,7 +95,7 @@ def test_points_at_and_beyond_the_edges(kernels, masks):
     targets = random_targets(1, [3], 3, (8, 8), 4, void=0.0)
     form = targets.to_masks() if masks else targets
     odd = [(0.0, 0.0), (1.0, 1.0), (0.5, 1.0), (-0.01, 0.5), (1.5, 0.5), (-3.0, 9.0), (1e30, 0.5), (torch.nan, 0.5)]
-    points = torch.tensor(odd + [(0.4, torch.inf)])[None]
+    points = torch.tensor([*odd, (0.4, torch.inf)])[None]
     classes, logits, _ = draw((), 1, 4, (5, 5), 1)
     logits[..., 0, 0] = 3.0
     truth = point_matching_cost(classes.double(), logits.double(), form, points)

@@ -9,7 +9,7 @@ from op_checks import LARGEST_ERROR, at_thread_counts, error, native_only
 from segments import random_targets
 from torch import Tensor
 
-from maskformer_ext.ops import mask_dot, point_matching_cost, point_matching_cost_from_embeddings
+from maskformer_ext.ops import point_matching_cost, point_matching_cost_from_embeddings
 
 PARTS = ("class_weight", "mask_weight", "dice_weight")
 
@@ -51,7 +51,7 @@ def test_each_part_is_close_to_float64(kernels, layers, counts, queries, channel
 def test_it_equals_the_cost_of_the_logits(kernels, sampling):
     targets = random_targets(2, [5, 3], 5, (40, 52), 4)
     classes, embed, features, points = draw((2,), 2, 6, 24, (12, 10), 90)
-    logits = mask_dot(embed, features)
+    logits = torch.einsum("lbqc,bchw->lbqhw", embed, features)
     expected = point_matching_cost(classes, logits, targets, points, sampling=sampling)
     ours = kernels.point_matching_cost_from_embeddings(classes, embed, features, targets, points, sampling=sampling)
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
