@@ -13,43 +13,53 @@ CLASSES, QUERIES, SIZE = 5, 12, 64
 TOKENS = torch.tensor([[101, 5, 6, 1012, 7, 1012, 8, 9, 1012, 102]] * 3)
 """Three classes of one or two words, for models that read text."""
 
-_ATTENTION = {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
-_DETR = {
+_ATTENTION: dict[str, Any] = {
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 32,
+    "decoder_ffn_dim": 32,
+}
+_DETR: dict[str, Any] = {
     **{"d_model": 32, "encoder_layers": 1, "decoder_layers": 2, "num_queries": QUERIES, "num_labels": CLASSES},
     **{"auxiliary_loss": True, "use_timm_backbone": False, "use_pretrained_backbone": False},
     **_ATTENTION,
 }
-_SEGMENTATION = {**_DETR, "d_model": 64, "encoder_attention_heads": 8}
-_REAL_TIME = {
+_SEGMENTATION: dict[str, Any] = {**_DETR, "d_model": 64, "encoder_attention_heads": 8}
+_REAL_TIME: dict[str, Any] = {
     **{"d_model": 32, "encoder_hidden_dim": 32, "encoder_in_channels": [16, 16, 32], "hidden_expansion": 0.5},
     **{"decoder_in_channels": [32, 32, 32], "decoder_layers": 3, "num_queries": 20, "num_denoising": 10},
     **{"num_labels": CLASSES, "auxiliary_loss": True},
     **_ATTENTION,
 }
-_GROUPS = {
+_GROUPS: dict[str, Any] = {
     **{"d_model": 32, "decoder_layers": 3, "decoder_ffn_dim": 32, "num_queries": 10, "group_detr": 3},
     **{"decoder_self_attention_heads": 4, "decoder_cross_attention_heads": 4, "c2f_num_blocks": 1},
     **{"num_labels": CLASSES},
 }
-_STAGES = {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1], "embedding_size": 8}
+_STAGES: dict[str, Any] = {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1], "embedding_size": 8}
 
 
-def _model(name: str, backbone: Any, options: dict[str, Any], config: str = "") -> nn.Module:
-    config = config or name.partition("For")[0] + "Config"
-    return getattr(transformers, name)(getattr(transformers, config)(backbone_config=backbone, **options))
+def _config(name: str, **options: Any) -> Any:
+    return getattr(transformers, name)(**options)
+
+
+def _model(name: str, backbone: Any, options: dict[str, Any]) -> nn.Module:
+    config = _config(name.partition("For")[0] + "Config", backbone_config=backbone, **options)
+    return getattr(transformers, name)(config)
 
 
 def _resnet(*stages: int) -> Any:
     features = [f"stage{stage}" for stage in stages]
-    return transformers.ResNetConfig(**_STAGES, layer_type="basic", out_features=features)
+    return _config("ResNetConfig", **_STAGES, layer_type="basic", out_features=features)
 
 
 def _real_time_resnet() -> Any:
-    return transformers.RTDetrResNetConfig(**_STAGES, layer_type="basic", out_features=["stage2", "stage3", "stage4"])
+    return _config("RTDetrResNetConfig", **_STAGES, layer_type="basic", out_features=["stage2", "stage3", "stage4"])
 
 
 def _hgnet() -> Any:
-    return transformers.HGNetV2Config(
+    return _config(
+        "HGNetV2Config",
         **_STAGES,
         stem_channels=[3, 8, 8],
         stage_in_channels=[8, 8, 16, 16],
@@ -65,7 +75,8 @@ def _hgnet() -> Any:
 
 
 def _vit(config: str, windows: int, **options: Any) -> Any:
-    return getattr(transformers, config)(
+    return _config(
+        config,
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -78,7 +89,8 @@ def _vit(config: str, windows: int, **options: Any) -> Any:
 
 
 def _grounding(name: str) -> nn.Module:
-    backbone = transformers.SwinConfig(
+    backbone = _config(
+        "SwinConfig",
         image_size=SIZE,
         embed_dim=8,
         depths=[1] * 4,
@@ -86,7 +98,7 @@ def _grounding(name: str) -> nn.Module:
         window_size=4,
         out_features=["stage2", "stage3", "stage4"],
     )
-    text = {
+    text: dict[str, Any] = {
         **{"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
         **{"intermediate_size": 32, "vocab_size": 1100},
     }
@@ -96,7 +108,8 @@ def _grounding(name: str) -> nn.Module:
 
 
 def _yolos() -> nn.Module:
-    config = transformers.YolosConfig(
+    config = _config(
+        "YolosConfig",
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=4,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from functools import partial
 
 import pytest
 import torch
@@ -168,11 +169,11 @@ def test_groups_of_queries_are_problems_of_their_own():
 
 def test_threads_and_strides_change_no_bit():
     targets, logits, boxes = random_targets([40, 33], 40, 50), torch.randn(3, 2, 300, 50), random_boxes(3, 2, 300)
+    strided = [x.permute(3, 2, 0, 1).contiguous().permute(2, 3, 1, 0) for x in (logits, boxes)]
     for class_cost in ("focal", "softmax"):
-        at_thread_counts(lambda kind=class_cost: box_matching_cost(logits, boxes, targets, class_cost=kind))
-        strided = [x.permute(3, 2, 0, 1).contiguous().permute(2, 3, 1, 0) for x in (logits, boxes)]
-        ours = box_matching_cost(*strided, targets, class_cost=class_cost)
-        assert torch.equal(ours, box_matching_cost(logits, boxes, targets, class_cost=class_cost))
+        call = partial(box_matching_cost, targets=targets, class_cost=class_cost)
+        at_thread_counts(partial(call, logits, boxes))
+        assert torch.equal(call(strided[0], strided[1]), call(logits, boxes))
 
 
 def test_float64_inputs_stay_float64():

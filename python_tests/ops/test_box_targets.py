@@ -68,7 +68,7 @@ def test_dicts_must_hold_both_entries():
     with pytest.raises(ValueError, match=r"from_dicts: labels\[0\] must hold class_labels, got \['boxes'\]"):
         BoxTargets.from_dicts([{"boxes": torch.rand(1, 4)}])
     with pytest.raises(TypeError, match=r"from_dicts: labels\[0\] must be a mapping, got Tensor"):
-        BoxTargets.from_dicts([torch.rand(1, 4)])
+        BoxTargets.from_dicts([torch.rand(1, 4)])  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(

@@ -265,7 +265,10 @@ def _stack(layers: Sequence[Outputs], name: str) -> Tensor:
 
 def _are_boxes(boxes: Tensor) -> Tensor:
     """Return whether all boxes are finite and none has a negative extent, () bool."""
-    return boxes.isfinite().all() & (boxes[..., 2:] >= 0).all()
+    if not boxes.numel():
+        return boxes.new_ones((), dtype=torch.bool)
+    low, high = boxes.aminmax()  # NaN, where one is: no comparison with it holds
+    return (low > -torch.inf) & (high < torch.inf) & (boxes[..., 2:].amin() >= 0)
 
 
 def _without_labels(objects: BoxTargets) -> BoxTargets:
