@@ -45,6 +45,14 @@ class Processor:
     post_process_instance_segmentation = maskformer_postprocess.post_process_instance_segmentation
 
 
+class ProcessorWithoutScores:
+    """The same in versions whose semantic post-processing returns labels only."""
+
+    post_process_semantic_segmentation = maskformer_postprocess.post_process_labels
+    post_process_panoptic_segmentation = maskformer_postprocess.post_process_panoptic_segmentation
+    post_process_instance_segmentation = maskformer_postprocess.post_process_instance_segmentation
+
+
 MODEL_PARTS = (
     Part(
         ("MaskFormerForInstanceSegmentation",),
@@ -65,10 +73,11 @@ MODEL_PARTS = (
         needs=("cost_class", "cost_mask", "cost_dice"),
     ),
 )
-PROCESSOR_PARTS = (
+PROCESSOR_PARTS = tuple(
     Part(
         ("MaskFormerImageProcessor", "MaskFormerImageProcessorPil", "MaskFormerImageProcessorFast"),
-        Processor,
+        mixin,
         "semantic_inference, panoptic_inference, instances painted at the prediction's size",
-    ),
+    )
+    for mixin in (Processor, ProcessorWithoutScores)
 )

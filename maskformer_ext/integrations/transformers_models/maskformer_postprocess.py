@@ -44,6 +44,11 @@ def post_process_semantic_segmentation(
     return results
 
 
+def post_process_labels(self: Any, outputs: Any, target_sizes: list[tuple[int, int]] | None = None) -> list[Tensor]:
+    """Return the class of every pixel, as ``post_process_semantic_segmentation`` of versions that return no scores."""
+    return post_process_semantic_segmentation(self, outputs, target_sizes)
+
+
 def post_process_panoptic_segmentation(
     self: Any,
     outputs: Any,
