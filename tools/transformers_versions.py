@@ -18,7 +18,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-VERSIONS = ("4.50.3", "4.57.6", "5.4.0")
+VERSIONS = ("4.33.3", "4.50.3", "5.4.0")  # the oldest; the first with the shared module; one of the present line
 
 
 def install(folder: Path, version: str) -> None:
