@@ -63,21 +63,23 @@ Tensor ms_deform_attn_cpu(const Tensor& value, const std::vector<int64_t>& spati
   return out;
 }
 
+// All of a unit, without panels.
+MsDeformAttnTask whole(const Params& p) {
+  MsDeformAttnTask task = {};
+  task.last_block = p.blocks();
+  task.last_level = p.levels;
+  task.last_channel = p.channels;
+  return task;
+}
+
 // All three gradients in one sweep, a unit per thread.
 void backward_by_unit(const Params& p, bool to_value, bool to_points) {
   const int64_t size = panel_floats(p);
   torch::stable::parallel_for(0, p.units(), 1, [&](int64_t begin, int64_t end) {
     Floats panel(to_points ? size : 0), grad_panel(to_value ? size : 0);
-    MsDeformAttnTask task = {to_points ? panel.data() : nullptr,
-                             to_value ? grad_panel.data() : nullptr,
-                             panel_channels(p),
-                             0,
-                             0,
-                             p.blocks(),
-                             0,
-                             p.levels,
-                             0,
-                             p.channels};
+    MsDeformAttnTask task = whole(p);
+    if (to_points) task.panel = panel.data();
+    if (to_value) task.grad_panel = grad_panel.data();
     for (task.unit = begin; task.unit < end; ++task.unit) {
       if (to_points) ms_deform_attn_pack(p, panel.data(), task.unit, 0, p.levels);
       if (to_value && task.unit > begin) std::fill(grad_panel.begin(), grad_panel.end(), 0.0f);
@@ -93,20 +95,25 @@ void backward_by_part(const Params& p, bool to_value, bool to_points) {
     const int64_t size = panel_floats(p);
     const Floats panels = pack_all(p);
     for_parts(p, block_parts(p), 1, [&](int64_t unit, int64_t part) {
-      ms_deform_attn_bwd(p, {panels.data() + unit * size, nullptr, 0, unit, part * kBlocks,
-                             std::min((part + 1) * kBlocks, p.blocks()), 0, p.levels, 0, p.channels});
+      MsDeformAttnTask task = whole(p);
+      task.panel = panels.data() + unit * size;
+      task.unit = unit;
+      task.first_block = part * kBlocks;
+      task.last_block = std::min((part + 1) * kBlocks, p.blocks());
+      ms_deform_attn_bwd(p, task);
     });
   }
   if (to_value) {
     const int64_t width = panel_lanes(), slices = panel_channels(p) / width, cells = PanelLayout(p).cells(p);
     for_parts(p, p.levels * slices, 1, [&](int64_t unit, int64_t part) {
       Floats grad_panel(cells * width);
-      const int64_t level = part / slices, channel = part % slices * width;
-      const MsDeformAttnTask task = {nullptr, grad_panel.data(),
-                                     width,   unit,
-                                     0,       p.blocks(),
-                                     level,   level + 1,
-                                     channel, std::min(channel + width, p.channels)};
+      MsDeformAttnTask task = whole(p);
+      task.grad_panel = grad_panel.data();
+      task.unit = unit;
+      task.first_level = part / slices;
+      task.last_level = task.first_level + 1;
+      task.first_channel = part % slices * width;
+      task.last_channel = std::min(task.first_channel + width, p.channels);
       ms_deform_attn_bwd(p, task);
       ms_deform_attn_unpack(p, task);
     });

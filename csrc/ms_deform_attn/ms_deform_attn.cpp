@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "ms_deform_attn/placed_points.h"
+#include "ms_deform_attn/short_rows.h"
 #include "ms_deform_attn/tap_sums.h"
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
@@ -13,27 +14,6 @@ namespace {
 
 constexpr int64_t kQueries = MsDeformAttnParams::kQueries;
 constexpr int kMostVectors = 4;  // whose sums stay in registers
-
-// A row of channels to float, and back. The loops over whole vectors are short: their length is a constant.
-template <class T>
-inline void load_row(const T* __restrict from, int64_t count, float* __restrict to) {
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-#pragma omp simd
-    for (int lane = 0; lane < kLanes; ++lane) to[i + lane] = to_float(from[i + lane]);
-  }
-  for (; i < count; ++i) to[i] = to_float(from[i]);
-}
-
-template <class T>
-inline void store_row(const float* __restrict from, int64_t count, T* __restrict to) {
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
-#pragma omp simd
-    for (int lane = 0; lane < kLanes; ++lane) to[i + lane] = from_float<T>(from[i + lane]);
-  }
-  for (; i < count; ++i) to[i] = from_float<T>(from[i]);
-}
 
 // Calls body with 1, 2, 3 or 4 as a constant.
 template <class Body>
@@ -55,12 +35,18 @@ template <int Taps>
 void sum_block(const MsDeformAttnParams& p, const PlacedPoints& points, const float* panel, int64_t queries,
                float* out) {
   const int64_t channels = panel_channels(p);
+  const PointArrays arrays(points);
   for (int64_t channel = 0; channel < channels; channel += kMostVectors * kLanes) {
     for_vectors(std::min<int64_t>((channels - channel) / kLanes, kMostVectors), [&](auto vectors) {
-      for (int64_t query = 0; query < queries; ++query) {
-        sum_taps<Taps, decltype(vectors)::value>(points, panel + channel, channels, query * p.total_points,
-                                                 (query + 1) * p.total_points, out + query * channels + channel);
-      }
+      constexpr int kVectors = decltype(vectors)::value;
+      const auto sum_all = [&](auto stride) {
+        for (int64_t query = 0; query < queries; ++query) {
+          const int64_t row = query * p.total_points;
+          sum_taps<Taps, kVectors>(arrays, panel + channel, stride, row, row + p.total_points,
+                                   out + query * channels + channel);
+        }
+      };
+      channels == kVectors* kLanes ? sum_all(std::integral_constant<int, 0>()) : sum_all(channels);
     });
   }
 }
@@ -69,9 +55,10 @@ void sum_block(const MsDeformAttnParams& p, const PlacedPoints& points, const fl
 template <int Taps, int Vectors, bool to_value, bool to_points>
 void spread_block(const MsDeformAttnParams& p, const PlacedPoints& points, const TapPanels& panels, const float* grad,
                   int64_t grad_channels, int64_t queries, int64_t first_point, int64_t last_point, float* products) {
+  const PointArrays arrays(points);
   for (int64_t query = 0; query < queries; ++query) {
     const int64_t row = query * p.total_points;
-    spread_taps<Taps, Vectors, to_value, to_points>(points, panels, grad + query * grad_channels, row + first_point,
+    spread_taps<Taps, Vectors, to_value, to_points>(arrays, panels, grad + query * grad_channels, row + first_point,
                                                     row + last_point, products);
   }
 }
@@ -138,7 +125,7 @@ void ms_deform_attn_fwd(const MsDeformAttnParams& p, const float* panel, int64_t
 void ms_deform_attn_bwd(const MsDeformAttnParams& p, const MsDeformAttnTask& task) {
   const int64_t image = task.unit / p.heads, head = task.unit % p.heads;
   const int64_t count = task.last_channel - task.first_channel, vectors = (count + kLanes - 1) / kLanes;
-  const TapPanels panels = {task.panel, panel_channels(p), task.grad_panel, task.grad_panel_channels, vectors};
+  const TapPanels panels = {task.panel, task.grad_panel, vectors};
   const int64_t first_point = std::accumulate(p.points, p.points + task.first_level, int64_t{0});
   const int64_t last_point = std::accumulate(p.points, p.points + task.last_level, int64_t{0});
   PlacedPoints points(p);
@@ -168,6 +155,7 @@ void ms_deform_attn_bwd(const MsDeformAttnParams& p, const MsDeformAttnTask& tas
 void ms_deform_attn_unpack(const MsDeformAttnParams& p, const MsDeformAttnTask& task) {
   const int64_t image = task.unit / p.heads, head = task.unit % p.heads;
   const int64_t row = p.heads * p.channels, count = task.last_channel - task.first_channel;
+  const int64_t channels = (count + kLanes - 1) / kLanes * kLanes;
   for_float_type(p.value_dtype, [&](auto type) {
     auto* grads =
         static_cast<decltype(type)*>(p.grad_value) + image * p.cells * row + head * p.channels + task.first_channel;
@@ -175,8 +163,7 @@ void ms_deform_attn_unpack(const MsDeformAttnParams& p, const MsDeformAttnTask& 
       if (level < task.first_level || level >= task.last_level) return;
       for (int64_t y = 0; y < height; ++y) {
         for (int64_t x = 0; x < width; ++x, ++cell) {
-          store_row(task.grad_panel + (first + y * (width + 1) + x) * task.grad_panel_channels, count,
-                    grads + cell * row);
+          store_row(task.grad_panel + (first + y * (width + 1) + x) * channels, count, grads + cell * row);
         }
       }
     });

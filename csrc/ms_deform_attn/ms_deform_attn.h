@@ -90,13 +90,12 @@ inline int64_t panel_channels(const MsDeformAttnParams& p) {
 
 // A part of backward that writes what no other part writes.
 struct MsDeformAttnTask {
-  const float* panel;           // the unit's values; null: no gradient of locations and weights
-  float* grad_panel;            // zeros, to which the gradient of the values is added; null: none
-  int64_t grad_panel_channels;  // floats per cell of grad_panel
+  const float* panel;  // the unit's values; null: no gradient of locations and weights
+  float* grad_panel;   // zeros, to which the gradient of the values is added; null: none
   int64_t unit;
   int64_t first_block, last_block;      // blocks of queries
-  int64_t first_level, last_level;      // without a panel, others are skipped; with one, all
-  int64_t first_channel, last_channel;  // the same
+  int64_t first_level, last_level;      // with a panel of values all of them
+  int64_t first_channel, last_channel;  // the same; a cell of grad_panel has these, rounded up to whole vectors
 };
 
 // Copies the values of levels [first_level, last_level) of a unit to its panel, which holds zeros.

@@ -2,14 +2,15 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
 #include "common/aligned.h"
 #include "common/convert.h"
 #include "common/vec.h"
 #include "ms_deform_attn/ms_deform_attn.h"
+#include "ms_deform_attn/short_rows.h"
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 
@@ -19,8 +20,8 @@ class PlacedPoints {
   explicit PlacedPoints(const MsDeformAttnParams& p)
       : params_(p), count_(p.total_points), capacity_((kQueries * count_ + kLanes - 1) / kLanes * kLanes) {
     for (AlignedVector<int32_t>* ints : {&cell, &pitch, &first_}) ints->resize(capacity_);
-    for (AlignedVector<float>* floats : {&lx, &ly, &weight, &share[0], &share[1], &share[2], &share[3], &width_,
-                                         &height_, &x_, &y_, &dx, &dy, &dweight}) {
+    for (AlignedVector<float>* floats :
+         {&lx, &ly, &weight, &share[0], &share[1], &share[2], &share[3], &width_, &height_, &dweight}) {
       floats->resize(capacity_);
     }
     pairs_.resize(2 * capacity_);
@@ -41,11 +42,11 @@ class PlacedPoints {
 
   // Places the points of `queries` queries from `first` on.
   void place(int64_t image, int64_t head, int64_t first, int64_t queries) {
-    for (int64_t query = 0; query < queries; ++query) {
-      const int64_t row = ((image * params_.queries + first + query) * params_.heads + head) * count_;
-      load_floats(params_.locations, params_.locations_dtype, 2 * row, 2 * count_, pairs_.data() + 2 * query * count_);
-      load_floats(params_.weights, params_.weights_dtype, row, count_, weight.data() + query * count_);
-    }
+    const int64_t begin = ((image * params_.queries + first) * params_.heads + head) * count_;
+    const int64_t step = params_.heads * count_, ahead = std::min(kQueries, params_.queries - first - queries);
+    load_rows(params_.locations, params_.locations_dtype, 2 * begin, 2 * step, queries, ahead, 2 * count_,
+              pairs_.data());
+    load_rows(params_.weights, params_.weights_dtype, begin, step, queries, ahead, count_, weight.data());
     const int64_t used = (queries * count_ + kLanes - 1) / kLanes * kLanes;
     params_.discrete ? place_cells(used) : place_taps(used);
   }
@@ -53,110 +54,151 @@ class PlacedPoints {
   // Turns the products of grad with the taps, (points, 4), into the gradients of locations and weights.
   __attribute__((noinline)) void differentiate(const float* __restrict products, int64_t queries) {
     const int64_t used = queries * count_;
+    const float *__restrict xs = lx.data(), *__restrict ys = ly.data(), *__restrict weights = weight.data(),
+          *__restrict widths = width_.data(), *__restrict heights = height_.data();
+    float* __restrict to_pairs = pairs_.data(), * __restrict to_weights = dweight.data();
     if (params_.discrete) {
-      for (int64_t i = 0; i < used; ++i) {
-        dx[i] = dy[i] = 0.0f;
-        dweight[i] = products[4 * i];
-      }
+      std::fill_n(to_pairs, 2 * used, 0.0f);
+      for (int64_t i = 0; i < used; ++i) to_weights[i] = products[4 * i];
       return;
     }
 #pragma omp simd
     for (int64_t i = 0; i < used; ++i) {
       const float p0 = products[4 * i], p1 = products[4 * i + 1], p2 = products[4 * i + 2], p3 = products[4 * i + 3];
-      const float fx = lx[i], fy = ly[i], gx = 1.0f - fx, gy = 1.0f - fy;
-      dx[i] = weight[i] * width_[i] * (gy * (p1 - p0) + fy * (p3 - p2));
-      dy[i] = weight[i] * height_[i] * (gx * (p2 - p0) + fx * (p3 - p1));
-      dweight[i] = gy * (gx * p0 + fx * p1) + fy * (gx * p2 + fx * p3);
+      const float fx = xs[i], fy = ys[i], gx = 1.0f - fx, gy = 1.0f - fy;
+      to_pairs[2 * i] = weights[i] * widths[i] * (gy * (p1 - p0) + fy * (p3 - p2));
+      to_pairs[2 * i + 1] = weights[i] * heights[i] * (gx * (p2 - p0) + fx * (p3 - p1));
+      to_weights[i] = gy * (gx * p0 + fx * p1) + fy * (gx * p2 + fx * p3);
     }
   }
 
   // Writes these gradients.
   void write_gradients(int64_t image, int64_t head, int64_t first, int64_t queries) {
-    for (int64_t i = 0; i < queries * count_; ++i) {
-      pairs_[2 * i] = dx[i];
-      pairs_[2 * i + 1] = dy[i];
-    }
-    for (int64_t query = 0; query < queries; ++query) {
-      const int64_t row = ((image * params_.queries + first + query) * params_.heads + head) * count_;
-      store_floats(pairs_.data() + 2 * query * count_, 2 * count_, params_.grad_locations, params_.locations_dtype,
-                   2 * row);
-      store_floats(dweight.data() + query * count_, count_, params_.grad_weights, params_.weights_dtype, row);
-    }
+    const int64_t begin = ((image * params_.queries + first) * params_.heads + head) * count_;
+    const int64_t step = params_.heads * count_;
+    store_rows(pairs_.data(), 2 * count_, queries, params_.grad_locations, params_.locations_dtype, 2 * begin,
+               2 * step);
+    store_rows(dweight.data(), count_, queries, params_.grad_weights, params_.weights_dtype, begin, step);
   }
 
   AlignedVector<int32_t> cell, pitch;  // the first tap in the panel, and how far below it the third one is
   AlignedVector<float> lx, ly;         // the point between the taps, from 0 to 1
   AlignedVector<float> weight;         // of attention
   AlignedVector<float> share[4];       // weight times the share of a tap: left and right, above and below
-  AlignedVector<float> dx, dy, dweight;
 
  private:
   static constexpr int64_t kQueries = MsDeformAttnParams::kQueries;
 
-  __attribute__((noinline)) void split_pairs(int64_t used) {
-#pragma omp simd
-    for (int64_t i = 0; i < used; ++i) {
-      x_[i] = pairs_[2 * i];
-      y_[i] = pairs_[2 * i + 1];
-    }
+  // Rows of `count` elements, `step` apart, to floats side by side. The `ahead` rows after them are fetched: they are
+  // too far apart for the processor to foresee.
+  static void load_rows(const void* from, DType dtype, int64_t begin, int64_t step, int64_t rows, int64_t ahead,
+                        int64_t count, float* __restrict to) {
+    for_float_type(dtype, [&](auto type) {
+      using T = decltype(type);
+      const T* row = static_cast<const T*>(from) + begin;
+      for (int64_t i = 0; i < rows; ++i, row += step, to += count) {
+        load_row(row, count, to);
+        if (i >= ahead) continue;
+        const char* next = reinterpret_cast<const char*>(row + rows * step);
+        for (int64_t byte = 0; byte < count * int64_t{sizeof(T)}; byte += 64) __builtin_prefetch(next + byte);
+      }
+    });
   }
 
-  // x - (column + 1/2), rounded once, so that its error does not grow with the width of a level.
-  static float between(float x, float size, float corner) {
-#ifdef __FMA__
-    return x * size - (corner + 0.5f);  // one instruction
+  static void store_rows(const float* __restrict from, int64_t count, int64_t rows, void* to, DType dtype,
+                         int64_t begin, int64_t step) {
+    for_float_type(dtype, [&](auto type) {
+      using T = decltype(type);
+      T* row = static_cast<T*>(to) + begin;
+      for (int64_t i = 0; i < rows; ++i, row += step, from += count) store_row(from, count, row);
+    });
+  }
+
+  // The two coordinates of the points of a vector.
+  void load_pairs(int64_t at, FloatVec& x, FloatVec& y) const {
+    const FloatVec a = load<FloatVec>(pairs_.data() + 2 * at), b = load<FloatVec>(pairs_.data() + 2 * at + kLanes);
+#if defined(__AVX512F__)
+    x = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    y = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif defined(__AVX2__)
+    x = __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+    y = __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
 #else
-    return static_cast<float>(static_cast<double>(x) * size - (corner + 0.5f));
+    x = __builtin_shufflevector(a, b, 0, 2, 4, 6);
+    y = __builtin_shufflevector(a, b, 1, 3, 5, 7);
 #endif
   }
 
-  __attribute__((noinline)) void place_taps(int64_t used) {
-    split_pairs(used);
-    constexpr float unknown = std::numeric_limits<float>::quiet_NaN();
-#pragma omp simd
-    for (int64_t i = 0; i < used; ++i) {
-      const float x = x_[i], y = y_[i], width = width_[i], height = height_[i];
-      const float px = x * width - 0.5f, py = y * height - 0.5f;
-      const bool inside = (px > -1.0f) & (px < width) & (py > -1.0f) & (py < height);
-      const float cx = inside ? px : 0.0f, cy = inside ? py : 0.0f;  // integers can hold them
-      int32_t column = static_cast<int32_t>(cx), row = static_cast<int32_t>(cy);
-      column -= static_cast<float>(column) > cx;
-      row -= static_cast<float>(row) > cy;
-      const float fx = inside ? between(x, width, static_cast<float>(column)) : 0.0f;
-      const float fy = inside ? between(y, height, static_cast<float>(row)) : 0.0f;
-      cell[i] = inside ? first_[i] + row * pitch[i] + column : 0;
-      const float a = (x != x) | (y != y) ? unknown : weight[i];
-      const float above = a * (1.0f - fy), below = a * fy;
-      lx[i] = fx;
-      ly[i] = fy;
-      share[0][i] = above * (1.0f - fx);
-      share[1][i] = above * fx;
-      share[2][i] = below * (1.0f - fx);
-      share[3][i] = below * fx;
+  // x * size - corner, rounded once, so that its error does not grow with the size of a level.
+  static FloatVec between(FloatVec x, FloatVec size, FloatVec corner) {
+#if defined(__AVX512F__)
+    return (FloatVec)_mm512_fmsub_ps((__m512)x, (__m512)size, (__m512)corner);
+#elif defined(__AVX2__)
+    return (FloatVec)_mm256_fmsub_ps((__m256)x, (__m256)size, (__m256)corner);
+#else
+    FloatVec result;
+    for (int lane = 0; lane < kLanes; ++lane) {
+      result[lane] = static_cast<float>(static_cast<double>(x[lane]) * size[lane] - corner[lane]);
+    }
+    return result;
+#endif
+  }
+
+  void place_taps(int64_t used) {
+    const FloatVec unknown = broadcast(std::numeric_limits<float>::quiet_NaN());
+    for (int64_t i = 0; i < used; i += kLanes) {
+      FloatVec x, y;
+      load_pairs(i, x, y);
+      const FloatVec width = load<FloatVec>(width_.data() + i), height = load<FloatVec>(height_.data() + i);
+      const FloatVec px = x * width - 0.5f, py = y * height - 0.5f;
+      const IntVec inside = (px > -1.0f) & (px < width) & (py > -1.0f) & (py < height);
+      const FloatVec cx = inside ? px : FloatVec{}, cy = inside ? py : FloatVec{};  // integers can hold them
+      IntVec column = __builtin_convertvector(cx, IntVec), row = __builtin_convertvector(cy, IntVec);
+      column += __builtin_convertvector(column, FloatVec) > cx;  // true is -1
+      row += __builtin_convertvector(row, FloatVec) > cy;
+      const FloatVec between_x = between(x, width, __builtin_convertvector(column, FloatVec) + 0.5f);
+      const FloatVec between_y = between(y, height, __builtin_convertvector(row, FloatVec) + 0.5f);
+      const FloatVec fx = inside ? between_x : FloatVec{}, fy = inside ? between_y : FloatVec{};
+      const IntVec at = load<IntVec>(first_.data() + i) + row * load<IntVec>(pitch.data() + i) + column;
+      store_ints(cell.data() + i, inside ? at : IntVec{});
+      const FloatVec a = (x != x) | (y != y) ? unknown : load<FloatVec>(weight.data() + i);
+      const FloatVec above = a * (1.0f - fy), below = a * fy;
+      store(lx.data() + i, fx);
+      store(ly.data() + i, fy);
+      store(share[0].data() + i, above * (1.0f - fx));
+      store(share[1].data() + i, above * fx);
+      store(share[2].data() + i, below * (1.0f - fx));
+      store(share[3].data() + i, below * fx);
     }
   }
 
-  __attribute__((noinline)) void place_cells(int64_t used) {
-    split_pairs(used);
-    constexpr float unknown = std::numeric_limits<float>::quiet_NaN();
-#pragma omp simd
-    for (int64_t i = 0; i < used; ++i) {
-      const float x = x_[i], y = y_[i], right = width_[i] - 1.0f, bottom = height_[i] - 1.0f;
-      const float px = x * width_[i] + 0.5f, py = y * height_[i] + 0.5f;
-      const bool known = (x == x) & (y == y);
-      const float least_x = px > 0.0f ? px : 0.0f, least_y = py > 0.0f ? py : 0.0f;
-      const int32_t column = static_cast<int32_t>(least_x < right ? least_x : right);
-      const int32_t row = static_cast<int32_t>(least_y < bottom ? least_y : bottom);
-      cell[i] = known ? first_[i] + row * pitch[i] + column : 0;
-      lx[i] = ly[i] = 0.0f;
-      share[0][i] = known ? weight[i] : unknown;
+  void place_cells(int64_t used) {
+    const FloatVec unknown = broadcast(std::numeric_limits<float>::quiet_NaN());
+    for (int64_t i = 0; i < used; i += kLanes) {
+      FloatVec x, y;
+      load_pairs(i, x, y);
+      const FloatVec width = load<FloatVec>(width_.data() + i), height = load<FloatVec>(height_.data() + i);
+      FloatVec px = x * width + 0.5f, py = y * height + 0.5f;
+      px = px > 0.0f ? px : FloatVec{};  // NaN too
+      py = py > 0.0f ? py : FloatVec{};
+      px = px < width - 1.0f ? px : width - 1.0f;
+      py = py < height - 1.0f ? py : height - 1.0f;
+      const IntVec column = __builtin_convertvector(px, IntVec), row = __builtin_convertvector(py, IntVec);
+      const IntVec at = load<IntVec>(first_.data() + i) + row * load<IntVec>(pitch.data() + i) + column;
+      const IntVec known = (x == x) & (y == y);
+      store_ints(cell.data() + i, known ? at : IntVec{});
+      store(share[0].data() + i, known ? load<FloatVec>(weight.data() + i) : unknown);
     }
   }
+
+  static void store_ints(int32_t* to, IntVec vec) { std::memcpy(to, &vec, sizeof(vec)); }
 
   const MsDeformAttnParams& params_;
   int64_t count_, capacity_;
   AlignedVector<int32_t> first_;
-  AlignedVector<float> width_, height_, x_, y_, pairs_;
+  AlignedVector<float> width_, height_;
+  AlignedVector<float> pairs_;   // locations, later their gradients
+  AlignedVector<float> dweight;  // gradients of the weights
 };
 
 }  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT

@@ -15,12 +15,27 @@ namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 template <int Vectors>
 inline constexpr int kSideBySide = Vectors * 4 <= 8 || kLanes == 16 ? 4 : 2;
 
-// Writes the sum of the cells that points [begin, end) read, of `Vectors` vectors at `panel`.
+// All lanes are x, also where it is -0: a broadcast from memory, without an addition.
+inline __attribute__((always_inline)) FloatVec splat(float x) { return x - FloatVec{}; }
+
+// Pointers that a compiler can keep in registers.
+struct PointArrays {
+  explicit PointArrays(const PlacedPoints& points)
+      : cell(points.cell.data()),
+        pitch(points.pitch.data()),
+        share{points.share[0].data(), points.share[1].data(), points.share[2].data(), points.share[3].data()} {}
+  const int32_t* cell;
+  const int32_t* pitch;
+  const float* share[4];
+};
+
+// Writes the sum of the cells that points [begin, end) read, of `Vectors` vectors at `panel`. `stride` is the number of
+// floats per cell; 0: just these vectors.
 template <int Taps, int Vectors>
-inline __attribute__((always_inline)) void sum_taps(const PlacedPoints& points, const float* __restrict panel,
-                                                    int64_t channels, int64_t begin, int64_t end,
-                                                    float* __restrict out) {
+inline __attribute__((always_inline)) void sum_taps(const PointArrays& points, const float* __restrict panel,
+                                                    int64_t stride, int64_t begin, int64_t end, float* __restrict out) {
   constexpr int kSums = kSideBySide<Vectors>;
+  const int64_t channels = stride == 0 ? Vectors * kLanes : stride;
   FloatVec sum[kSums][Vectors] = {};
   for (int64_t i = begin; i < end; ++i) {
     const float* above = panel + points.cell[i] * channels;
@@ -28,7 +43,7 @@ inline __attribute__((always_inline)) void sum_taps(const PlacedPoints& points, 
     const float* taps[4] = {above, above + channels, below, below + channels};
 #pragma GCC unroll 4
     for (int tap = 0; tap < Taps; ++tap) {
-      const FloatVec share = broadcast(points.share[tap][i]);
+      const FloatVec share = splat(points.share[tap][i]);
 #pragma GCC unroll 8
       for (int v = 0; v < Vectors; ++v) sum[tap % kSums][v] += share * load<FloatVec>(taps[tap] + v * kLanes);
     }
@@ -91,58 +106,64 @@ inline __attribute__((always_inline)) FloatVec sums_of(FloatVec (&parts)[kLanes]
 #endif
 }
 
-// What backward reads and writes of a cell: `channels` floats per cell of a panel, of which `vectors` vectors count.
+// What backward reads and writes: `vectors` vectors per cell of both panels.
 struct TapPanels {
   const float* values;  // null where no products are asked for
-  int64_t channels;
-  float* grads;  // null where no gradient of the values is asked for
-  int64_t grad_channels;
+  float* grads;         // null where no gradient of the values is asked for
   int64_t vectors;
 };
 
+// The taps of point i: their products with grad to parts, and share * grad to the cells of grads.
+template <int Taps, int Vectors, bool to_value, bool to_points>
+inline __attribute__((always_inline)) void spread_point(const PointArrays& points, const TapPanels& panels,
+                                                        const float* __restrict grad, int64_t i, FloatVec* parts) {
+  const int64_t vectors = Vectors > 0 ? Vectors : panels.vectors, channels = vectors * kLanes;
+  const int64_t above = points.cell[i] * channels, below = above + points.pitch[i] * channels;
+  const int64_t cells[4] = {above, above + channels, below, below + channels};
+#pragma GCC unroll 4
+  for (int tap = 0; tap < Taps; ++tap) {
+    if constexpr (to_points) {
+      const float* __restrict values = panels.values + cells[tap];
+      FloatVec part = {};
+#pragma GCC unroll 4
+      for (int64_t v = 0; v < vectors; ++v) {
+        part += load<FloatVec>(grad + v * kLanes) * load<FloatVec>(values + v * kLanes);
+      }
+      parts[tap] = part;
+    }
+    if constexpr (to_value) {
+      float* __restrict grads = panels.grads + cells[tap];
+      const FloatVec share = splat(points.share[tap][i]);
+#pragma GCC unroll 4
+      for (int64_t v = 0; v < vectors; ++v) {
+        store(grads + v * kLanes, load<FloatVec>(grads + v * kLanes) + share * load<FloatVec>(grad + v * kLanes));
+      }
+    }
+  }
+  for (int tap = Taps; tap < 4; ++tap) parts[tap] = FloatVec{};
+}
+
 // For points [begin, end): products[4 * point + tap] = grad . cell, and cell of grads += share * grad.
 template <int Taps, int Vectors, bool to_value, bool to_points>
-inline __attribute__((always_inline)) void spread_taps(const PlacedPoints& points, const TapPanels& panels,
+inline __attribute__((always_inline)) void spread_taps(const PointArrays& points, const TapPanels& panels,
                                                        const float* __restrict grad, int64_t begin, int64_t end,
                                                        float* __restrict products) {
   constexpr int kPoints = kLanes / 4;  // whose products fill a vector
-  const int64_t vectors = Vectors > 0 ? Vectors : panels.vectors;
-  for (int64_t first = begin; first < end; first += kPoints) {
-    FloatVec parts[kLanes] = {};
-    const int64_t count = end - first < kPoints ? end - first : kPoints;
-    const auto spread = [&](int64_t j) __attribute__((always_inline)) {
-      const int64_t i = first + j;
-      const int64_t cells[4] = {points.cell[i], points.cell[i] + 1, int64_t{points.cell[i]} + points.pitch[i],
-                                int64_t{points.cell[i]} + points.pitch[i] + 1};
+  int64_t i = begin;
+  for (; i + kPoints <= end; i += kPoints) {
+    FloatVec parts[kLanes];
 #pragma GCC unroll 4
-      for (int tap = 0; tap < Taps; ++tap) {
-        if constexpr (to_points) {
-          const float* __restrict values = panels.values + cells[tap] * panels.channels;
-          FloatVec part = {};
-#pragma GCC unroll 4
-          for (int64_t v = 0; v < vectors; ++v) {
-            part += load<FloatVec>(grad + v * kLanes) * load<FloatVec>(values + v * kLanes);
-          }
-          parts[4 * j + tap] = part;
-        }
-        if constexpr (to_value) {
-          float* __restrict grads = panels.grads + cells[tap] * panels.grad_channels;
-          const FloatVec share = broadcast(points.share[tap][i]);
-#pragma GCC unroll 4
-          for (int64_t v = 0; v < vectors; ++v) {
-            store(grads + v * kLanes, load<FloatVec>(grads + v * kLanes) + share * load<FloatVec>(grad + v * kLanes));
-          }
-        }
-      }
-    };
-    if (count == kPoints) {
-#pragma GCC unroll 4
-      for (int64_t j = 0; j < kPoints; ++j) spread(j);
-    } else {
-      for (int64_t j = 0; j < count; ++j) spread(j);
+    for (int j = 0; j < kPoints; ++j) {
+      spread_point<Taps, Vectors, to_value, to_points>(points, panels, grad, i + j, parts + 4 * j);
     }
-    if constexpr (to_points) store(products + 4 * first, sums_of(parts));
+    if constexpr (to_points) store(products + 4 * i, sums_of(parts));
   }
+  if (i == end) return;
+  FloatVec parts[kLanes] = {};
+  for (int64_t j = 0; j < end - i; ++j) {
+    spread_point<Taps, Vectors, to_value, to_points>(points, panels, grad, i + j, parts + 4 * j);
+  }
+  if constexpr (to_points) store(products + 4 * i, sums_of(parts));
 }
 
 }  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT

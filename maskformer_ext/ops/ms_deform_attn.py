@@ -1,7 +1,7 @@
 """Multi-scale deformable attention: every query takes a weighted mean of values at a few points per level and head.
 
 The native kernels take a head's values as one compact panel (docs/kernels/deformable-attention.md). The reference
-samples each level by ``grid_sample``. Both compute in float32 at least, and both give every sum a fixed order.
+gathers the taps of each level. Both compute in float32 at least.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from maskformer_ext.ops.support.checks import (
@@ -24,6 +23,7 @@ from maskformer_ext.ops.support.library import native, once_differentiable, regi
 
 _OP = "ms_deform_attn"
 _SAMPLINGS = ("bilinear", "discrete")
+_MOST_LEVELS = 64  # that the kernels hold (csrc/ms_deform_attn/ms_deform_attn_cuda.h); the reference takes more
 
 
 def ms_deform_attn(
@@ -72,7 +72,7 @@ def ms_deform_attn(
     if points_per_level is None:
         sampling_locations, attention_weights = sampling_locations.flatten(3, 4), attention_weights.flatten(3)
     discrete = sampling == "discrete"
-    if native(_OP, value, sampling_locations, attention_weights):
+    if len(shapes) <= _MOST_LEVELS and native(_OP, value, sampling_locations, attention_weights):
         sizes = [size for level in shapes for size in level]
         return torch.ops.maskformer_ext.ms_deform_attn(
             value, sizes, sampling_locations, attention_weights, points, discrete
@@ -172,19 +172,37 @@ def _reference(
 
 
 def _between(maps: Tensor, place: Tensor) -> Tensor:
-    """Interpolate maps (N, D, h, w) at places (N, Q, P, 2) in [0, 1]; return (N, D, Q, P)."""
-    grid = 2 * place.clamp(-2, 3) - 1  # wholly outside, and no number that overflows as an integer
-    return F.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    """Interpolate maps (N, D, h, w) at places (N, Q, P, 2) in [0, 1]; return (N, D, Q, P).
+
+    As grid_sample, which has neither forward mode nor second derivatives.
+    """
+    h, w = maps.shape[2:]
+    x, y = place.clamp(-2, 3).unbind(-1)  # wholly outside, and no number that overflows as an integer
+    x, y = x * w - 0.5, y * h - 0.5
+    left, above = x.detach().floor(), y.detach().floor()
+    out = maps.new_zeros(())
+    for column, share_x in ((left, left + 1 - x), (left + 1, x - left)):
+        for row, share_y in ((above, above + 1 - y), (above + 1, y - above)):
+            inside = (column >= 0) & (column < w) & (row >= 0) & (row < h)
+            taken = _take(maps, row.clamp(0, h - 1).long(), column.clamp(0, w - 1).long())
+            out = out + taken.masked_fill(~inside[:, None], 0) * (share_x * share_y)[:, None]
+    return out
 
 
 def _cells(maps: Tensor, place: Tensor) -> Tensor:
     """Take the cells of maps (N, D, h, w) at places (N, Q, P, 2) in [0, 1]; return (N, D, Q, P)."""
-    count, channels, h, w = maps.shape
+    h, w = maps.shape[2:]
     x, y = place.detach().clamp(-2, 3).unbind(-1)
     column = (x * w + 0.5).floor().clamp(0, w - 1).long()
     row = (y * h + 0.5).floor().clamp(0, h - 1).long()
+    return _take(maps, row, column)
+
+
+def _take(maps: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Take cells of maps (N, D, h, w) by rows and columns (N, Q, P); return (N, D, Q, P)."""
+    count, channels, _, w = maps.shape
     cell = (row * w + column).flatten(1)[:, None].expand(count, channels, -1)
-    return maps.flatten(2).gather(2, cell).view(count, channels, *x.shape[1:])
+    return maps.flatten(2).gather(2, cell).view(count, channels, *row.shape[1:])
 
 
 def _fake(

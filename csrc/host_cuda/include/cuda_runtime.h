@@ -127,6 +127,13 @@ T atomicMax(T* address, T value) {
 }
 
 template <class T>
+T atomicOr(T* address, T value) {
+  const T before = *address;
+  *address = before | value;
+  return before;
+}
+
+template <class T>
 T __ldg(const T* address) {
   return *address;
 }
