@@ -9,10 +9,10 @@ free_gb = $$(df -Pk $(1) | awk 'NR == 2 { printf "%.1f", $$4 / 1048576 }')
 CLANG_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh') $(wildcard python_tests/host_cuda/*.cpp tools/*.cu)
 
 .DEFAULT_GOAL := help
-.PHONY: help train test build bench lint format cuda cuda-report gpu-check test-abi test-sanitize test-host-cuda wheel clean
+.PHONY: help train test build bench lint format cuda cuda-report gpu-check test-abi test-transformers test-sanitize test-host-cuda wheel clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo "ARGS=... is passed on: make train ARGS='config=camvid data.root=/data/camvid', make test ARGS='-k assignment'"
 
 train: $(STAMPS)/train build ## set everything up, then train on the embedded digits (or ARGS='config=...')
@@ -51,6 +51,9 @@ gpu-check: ## build, test, sanitize and measure on this machine's GPU in 9 minut
 
 test-abi: $(STAMPS)/dev ## build against this torch, test under older ones in environments of their own
 	$(BIN)/python tools/abi.py $(ARGS)
+
+test-transformers: $(STAMPS)/dev build ## run the tests of the integrations under older versions of transformers
+	$(BIN)/python tools/transformers_versions.py $(ARGS)
 
 test-sanitize: $(STAMPS)/dev ## run the tests of the ops on kernels built with AddressSanitizer and UBSan
 	$(BIN)/python tools/sanitize.py $(ARGS)

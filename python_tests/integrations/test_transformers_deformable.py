@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 import torch
+from no_waiting import on_a_stand_in
 from torch import Tensor, nn
 
+from maskformer_ext.errors import UserError
 from maskformer_ext.integrations.transformers import accelerate, describe, restore
 from maskformer_ext.integrations.transformers_models.parts import is_swapped
 
@@ -275,6 +277,76 @@ def test_compiles_without_breaks(case: tuple[str, str, str]) -> None:
     torch._dynamo.reset()
     layer.compile(fullgraph=True, backend="aot_eager")
     _assert_equal(_run(layer, given), expected, 1e-5)
+
+
+@pytest.mark.parametrize("case", KNOWN, ids=_label)
+def test_nothing_waits_for_a_gpu(case: tuple[str, str, str]) -> None:
+    layer = _make(*case)
+    given = _inputs(layer)
+    if "spatial_shapes" in given and "spatial_shapes_list" not in given:
+        pytest.skip("a version that hands over the sizes as a tensor")
+    accelerate(layer.to("meta"), verbose=False)
+    on_device = {key: value.to("meta") if isinstance(value, Tensor) else value for key, value in given.items()}
+    wanted = [value for value in on_device.values() if isinstance(value, Tensor) and value.requires_grad]
+    with on_a_stand_in() as watch:
+        result = layer(**on_device)
+        output = result[0] if isinstance(result, tuple) else result
+        torch.autograd.grad(output, wanted, torch.ones_like(output), allow_unused=True)
+    assert watch.seen >= {"ms_deform_attn", "ms_deform_attn_backward"}
+
+
+def test_a_whole_model_has_the_same_loss_and_gradients() -> None:
+    backbone = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16, 16, 16], depths=[1, 1, 1, 1], out_features=["stage2", "stage3", "stage4"]
+    )
+    config = transformers.DeformableDetrConfig(
+        use_timm_backbone=False,
+        use_pretrained_backbone=False,
+        backbone=None,
+        backbone_config=backbone,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        num_feature_levels=4,
+        num_queries=8,
+        num_labels=5,
+        dropout=0.0,
+        activation_dropout=0.0,
+    )
+    torch.manual_seed(1)
+    model = transformers.DeformableDetrForObjectDetection(config).eval()
+    for name, parameter in model.named_parameters():
+        if "sampling_offsets" in name:  # at first, points lie on centres of cells, where rounding decides the gradient
+            nn.init.normal_(parameter, std=0.5)
+    pixels, mask = torch.randn(2, 3, 64, 96), torch.ones(2, 64, 96, dtype=torch.long)
+    mask[1, :, 70:] = 0
+    boxes = torch.tensor([[0.5, 0.5, 0.2, 0.3], [0.3, 0.6, 0.4, 0.2]])
+    labels = [{"class_labels": torch.tensor([1, 3]), "boxes": boxes} for _ in range(2)]
+
+    def step() -> dict[str, Tensor]:
+        model.zero_grad()
+        output = model(pixels, pixel_mask=mask, labels=labels, output_attentions=True)
+        output.loss.backward()
+        gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        attentions = {str(layer): maps.detach() for layer, maps in enumerate(output.encoder_attentions)}
+        return {"loss": output.loss.detach(), "boxes": output.pred_boxes.detach(), **attentions, **gradients}
+
+    theirs = step()
+    if not list(describe(model)):
+        with pytest.raises(UserError):
+            accelerate(model)
+        return  # a version before 4.50
+    accelerate(model, verbose=False)
+    assert len(describe(model)) == 4 and not any(found.left for found in describe(model))
+    ours = step()
+    assert list(ours) == list(theirs)
+    for name, expected in theirs.items():
+        bound = 1e-5 + 1e-4 * float(expected.abs().max())
+        assert float((ours[name] - expected).abs().max()) <= bound, name
 
 
 def test_a_forward_that_an_instance_was_given_is_left() -> None:
