@@ -31,6 +31,15 @@ def test_example_runs(example: Path, tmp_path: Path) -> None:
     assert done.stdout.strip(), f"{example.name} printed nothing"
 
 
+def test_finetuning_learns_camvid(data_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    command = [sys.executable, str(ROOT / "examples" / "finetune_mask2former.py"), str(data_dir / "camvid"), "", "2"]
+    environment = os.environ | {"PYTHONPATH": str(Path(maskformer_ext.__file__).parents[1])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("losses: [")
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_example_is_short_and_says_how_to_run_it(example: Path) -> None:
     text = example.read_text()
