@@ -21,7 +21,7 @@ lightly_train = pytest.importorskip("lightly_train")
 KINDS = [
     f"{backbone}_eomt_{task}" for backbone in ("dinov2", "dinov3") for task in ("instance", "panoptic", "semantic")
 ]
-OPTIONS = {"num_joint_blocks": 1, "num_queries": 10, "loss_num_points": 64}
+OPTIONS: dict[str, Any] = {"num_joint_blocks": 1, "num_queries": 10, "loss_num_points": 64}
 OPTIONS |= {"attn_mask_annealing_steps_start": [0], "attn_mask_annealing_steps_end": [2]}
 
 
