@@ -20,6 +20,7 @@ from torch import Tensor
 from benchmarks import scenes
 from benchmarks.case import Case, case_name, optional, relative_error
 from benchmarks.eomt_step import build_eomt
+from benchmarks.mask2former_step import build_mask2former
 from maskformer_ext.checkpoints import load_original
 from maskformer_ext.checkpoints.layouts.transformers_names import to_original_names
 from maskformer_ext.checkpoints.models import build_model
@@ -34,6 +35,8 @@ ON_GPU = [
 ]
 ON_GPU += [{"model": model, "images": 16, "dtype": "bfloat16"} for model in ("eomt", "eomt_dinov3")]
 _EOMT = {"eomt": "Eomt", "eomt_dinov3": "EomtDinov3"}
+ON_GPU += [{"model": model, "images": 16, "dtype": "bfloat16"} for model in ("mask2former", "oneformer")]
+_MASK2FORMER = {"mask2former": "Mask2Former", "oneformer": "OneFormer"}
 _STAGES = ["stage1", "stage2", "stage3", "stage4"]
 _GRADIENT_TOLERANCE = 1e-3
 _NAMES = {"loss_cross_entropy": "loss_ce", "loss_mask": "loss_mask", "loss_dice": "loss_dice"}
@@ -166,7 +169,7 @@ def build(
     `backbone` is "swin_tiny" or "resnet50", whose batch norms are frozen in both. Half precision is autocast's.
 
     With `model="accelerated"` ours is transformers' network after `accelerate`, and the peer is the same without it.
-    Likewise with "eomt" and "eomt_dinov3", which have a ViT-S and at least transformers' 200 queries.
+    Likewise with "mask2former" and "oneformer"; with "eomt" and "eomt_dinov3", which have a ViT-S, 200 queries.
     """
     if model in _EOMT:
         return build_eomt(
@@ -176,7 +179,19 @@ def build(
             images=images,
             segments=segments,
             size=size,
-            queries=max(queries, 200),
+            queries=2 * queries,
+            classes=classes,
+        )
+    if model in _MASK2FORMER:
+        return build_mask2former(
+            kind=_MASK2FORMER[model],
+            device=device,
+            backbone=backbone,
+            dtype=dtype,
+            images=images,
+            segments=segments,
+            size=size,
+            queries=queries,
             classes=classes,
         )
     torch.manual_seed(3)
@@ -250,7 +265,7 @@ def build(
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("model", ["ours", "accelerated", "eomt", "eomt_dinov3"])
+@pytest.mark.parametrize("model", ["ours", "accelerated", *_MASK2FORMER, *_EOMT])
 def test_train_step(compare, model):
     """The whole step with network, matching and losses: our network, and transformers' networks after `accelerate`."""
     compare(seconds=60.0, model=model)

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NEEDS = {
     "accelerate_transformers.py": ("transformers",),
-    "finetune_eomt.py": ("transformers.models.eomt", "accelerate"),
+    "finetune_eomt.py": ("transformers.models.eomt", "accelerate", "scipy"),
+    "finetune_mask2former.py": ("transformers", "accelerate", "scipy"),
 }
 
 
@@ -28,6 +29,15 @@ def test_example_runs(example: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, example], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{example.name} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
     assert done.stdout.strip(), f"{example.name} printed nothing"
+
+
+def test_finetuning_learns_camvid(data_dir: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    command = [sys.executable, str(ROOT / "examples" / "finetune_mask2former.py"), str(data_dir / "camvid"), "", "2"]
+    environment = os.environ | {"PYTHONPATH": str(Path(maskformer_ext.__file__).parents[1])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("losses: [")
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

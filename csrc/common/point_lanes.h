@@ -118,21 +118,20 @@ inline __attribute__((always_inline)) void store_lanes(int32_t* to, IntVec vec) 
 
 typedef float FloatQuad __attribute__((vector_size(16)));
 
-// Reads four floats at each of kLanes addresses. Lane i of vector k is from[2 * entry[i] + k].
-inline __attribute__((always_inline)) void load_fours(const float* from, const int32_t* entry, FloatVec* v) {
+// Reads four floats per lane. Lane i of vector k is element k of quad(i).
+template <class Quad>
+inline __attribute__((always_inline)) void load_fours(const Quad& quad, FloatVec* v) {
   for (int i = 0; i < 4; ++i) {
 #if defined(__AVX512F__)
-    __m512 joined = _mm512_castps128_ps512(_mm_loadu_ps(from + 2 * int64_t{entry[i]}));
-    joined = _mm512_maskz_insertf32x4(0xffff, joined, _mm_loadu_ps(from + 2 * int64_t{entry[i + 4]}),
-                                      1);  // plain: GCC 12 warns
-    joined = _mm512_maskz_insertf32x4(0xffff, joined, _mm_loadu_ps(from + 2 * int64_t{entry[i + 8]}), 2);
-    joined = _mm512_maskz_insertf32x4(0xffff, joined, _mm_loadu_ps(from + 2 * int64_t{entry[i + 12]}), 3);
+    __m512 joined = _mm512_castps128_ps512((__m128)quad(i));
+    joined = _mm512_maskz_insertf32x4(0xffff, joined, (__m128)quad(i + 4), 1);  // plain: GCC 12 warns
+    joined = _mm512_maskz_insertf32x4(0xffff, joined, (__m128)quad(i + 8), 2);
+    joined = _mm512_maskz_insertf32x4(0xffff, joined, (__m128)quad(i + 12), 3);
     v[i] = (FloatVec)joined;
 #elif defined(__AVX2__)
-    v[i] = (FloatVec)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(from + 2 * int64_t{entry[i]})),
-                                          _mm_loadu_ps(from + 2 * int64_t{entry[i + 4]}), 1);
+    v[i] = (FloatVec)_mm256_insertf128_ps(_mm256_castps128_ps256((__m128)quad(i)), (__m128)quad(i + 4), 1);
 #else
-    v[i] = load<FloatVec>(from + 2 * int64_t{entry[i]});
+    v[i] = quad(i);
 #endif
   }
   transpose_fours(v);

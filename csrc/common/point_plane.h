@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 
 #include "common/aligned.h"
 #include "common/convert.h"
@@ -24,19 +25,23 @@ struct EntryLanes {
 class PointPlane {
  public:
   PointPlane(int64_t height, int64_t width)
-      : height_(height), width_(width), columns_(width + 2), row_(width), values_(size(), 0.0f) {}
+      : height_(height), width_(width), columns_(width + 2), rows_(2 * width), values_(size(), 0.0f) {}
 
   // How many elements a plane has. Behind the last entry there is one for points outside.
   int64_t size() const { return 2 * (columns_ * (height_ + 1) + 2); }
 
   // Reads a map whose last dimension is contiguous; strides are in elements.
   void fill(const void* map, DType dtype, int64_t begin, int64_t row_stride) {
-    for (int64_t y = 0; y < height_; ++y) {
-      load_floats(map, dtype, begin + y * row_stride, width_, row_.data());
-      float* __restrict lower = values_.data() + 2 * (columns_ * y + 1) + 1;  // of the entries above
-      float* __restrict upper = values_.data() + 2 * (columns_ * (y + 1) + 1);
-      const float* __restrict row = row_.data();
-      for (int64_t x = 0; x < width_; ++x) lower[2 * x] = upper[2 * x] = row[x];
+    float *upper = rows_.data(), *lower = upper + width_;
+    std::fill_n(upper, width_, 0.0f);
+    for (int64_t y = -1; y < height_; ++y) {
+      if (y + 1 < height_) {
+        load_floats(map, dtype, begin + (y + 1) * row_stride, width_, lower);
+      } else {
+        std::fill_n(lower, width_, 0.0f);
+      }
+      interleave(upper, lower, width_, values_.data() + 2 * (columns_ * (y + 1) + 1));
+      std::swap(upper, lower);
     }
   }
 
@@ -55,7 +60,8 @@ class PointPlane {
 
   __attribute__((always_inline)) FloatVec sample(const EntryLanes& entries) const {
     FloatVec value[4];
-    load_fours(values_.data(), entries.entry, value);
+    const float* values_of_entries = values_.data();
+    load_fours([&](int lane) { return load<FloatQuad>(values_of_entries + 2 * int64_t{entries.entry[lane]}); }, value);
     const FloatVec weights[4] = {entries.weight[0], entries.weight[2], entries.weight[1], entries.weight[3]};
     const FloatVec values[4] = {value[0], value[2], value[1], value[3]};
     return blend_taps(weights, values);
@@ -66,8 +72,16 @@ class PointPlane {
   int64_t columns() const { return columns_; }
 
  private:
+  static void interleave(const float* __restrict first, const float* __restrict second, int64_t count,
+                         float* __restrict to) {
+    for (int64_t i = 0; i < count; ++i) {
+      to[2 * i] = first[i];
+      to[2 * i + 1] = second[i];
+    }
+  }
+
   int64_t height_, width_, columns_;
-  AlignedVector<float> row_, values_;
+  AlignedVector<float> rows_, values_;
 };
 
 }  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT

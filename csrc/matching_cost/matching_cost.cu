@@ -5,6 +5,7 @@
 #include "common/cuda_block.cuh"
 #include "common/cuda_types.cuh"
 #include "common/math.h"
+#include "matching_cost/class_sums.cuh"
 #include "matching_cost/matching_cost_cuda.h"
 #include "matching_cost/target_segments.cuh"
 
@@ -28,28 +29,6 @@ __device__ __forceinline__ Terms terms_of(const Params& p, float x) {
   const float positive = square ? c * c : expf(-p.gamma * l.softplus);
   const float negative = square ? s * s : expf(-p.gamma * l.softplus_negative);
   return {positive * l.softplus_negative, negative * l.softplus, s};
-}
-
-__device__ __forceinline__ bool finite(float x) { return fabsf(x) <= FLT_MAX; }
-
-// Finds the largest class logit of a row and the sum of exponentials, for its softmax. Returns false where it is
-// undefined.
-template <class T>
-__device__ bool class_sums(const T* logits, int64_t columns, float* largest, float* sum) {
-  float most = -INFINITY;
-  int wrong = 0;
-  for (int64_t k = threadIdx.x; k < columns; k += kThreads) {
-    const float x = as_float(logits[k]);
-    wrong |= !(x <= FLT_MAX);
-    most = x > most ? x : most;
-  }
-  most = block_reduce<kThreads>(most, Largest());
-  wrong = block_reduce<kThreads>(wrong, Largest());
-  float total = 0.0f;
-  for (int64_t k = threadIdx.x; k < columns; k += kThreads) total += expf(as_float(logits[k]) - most);
-  *largest = most;
-  *sum = block_reduce<kThreads>(total, Add());
-  return wrong == 0 && most > -INFINITY;
 }
 
 // A query of a layer and an image, and where its numbers lie.
@@ -143,7 +122,7 @@ __global__ void __launch_bounds__(kThreads) map_cost_kernel(Params p) {
     const Row<Class, Mask> at(p, row);
     const int64_t image = at.image;
     Query query;
-    query.finite = class_sums(at.classes, p.classes + 1, &query.largest, &query.exponentials);
+    query.finite = class_sums<kThreads>(at.classes, p.classes + 1, &query.largest, &query.exponentials);
     const int wrong = sum_items(p, at.logits, image, sums);
     query.finite = block_reduce<kThreads>(wrong, Largest()) == 0 && query.finite;  // after it, sums are complete
     const int num_items = p.num_items[image];
@@ -188,7 +167,7 @@ __global__ void __launch_bounds__(kThreads, 4) mask_cost_kernel(Params p) {
       if (lane < 2) sums[2 * t + lane] = 0.0;
     }
     Query query;
-    query.finite = class_sums(at.classes, p.classes + 1, &query.largest, &query.exponentials);
+    query.finite = class_sums<kThreads>(at.classes, p.classes + 1, &query.largest, &query.exponentials);
     int wrong = 0;
     double foreground = 0.0;
     for (int first = 0; first < pixels; first += kTile) {

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 from transformers_steps import CLASSES, SIZE, assert_same_step, make_labels, run_step, swin_config
 
-from maskformer_ext.integrations.transformers import accelerate
+from maskformer_ext.integrations.transformers import accelerate, describe, restore
+from maskformer_ext.integrations.transformers_models.layers import AuxiliaryLogits
+from maskformer_ext.integrations.transformers_models.masked_attention import as_blocked, is_attended
 from maskformer_ext.ops import SegmentTargets
 
 transformers = pytest.importorskip("transformers")
@@ -16,7 +19,7 @@ transformers = pytest.importorskip("transformers")
 QUERIES = 9
 
 
-def make_model(*, queries: int = QUERIES, is_training: bool = True, **options: Any):
+def make_model(*, queries: int = QUERIES, layers: int = 6, is_training: bool = True, **options: Any):
     """Return a small random OneFormer in training mode, without dropout."""
     config = transformers.OneFormerConfig(
         backbone_config=swin_config(),
@@ -27,7 +30,7 @@ def make_model(*, queries: int = QUERIES, is_training: bool = True, **options: A
         encoder_feedforward_dim=32,
         dim_feedforward=48,
         encoder_layers=1,
-        decoder_layers=6,
+        decoder_layers=layers,
         num_attention_heads=2,
         train_num_points=96,
         task_seq_len=7,
@@ -64,3 +67,119 @@ def test_training_step_equals_transformers(form: str) -> None:
     accelerate(model)
     given = {"segment maps": maps, "targets": SegmentTargets.from_masks(masks, labels)}.get(form, masks)
     assert_same_step(run_step(model, given, labels, **inputs), theirs)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pre_norm": True},
+        {"use_auxiliary_loss": False},
+        {"is_training": False},
+        {"use_task_norm": False},
+        {"dropout": 0.2},
+        {"queries": 5},
+    ],
+    ids=str,
+)
+def test_other_configurations(options: dict[str, Any]) -> None:
+    model, inputs = make_model(**options), make_inputs(options.get("queries", QUERIES))
+    maps, masks, labels = make_labels()
+    theirs = run_step(model, masks, labels, **inputs)
+    assert_same_step(run_step(accelerate(model), maps, labels, **inputs), theirs)
+
+
+def test_soft_masks_and_other_sizes_go_through_the_original() -> None:
+    model, inputs = make_model(), make_inputs()
+    _, masks, labels = make_labels()
+    soft = [mask * 0.75 for mask in masks]
+    uneven = [masks[0][:, :32, :64].contiguous(), masks[1], masks[2]]
+    expected = [run_step(model, given, labels, **inputs) for given in (soft, uneven)]
+    accelerate(model)
+    for given, theirs in zip((soft, uneven), expected, strict=True):
+        assert_same_step(run_step(model, given, labels, **inputs), theirs)
+
+
+def _outputs(model, **arguments):
+    inputs = make_inputs()
+    with torch.no_grad():
+        return model(inputs.pop("pixels"), **inputs, **arguments)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("attentions", [False, True])
+def test_outputs_equal_those_of_transformers(training: bool, attentions: bool) -> None:
+    model = make_model().train(training)
+    theirs = _outputs(model, output_hidden_states=True, output_attentions=attentions)
+    ours = _outputs(accelerate(model), output_hidden_states=True, output_attentions=attentions)
+    assert list(ours) == list(theirs)
+    for name, value in theirs.items():
+        _assert_close(ours[name], value, name)
+    assert isinstance(ours.auxiliary_predictions, AuxiliaryLogits)
+
+
+def _assert_close(ours: Any, theirs: Any, name: str) -> None:
+    if isinstance(theirs, torch.Tensor):
+        torch.testing.assert_close(ours, theirs, msg=lambda text: f"{name}: {text}")
+    elif isinstance(theirs, dict):
+        assert set(ours) == set(theirs)
+        for key, value in theirs.items():
+            _assert_close(ours[key], value, f"{name}.{key}")
+    else:
+        assert len(ours) == len(theirs)
+        for index, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            _assert_close(one, other, f"{name}[{index}]")
+
+
+def _decode(model) -> tuple[Any, list[torch.Tensor]]:
+    """Decode random features in float64; return the output and the masks of the layers, True where blocked."""
+    generator = torch.Generator().manual_seed(2)
+    module = model.model.transformer_module.double()
+    module.input_projections = [projection.double() for projection in module.input_projections]
+    features = [torch.randn(2, 64, 64 // s, 96 // s, generator=generator).double() for s in (4, 32, 16, 8)]
+    task = torch.randn(2, 64, generator=generator).double()
+    masks: list[torch.Tensor] = []
+    hooks = [
+        layer.register_forward_hook(
+            lambda _module, _arguments, named, _result: masks.append(named["attention_mask"]), with_kwargs=True
+        )
+        for layer in module.decoder.layers
+    ]
+    with torch.no_grad():
+        output = module(multi_scale_features=features[1:], mask_features=features[0], task_token=task)
+    for hook in hooks:
+        hook.remove()
+    return output, [as_blocked(mask, 2) if is_attended(mask) else mask for mask in masks]
+
+
+def test_decoder_in_float64_equals_transformers() -> None:
+    model = make_model().eval()
+    theirs, blocked = _decode(model)
+    ours, ours_blocked = _decode(accelerate(model))
+    for name in ("object_queries", "contrastive_logits", "prediction_class"):
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-12)
+    _assert_close(ours.auxiliary_predictions, theirs.auxiliary_predictions, "auxiliary")
+    assert len(blocked) == len(ours_blocked) == 5
+    for mask, our_mask in zip(blocked, ours_blocked, strict=True):
+        assert torch.equal(mask, our_mask) and mask.any()
+
+
+def test_compiled_decoder_equals_the_eager_one() -> None:
+    model = accelerate(make_model(layers=3).eval())
+    expected = _outputs(model)
+    model.model.transformer_module.decoder.compile(backend="aot_eager", fullgraph=True)
+    found = _outputs(model)
+    _assert_close(found.masks_queries_logits, expected.masks_queries_logits, "masks")
+    _assert_close(found.auxiliary_predictions, expected.auxiliary_predictions, "auxiliary")
+
+
+def test_describe_and_restore() -> None:
+    model, inputs = make_model(), make_inputs()
+    _, masks, labels = make_labels()
+    theirs = run_step(model, masks, labels, **inputs)
+    accelerate(model)
+    replaced = {found.name for found in describe(model) if not found.left}
+    assert {"OneFormerLoss", "OneFormerHungarianMatcher", "OneFormerTransformerDecoder"} <= replaced
+    assert_same_step(run_step(copy.deepcopy(model), masks, labels, **inputs), theirs)
+    restore(model)
+    assert all(found.left for found in describe(model))
+    assert_same_step(run_step(model, masks, labels, **inputs), theirs)

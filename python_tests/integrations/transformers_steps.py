@@ -40,15 +40,19 @@ def make_labels(counts=(3, 0, 6), size=SIZE) -> tuple[list[Tensor], list[Tensor]
     return maps, masks, [torch.randint(CLASSES, (n,), generator=generator) for n in counts]
 
 
-def run_step(model: Any, mask_labels: Any, class_labels: Any, pixels: Tensor, call: Any = None, **inputs: Any) -> Step:
-    """Run one step from seed 7, forward through `call` where the model is not called itself."""
+def run_step(
+    model: Any, mask_labels: Any, class_labels: Any, pixels: Tensor, *, call: Any = None, seed: int = 7, **inputs: Any
+) -> Step:
+    """Run one step from a seed, forward through `call` where the model is not called itself."""
     losses: dict[str, Tensor] = {}
     hook = model.criterion.register_forward_hook(
         lambda _module, _arguments, result: losses.update({k: v.detach().clone() for k, v in result.items()})
     )
     model.zero_grad()
-    torch.manual_seed(7)
-    output = (call or model)(pixel_values=pixels, mask_labels=mask_labels, class_labels=class_labels, **inputs)
+    torch.manual_seed(seed)
+    output = (model if call is None else call)(
+        pixel_values=pixels, mask_labels=mask_labels, class_labels=class_labels, **inputs
+    )
     state = torch.get_rng_state()
     output.loss.sum().backward()
     hook.remove()

@@ -266,7 +266,7 @@ def test_errors_name_the_argument():
     with pytest.raises(TypeError, match=r"image_index must be int64, got torch\.int32"):
         point_mask_loss(logits, targets, IMAGE.int(), SEGMENT, points)
     with pytest.raises(TypeError, match="targets must be SegmentTargets or MaskTargets, got Tensor"):
-        point_mask_loss(logits, targets.masks, IMAGE, SEGMENT, points)  # type: ignore[arg-type]
+        point_mask_loss(logits, targets.masks, IMAGE, SEGMENT, points)
     with pytest.raises(ValueError, match=r"points must be \(N, P, 2\) with N = 7, got \(7, 700, 1\)"):
         point_mask_loss(logits, targets, IMAGE, SEGMENT, points[..., :1])
     with pytest.raises(ValueError, match="sampling must be one of bilinear, nearest, got 'cubic'"):

@@ -69,6 +69,17 @@ class MaskLogits(Sequence[Tensor]):
         return (self[layer] for layer in range(len(self)))
 
 
+def count_masks(loss: Any, labels: Any, device: torch.device, layers: int) -> Tensor:
+    """Return what a loss of transformers divides by, which `get_num_masks` averages over the processes.
+
+    It is called once per layer, as by transformers: another process may run transformers' code for its images, and
+    each call waits for all processes.
+    """
+    for _ in range(layers - 1):
+        loss.get_num_masks(labels, device=device)
+    return loss.get_num_masks(labels, device=device)
+
+
 def with_spare_class(class_logits: Tensor) -> Tensor:
     """Append a class without probability, so that "no object" is a label, as transformers allows."""
     return F.pad(class_logits, (0, 1), value=-torch.inf)

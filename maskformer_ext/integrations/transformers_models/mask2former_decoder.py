@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from maskformer_ext.integrations.transformers_models.layers import MaskLogits
 from maskformer_ext.integrations.transformers_models.masked_attention import (
     AttendedPixels,
+    Keys,
     as_blocked,
     can_skip_weights,
     cross_attention,
     is_attended,
+    keys_of,
 )
 from maskformer_ext.integrations.transformers_models.parts import is_swapped
 
@@ -50,7 +52,7 @@ class DecoderLayer(nn.Module):
         if mask is not None or encoder_attention_mask is None:
             original: Any = super()
             return original.forward_post(hidden_states, *arguments, mask, output_attentions)
-        pixels = encoder_hidden_states[level_index], position_embeddings[level_index]
+        pixels = keys_of(position_embeddings, encoder_hidden_states, level_index), encoder_hidden_states[level_index]
         attended = self._cross(hidden_states, query_position_embeddings, *pixels, encoder_attention_mask)
         hidden_states = self.cross_attn_layer_norm(hidden_states + attended)
         mixed = self._self(hidden_states, query_position_embeddings)
@@ -74,7 +76,7 @@ class DecoderLayer(nn.Module):
         if mask is not None or encoder_attention_mask is None:
             original: Any = super()
             return original.forward_pre(hidden_states, *arguments, mask, output_attentions)
-        pixels = encoder_hidden_states[level_index], position_embeddings[level_index]
+        pixels = keys_of(position_embeddings, encoder_hidden_states, level_index), encoder_hidden_states[level_index]
         normal = self.cross_attn_layer_norm(hidden_states)
         hidden_states = hidden_states + self._cross(normal, query_position_embeddings, *pixels, encoder_attention_mask)
         normal = self.self_attn_layer_norm(hidden_states)
@@ -90,10 +92,10 @@ class DecoderLayer(nn.Module):
         return None
 
     def _cross(
-        self, query: Tensor, query_position: Tensor | None, pixels: Tensor, position: Any, mask: Tensor
+        self, query: Tensor, query_position: Tensor | None, keys: Tensor, pixels: Tensor, mask: Tensor
     ) -> Tensor:
         placed = query if query_position is None else query + query_position
-        return self._drop(cross_attention(self.cross_attn, placed, pixels + position, pixels, mask))
+        return self._drop(cross_attention(self.cross_attn, placed, keys, pixels, mask))
 
     def _self(self, hidden_states: Tensor, query_position: Tensor | None) -> Tensor:
         return self._drop(self.self_attn(hidden_states=hidden_states, position_embeddings=query_position)[0])
@@ -134,6 +136,7 @@ class Decoder(nn.Module):
         states_too = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         embedder = self.mask_predictor.mask_embedder
         attended = AttendedPixels(pixel_embeddings, feature_size_list)
+        positions = Keys(multi_stage_positional_embeddings, encoder_hidden_states)
         hidden_states = inputs_embeds
         states, attentions = [], []
         normal = [self.layernorm(hidden_states)]
@@ -149,7 +152,7 @@ class Decoder(nn.Module):
                 hidden_states,
                 level,
                 None,
-                multi_stage_positional_embeddings,
+                positions,
                 query_position_embeddings,
                 encoder_hidden_states,
                 encoder_attention_mask=mask if is_swapped(layer) else as_blocked(mask, layer.cross_attn.num_heads),

@@ -28,10 +28,38 @@ class AttendedPixels:
         """Return (B, 1, Q, h' * w') bool for embeddings (B, Q, C): True where a query may attend."""
         if level not in self._resized:
             with torch.no_grad():
-                self._resized[level] = F.interpolate(
-                    self.mask_features, size=self.sizes[level], mode="bilinear", align_corners=False
-                )
+                self._resized[level] = _resize(self.mask_features, self.sizes[level])
         return attention_mask(mask_embed, self._resized[level], self.sizes[level]).flatten(2).unsqueeze(1)
+
+
+def _resize(features: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize as bilinear ``interpolate`` does; where every pixel becomes the mean of four, without its copies."""
+    factors = [old // new for old, new in zip(features.shape[-2:], size, strict=True)]
+    exact = all(old == new * factor for old, new, factor in zip(features.shape[-2:], size, factors, strict=True))
+    if not exact or any(factor % 2 for factor in factors):
+        return F.interpolate(features, size=size, mode="bilinear", align_corners=False)
+    (upper, lower), (left, right) = ((slice(n // 2 - 1, None, n), slice(n // 2, None, n)) for n in factors)
+    above = features[..., upper, left] + features[..., upper, right]
+    below = features[..., lower, left] + features[..., lower, right]
+    return above.add_(below).mul_(0.25)
+
+
+class Keys(list[Tensor]):
+    """The position embeddings of the levels, with what is compared in attention: the features at their positions.
+
+    Layers of one level share the sum, so that it is formed and kept for the gradient once.
+    """
+
+    def __init__(self, position_embeddings: Sequence[Tensor], features: Sequence[Tensor]) -> None:
+        super().__init__(position_embeddings)
+        self.placed = [pixels + position for pixels, position in zip(features, position_embeddings, strict=True)]
+
+
+def keys_of(position_embeddings: Sequence[Tensor], features: Sequence[Tensor], level: int) -> Tensor:
+    """Return the features of a level at their positions, formed already where the embeddings are `Keys`."""
+    if isinstance(position_embeddings, Keys):
+        return position_embeddings.placed[level]
+    return features[level] + position_embeddings[level]
 
 
 def as_blocked(attends: Tensor, heads: int) -> Tensor:

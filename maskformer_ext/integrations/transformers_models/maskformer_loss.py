@@ -8,7 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from maskformer_ext.integrations.transformers_models.layers import AuxiliaryLogits, sorted_pairs, with_spare_class
+from maskformer_ext.integrations.transformers_models.layers import (
+    AuxiliaryLogits,
+    count_masks,
+    sorted_pairs,
+    with_spare_class,
+)
 from maskformer_ext.integrations.transformers_models.targets import Targets, image_class_labels, make_targets
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.matcher import HungarianMatcher
@@ -53,7 +58,6 @@ class Loss(nn.Module):
     matcher: Any
     num_labels: int
     empty_weight: Tensor
-    get_num_masks: Any
 
     def forward(
         self,
@@ -70,7 +74,8 @@ class Loss(nn.Module):
                 masks_queries_logits, class_queries_logits, mask_labels, class_labels, auxiliary_predictions
             )
         labels: Any = image_class_labels(mask_labels, class_labels)
-        num_masks = self.get_num_masks(labels, device=class_queries_logits.device)
+        layers = 1 + len(auxiliary_predictions or ())
+        num_masks = count_masks(self, labels, class_queries_logits.device, layers)
         if isinstance(auxiliary_predictions, AuxiliaryLogits):
             return self._layers(auxiliary_predictions.prediction, targets, num_masks)
         losses = self._dense(masks_queries_logits, class_queries_logits, targets, num_masks)

@@ -15,7 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskformer_ext.integrations.transformers_models.layers import AuxiliaryLogits, sorted_pairs, with_spare_class
+from maskformer_ext.integrations.transformers_models.layers import (
+    AuxiliaryLogits,
+    count_masks,
+    sorted_pairs,
+    with_spare_class,
+)
 from maskformer_ext.integrations.transformers_models.parts import is_swapped
 from maskformer_ext.integrations.transformers_models.targets import Targets, image_class_labels, make_targets
 from maskformer_ext.modeling.outputs import DenseOutput, MaskFormerOutput
@@ -234,7 +239,6 @@ class PointLoss(nn.Module):
     """What the mixins before the losses have in common."""
 
     matcher: Any
-    get_num_masks: Any
 
     @torch.compiler.disable
     def all_layers(
@@ -257,9 +261,7 @@ class PointLoss(nn.Module):
             return None
         labels: Any = image_class_labels(mask_labels, class_labels)
         counts = [len(row) for row in labels]
-        # as often as transformers does, since another process may have to run transformers' code for its images
-        for _ in range(1 + len(auxiliary or ())):
-            num_masks = self.get_num_masks(labels, device=classes.device)
+        num_masks = count_masks(self, labels, classes.device, 1 + len(auxiliary or ()))
 
         def losses_of(prediction: Prediction) -> dict[str, Tensor]:
             last = len(prediction.class_logits) - 1

@@ -49,13 +49,14 @@ def taps(points: Tensor, height: int, width: int, sampling: str = "bilinear") ->
         return index.unsqueeze(-1), inside.to(points.dtype).unsqueeze(-1)
     left, top = x.floor(), y.floor()
     right_weight, lower_weight = x - left, y - top
-    index, weight = [], []
+    indices: list[Tensor] = []
+    weights: list[Tensor] = []
     for row, of_row in ((top, 1 - lower_weight), (top + 1, lower_weight)):
         for column, of_column in ((left, 1 - right_weight), (left + 1, right_weight)):
             inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-            index.append(row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long())
-            weight.append(torch.where(inside, of_row * of_column, 0.0))
-    return torch.stack(index, -1), torch.stack(weight, -1)
+            indices.append(row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long())
+            weights.append(torch.where(inside, of_row * of_column, 0.0))
+    return torch.stack(indices, -1), torch.stack(weights, -1)
 
 
 def sample(maps: Tensor, points: Tensor, sampling: str = "bilinear") -> Tensor:
@@ -69,7 +70,7 @@ def sample(maps: Tensor, points: Tensor, sampling: str = "bilinear") -> Tensor:
     Returns:
         (N, P). A pixel without weight adds nothing, even where it is infinite or NaN.
     """
-    index, weight = taps(points, *maps.shape[1:], sampling)
+    index, weight = taps(points, maps.shape[1], maps.shape[2], sampling)
     values = maps.flatten(1).gather(1, index.flatten(1)).view(index.shape)
     return (values.masked_fill(weight == 0, 0.0) * weight).sum(-1)
 
@@ -89,7 +90,7 @@ def sample_segment(
     Returns:
         (N, P) as the points, between 0 and 1.
     """
-    index, weight = taps(points, *segment_maps.shape[1:], sampling)
+    index, weight = taps(points, segment_maps.shape[1], segment_maps.shape[2], sampling)
     owner = segment_maps.flatten(1)[image.view(-1, 1, 1), index]
     return torch.where(owner == segment.view(-1, 1, 1), weight, 0.0).sum(-1)
 
@@ -106,7 +107,7 @@ def sample_segments(segment_maps: Tensor, points: Tensor, count: int, sampling: 
     Returns:
         (B, P, T) as the points. Each value is between 0 and 1, and their sum over T is at most 1.
     """
-    index, weight = taps(points, *segment_maps.shape[1:], sampling)
+    index, weight = taps(points, segment_maps.shape[1], segment_maps.shape[2], sampling)
     owner = segment_maps.flatten(1).gather(1, index.flatten(1)).view(index.shape).long()
     owner = torch.where((owner < 0) | (owner >= count), count, owner)
     return weight.new_zeros((*index.shape[:2], count + 1)).scatter_add(-1, owner, weight)[..., :count]
