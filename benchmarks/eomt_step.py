@@ -61,7 +61,7 @@ def build_eomt(
     theirs = getattr(transformers, f"{kind}ForUniversalSegmentation")(config).to(device).train()
     ours = accelerate(copy.deepcopy(theirs), verbose=False)
     segment_map = scenes.segment_maps(images, segments, size)
-    inputs = {
+    inputs: dict[str, Any] = {
         "pixel_values": torch.randn(images, 3, size, size, device=device),
         "mask_labels": [scenes.masks_of(owners, segments).float().to(device) for owners in segment_map],
         "class_labels": list(torch.randint(classes, (images, segments), device=device)),

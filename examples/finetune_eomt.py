@@ -3,7 +3,7 @@
 ``python examples/finetune_eomt.py`` learns generated digits with a tiny random model. For CamVid (docs/data.md) name
 its folder, weights on the hub and the number of steps:
 ``python examples/finetune_eomt.py data/camvid tue-mps/coco_panoptic_eomt_large_640 2000``.
-It needs ``pip install "transformers[torch]"``.
+It needs ``pip install "transformers[torch]" scipy``.
 """
 
 import sys

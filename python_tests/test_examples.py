@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NEEDS = {
     "accelerate_transformers.py": ("transformers",),
+    "finetune_eomt.py": ("transformers.models.eomt", "accelerate", "scipy"),
     "finetune_mask2former.py": ("transformers", "accelerate", "scipy"),
-    "finetune_eomt.py": ("transformers.models.eomt", "accelerate"),
 }
 
 

@@ -77,7 +77,10 @@ class Model(nn.Module):
         """Decorate `forward` as transformers decorates its own: hidden states and attentions on demand."""
         super().__init_subclass__(**kwargs)
         _, names = names_beside(cls, _MODELS)
-        cls.forward = names["merge_with_config_defaults"](names["capture_outputs"](Model.forward))  # type: ignore[method-assign]
+        forward: Any = Model.forward
+        for decorator in ("check_model_inputs", "capture_outputs", "merge_with_config_defaults"):
+            forward = names.get(decorator, lambda undecorated: undecorated)(forward)
+        cls.forward = forward  # type: ignore[method-assign]
 
     def forward(
         self,
@@ -103,7 +106,7 @@ class Model(nn.Module):
                 with torch.set_grad_enabled(labelled and torch.is_grad_enabled()):
                     inner.append(self._embed(self.layernorm(tokens), classes=labelled))
                 mask = self._attention_mask(inner[-1], tokens.shape[1], self.attn_mask_probs[index - first])
-            tokens = layer(tokens, attention_mask=self._for_layer(layer, mask, tokens), **extra)
+            tokens = layer(tokens, self._for_layer(layer, mask, tokens), **extra)
             if not labelled:
                 inner.clear()
         tokens = self.layernorm(tokens)
@@ -161,9 +164,9 @@ class Model(nn.Module):
         return mask[:, None]
 
     def _for_layer(self, layer: Any, mask: Tensor | None, tokens: Tensor) -> Tensor | None:
-        if mask is None or isinstance(layer.attention, Attention):
-            return mask
-        return mask_of_all_rows(mask, tokens, self.config.num_attention_heads)
+        """Return a mask as a layer's attention takes it: transformers' own takes one of all rows."""
+        ours = isinstance(layer.attention, Attention) and "forward" not in vars(layer.attention)
+        return mask if mask is None or ours else mask_of_all_rows(mask, tokens, self.config.num_attention_heads)
 
     def _loss(self, layers: list[MaskFormerOutput], mask_logits: Tensor, mask_labels: Any, class_labels: Any) -> Any:
         """Sum the weighted losses of all layers, in the order of transformers, in which its random points are drawn."""
