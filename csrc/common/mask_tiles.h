@@ -132,15 +132,26 @@ class ResizedPlanes {
   // Prepares output row y. make(row, to, pitch) writes a row of all planes, plane k at to + k * pitch.
   template <class Make>
   void set_row(int64_t y, Make&& make) {
-    const ResizeTap tap = resize_tap(y, height_, out_height_);
-    const float* lower = held_row(tap.lower, make);
-    const float* upper = tap.weight == 0.0f ? lower : held_row(tap.upper, make);
-    const float upper_weight = tap.weight, lower_weight = 1.0f - tap.weight;
-    const int64_t elements = planes_ * pitch_;
-    float* blended = blended_.data();
-#pragma omp simd
-    for (int64_t i = 0; i < elements; ++i) blended[i] = lower_weight * lower[i] + upper_weight * upper[i];
+    hold_rows(y, make);
+    blend(0, planes_ * pitch_);
   }
+
+  // As set_row, but that the caller blends what it reads: blend_tile before values of a plane in a tile.
+  template <class Make>
+  void hold_rows(int64_t y, Make&& make) {
+    tap_ = resize_tap(y, height_, out_height_);
+    lower_ = held_row(tap_.lower, make);
+    upper_ = tap_.weight == 0.0f ? lower_ : held_row(tap_.upper, make);
+    if (tap_.weight == 0.0f) tap_.upper = tap_.lower;
+  }
+  void blend_tile(int64_t plane, int64_t x) {
+    const ColumnTaps::Samples range = samples_[x / kTilePixels];
+    blend(plane * pitch_ + range.first, plane * pitch_ + range.last + 1);
+  }
+
+  // The two rows that are held for the output row.
+  const ResizeTap& tap() const { return tap_; }
+  const std::vector<ColumnTaps::Samples>& samples() const { return samples_; }
 
   // As LogitTiles::upper_bound, for planes without negative values.
   float upper_bound(int64_t plane, int64_t x) const {
@@ -165,6 +176,15 @@ class ResizedPlanes {
     return row;
   }
 
+  // Never inlined, for the same reason.
+  __attribute__((noinline)) void blend(int64_t begin, int64_t end) {
+    const float upper_weight = tap_.weight, lower_weight = 1.0f - tap_.weight;
+    const float *lower = lower_, *upper = upper_;
+    float* blended = blended_.data();
+#pragma omp simd
+    for (int64_t i = begin; i < end; ++i) blended[i] = lower_weight * lower[i] + upper_weight * upper[i];
+  }
+
   int64_t height_, out_height_, out_width_;
   ColumnTaps columns_;
   int64_t planes_, pitch_;
@@ -172,6 +192,8 @@ class ResizedPlanes {
   AlignedVector<float> blended_;
   std::vector<ColumnTaps::Samples> samples_;  // of each tile
   int64_t rows_[2] = {-1, -1};
+  ResizeTap tap_ = {};
+  const float *lower_ = nullptr, *upper_ = nullptr;  // (planes, pitch): the rows that tap_ blends
 };
 
 }  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT

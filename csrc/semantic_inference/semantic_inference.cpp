@@ -8,6 +8,7 @@
 
 #include "common/math.h"
 #include "semantic_inference/score_tile.h"
+#include "semantic_inference/tile_classes.h"
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 namespace {
@@ -144,21 +145,31 @@ void resized_logits(const SemanticParams& p, int64_t begin, int64_t end) {
 void resized_scores(const SemanticParams& p, int64_t begin, int64_t end) {
   ScoreRows scores(p, input_logits(p.masks));
   ResizedPlanes resized(p.masks, p.classes, scores.width());
+  TileClasses classes(p.classes, resized.samples());
   for (int64_t y = begin; y < end; ++y) {
-    resized.set_row(y, [&](int64_t from, float* to, int64_t pitch) {
+    resized.hold_rows(y, [&](int64_t from, float* to, int64_t pitch) {
       Planes planes{to, pitch, 1.0f, false};
       scores.row(from,
                  [&](int64_t x, int64_t count, int64_t k, const auto& score) { planes.add_class(k, x, count, score); });
+      if (p.labels != nullptr) classes.note_row(from, to, pitch);
     });
+    classes.choose_rows(resized.tap().lower, resized.tap().upper);
     Planes planes = output_planes(p, y);
     resized.for_tiles([&](int64_t x, int64_t count, const auto& value) __attribute__((always_inline)) {
-      BestClass best;
+      // Never inlined, so that the scores behind labels are those that semantic_scores returns.
+      const auto scores_of = [&](int64_t k, FloatVec(&score)[kTileVectors]) __attribute__((noinline)) {
+        resized.blend_tile(k, x);
+        for (int v = 0; v < kTileVectors; ++v) score[v] = value(k, v);
+      };
+      if (p.labels != nullptr) {
+        classes.best_class(x, count, scores_of).store(p.labels + y * p.masks.out_width + x, count);
+        return;
+      }
       for (int64_t k = 0; k < p.classes; ++k) {
         FloatVec score[kTileVectors];
-        for (int v = 0; v < kTileVectors; ++v) score[v] = value(k, v);
-        p.labels != nullptr ? best.add(k, score) : planes.add_class(k, x, count, score);
+        scores_of(k, score);
+        planes.add_class(k, x, count, score);
       }
-      if (p.labels != nullptr) best.store(p.labels + y * p.masks.out_width + x, count);
     });
   }
 }
@@ -166,7 +177,9 @@ void resized_scores(const SemanticParams& p, int64_t begin, int64_t end) {
 }  // namespace
 
 void semantic_rows(const SemanticParams& params, int64_t begin, int64_t end) {
-  params.scores_first ? resized_scores(params, begin, end) : resized_logits(params, begin, end);
+  const PlaneResize last = from_input(params.masks);
+  const bool resizes = last.rows.in != last.rows.out || last.columns.in != last.columns.out;
+  params.scores_first && resizes ? resized_scores(params, begin, end) : resized_logits(params, begin, end);
 }
 
 }  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT

@@ -125,8 +125,8 @@ class Mask2FormerProcessor:
 class OneFormerProcessor:
     """Before the image processors of OneFormer.
 
-    The one of torchvision smooths where it shrinks. There transformers' own code runs. Instances are painted as
-    panoptic segments, with logits in place of probabilities.
+    They smooth where they shrink, the one for PIL in semantic maps not. There transformers' own code runs. Instances
+    are painted as panoptic segments, with logits in place of probabilities.
     """
 
     _ext_input_size = None
@@ -139,7 +139,7 @@ class OneFormerProcessor:
         return_segmentation_scores: bool = False,
     ) -> list[Any]:
         """Return the class of every pixel, as transformers' method of this name."""
-        if self._ext_smooths(outputs, target_sizes):
+        if not _is_pil(self) and self._ext_smooths(outputs, target_sizes):
             parent: Any = super()
             return parent.post_process_semantic_segmentation(outputs, target_sizes, return_segmentation_scores)
         return _semantic(self, outputs, target_sizes, return_segmentation_scores)
@@ -220,7 +220,7 @@ class OneFormerProcessor:
         return processor.class_info_file
 
     def _ext_smooths(self, outputs: Any, target_sizes: Any) -> bool:
-        if target_sizes is None or _is_pil(self):
+        if target_sizes is None:
             return False
         height, width = outputs.masks_queries_logits.shape[-2:]
         return any(size[0] < height or size[1] < width for size in target_sizes)
