@@ -134,7 +134,7 @@ def _is_known(base: type, table: dict[str, list[Part]]) -> bool:
 def _misfit(instance: Any, known: type, part: Part) -> str:
     """Return why a mixin cannot stand before a class of transformers, or ""."""
     own = getattr(type(instance), _ORIGINAL, type(instance))
-    for name, ours in vars(part.mixin).items():
+    for name, ours in _members(part.mixin).items():
         if name in vars(instance):  # a kernel from the hub, a hook
             return f"since this instance has a {name} of its own"
         if not (inspect.isfunction(ours) or isinstance(ours, property)) or not hasattr(known, name):
@@ -142,10 +142,10 @@ def _misfit(instance: Any, known: type, part: Part) -> str:
         theirs = inspect.getattr_static(known, name)
         if inspect.getattr_static(own, name) is not theirs:
             return f"since its class {own.__module__}.{own.__qualname__} has a {name} of its own"
-        if inspect.isfunction(ours) and inspect.isfunction(theirs) and _parameters(ours) != _parameters(theirs):
+        if inspect.isfunction(ours) and inspect.isfunction(theirs) and not _stands_in(ours, theirs):
             return (
-                f"since its {name}({', '.join(_parameters(theirs))}) has other parameters than the versions of "
-                f"{part.package} that are known here: ({', '.join(_parameters(ours))})"
+                f"since its {name}({', '.join(_shown(theirs))}) has other parameters than the versions of "
+                f"{part.package} that are known here: ({', '.join(_shown(ours))})"
             )
     missing = [name for name in part.needs if not hasattr(instance, name)]
     return (
@@ -153,6 +153,30 @@ def _misfit(instance: Any, known: type, part: Part) -> str:
     )
 
 
-def _parameters(function: Any) -> list[str]:
-    """Return the names of the parameters of a method; decorators of transformers are looked through."""
-    return [name for name in inspect.signature(function).parameters if name != "self"]
+def _members(mixin: type) -> dict[str, Any]:
+    """Return what a mixin and the mixins below it define."""
+    members: dict[str, Any] = {}
+    for base in reversed([base for base in mixin.__mro__ if base not in nn.Module.__mro__]):
+        members.update(vars(base))
+    return members
+
+
+def _stands_in(ours: Any, theirs: Any) -> bool:
+    """Return whether every call of a method of transformers means the same to ours.
+
+    Ours may have more parameters at the end, with defaults, which older versions do not know.
+    """
+    mine, others = _parameters(ours), _parameters(theirs)
+    common = zip(mine, others, strict=False)
+    same = all(a.name == b.name and a.kind == b.kind and a.default == b.default for a, b in common)
+    return same and len(mine) >= len(others) and all(p.default is not p.empty for p in mine[len(others) :])
+
+
+def _parameters(function: Any) -> list[inspect.Parameter]:
+    """Return the parameters of a method without self; decorators of transformers are looked through."""
+    return [p for p in inspect.signature(function).parameters.values() if p.name != "self"]
+
+
+def _shown(function: Any) -> list[str]:
+    """Return the parameters as they are written, without types."""
+    return [str(p.replace(annotation=p.empty)) for p in _parameters(function)]
