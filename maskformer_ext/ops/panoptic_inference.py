@@ -96,7 +96,7 @@ def panoptic_inference(
 def logit_segments(
     score: Tensor, mask_logits: Tensor, size: Sequence[int], *, mask_threshold: float, overlap_threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """Assign every pixel to the mask with the largest score times logit, as transformers does for OneFormer's instances.
+    """Assign every pixel to the mask with the largest score times logit, as OneFormer does for instances.
 
     Args:
         score: (n,) of each mask.
@@ -147,7 +147,7 @@ def _segments_info(table: list[list[float]]) -> list[dict[str, Any]]:
     schema=(
         "(Tensor class_logits, Tensor mask_logits, SymInt[] size, int[] thing_classes, float object_mask_threshold, "
         "float overlap_threshold, float mask_threshold, SymInt[]? input_size, SymInt[]? crop, str resize, str area, "
-        "str paint=\"won\") "
+        'str paint="won") '
         "-> (Tensor, Tensor, Tensor)"
     ),
 )

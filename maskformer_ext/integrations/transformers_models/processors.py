@@ -248,7 +248,9 @@ class EomtProcessor:
             )
             if maps is None:
                 parent: Any = super()
-                return parent.post_process_semantic_segmentation(outputs, target_sizes, size, return_segmentation_scores)
+                return parent.post_process_semantic_segmentation(
+                    outputs, target_sizes, size, return_segmentation_scores
+                )
             return maps
         sizes = sizes_of(target_sizes, (), len(classes))
         input_size = eomt.input_size_of(network)
@@ -290,7 +292,9 @@ class EomtProcessor:
         classes, masks = outputs.class_queries_logits, outputs.masks_queries_logits
         network = size if size is not None else self.size
         sizes = sizes_of(target_sizes, (), len(classes))
-        return [eomt.instances(*image, network, threshold=threshold) for image in zip(classes, masks, sizes, strict=True)]
+        return [
+            eomt.instances(*image, network, threshold=threshold) for image in zip(classes, masks, sizes, strict=True)
+        ]
 
 
 def _detr_predictions(self: Any, outputs: Any) -> tuple[Tensor, Tensor]:
