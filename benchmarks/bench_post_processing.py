@@ -45,7 +45,7 @@ def build(
     size: tuple[int, int] = (256, 512),
     target_size: tuple[int, int] = (1024, 2048),
 ) -> Case:
-    """Make predictions in which `kept` queries are sure of a class. The network's input of EoMT is the output's size."""
+    """Make predictions in which `kept` queries are sure of a class. EoMT's network input has the size of the output."""
     size, target_size = tuple(size), tuple(target_size)
     outputs = scenes.predictions(queries, kept, classes, size, device)
     outputs.patch_offsets = None
