@@ -42,8 +42,7 @@ inline __attribute__((always_inline)) void resize_tiles(const ColumnTaps& column
 // The samples that each tile of a row is made of.
 inline std::vector<ColumnTaps::Samples> tile_samples(const ColumnTaps& columns) {
   std::vector<ColumnTaps::Samples> samples;
-  for (int64_t v = 0; v < columns.vectors(); v += kTileVectors)
-    samples.push_back(columns.samples(v, v + kTileVectors));
+  for (int64_t v = 0; v < columns.vectors(); v += kTileVectors) samples.push_back(columns.samples(v, v + kTileVectors));
   return samples;
 }
 

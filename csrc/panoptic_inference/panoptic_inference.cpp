@@ -28,8 +28,9 @@ class Winners {
 
   void start_block() { std::fill(own_.begin(), own_.end(), IntVec{}); }
 
-  // Does a tile of output row y from column x on. value(q, v) is vector v of query q, a function `of` the maps of which
-  // bound(q) is the largest sample. Most queries are small in most tiles. They neither have a pixel there nor win one.
+  // Does a tile of output row y from column x on. The values of a mask are a function `of` its map. value(q, v) is
+  // vector v of the map of query q, and bound(q) is the largest of the samples under the tile. Most queries are small
+  // in most tiles. They neither have a pixel there nor win one.
   template <class Function, class Value, class Bound>
   inline __attribute__((always_inline)) void tile(int64_t y, int64_t x, int64_t pixels, const Function& of,
                                                   const Value& value, const Bound& bound) {
@@ -47,7 +48,7 @@ class Winners {
       lowest = larger < lowest ? larger : lowest;
     }
     const float sure = -max_lanes(-lowest);
-    float least = -INFINITY;  // of the best scores so far
+    float least = -INFINITY;                                     // of the best scores so far
     const IntVec unpainted = IntVec{} - (p_.paint_own ? 1 : 0);  // every bit that a pixel without its winner flips
     FloatVec best[kTileVectors];
     IntVec winner[kTileVectors], exists[kTileVectors];

@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
   const WarpSamples samples(top_left.first_row(), bottom_right.last_row(), top_left.first_column(),
                             bottom_right.last_column(), p.masks.row_stride);
   float least = -INFINITY;  // of the warp's best
-  unsigned unpainted = 0;  // rows whose winner does not have the pixel, where such are not painted
+  unsigned unpainted = 0;   // rows whose winner does not have the pixel, where such are not painted
 
   for (int group = 0; group < kept; group += 32) {
     const int end = min(group + 32, kept);

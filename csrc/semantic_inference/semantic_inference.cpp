@@ -179,7 +179,7 @@ void resized_scores(const SemanticParams& p, int64_t begin, int64_t end) {
 void semantic_rows(const SemanticParams& params, int64_t begin, int64_t end) {
   const PlaneResize last = from_input(params.masks);
   const bool resizes = last.rows.in != last.rows.out || last.columns.in != last.columns.out;
-  params.scores_first && resizes ? resized_scores(params, begin, end) : resized_logits(params, begin, end);
+  params.scores_first&& resizes ? resized_scores(params, begin, end) : resized_logits(params, begin, end);
 }
 
 }  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT

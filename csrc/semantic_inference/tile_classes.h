@@ -1,7 +1,8 @@
 // Which classes can be the best in a tile of an output whose scores are resized from two rows of another grid.
 //
 // Resized scores are convex combinations of samples. A class whose largest sample under a tile is below what the best
-// class has at each pixel is not looked at. Two classes, those with the largest samples, say what the best has at least.
+// class has at each pixel is not looked at. Two classes, those with the largest samples, say what the best has at
+// least.
 #pragma once
 
 #include <algorithm>

@@ -96,7 +96,7 @@ def panoptic_inference(
 def logit_segments(
     score: Tensor, mask_logits: Tensor, size: Sequence[int], *, mask_threshold: float, overlap_threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """Assign every pixel to the mask with the largest score times logit, as transformers does for OneFormer's instances.
+    """Assign every pixel to the mask with the largest score times logit, as OneFormer does for instances.
 
     Args:
         score: (n,) of each mask.

@@ -32,7 +32,7 @@ def both(theirs: Any) -> tuple[Any, Any]:
 
 
 def assert_same_results(found: list[dict], expected: list[dict], score: float = 0.0) -> int:
-    """Compare segments, facts and types; `score`: by how much a score may differ. Return how many segments there are."""
+    """Compare segments, facts and types; `score`: by how much a score may differ. Return how many there are."""
     segments = 0
     for mine, other in zip(found, expected, strict=True):
         assert mine.keys() == other.keys()

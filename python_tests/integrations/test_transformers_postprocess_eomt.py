@@ -46,9 +46,7 @@ def test_panoptic_segments(kind, size, targets, stuff) -> None:
     ours, theirs = processors(kind, size)
     segments = 0
     for seed, overlap, mask in ((0, 0.8, 0.5), (1, 0.2, 0.4), (2, 0.1, 0.7), (3, 0.0, 0.5)):
-        options = dict(
-            threshold=0.4, mask_threshold=mask, overlap_mask_area_threshold=overlap, stuff_classes=stuff
-        )
+        options = dict(threshold=0.4, mask_threshold=mask, overlap_mask_area_threshold=overlap, stuff_classes=stuff)
         found = ours.post_process_panoptic_segmentation(outputs(seed), targets, **options)
         expected = theirs.post_process_panoptic_segmentation(outputs(seed), targets, **options)
         segments += assert_same_results(found, expected)
@@ -66,7 +64,9 @@ def test_a_share_at_the_threshold_is_not_enough() -> None:
     for threshold, count in ((0.5, 1), (0.49, 2)):
         options = {"overlap_mask_area_threshold": threshold}
         found = ours.post_process_panoptic_segmentation(given, [(4, 8)], **options)
-        assert assert_same_results(found, theirs.post_process_panoptic_segmentation(given, [(4, 8)], **options)) == count
+        assert (
+            assert_same_results(found, theirs.post_process_panoptic_segmentation(given, [(4, 8)], **options)) == count
+        )
 
 
 @pytest.mark.parametrize("kind", ["", "Pil"])
@@ -95,7 +95,9 @@ def test_nothing_is_found_as_transformers_does(kind) -> None:
 @pytest.mark.parametrize("scores", [False, True])
 def test_images_that_were_split_are_stitched(kind, scores) -> None:
     ours, theirs = processors(kind, {"shortest_edge": 32, "longest_edge": None})
-    images = [torch.zeros(3, *size, dtype=torch.uint8).permute(1, 2, 0).numpy() for size in ((40, 90), (33, 33), (75, 41))]
+    images = [
+        torch.zeros(3, *size, dtype=torch.uint8).permute(1, 2, 0).numpy() for size in ((40, 90), (33, 33), (75, 41))
+    ]
     inputs = theirs(images, do_split_image=True, return_tensors="pt")
     assert len(inputs["patch_offsets"]) == 6
     for targets in ([(40, 90), (33, 33), (75, 41)], [(20, 45), (50, 50), (150, 82)]):

@@ -12,7 +12,9 @@ from post_processing_cases import CLASSES, assert_same_maps, assert_same_results
 transformers = pytest.importorskip("transformers")
 
 NAMES = [
-    name + kind for name in ("MaskFormer", "Mask2Former", "OneFormer", "Detr", "ConditionalDetr") for kind in ("", "Pil")
+    name + kind
+    for name in ("MaskFormer", "Mask2Former", "OneFormer", "Detr", "ConditionalDetr")
+    for kind in ("", "Pil")
 ]
 SIZES = [None, [(50, 61), (17, 90)], [[9, 11], [20, 28]], torch.tensor([[31, 40], [20, 28]])]
 THINGS = [1, 3, 4]
@@ -53,9 +55,7 @@ def test_panoptic_segments(name, sizes, fused, tmp_path) -> None:
     ours, theirs = processors(name, tmp_path)
     segments = 0
     for seed, overlap, mask in ((0, 0.8, 0.5), (1, 0.2, 0.4), (2, 0.1, 0.7)):
-        options = dict(
-            threshold=0.4, mask_threshold=mask, overlap_mask_area_threshold=overlap, label_ids_to_fuse=fused
-        )
+        options = dict(threshold=0.4, mask_threshold=mask, overlap_mask_area_threshold=overlap, label_ids_to_fuse=fused)
         found = ours.post_process_panoptic_segmentation(outputs(seed), target_sizes=sizes, **options)
         expected = theirs.post_process_panoptic_segmentation(outputs(seed), target_sizes=as_theirs(sizes), **options)
         segments += assert_same_results(found, expected)

@@ -1,4 +1,4 @@
-"""transformers' post-processing of EoMT on our ops: ids count from 0, -1 = void, and only what a query has is painted."""
+"""Post-processing of transformers' EoMT on our ops: ids from 0, -1 = void, and only what a query has is painted."""
 
 from __future__ import annotations
 
