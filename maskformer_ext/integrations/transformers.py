@@ -7,7 +7,14 @@ from collections import Counter
 from typing import Any, TypeVar
 
 from maskformer_ext.errors import UserError
-from maskformer_ext.integrations.transformers_models import eomt, lightly_train, mask2former, maskformer, oneformer
+from maskformer_ext.integrations.transformers_models import (
+    detr_segmentation,
+    eomt,
+    lightly_train,
+    mask2former,
+    maskformer,
+    oneformer,
+)
 from maskformer_ext.integrations.transformers_models.parts import (
     Part,
     Replacement,
@@ -25,6 +32,7 @@ _MODEL_PARTS: tuple[Part, ...] = (
     *oneformer.MODEL_PARTS,
     *eomt.MODEL_PARTS,
     *lightly_train.MODEL_PARTS,
+    *detr_segmentation.MODEL_PARTS,
 )
 _PROCESSOR_PARTS: tuple[Part, ...] = (*maskformer.PROCESSOR_PARTS,)
 
