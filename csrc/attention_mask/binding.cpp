@@ -1,7 +1,7 @@
 // torch.ops.maskformer_ext.attention_mask: schema, allocation and threads, on the CPU. The kernel of mask_dot
 // multiplies features that have the size already.
 #include "attention_mask/attention_mask.h"
-#include "attention_mask/checks.h"
+#include "attention_mask/call.h"
 #include "common/resize_taps.h"
 #include "mask_dot/call.h"
 

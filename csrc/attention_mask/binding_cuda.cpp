@@ -1,6 +1,6 @@
 // CUDA kernels of torch.ops.maskformer_ext.attention_mask: guard, allocation, launches. That of mask_dot multiplies.
 #include "attention_mask/attention_mask.h"
-#include "attention_mask/checks.h"
+#include "attention_mask/call.h"
 #include "mask_dot/call_cuda.h"
 #include "torch/cuda_stream.h"
 

@@ -10,6 +10,7 @@ from maskformer_ext.errors import UserError
 from maskformer_ext.integrations.transformers_models import (
     deformable_attention,
     detr,
+    detr_segmentation,
     eomt,
     lightly_train,
     mask2former,
@@ -36,6 +37,7 @@ _MODEL_PARTS: tuple[Part, ...] = (
     *oneformer.MODEL_PARTS,
     *eomt.MODEL_PARTS,
     *lightly_train.MODEL_PARTS,
+    *detr_segmentation.MODEL_PARTS,
 )
 _PROCESSOR_PARTS: tuple[Part, ...] = (*processors.PROCESSOR_PARTS,)
 
