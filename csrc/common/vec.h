@@ -35,7 +35,9 @@ inline __attribute__((always_inline)) Vec load(const Element* from) {
 
 inline __attribute__((always_inline)) void store(float* to, FloatVec vec) { std::memcpy(to, &vec, sizeof(vec)); }
 
-inline __attribute__((always_inline)) FloatVec broadcast(float x) { return FloatVec{} + x; }
+// All lanes are x. Without the vector there would be no conversion, and x - 0 is x for every x, while 0 + x needs an
+// addition, as it is not -0 for -0.
+inline __attribute__((always_inline)) FloatVec broadcast(float x) { return x - FloatVec{}; }
 
 // 0, 1, 2 ...
 inline __attribute__((always_inline)) IntVec lane_numbers() {
