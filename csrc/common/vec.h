@@ -35,8 +35,7 @@ inline __attribute__((always_inline)) Vec load(const Element* from) {
 
 inline __attribute__((always_inline)) void store(float* to, FloatVec vec) { std::memcpy(to, &vec, sizeof(vec)); }
 
-// All lanes are x. Without the vector there would be no conversion, and x - 0 is x for every x, while 0 + x needs an
-// addition, as it is not -0 for -0.
+// All lanes are x. x - 0 is x for every x, so no subtraction is left. 0 + x would not be: it is 0 for -0.
 inline __attribute__((always_inline)) FloatVec broadcast(float x) { return x - FloatVec{}; }
 
 // 0, 1, 2 ...

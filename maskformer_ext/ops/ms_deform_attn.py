@@ -51,6 +51,9 @@ def ms_deform_attn(
     Returns:
         (B, Q, H * D) of value's dtype, summed in float32 at least.
 
+        A point on the centre of a cell has two neighbours on an axis to choose from. The gradient of its location is
+        that of the side that grid_sample takes for 2 * location - 1, computed in float32 at least.
+
         A location that is infinite or far outside counts as outside: it adds 0 ("discrete": the cell at the border).
         A NaN location makes the query's outputs of that head NaN and gets the gradient 0. Values and weights that are
         not finite reach the outputs that take them.
