@@ -54,8 +54,8 @@ MASKFORMER_EXT_HD FloatVec multiply_then_add(FloatVec a, FloatVec b, FloatVec c)
 }
 #endif
 
-// Where a coordinate in [0, 1] lies in pixels, counted from the centre of the first one. The same as grid_sample computes
-// for 2 * coordinate - 1 with align_corners=False. F is float or FloatVec, the size is either.
+// Where a coordinate in [0, 1] lies in pixels, counted from the centre of the first one. The same as grid_sample
+// computes for 2 * coordinate - 1 with align_corners=False. F is float or FloatVec, the size is either.
 template <class F, class Size>
 MASKFORMER_EXT_HD F point_position(F coordinate, Size size) {
   const F grid = 2.0f * coordinate - 1.0f;
