@@ -160,9 +160,16 @@ BUILDERS: dict[str, Callable[[], nn.Module]] = {
 
 
 def build(name: str) -> nn.Module:
-    """Make a model whose queries differ; as transformers draws them, rounding would decide the assignment."""
+    """Make a model whose queries differ; as transformers draws them, rounding would decide the assignment.
+
+    Its batch norms use fixed statistics. Channels of these small maps are constant in a batch, and its statistics would
+    amplify the rounding of their gradients until nothing else is left.
+    """
     torch.manual_seed(1)
     model = BUILDERS[name]().train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
