@@ -179,8 +179,8 @@ def test_values_and_weights_that_are_not_finite_reach_what_takes_them(kernels, n
     call = draw()
     call.locations[0, 1, 2, 3] = 0.4  # inside
     call.weights[0, 1, 2, 3] = number
-    mine, theirs = call.run(kernels.ms_deform_attn), call.run(ms_deform_attn, dtype=torch.double)
-    for ours, expected in zip(mine[:2], theirs[:2], strict=True):
+    both = call.run(kernels.ms_deform_attn), call.run(ms_deform_attn, dtype=torch.double)
+    for ours, expected in zip(both[0][:2], both[1][:2], strict=True):
         assert 0 < (~expected.isfinite()).sum() < expected.numel() / 2
         assert torch.equal(ours.isfinite(), expected.isfinite())
 

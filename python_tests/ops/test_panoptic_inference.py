@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import json
+from typing import Any
 
 import numpy as np
 import pytest
