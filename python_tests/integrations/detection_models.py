@@ -160,9 +160,15 @@ BUILDERS: dict[str, Callable[[], nn.Module]] = {
 
 
 def build(name: str) -> nn.Module:
-    """Make a model whose queries differ; as transformers draws them, rounding would decide the assignment."""
+    """Make a model whose queries differ; as transformers draws them, rounding would decide the assignment.
+
+    Batch norms over a few pixels would make large gradients of rounding, so they keep their statistics.
+    """
     torch.manual_seed(1)
     model = BUILDERS[name]().train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
