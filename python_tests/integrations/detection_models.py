@@ -162,7 +162,8 @@ BUILDERS: dict[str, Callable[[], nn.Module]] = {
 def build(name: str) -> nn.Module:
     """Make a model whose queries differ; as transformers draws them, rounding would decide the assignment.
 
-    Batch norms over a few pixels would make large gradients of rounding, so they keep their statistics.
+    Its batch norms use fixed statistics. Channels of these small maps are constant in a batch, and its statistics would
+    amplify the rounding of their gradients until nothing else is left.
     """
     torch.manual_seed(1)
     model = BUILDERS[name]().train()
