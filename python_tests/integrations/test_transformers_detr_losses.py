@@ -134,6 +134,22 @@ def test_mask_losses_are_transformers(name: str, form: str, calls: list[str]) ->
     assert name != "rf_detr" or len(calls) == 3
 
 
+@pytest.mark.parametrize("name", CRITERIA)
+def test_segment_maps_are_masks(name: str, calls: list[str]) -> None:
+    labels = _labels()
+    maps = copy.deepcopy(labels)
+    for image in maps:
+        masks = image["masks"]
+        image["masks"] = torch.where(masks.any(0), masks.byte().argmax(0), -1) if len(masks) else torch.full((23, 30), -1)
+    criterion = accelerate(CRITERIA[name]().train(), verbose=False)
+    expected, found = _run(criterion, labels), _run(criterion, maps)
+    for key, loss in expected[0].items():
+        torch.testing.assert_close(found[0][key], loss, rtol=1e-6, atol=1e-6, msg=key)
+    if name != "rf_detr":
+        maps[1]["masks"] = maps[1]["masks"][:9]
+        assert _run(criterion, maps)[0].keys() == expected[0].keys()
+
+
 @pytest.mark.parametrize("counts", [(0, 0, 0), (11, 1, 12)], ids=str)
 @pytest.mark.parametrize("name", CRITERIA)
 def test_no_objects_and_more_objects_than_queries(name: str, counts: tuple[int, ...]) -> None:

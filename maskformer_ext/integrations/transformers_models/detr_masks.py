@@ -10,34 +10,42 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
+from maskformer_ext.integrations.transformers_models.targets import Targets, make_targets
+from maskformer_ext.ops.targets import VOID
 
-Targets = SegmentTargets | MaskTargets
 _KNOWN = "_known_masks"
 
 
 def make_mask_targets(labels: Sequence[Mapping[str, Tensor]], *, pad: bool = False) -> Targets | None:
-    """Convert ``labels[image]["masks"]``, (T, H, W) of zeros and ones of any dtype.
+    """Convert ``labels[image]["masks"]``.
 
     Args:
-        labels: of each image.
-        pad: take images of different sizes too, padded with zeros at the right and bottom.
+        labels: of each image. Masks are (T, H, W) zeros and ones of any dtype, as in transformers. A segment map is
+            (H, W) integers that index the objects, with -1 = void.
+        pad: take images of different sizes too, padded at the right and bottom.
 
     Returns:
         Targets whose classes are all 0, or None where ours cannot express the masks.
     """
     masks = [image.get("masks") for image in labels]
-    if not masks or not all(isinstance(mask, Tensor) and mask.dim() == 3 for mask in masks):
+    dims = {mask.dim() if isinstance(mask, Tensor) else 0 for mask in masks}
+    if dims not in ({2}, {3}) or len({mask.device for mask in masks}) > 1:
         return None
-    sizes = {tuple(mask.shape[1:]) for mask in masks}
-    if (len(sizes) > 1 and not pad) or len({mask.device for mask in masks}) > 1:
+    sizes = {tuple(mask.shape[-2:]) for mask in masks}
+    if len(sizes) > 1 and not pad:
         return None
-    if not all(mask.dtype == torch.bool or bool(((mask == 0) | (mask == 1)).all()) for mask in masks):
+    as_maps = dims == {2}
+    if not as_maps and not all(mask.dtype == torch.bool or _is_binary(mask) for mask in masks):
         return None
     height, width = (max(extents) for extents in zip(*sizes, strict=True))
-    masks = [F.pad(mask, (0, width - mask.shape[2], 0, height - mask.shape[1])) for mask in masks]
-    no_class = [torch.zeros(len(mask), dtype=torch.int64, device=mask.device) for mask in masks]
-    return SegmentTargets.from_masks(masks, no_class)
+    outside = VOID if as_maps else 0
+    masks = [F.pad(mask, (0, width - mask.shape[-1], 0, height - mask.shape[-2]), value=outside) for mask in masks]
+    counts = [len(image["class_labels"] if as_maps else mask) for image, mask in zip(labels, masks, strict=True)]
+    return make_targets(masks, [torch.zeros(count, dtype=torch.int64, device=masks[0].device) for count in counts])
+
+
+def _is_binary(mask: Tensor) -> bool:
+    return bool(((mask == 0) | (mask == 1)).all())
 
 
 def mask_targets(module: nn.Module, labels: Any, *, pad: bool = False) -> Targets | None:
