@@ -101,7 +101,7 @@ REPLACED: dict[str, dict[str, str]] = {
 # Loss of a detection model: the classes of the criterion and the matcher that it makes.
 MADE = {
     "ConditionalDetrForObjectDetection": ("DeformableDetrImageLoss", "DeformableDetrHungarianMatcher"),
-    "ConditionalDetrForSegmentation": ("DeformableDetrImageLoss", "DeformableDetrHungarianMatcher"),
+    "ConditionalDetrForSegmentation": ("DeformableDetrImageLoss", "HungarianMatcher"),
     "DFineForObjectDetection": ("DFineLoss", "RTDetrHungarianMatcher"),
     "DabDetrForObjectDetection": ("DeformableDetrImageLoss", "DeformableDetrHungarianMatcher"),
     "DeformableDetrForObjectDetection": ("DeformableDetrImageLoss", "DeformableDetrHungarianMatcher"),
