@@ -37,8 +37,10 @@ _GROUPS: dict[str, Any] = {
     **{"num_labels": CLASSES},
 }
 _LAYOUT = ("d_model", "encoder_hidden_dim", "decoder_in_channels", "decoder_layers", "num_queries", *_ATTENTION)
-_OMDET = ("encoder_hidden_dim", "decoder_hidden_dim", "class_embed_dim", "encoder_dim_feedforward")
-_OMDET += ("decoder_dim_feedforward", "text_projection_in_dim", "text_projection_out_dim")
+_OMDET = (
+    *("encoder_hidden_dim", "decoder_hidden_dim", "class_embed_dim", "encoder_dim_feedforward"),
+    *("decoder_dim_feedforward", "text_projection_in_dim", "text_projection_out_dim"),
+)
 _STAGES: dict[str, Any] = {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1], "embedding_size": 8}
 
 
@@ -144,7 +146,8 @@ def _omdet() -> nn.Module:
     text = {"model_type": "clip_text_model", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     text |= {"intermediate_size": 32, "vocab_size": 100, "bos_token_id": 1, "eos_token_id": 2}
     channels = [16, 32, 64]
-    options = {name: 32 for name in _OMDET} | {"decoder_num_layers": 2, "num_queries": 10, "use_timm_backbone": False}
+    options: dict[str, Any] = {name: 32 for name in _OMDET}
+    options |= {"decoder_num_layers": 2, "num_queries": 10, "use_timm_backbone": False}
     options |= {"backbone_feat_channels": channels, "encoder_in_channels": channels}
     return _model(
         "OmDetTurboForObjectDetection", _swin(), options | {"text_config": text, "vision_features_channels": [32] * 3}

@@ -193,7 +193,12 @@ def test_predictions_without_masks_raise_as_in_transformers() -> None:
 def test_labels_are_converted_once_for_all_layers_of_rf_detr(monkeypatch: pytest.MonkeyPatch) -> None:
     converted = []
     ours = detr_masks.make_mask_targets
-    monkeypatch.setattr(detr_masks, "make_mask_targets", lambda *a, **k: converted.append(1) or ours(*a, **k))
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        converted.append(True)
+        return ours(*arguments, **options)
+
+    monkeypatch.setattr(detr_masks, "make_mask_targets", counted)
     criterion = accelerate(CRITERIA["rf_detr"]().train(), verbose=False)
     for calls in (1, 2):
         _run(criterion, _labels())

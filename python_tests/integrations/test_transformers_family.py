@@ -143,7 +143,12 @@ def test_what_is_replaced_in_a_model(name: str) -> None:
 def test_what_the_loss_of_a_detection_model_is_made_of(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
     swap = detr.swap
-    monkeypatch.setattr(detr, "swap", lambda instance, mixin: made.append(instance) or swap(instance, mixin))
+
+    def listed(instance: Any, mixin: Any) -> None:
+        made.append(instance)
+        swap(instance, mixin)
+
+    monkeypatch.setattr(detr, "swap", listed)
     model = accelerate(detection_models.build(name), verbose=False)
     assert not made
     model(**detection_models.inputs(name), labels=detection_models.labels(name))

@@ -61,9 +61,14 @@ def test_both_forms_at_once_are_refused_as_in_transformers() -> None:
 def test_a_mask_is_made_once_for_all_classes_of_its_query(monkeypatch) -> None:
     from maskformer_ext.integrations.transformers_models import rf_detr_post_processing as code
 
-    made = []
+    made: list[int] = []
     ours = code.masks_in_boxes
-    monkeypatch.setattr(code, "masks_in_boxes", lambda masks, *rest: made.append(len(masks)) or ours(masks, *rest))
+
+    def counted(masks: torch.Tensor, *rest: Any) -> Any:
+        made.append(len(masks))
+        return ours(masks, *rest)
+
+    monkeypatch.setattr(code, "masks_in_boxes", counted)
     given = outputs(images=1)
     given.logits[:] = 4.0
     processor, _ = both(module.RfDetrImageProcessor())

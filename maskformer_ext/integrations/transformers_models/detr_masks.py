@@ -27,7 +27,7 @@ def make_mask_targets(labels: Sequence[Mapping[str, Tensor]], *, pad: bool = Fal
     Returns:
         Targets whose classes are all 0, or None where ours cannot express the masks.
     """
-    masks = [image.get("masks") for image in labels]
+    masks: list[Any] = [image.get("masks") for image in labels]
     dims = {mask.dim() if isinstance(mask, Tensor) else 0 for mask in masks}
     if dims not in ({2}, {3}) or len({mask.device for mask in masks}) > 1:
         return None

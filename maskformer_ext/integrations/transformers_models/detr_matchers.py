@@ -210,10 +210,12 @@ class MaskMatcher(BoxMatcher):
         batch, queries = logits.shape[1:3]
         count = batch * queries * 4 // self.mask_point_sample_ratio
         points = torch.rand(1, count, 2, device=masks.device).expand(1, batch, -1, -1)
+        segments = mask_targets(self, targets)
+        assert segments is not None  # by `fits`
         mask_cost = point_matching_cost(
             masks.new_zeros((1, batch, queries, 2)),
             masks,
-            mask_targets(self, targets),
+            segments,
             points,
             class_weight=0.0,
             mask_weight=self.cost_mask_class,
