@@ -61,7 +61,14 @@ class Replacement:
 
 
 class _Swapped:
-    """The base of every class that `swap` makes: copies and pickles name what it was made of."""
+    """The base of every class that `swap` makes.
+
+    Copies and pickles name what it was made of. A new instance, as ``type(model).from_pretrained`` makes it, is
+    transformers' own.
+    """
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Any:
+        return getattr(cls, _ORIGINAL)(*arguments, **options)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         reduced: Any = super().__reduce_ex__(max(int(protocol), 2))
@@ -81,8 +88,7 @@ def _swapped(original: Any, mixin: Any) -> Any:
 
 
 def _instance_of(original: Any, mixin: Any) -> Any:
-    made: Any = _swapped(original, mixin)
-    return made.__new__(made)
+    return object.__new__(_swapped(original, mixin))
 
 
 def is_swapped(instance: Any) -> bool:
