@@ -16,6 +16,7 @@ from maskformer_ext.integrations.transformers_models import (
     mask2former,
     maskformer,
     oneformer,
+    pixel_decoder_layer,
     processors,
 )
 from maskformer_ext.integrations.transformers_models.parts import (
@@ -33,6 +34,7 @@ _MODEL_PARTS: tuple[Part, ...] = (
     *maskformer.MODEL_PARTS,
     *detr.MODEL_PARTS,
     *deformable_attention.MODEL_PARTS,
+    *pixel_decoder_layer.MODEL_PARTS,
     *mask2former.MODEL_PARTS,
     *oneformer.MODEL_PARTS,
     *eomt.MODEL_PARTS,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from maskformer_ext.integrations.transformers_models.deformable_sampling import sample
+from maskformer_ext.integrations.transformers_models.formed_again import forming_again, with_recipe
 
 
 class _PixelDecoder(nn.Module):
@@ -38,15 +39,19 @@ class _PixelDecoder(nn.Module):
         shapes: Any,
     ) -> tuple[Tensor, Tensor]:
         if positions is not None:
-            queries = self.with_pos_embed(queries, positions)
+            placed = self.with_pos_embed(queries, positions)
+            queries = with_recipe(placed, self.with_pos_embed, queries, positions)
         shapes = _sizes(shapes)
-        value = self.value_proj(cells)
+        with forming_again(cells):
+            value = self.value_proj(cells)
         if ignored is not None:
             value = value.masked_fill(ignored[..., None], 0.0)
         value = value.view(*cells.shape[:2], self.n_heads, self.d_model // self.n_heads)
         points = (*queries.shape[:2], self.n_heads, self.n_levels, self.n_points)
-        offsets = self.sampling_offsets(queries).view(*points, 2)
-        weights = self.attention_weights(queries).view(*points[:3], -1).softmax(-1).view(points)
+        with forming_again(queries):
+            offsets = self.sampling_offsets(queries).view(*points, 2)
+            weights = self.attention_weights(queries).view(*points[:3], -1)
+        weights = weights.softmax(-1).view(points)
         if reference.shape[-1] == 2:
             locations = reference[:, :, None, :, None] + offsets / _width_and_height(shapes, reference.device)
         elif reference.shape[-1] == 4:
