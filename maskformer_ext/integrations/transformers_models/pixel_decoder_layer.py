@@ -48,8 +48,9 @@ class _Layer(nn.Module):
         return getattr(self, "is_training", self.training)  # OneFormer decides by its configuration
 
 
-def _is_finite(states: Tensor) -> Tensor:
-    return torch.isfinite(states).all()
+def _is_finite(states: Tensor) -> bool:
+    """Return whether all numbers are finite; a finite sum tells it without a map of the size of the states."""
+    return bool(states.detach().sum().isfinite()) or bool(states.detach().isfinite().all())
 
 
 class WithList(_Layer):

@@ -31,7 +31,7 @@ from maskformer_ext.ops.point_matching_cost_from_embeddings import point_matchin
 from maskformer_ext.ops.uncertain_points import uncertain_points
 
 Prediction = MaskFormerOutput | DenseOutput
-_CANDIDATES = 2**24  # numbers drawn for candidates at once; a layer's may be more
+_CANDIDATES = 2**22  # numbers drawn for candidates at once; a layer's may be more
 
 
 @dataclass(frozen=True)
