@@ -18,6 +18,7 @@ from maskformer_ext.integrations.transformers_models import (
     oneformer,
     pixel_decoder_layer,
     processors,
+    swin,
 )
 from maskformer_ext.integrations.transformers_models.parts import (
     Part,
@@ -35,6 +36,7 @@ _MODEL_PARTS: tuple[Part, ...] = (
     *detr.MODEL_PARTS,
     *deformable_attention.MODEL_PARTS,
     *pixel_decoder_layer.MODEL_PARTS,
+    *swin.MODEL_PARTS,
     *mask2former.MODEL_PARTS,
     *oneformer.MODEL_PARTS,
     *eomt.MODEL_PARTS,

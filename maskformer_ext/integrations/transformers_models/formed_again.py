@@ -12,6 +12,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from maskformer_ext.ops.support.library import transformed, without_autocast
 
+_GELUS = ("GELUActivation", "GELU")  # of transformers and of torch, with the error function
 _recipes: Any = WeakTensorKeyDictionary()  # by the tensor that a recipe is for
 
 
@@ -119,6 +120,14 @@ def normalize(norm: nn.Module, states: Tensor) -> Tensor:
     size, eps = norm.normalized_shape, norm.eps
     inputs = states, norm.weight, norm.bias
     return with_recipe(result, lambda x, gain, offset: torch.layer_norm(x, size, gain, offset, eps), *inputs)
+
+
+def activate(activation: nn.Module, states: Tensor) -> Tensor:
+    """Call a GELU, which keeps the states; its result has a recipe if the module is without hooks."""
+    result = activation(states)
+    if type(activation).__name__ not in _GELUS or _has_hooks(activation) or result.dtype != states.dtype:
+        return result
+    return with_recipe(result, activation, states)
 
 
 def _has_hooks(module: Any) -> bool:
