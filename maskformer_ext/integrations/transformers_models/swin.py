@@ -25,7 +25,5 @@ class FeedForward(nn.Module):
 
 
 MODEL_PARTS = (
-    Part(
-        ("SwinMLP",), FeedForward, "activation computed again in backward", needs=("fc1", "fc2", "activation_fn")
-    ),
+    Part(("SwinMLP",), FeedForward, "activation computed again in backward", needs=("fc1", "fc2", "activation_fn")),
 )
