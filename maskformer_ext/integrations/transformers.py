@@ -17,7 +17,9 @@ from maskformer_ext.integrations.transformers_models import (
     mask2former,
     maskformer,
     oneformer,
+    pixel_decoder_layer,
     processors,
+    swin,
 )
 from maskformer_ext.integrations.transformers_models.parts import (
     Part,
@@ -35,6 +37,8 @@ _MODEL_PARTS: tuple[Part, ...] = (
     *maskformer.MODEL_PARTS,
     *detr.MODEL_PARTS,
     *deformable_attention.MODEL_PARTS,
+    *pixel_decoder_layer.MODEL_PARTS,
+    *swin.MODEL_PARTS,
     *mask2former.MODEL_PARTS,
     *oneformer.MODEL_PARTS,
     *eomt.MODEL_PARTS,
