@@ -42,6 +42,8 @@ REPLACED: dict[str, dict[str, str]] = {
     },
     "Mask2FormerForUniversalSegmentation": {
         "Mask2FormerForUniversalSegmentation": "on demand",
+        "SwinMLP": "computed again",
+        "Mask2FormerPixelDecoderEncoderLayer": "again in backward",
         "Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention": "ms_deform_attn",
         "Mask2FormerMaskedAttentionDecoder": "attention_mask",
         "Mask2FormerMaskedAttentionDecoderLayer": "scaled_dot_product_attention",
@@ -49,6 +51,8 @@ REPLACED: dict[str, dict[str, str]] = {
         "Mask2FormerHungarianMatcher": "point_matching_cost, linear_sum_assignment",
     },
     "OneFormerForUniversalSegmentation": {
+        "SwinMLP": "computed again",
+        "OneFormerPixelDecoderEncoderLayer": "again in backward",
         "OneFormerPixelDecoderEncoderMultiscaleDeformableAttention": "ms_deform_attn",
         "OneFormerTransformerDecoder": "attention_mask",
         "OneFormerTransformerDecoderQueryTransformerDecoderLayer": "scaled_dot_product_attention",
