@@ -51,8 +51,15 @@ def labelled_images(device: str, images: int, segments: int, size: int, classes:
     }
 
 
-def step_case(title: str, theirs: Any, inputs: dict[str, Any], dtype: str, notes: tuple[str, ...] = ()) -> Case:
-    """Compare a model in training mode with a copy of it after `accelerate`."""
+def step_case(
+    title: str,
+    theirs: Any,
+    inputs: dict[str, Any],
+    dtype: str,
+    notes: tuple[str, ...] = (),
+    tolerance: float = 1e-4,
+) -> Case:
+    """Compare a model in training mode with a copy of it after `accelerate`; `tolerance` is float32's."""
     from maskformer_ext.integrations.transformers import accelerate
 
     kind = getattr(torch, dtype)
@@ -75,7 +82,7 @@ def step_case(title: str, theirs: Any, inputs: dict[str, Any], dtype: str, notes
         ours=own,
         peers={"transformers": peer},
         # In half precision rounding decides some of the assignments.
-        tolerance=1e-4 if dtype == "float32" else 1e-1,
+        tolerance=tolerance if dtype == "float32" else 1e-1,
         inputs={"images": inputs["pixel_values"]},
         error=error,
         forget=forget,

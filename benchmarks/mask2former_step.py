@@ -73,4 +73,6 @@ def build_mask2former(
         inputs["text_inputs"] = torch.randint(words, texts, device=device)
     title = f"{kind}, {_BACKBONE_NAMES[backbone]}, {size}x{size}, batch {images}, {segments} segments per image, "
     title += f"{config.decoder_layers} supervised layers"
-    return step_case(title, model.to(device).train(), inputs, dtype, ("without dropout and drop path",))
+    # The queries of a new OneFormer differ by 0.3%. Rounding decides which of two is matched.
+    tolerance = 1e-4 if kind == "Mask2Former" else 5e-3
+    return step_case(title, model.to(device).train(), inputs, dtype, ("without dropout and drop path",), tolerance)
