@@ -28,9 +28,9 @@ class Winners {
 
   void start_block() { std::fill(own_.begin(), own_.end(), IntVec{}); }
 
-  // Does a tile of output row y from column x on. The values of a mask are a function `of` its map. value(q, v) is
-  // vector v of the map of query q, and bound(q) is the largest of the samples under the tile. Most queries are small
-  // in most tiles. They neither have a pixel there nor win one.
+  // Does a tile of output row y from column x on. The values of a mask are a function `of` its map. Vector v of the map
+  // of query q is value(q, v), and bound(q) is the largest of the samples under the tile. Most queries are small in
+  // most tiles. They neither have a pixel there nor win one.
   template <class Function, class Value, class Bound>
   inline __attribute__((always_inline)) void tile(int64_t y, int64_t x, int64_t pixels, const Function& of,
                                                   const Value& value, const Bound& bound) {
@@ -54,7 +54,7 @@ class Winners {
     IntVec winner[kTileVectors], exists[kTileVectors];
     for (int v = 0; v < kTileVectors; ++v) {
       best[v] = broadcast(-INFINITY);
-      winner[v] = IntVec{};
+      winner[v] = unpainted;  // the first query, which does not have a pixel where it is not better than nothing
       exists[v] = lane_numbers() + v * kLanes < static_cast<int32_t>(pixels);
     }
     for (int64_t q = 0; q < count_; ++q) {
