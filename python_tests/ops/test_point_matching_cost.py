@@ -51,7 +51,7 @@ def test_a_good_match_is_not_a_difference_of_large_sums(kernels):
     logits = 40 * inside - 20  # each query is one segment
     centres = (torch.cartesian_prod(torch.arange(32), torch.arange(32)).flip(-1) + 0.5) / 32
     classes = torch.zeros(1, 4, 4)
-    options = {"class_weight": 0.0, "mask_weight": 1.0, "dice_weight": 0.0}
+    options: dict[str, Any] = {"class_weight": 0.0, "mask_weight": 1.0, "dice_weight": 0.0}
     cost = kernels.point_matching_cost(classes, logits, targets, centres[None], **options)
     truth = point_matching_cost(classes.double(), logits.double(), targets, centres[None].double(), **options)
     matched, exact = cost.diagonal(dim1=-2, dim2=-1), truth.diagonal(dim1=-2, dim2=-1)
@@ -134,7 +134,12 @@ def test_padded_columns_are_zero(kernels):
 def test_costs_and_pairs_of_transformers(kernels, monkeypatch):
     theirs = pytest.importorskip("transformers.models.mask2former.modeling_mask2former")
     solve, found = theirs.linear_sum_assignment, []
-    monkeypatch.setattr(theirs, "linear_sum_assignment", lambda cost: (found.append(cost), solve(cost))[1])
+
+    def solve_and_keep(cost):
+        found.append(cost)
+        return solve(cost)
+
+    monkeypatch.setattr(theirs, "linear_sum_assignment", solve_and_keep)
     targets = random_targets(2, [5, 3], 5, (32, 40), 4)
     classes, logits, _ = draw((), 2, 12, (8, 10), 1)
     masks = targets.to_masks().masks.float()
@@ -180,6 +185,15 @@ def test_bad_ids_and_labels_are_refused():
     targets.labels[0, 1] = 3
     with pytest.raises(ValueError, match=r"labels must lie in \[0, K\) with K = 3, got 3 for segment 1 of image 0"):
         point_matching_cost(classes, logits, targets, points)
+
+
+def test_points_need_a_pixel_to_read(kernels):
+    targets = random_targets(1, [2], 2, (8, 8), 3)
+    classes, logits, points = draw((), 1, 3, (4, 4), 5)
+    tensors = targets.segment_map, targets.labels, targets.num_segments, points
+    for empty in (logits[..., :0], logits[..., :0, :]):
+        with pytest.raises(RuntimeError, match="mask predictions must have a pixel"):
+            kernels.native.point_matching_cost(classes, empty, *tensors, 1.0, 1.0, 1.0, 0)
 
 
 def test_misfitting_arguments_are_named():
