@@ -73,8 +73,7 @@ __global__ void __launch_bounds__(kThreads) uncertain_points_choose_kernel(Param
     }
     __syncthreads();
     bound |= found[0] << shift;
-    rank -= found[1];
-    __syncthreads();
+    rank -= found[1];  // the next digit passes two barriers before it is found
   }
 
   // `rank` is now how many keys that equal the bound are chosen.
