@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -49,13 +51,16 @@ def build(
     def ours() -> tuple[Tensor, ...]:
         return finish(ms_deform_attn(value, shapes, locations, weights))
 
+    def theirs(peer: Any) -> Any:
+        return finish(peer(*inputs))
+
     passes = "forward + backward" if backward else "forward"
     precision = "" if dtype == "float32" else f", {dtype} values"
     return Case(
         op="ms_deform_attn",
         title=f"B {images}, Q {queries}, H {heads}, D {channels}, L {levels}, P {points}, {passes}{precision}",
         ours=ours,
-        peers={name: lambda peer=peer: finish(peer(*inputs)) for name, peer in _peers(shapes, device).items()},
+        peers={name: partial(theirs, peer) for name, peer in _peers(shapes, device).items()},
         no_peer="transformers is not installed",
         tolerance=2e-5 if dtype == "float32" else 2e-2,
         inputs={"value": value, "sampling_locations": locations, "attention_weights": weights},

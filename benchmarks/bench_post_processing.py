@@ -46,7 +46,7 @@ def build(
     target_size: tuple[int, int] = (1024, 2048),
 ) -> Case:
     """Make predictions in which `kept` queries are sure of a class. EoMT's network input has the size of the output."""
-    size, target_size = tuple(size), tuple(target_size)
+    size, target_size = (size[0], size[1]), (target_size[0], target_size[1])  # lists in records
     outputs = scenes.predictions(queries, kept, classes, size, device)
     outputs.patch_offsets = None
     theirs = _processor(model, target_size)

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "common/math.h"
+#include "common/point_position.h"
 
 namespace maskformer_ext {
 
@@ -40,13 +41,6 @@ MASKFORMER_EXT_HD FloatVec multiply_add(FloatVec a, FloatVec b, FloatVec c) {
 #endif
 }
 #endif
-
-// Where a coordinate in [0, 1] lies in pixels, counted from the centre of the first one. Takes float and FloatVec.
-template <class F>
-MASKFORMER_EXT_HD F point_position(F coordinate, float size) {
-  const F grid = 2.0f * coordinate - 1.0f;  // what grid_sample is given
-  return multiply_add(grid + 1.0f, F{} + 0.5f * size, F{} - 0.5f);
-}
 
 // Whether a position reads a pixel of an axis at all. False for NaN.
 MASKFORMER_EXT_HD bool reads_pixels(float position, int64_t size) {

@@ -35,7 +35,8 @@ inline __attribute__((always_inline)) Vec load(const Element* from) {
 
 inline __attribute__((always_inline)) void store(float* to, FloatVec vec) { std::memcpy(to, &vec, sizeof(vec)); }
 
-inline __attribute__((always_inline)) FloatVec broadcast(float x) { return FloatVec{} + x; }
+// All lanes are x. x - 0 is x for every x, so no subtraction is left. 0 + x would not be: it is 0 for -0.
+inline __attribute__((always_inline)) FloatVec broadcast(float x) { return x - FloatVec{}; }
 
 // 0, 1, 2 ...
 inline __attribute__((always_inline)) IntVec lane_numbers() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/cuda_types.cuh"
+#include "common/point_position.h"
 #include "ms_deform_attn/ms_deform_attn_cuda.h"
 
 namespace maskformer_ext::cuda {
@@ -17,7 +18,7 @@ struct PlacedPoint {
   int height;  // of the level
   int width;
   unsigned inside;
-  float lx, ly;  // the point between the taps, from 0 to 1
+  float lx, ly;  // the point between the taps, from 0 to 1 up to rounding
   float weight;  // of attention
 };
 constexpr unsigned kUnknown = 16;  // a bit of `inside`: the location is NaN
@@ -50,17 +51,18 @@ __device__ __forceinline__ PlacedPoint place_point(const Params& p, int64_t item
     return placed;
   }
   if (p.op.discrete) {
-    const int column = static_cast<int>(fminf(fmaxf(fmaf(x, width, 0.5f), 0.0f), width - 1.0f));
-    const int row = static_cast<int>(fminf(fmaxf(fmaf(y, height, 0.5f), 0.0f), height - 1.0f));
+    const int column = static_cast<int>(fminf(fmaxf(multiply_then_add(x, width, 0.5f), 0.0f), width - 1.0f));
+    const int row = static_cast<int>(fminf(fmaxf(multiply_then_add(y, height, 0.5f), 0.0f), height - 1.0f));
     placed.cell += row * level.width + column;
     placed.inside = 1;
     return placed;
   }
-  const float px = fmaf(x, width, -0.5f), py = fmaf(y, height, -0.5f);
-  if (!(px > -1.0f && px < width && py > -1.0f && py < height)) return placed;
+  const float px = point_position(x, width), py = point_position(y, height);
+  if (!(px >= -1.0f && px < width && py >= -1.0f && py < height)) return placed;
   const float left = floorf(px), above = floorf(py);
-  placed.lx = fmaf(x, width, -(left + 0.5f));  // rounded once, so that its error does not grow with the width
-  placed.ly = fmaf(y, height, -(above + 0.5f));
+  placed.lx =
+      multiply_add_exactly(x, width, -0.5f - left);  // rounded once, so that its error does not grow with the width
+  placed.ly = multiply_add_exactly(y, height, -0.5f - above);
   const int column = static_cast<int>(left), row = static_cast<int>(above);
   placed.cell += row * level.width + column;
   const unsigned columns = (column >= 0 ? 1u : 0u) | (column + 1 < level.width ? 2u : 0u);

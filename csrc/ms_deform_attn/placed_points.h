@@ -8,6 +8,7 @@
 
 #include "common/aligned.h"
 #include "common/convert.h"
+#include "common/point_position.h"
 #include "common/vec.h"
 #include "ms_deform_attn/ms_deform_attn.h"
 #include "ms_deform_attn/short_rows.h"
@@ -82,7 +83,7 @@ class PlacedPoints {
   }
 
   AlignedVector<int32_t> cell, pitch;  // the first tap in the panel, and how far below it the third one is
-  AlignedVector<float> lx, ly;         // the point between the taps, from 0 to 1
+  AlignedVector<float> lx, ly;         // the point between the taps, from 0 to 1 up to rounding
   AlignedVector<float> weight;         // of attention
   AlignedVector<float> share[4];       // weight times the share of a tap: left and right, above and below
 
@@ -129,35 +130,21 @@ class PlacedPoints {
 #endif
   }
 
-  // x * size - corner, rounded once, so that its error does not grow with the size of a level.
-  static FloatVec between(FloatVec x, FloatVec size, FloatVec corner) {
-#if defined(__AVX512F__)
-    return (FloatVec)_mm512_fmsub_ps((__m512)x, (__m512)size, (__m512)corner);
-#elif defined(__AVX2__)
-    return (FloatVec)_mm256_fmsub_ps((__m256)x, (__m256)size, (__m256)corner);
-#else
-    FloatVec result;
-    for (int lane = 0; lane < kLanes; ++lane) {
-      result[lane] = static_cast<float>(static_cast<double>(x[lane]) * size[lane] - corner[lane]);
-    }
-    return result;
-#endif
-  }
-
   void place_taps(int64_t used) {
     const FloatVec unknown = broadcast(std::numeric_limits<float>::quiet_NaN());
     for (int64_t i = 0; i < used; i += kLanes) {
       FloatVec x, y;
       load_pairs(i, x, y);
       const FloatVec width = load<FloatVec>(width_.data() + i), height = load<FloatVec>(height_.data() + i);
-      const FloatVec px = x * width - 0.5f, py = y * height - 0.5f;
-      const IntVec inside = (px > -1.0f) & (px < width) & (py > -1.0f) & (py < height);
+      const FloatVec px = point_position(x, width), py = point_position(y, height);
+      const IntVec inside = (px >= -1.0f) & (px < width) & (py >= -1.0f) & (py < height);
       const FloatVec cx = inside ? px : FloatVec{}, cy = inside ? py : FloatVec{};  // integers can hold them
       IntVec column = __builtin_convertvector(cx, IntVec), row = __builtin_convertvector(cy, IntVec);
       column += __builtin_convertvector(column, FloatVec) > cx;  // true is -1
       row += __builtin_convertvector(row, FloatVec) > cy;
-      const FloatVec between_x = between(x, width, __builtin_convertvector(column, FloatVec) + 0.5f);
-      const FloatVec between_y = between(y, height, __builtin_convertvector(row, FloatVec) + 0.5f);
+      // Rounded once, so that the error does not grow with the size of a level.
+      const FloatVec between_x = multiply_add_exactly(x, width, -0.5f - __builtin_convertvector(column, FloatVec));
+      const FloatVec between_y = multiply_add_exactly(y, height, -0.5f - __builtin_convertvector(row, FloatVec));
       const FloatVec fx = inside ? between_x : FloatVec{}, fy = inside ? between_y : FloatVec{};
       const IntVec at = load<IntVec>(first_.data() + i) + row * load<IntVec>(pitch.data() + i) + column;
       store_ints(cell.data() + i, inside ? at : IntVec{});
@@ -173,12 +160,12 @@ class PlacedPoints {
   }
 
   void place_cells(int64_t used) {
-    const FloatVec unknown = broadcast(std::numeric_limits<float>::quiet_NaN());
+    const FloatVec unknown = broadcast(std::numeric_limits<float>::quiet_NaN()), half = broadcast(0.5f);
     for (int64_t i = 0; i < used; i += kLanes) {
       FloatVec x, y;
       load_pairs(i, x, y);
       const FloatVec width = load<FloatVec>(width_.data() + i), height = load<FloatVec>(height_.data() + i);
-      FloatVec px = x * width + 0.5f, py = y * height + 0.5f;
+      FloatVec px = multiply_then_add(x, width, half), py = multiply_then_add(y, height, half);
       px = px > 0.0f ? px : FloatVec{};  // NaN too
       py = py > 0.0f ? py : FloatVec{};
       px = px < width - 1.0f ? px : width - 1.0f;

@@ -15,9 +15,6 @@ namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 template <int Vectors>
 inline constexpr int kSideBySide = Vectors * 4 <= 8 || kLanes == 16 ? 4 : 2;
 
-// All lanes are x, also where it is -0: a broadcast from memory, without an addition.
-inline __attribute__((always_inline)) FloatVec splat(float x) { return x - FloatVec{}; }
-
 // Pointers that a compiler can keep in registers.
 struct PointArrays {
   explicit PointArrays(const PlacedPoints& points)
@@ -43,7 +40,7 @@ inline __attribute__((always_inline)) void sum_taps(const PointArrays& points, c
     const float* taps[4] = {above, above + channels, below, below + channels};
 #pragma GCC unroll 4
     for (int tap = 0; tap < Taps; ++tap) {
-      const FloatVec share = splat(points.share[tap][i]);
+      const FloatVec share = broadcast(points.share[tap][i]);
 #pragma GCC unroll 8
       for (int v = 0; v < Vectors; ++v) sum[tap % kSums][v] += share * load<FloatVec>(taps[tap] + v * kLanes);
     }
@@ -133,7 +130,7 @@ inline __attribute__((always_inline)) void spread_point(const PointArrays& point
     }
     if constexpr (to_value) {
       float* __restrict grads = panels.grads + cells[tap];
-      const FloatVec share = splat(points.share[tap][i]);
+      const FloatVec share = broadcast(points.share[tap][i]);
 #pragma GCC unroll 4
       for (int64_t v = 0; v < vectors; ++v) {
         store(grads + v * kLanes, load<FloatVec>(grads + v * kLanes) + share * load<FloatVec>(grad + v * kLanes));

@@ -28,8 +28,8 @@ class Winners {
 
   void start_block() { std::fill(own_.begin(), own_.end(), IntVec{}); }
 
-  // Does a tile of output row y from column x on. The values of a mask are a function `of` its map. Vector v of the map
-  // of query q is value(q, v), and bound(q) is the largest of the samples under the tile. Most queries are small in
+  // Does a tile of output row y from column x on. The values of a mask are a function of its map, `of`. Vector v of the
+  // map of query q is value(q, v). The largest of its samples under the tile is bound(q). Most queries are small in
   // most tiles. They neither have a pixel there nor win one.
   template <class Function, class Value, class Bound>
   inline __attribute__((always_inline)) void tile(int64_t y, int64_t x, int64_t pixels, const Function& of,

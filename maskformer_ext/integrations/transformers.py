@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from maskformer_ext.errors import UserError
@@ -16,7 +17,9 @@ from maskformer_ext.integrations.transformers_models import (
     mask2former,
     maskformer,
     oneformer,
+    pixel_decoder_layer,
     processors,
+    swin,
 )
 from maskformer_ext.integrations.transformers_models.parts import (
     Part,
@@ -26,6 +29,7 @@ from maskformer_ext.integrations.transformers_models.parts import (
     swap,
     swap_back,
 )
+from maskformer_ext.integrations.transformers_models.refusals import is_processor, never_fits, refusal
 
 Model = TypeVar("Model")
 
@@ -33,6 +37,8 @@ _MODEL_PARTS: tuple[Part, ...] = (
     *maskformer.MODEL_PARTS,
     *detr.MODEL_PARTS,
     *deformable_attention.MODEL_PARTS,
+    *pixel_decoder_layer.MODEL_PARTS,
+    *swin.MODEL_PARTS,
     *mask2former.MODEL_PARTS,
     *oneformer.MODEL_PARTS,
     *eomt.MODEL_PARTS,
@@ -61,17 +67,20 @@ def accelerate(model: Model, processor: Any = None, *, verbose: bool = True) -> 
         The model.
 
     Raises:
-        UserError: if nothing in the model, or nothing of the processor, is known here.
+        UserError: if nothing in the model, or nothing of the processor, is known here. Then nothing was replaced. A
+            processor of transformers that comes with a known model may have nothing to replace.
     """
-    for argument, root, parts in (("model", model, _MODEL_PARTS), ("processor", processor, _PROCESSOR_PARTS)):
-        if root is None:
+    if model is None and processor is None:
+        raise UserError("accelerate: a model or a processor must be given, got None for both")
+    places = _places("accelerate", model, processor)
+    for argument, root, parts, others in _arguments(model, processor):
+        if places[argument]:
             continue
-        found = list(find(root, parts))
-        if not found:
-            raise UserError(
-                f"accelerate: {argument} must be one of transformers that docs/integrations.md lists, "
-                f"such as {parts[0].names[0]}, got {type(root).__name__}"
-            )
+        if argument == "model" or not (places.get("model") and is_processor(root)):
+            raise refusal("accelerate", argument, root, parts, others)
+        if verbose:
+            print(f"accelerate leaves {type(root).__name__} as it is, it makes no masks", file=sys.stderr)
+    for found in places.values():
         replaced = Counter[str]()
         left = []
         for where, instance, part, reason in found:
@@ -88,10 +97,9 @@ def accelerate(model: Model, processor: Any = None, *, verbose: bool = True) -> 
 
 def restore(model: Model, processor: Any = None) -> Model:
     """Undo `accelerate`; arguments and result are the same."""
-    for root, parts in ((model, _MODEL_PARTS), (processor, _PROCESSOR_PARTS)):
-        if root is not None:
-            for _, instance, _, _ in list(find(root, parts)):
-                swap_back(instance)
+    for found in _places("restore", model, processor).values():
+        for _, instance, _, _ in found:
+            swap_back(instance)
     return model
 
 
@@ -100,14 +108,30 @@ def describe(model: Any, processor: Any = None) -> list[Replacement]:
 
     What is known but was not given to `accelerate` yet is listed as left.
     """
-    found = []
-    for root, parts in ((model, _MODEL_PARTS), (processor, _PROCESSOR_PARTS)):
-        if root is None:
-            continue
-        for where, instance, part, reason in find(root, parts):
+    listed = []
+    for found in _places("describe", model, processor).values():
+        for where, instance, part, reason in found:
             left = reason or ("" if is_swapped(instance) else "accelerate was not called")
-            found.append(Replacement(where, type(instance).__name__, part.by, left))
-    return found
+            listed.append(Replacement(where, type(instance).__name__, part.by, left))
+    return listed
+
+
+def _arguments(model: Any, processor: Any) -> Iterator[tuple[str, Any, tuple[Part, ...], tuple[Part, ...]]]:
+    """Yield the name and value of each argument that was given, what is known for it, and for the other one."""
+    if model is not None:
+        yield "model", model, _MODEL_PARTS, _PROCESSOR_PARTS
+    if processor is not None:
+        yield "processor", processor, _PROCESSOR_PARTS, _MODEL_PARTS
+
+
+def _places(call: str, model: Any, processor: Any) -> dict[str, list[tuple[str, Any, Part, str]]]:
+    """Return what is known in each argument, before anything is changed."""
+    places = {}
+    for argument, root, parts, others in _arguments(model, processor):
+        places[argument] = list(find(root, parts))
+        if not places[argument] and never_fits(root, others):
+            raise refusal(call, argument, root, parts, others)
+    return places
 
 
 def _sentences(replaced: Counter[str], left: list[str]) -> list[str]:

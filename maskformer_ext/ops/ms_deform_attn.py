@@ -51,6 +51,9 @@ def ms_deform_attn(
     Returns:
         (B, Q, H * D) of value's dtype, summed in float32 at least.
 
+        A point on the centre of a cell has two neighbours on an axis to choose from. The gradient of its location is
+        that of the side that grid_sample takes for 2 * location - 1, computed in float32 at least.
+
         A location that is infinite or far outside counts as outside: it adds 0 ("discrete": the cell at the border).
         A NaN location makes the query's outputs of that head NaN and gets the gradient 0. Values and weights that are
         not finite reach the outputs that take them.
@@ -178,8 +181,8 @@ def _between(maps: Tensor, place: Tensor) -> Tensor:
     """
     h, w = maps.shape[2:]
     x, y = place.clamp(-2, 3).unbind(-1)  # wholly outside, and no number that overflows as an integer
+    left, above = _position(x.detach(), w).floor(), _position(y.detach(), h).floor()
     x, y = x * w - 0.5, y * h - 0.5
-    left, above = x.detach().floor(), y.detach().floor()
     out = maps.new_zeros(())
     for column, share_x in ((left, left + 1 - x), (left + 1, x - left)):
         for row, share_y in ((above, above + 1 - y), (above + 1, y - above)):
@@ -187,6 +190,18 @@ def _between(maps: Tensor, place: Tensor) -> Tensor:
             taken = _take(maps, row.clamp(0, h - 1).long(), column.clamp(0, w - 1).long())
             out = out + taken.masked_fill(~inside[:, None], 0) * (share_x * share_y)[:, None]
     return out
+
+
+def _position(coordinate: Tensor, size: int) -> Tensor:
+    """Return where grid_sample finds a coordinate in [0, 1] on an axis of pixels, in its rounding.
+
+    It multiplies by half the size and subtracts a half in one instruction, rounded once. Here the product is exact.
+    """
+    shifted = (2 * coordinate - 1) + 1
+    if shifted.dtype == torch.float32:
+        return (shifted.double() * (size / 2) - 0.5).float()
+    high = shifted.float().double()  # so few digits that its product is exact, as that of the rest
+    return (high * (size / 2) - 0.5) + (shifted - high) * (size / 2)
 
 
 def _cells(maps: Tensor, place: Tensor) -> Tensor:

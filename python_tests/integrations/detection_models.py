@@ -36,6 +36,11 @@ _GROUPS: dict[str, Any] = {
     **{"decoder_self_attention_heads": 4, "decoder_cross_attention_heads": 4, "c2f_num_blocks": 1},
     **{"num_labels": CLASSES},
 }
+_LAYOUT = ("d_model", "encoder_hidden_dim", "decoder_in_channels", "decoder_layers", "num_queries", *_ATTENTION)
+_OMDET = (
+    *("encoder_hidden_dim", "decoder_hidden_dim", "class_embed_dim", "encoder_dim_feedforward"),
+    *("decoder_dim_feedforward", "text_projection_in_dim", "text_projection_out_dim"),
+)
 _STAGES: dict[str, Any] = {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1], "embedding_size": 8}
 
 
@@ -88,8 +93,8 @@ def _vit(config: str, windows: int, **options: Any) -> Any:
     )
 
 
-def _grounding(name: str) -> nn.Module:
-    backbone = _config(
+def _swin() -> Any:
+    return _config(
         "SwinConfig",
         image_size=SIZE,
         embed_dim=8,
@@ -98,13 +103,16 @@ def _grounding(name: str) -> nn.Module:
         window_size=4,
         out_features=["stage2", "stage3", "stage4"],
     )
+
+
+def _grounding(name: str) -> nn.Module:
     text: dict[str, Any] = {
         **{"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
         **{"intermediate_size": 32, "vocab_size": 1100},
     }
     options = {name: _DETR[name] for name in ("d_model", "encoder_layers", "decoder_layers", "num_queries")}
     options |= {"text_config": text, "num_feature_levels": 3, "max_text_len": 20, "auxiliary_loss": True, **_ATTENTION}
-    return _model(name, backbone, options)
+    return _model(name, _swin(), options)
 
 
 def _yolos() -> nn.Module:
@@ -128,6 +136,22 @@ def _dab() -> nn.Module:
 
 def _group_detr(name: str) -> nn.Module:
     return _model(name, _vit("RfDetrDinov2Config", windows=2), _GROUPS)
+
+
+def _layout(name: str) -> nn.Module:
+    return _model(name, _hgnet(), {key: value for key, value in _REAL_TIME.items() if key in _LAYOUT})
+
+
+def _omdet() -> nn.Module:
+    text = {"model_type": "clip_text_model", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text |= {"intermediate_size": 32, "vocab_size": 100, "bos_token_id": 1, "eos_token_id": 2}
+    channels = [16, 32, 64]
+    options: dict[str, Any] = {name: 32 for name in _OMDET}
+    options |= {"decoder_num_layers": 2, "num_queries": 10, "use_timm_backbone": False}
+    options |= {"backbone_feat_channels": channels, "encoder_in_channels": channels}
+    return _model(
+        "OmDetTurboForObjectDetection", _swin(), options | {"text_config": text, "vision_features_channels": [32] * 3}
+    )
 
 
 BUILDERS: dict[str, Callable[[], nn.Module]] = {
@@ -158,11 +182,25 @@ BUILDERS: dict[str, Callable[[], nn.Module]] = {
     "MMGroundingDinoForObjectDetection": lambda: _grounding("MMGroundingDinoForObjectDetection"),
 }
 
+WITHOUT_LOSS: dict[str, Callable[[], nn.Module]] = {
+    "OmDetTurboForObjectDetection": _omdet,
+    "PPDocLayoutV3ForObjectDetection": lambda: _layout("PPDocLayoutV3ForObjectDetection"),
+    "PPDocLayoutV4ForObjectDetection": lambda: _layout("PPDocLayoutV4ForObjectDetection"),
+}
+"""Models that transformers cannot train."""
+
 
 def build(name: str) -> nn.Module:
-    """Make a model whose queries differ; as transformers draws them, rounding would decide the assignment."""
+    """Make a model whose queries differ; as transformers draws them, rounding would decide the assignment.
+
+    Its batch norms use fixed statistics. Channels of these small maps are constant in a batch, and its statistics would
+    amplify the rounding of their gradients until nothing else is left.
+    """
     torch.manual_seed(1)
     model = BUILDERS[name]().train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from family_models import QUERIES, make_maskformer
 from torch import Tensor
+from transformers_steps import CLASSES
 
 from maskformer_ext.errors import UserError
 from maskformer_ext.integrations.transformers import accelerate, describe, restore
@@ -15,40 +17,9 @@ from maskformer_ext.ops import SegmentTargets
 
 transformers = pytest.importorskip("transformers")
 
-CLASSES, QUERIES = 5, 9
-
 
 def _model(*, auxiliary: bool = True, **options):
-    backbone = transformers.SwinConfig(
-        image_size=64, embed_dim=12, depths=[1, 1, 1, 1], num_heads=[1, 2, 2, 4], window_size=4, drop_path_rate=0.0
-    )
-    backbone.out_features = ["stage1", "stage2", "stage3", "stage4"]
-    decoder = transformers.DetrConfig(
-        d_model=32,
-        encoder_layers=1,
-        decoder_layers=3,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        dropout=0.0,
-        num_queries=QUERIES,
-    )
-    config = transformers.MaskFormerConfig(
-        backbone_config=backbone,
-        decoder_config=decoder,
-        fpn_feature_size=32,
-        mask_feature_size=16,
-        use_auxiliary_loss=auxiliary,
-        output_hidden_states=True,
-        num_labels=CLASSES,
-        **options,
-    )
-    torch.manual_seed(1)
-    model = transformers.MaskFormerForInstanceSegmentation(config).train()
-    # transformers draws them so small that all queries are alike and rounding decides the assignment
-    torch.nn.init.normal_(model.model.transformer_module.queries_embedder.weight)
-    return model
+    return make_maskformer(use_auxiliary_loss=auxiliary, **options)
 
 
 def _labels(counts=(3, 0, 6), size=(64, 96)) -> tuple[Tensor, list[Tensor], list[Tensor]]:

@@ -26,7 +26,7 @@ from transformers.loss import (
 )
 
 from maskformer_ext.integrations.transformers import accelerate, describe, restore
-from maskformer_ext.integrations.transformers_models import detr, detr_matchers
+from maskformer_ext.integrations.transformers_models import detr, detr_criteria, detr_matchers
 
 
 def run(model: nn.Module, name: str, **options: Any) -> tuple[Any, dict[str, Tensor], Tensor]:
@@ -60,7 +60,7 @@ def test_losses_gradients_and_random_numbers_are_transformers(name, at_once, cal
     model = build(name)
     expected, expected_gradients, expected_state = run(model, name)
     assert not calls
-    monkeypatch.setattr(detr_matchers, "at_once", lambda logits: at_once)
+    monkeypatch.setattr(detr_criteria, "at_once", lambda logits: at_once)
     found, gradients, state = run(accelerate(model, verbose=False), name)
     assert calls
     assert len({cost.shape for cost in calls}) == len(calls) or not at_once or "Rf" in name or "Ground" in name
@@ -99,7 +99,7 @@ def test_what_is_replaced_is_said_and_undone(calls):
     model = build(name)
     original, state = model.loss_function, list(model.state_dict())
     accelerate(model, verbose=False)
-    assert "model (DetrForObjectDetection): the matcher of its loss on box_matching_cost and linear_sum_assignment" in [
+    assert "model (DetrForObjectDetection): its loss on box_matching_cost, linear_sum_assignment" in [
         str(one) for one in describe(model)
     ]
     assert list(model.state_dict()) == state and model.loss_function is not original

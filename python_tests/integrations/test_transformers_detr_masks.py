@@ -16,9 +16,13 @@ if not hasattr(modeling, "DetrFPNFusionStage"):
     pytest.skip("this version of transformers has another mask head", allow_module_level=True)
 
 
-def _head() -> Any:
+conditional = pytest.importorskip("transformers.models.conditional_detr.modeling_conditional_detr")
+HEADS = {"detr": modeling.DetrMaskHeadSmallConv, "conditional_detr": conditional.ConditionalDetrMaskHeadSmallConv}
+
+
+def _head(kind: str = "detr") -> Any:
     torch.manual_seed(1)
-    return modeling.DetrMaskHeadSmallConv(40, [24, 20, 12], 128)
+    return HEADS[kind](40, [24, 20, 12], 128)
 
 
 def _inputs(images: int = 2, queries: int = 3) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -38,9 +42,10 @@ def _run(head: Any, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
     return out, *torch.autograd.grad(out.square().sum(), wanted)
 
 
+@pytest.mark.parametrize("kind", HEADS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_mask_head_equals_transformers(dtype: torch.dtype) -> None:
-    head = _head()
+def test_mask_head_equals_transformers(dtype: torch.dtype, kind: str) -> None:
+    head = _head(kind)
     theirs = _run(head, dtype)
     accelerate(head)
     largest = max(float(other.abs().max()) for other in theirs[1:])

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 import torch.utils.checkpoint
+from family_models import QUERIES
+from family_models import make_mask2former as make_model
 from torch import Tensor
-from transformers_steps import CLASSES, SIZE, assert_same_step, make_labels, run_step, swin_config
+from transformers_steps import CLASSES, SIZE, assert_same_step, make_labels, run_step
 
 from maskformer_ext.integrations.transformers import accelerate, describe, restore
 from maskformer_ext.integrations.transformers_models import layers
@@ -19,29 +21,6 @@ from maskformer_ext.modeling import outputs
 from maskformer_ext.ops import SegmentTargets, mask_dot
 
 transformers = pytest.importorskip("transformers")
-
-QUERIES = 9
-
-
-def make_model(*, queries: int = QUERIES, layers: int = 6, **options: Any):
-    """Return a small random Mask2Former in training mode."""
-    config = transformers.Mask2FormerConfig(
-        backbone_config=swin_config(),
-        feature_size=32,
-        mask_feature_size=32,
-        hidden_dim=32,
-        encoder_feedforward_dim=32,
-        encoder_layers=1,
-        decoder_layers=layers,
-        num_attention_heads=2,
-        dim_feedforward=48,
-        num_queries=queries,
-        train_num_points=96,
-        num_labels=CLASSES,
-        **options,
-    )
-    torch.manual_seed(1)
-    return transformers.Mask2FormerForUniversalSegmentation(config).train()
 
 
 @pytest.mark.parametrize("form", ["masks", "boolean masks", "segment maps", "targets", "overlapping masks"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
@@ -178,16 +179,20 @@ def test_values_and_weights_that_are_not_finite_reach_what_takes_them(kernels, n
     call = draw()
     call.locations[0, 1, 2, 3] = 0.4  # inside
     call.weights[0, 1, 2, 3] = number
-    mine, theirs = call.run(kernels.ms_deform_attn), call.run(ms_deform_attn, dtype=torch.double)
-    for x, y in zip(mine[:2], theirs[:2], strict=True):
-        assert 0 < (~y.isfinite()).sum() < y.numel() / 2
-        assert torch.equal(x.isfinite(), y.isfinite())
+    both = call.run(kernels.ms_deform_attn), call.run(ms_deform_attn, dtype=torch.double)
+    for ours, expected in zip(both[0][:2], both[1][:2], strict=True):
+        assert 0 < (~expected.isfinite()).sum() < expected.numel() / 2
+        assert torch.equal(ours.isfinite(), expected.isfinite())
+
+
+def _results(call):
+    return tuple(call.run(ms_deform_attn))
 
 
 def test_results_are_the_same_bits_for_any_number_of_threads():
     for batch, channels in ((5, 20), (1, 40)):  # by image and head, and by parts of them
         call = draw(batch=batch, queries=100, channels=channels)
-        at_thread_counts(lambda call=call: tuple(call.run(ms_deform_attn)))
+        at_thread_counts(partial(_results, call))
 
 
 def test_results_are_the_same_bits_from_run_to_run(kernels):

@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,7 +191,7 @@ def test_a_dropped_stuff_mask_is_not_remembered():
 def test_own_paints_only_what_the_winner_has():
     class_logits, mask_logits = halves([2, 0, 2])
     mask_logits[0, :, 2:4] = -1.0  # won, as the others are lower, and not had
-    options = dict(thing_classes={0}, overlap_threshold=0.5)
+    options: dict[str, Any] = dict(thing_classes={0}, overlap_threshold=0.5)
     segment_map, info = panoptic_inference(class_logits, mask_logits, (4, 12), paint="own", **options)
     assert segment_map[0].tolist() == [1, 1, 0, 0, 2, 2, 2, 2, 1, 1, 1, 1]
     assert [(entry["id"], entry["area"]) for entry in info] == [(1, 24), (2, 16)]

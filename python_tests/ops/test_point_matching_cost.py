@@ -135,11 +135,11 @@ def test_costs_and_pairs_of_transformers(kernels, monkeypatch):
     theirs = pytest.importorskip("transformers.models.mask2former.modeling_mask2former")
     solve, found = theirs.linear_sum_assignment, []
 
-    def solve_and_keep(cost):
+    def noted(cost):
         found.append(cost)
         return solve(cost)
 
-    monkeypatch.setattr(theirs, "linear_sum_assignment", solve_and_keep)
+    monkeypatch.setattr(theirs, "linear_sum_assignment", noted)
     targets = random_targets(2, [5, 3], 5, (32, 40), 4)
     classes, logits, _ = draw((), 2, 12, (8, 10), 1)
     masks = targets.to_masks().masks.float()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from maskformer_ext.integrations.transformers_models.deformable_sampling import sample
+from maskformer_ext.integrations.transformers_models.formed_again import forming_again, with_recipe
 
 
 class _PixelDecoder(nn.Module):
@@ -38,23 +39,39 @@ class _PixelDecoder(nn.Module):
         shapes: Any,
     ) -> tuple[Tensor, Tensor]:
         if positions is not None:
-            queries = self.with_pos_embed(queries, positions)
+            placed = self.with_pos_embed(queries, positions)
+            queries = with_recipe(placed, self.with_pos_embed, queries, positions)
         shapes = _sizes(shapes)
-        value = self.value_proj(cells)
-        if ignored is not None:
+        with forming_again(cells):
+            value = self.value_proj(cells)
+        if ignored is not None and not _is_empty(ignored):
             value = value.masked_fill(ignored[..., None], 0.0)
         value = value.view(*cells.shape[:2], self.n_heads, self.d_model // self.n_heads)
         points = (*queries.shape[:2], self.n_heads, self.n_levels, self.n_points)
-        offsets = self.sampling_offsets(queries).view(*points, 2)
-        weights = self.attention_weights(queries).view(*points[:3], -1).softmax(-1).view(points)
+        with forming_again(queries):
+            offsets = self.sampling_offsets(queries).view(*points, 2)
+            weights = self.attention_weights(queries).view(*points[:3], -1)
+        weights = weights.softmax(-1).view(points)
         if reference.shape[-1] == 2:
-            locations = reference[:, :, None, :, None] + offsets / _width_and_height(shapes, reference.device)
+            locations = _move(reference[:, :, None, :, None], offsets, _width_and_height(shapes, reference.device))
         elif reference.shape[-1] == 4:
             corner, size = reference[:, :, None, :, None].split(2, -1)
             locations = corner + offsets / self.n_points * size * 0.5
         else:
             raise ValueError(f"reference_points must have 2 or 4 numbers each, got {reference.shape[-1]}")
         return self.output_proj(sample(value, shapes, locations, weights)), weights
+
+
+def _is_empty(ignored: Tensor) -> bool:
+    """Return whether no cell is ignored; False also where looking would wait for a device."""
+    return ignored.device.type == "cpu" and not torch.compiler.is_compiling() and not ignored.any()
+
+
+def _move(reference: Tensor, offsets: Tensor, size: Tensor) -> Tensor:
+    """Return ``reference + offsets / size``, where its bits allow it without the quotient."""
+    if reference.dtype == offsets.dtype and offsets.dtype in (torch.float32, torch.float64):
+        return torch.addcdiv(reference, offsets, size.to(offsets.dtype))
+    return reference + offsets / size
 
 
 def _sizes(shapes: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The detection models of transformers: what is replaced in them is the matcher that their loss makes.
+"""The detection models of transformers: what is replaced in them is what their loss makes, matcher and criterion.
 
 These models have no module for the loss. Their property ``loss_function`` names a function of transformers.loss, which
 makes a criterion and its matcher at each call. Ours runs the same function on a criterion with our parts. So losses,
@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from maskformer_ext.integrations.transformers_models import detr_matchers
+from maskformer_ext.integrations.transformers_models import detr_criteria, detr_matchers
 from maskformer_ext.integrations.transformers_models.parts import Part, find, swap
 
 _BY = "box_matching_cost, linear_sum_assignment"
@@ -39,9 +39,15 @@ LOSS_PARTS = (
     ),
     Part(
         ("Deimv2Loss", "ImageLoss", "LwDetrImageLoss", "RTDetrLoss"),
-        detr_matchers.Criterion,
-        "on a GPU, one call matches all layers",
+        detr_criteria.Criterion,
+        "matched_mask_loss; on a GPU, one call matches all layers",
         ("matcher",),
+    ),
+    Part(
+        ("RfDetrImageLoss",),
+        detr_criteria.PointCriterion,
+        "uncertain_points, point_mask_loss",
+        ("matcher", "mask_point_sample_ratio"),
     ),
 )
 """What a loss of transformers is made of; `accelerate` takes a criterion or a matcher by itself too."""
@@ -105,25 +111,34 @@ MODEL_PARTS = (
     Part(
         (
             "ConditionalDetrForObjectDetection",
-            "ConditionalDetrForSegmentation",
             "DFineForObjectDetection",
             "DabDetrForObjectDetection",
             "DeformableDetrForObjectDetection",
             "Deimv2ForObjectDetection",
             "DetrForObjectDetection",
-            "DetrForSegmentation",
             "GroundingDinoForObjectDetection",
             "LwDetrForObjectDetection",
             "MMGroundingDinoForObjectDetection",
             "RTDetrForObjectDetection",
             "RTDetrV2ForObjectDetection",
-            "RfDetrForInstanceSegmentation",
             "RfDetrForObjectDetection",
             "TableTransformerForObjectDetection",
             "YolosForObjectDetection",
         ),
         DetectionModel,
-        "the matcher of its loss on box_matching_cost and linear_sum_assignment",
+        f"its loss on {_BY}",
+        ("loss_function",),
+    ),
+    Part(
+        ("ConditionalDetrForSegmentation", "DetrForSegmentation"),
+        DetectionModel,
+        f"its loss on {_BY}, matched_mask_loss",
+        ("loss_function",),
+    ),
+    Part(
+        ("RfDetrForInstanceSegmentation",),
+        DetectionModel,
+        f"its loss on {_BY}, point_matching_cost, uncertain_points, point_mask_loss",
         ("loss_function",),
     ),
     *LOSS_PARTS,

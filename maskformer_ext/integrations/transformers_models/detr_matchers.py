@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maskformer_ext.integrations.transformers_models.detr_masks import mask_targets
 from maskformer_ext.ops.box_matching_cost import box_matching_cost
 from maskformer_ext.ops.linear_sum_assignment import linear_sum_assignment
 from maskformer_ext.ops.point_matching_cost import point_matching_cost
-from maskformer_ext.ops.targets import BoxTargets, MaskTargets
+from maskformer_ext.ops.targets import BoxTargets
 
 Outputs = Mapping[str, Any]
 Labels = Sequence[Mapping[str, Tensor]]
@@ -199,11 +200,8 @@ class MaskMatcher(BoxMatcher):
         return super().forward(outputs, targets, group_detr) if pairs is None else pairs
 
     def fits(self, layers: Sequence[Outputs], targets: Labels, objects: BoxTargets) -> bool:
-        masks = [image["masks"] for image in targets]
-        same = len({mask.shape[1:] for mask in masks}) == 1 and all(mask.dim() == 3 for mask in masks)
-        if not same or [len(mask) for mask in masks] != [len(image["boxes"]) for image in targets]:
-            return False
-        if not all(mask.dtype == torch.bool or bool(((mask == 0) | (mask == 1)).all()) for mask in masks):
+        segments = mask_targets(self, targets)
+        if segments is None or not torch.equal(segments.num_segments.cpu(), objects.num_segments.cpu()):
             return False
         return super().fits(layers, targets, objects)
 
@@ -212,12 +210,12 @@ class MaskMatcher(BoxMatcher):
         batch, queries = logits.shape[1:3]
         count = batch * queries * 4 // self.mask_point_sample_ratio
         points = torch.rand(1, count, 2, device=masks.device).expand(1, batch, -1, -1)
-        no_class = masks.new_zeros((1, batch, queries, 2))
-        labels = [torch.zeros_like(image["class_labels"]) for image in targets]
+        segments = mask_targets(self, targets)
+        assert segments is not None  # by `fits`
         mask_cost = point_matching_cost(
-            no_class,
+            masks.new_zeros((1, batch, queries, 2)),
             masks,
-            MaskTargets.from_masks([image["masks"] for image in targets], labels),
+            segments,
             points,
             class_weight=0.0,
             mask_weight=self.cost_mask_class,
@@ -225,29 +223,6 @@ class MaskMatcher(BoxMatcher):
             sampling="nearest",
         )
         return super().costs(layers, targets, objects) + mask_cost
-
-
-class Criterion(nn.Module):
-    """Before the criteria that call a matcher per layer: on a GPU, one call matches all layers."""
-
-    matcher: Any
-
-    def forward(self, outputs: Outputs, targets: Labels) -> dict[str, Tensor]:
-        """Compute the losses; arguments and result as in transformers."""
-        matcher = self.matcher
-        if not isinstance(matcher, BoxMatcher) or not at_once(outputs["logits"]):
-            return super().forward(outputs, targets)
-        layers = [outputs, *outputs.get("auxiliary_outputs", ()), outputs.get("enc_outputs", {})]
-        matcher.announce([layer for layer in layers if layer.get("logits") is not None])
-        try:
-            return super().forward(outputs, targets)
-        finally:
-            matcher.announce([])
-
-
-def at_once(logits: Tensor) -> bool:
-    """Return whether layers are to be matched in one call; on a CPU it would only cost the copy that joins them."""
-    return logits.device.type != "cpu"
 
 
 def _shapes(layer: Outputs) -> tuple[Any, ...]:

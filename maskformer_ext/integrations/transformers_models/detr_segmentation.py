@@ -11,7 +11,7 @@ from maskformer_ext.integrations.transformers_models.parts import Part
 
 
 class MaskHead(nn.Module):
-    """Before ``DetrMaskHeadSmallConv``: features are not repeated for every query.
+    """Before ``DetrMaskHeadSmallConv`` and its copy in Conditional DETR: features are not repeated for every query.
 
     A convolution of features and attention maps is the sum of two, and only the second differs between queries. So do
     the adapters of the backbone's features not depend on the query.
@@ -49,7 +49,7 @@ def _add_shared(own: Tensor, shared: Tensor) -> Tensor:
 
 MODEL_PARTS = (
     Part(
-        ("DetrMaskHeadSmallConv",),
+        ("ConditionalDetrMaskHeadSmallConv", "DetrMaskHeadSmallConv"),
         MaskHead,
         "convolutions of the features once per image, not per query",
         needs=("conv1", "conv2", "fpn_stages", "output_conv"),

@@ -102,8 +102,9 @@ def cross_attention(
     biases = (None,) * 3 if attention.in_proj_bias is None else attention.in_proj_bias.chunk(3)
     projected: list[Tensor] = []
     for states, weight, bias in zip((query, key, value), attention.in_proj_weight.chunk(3), biases, strict=True):
-        heads = F.linear(states, weight, bias).unflatten(-1, (attention.num_heads, -1))
-        projected.append(heads.permute(1, 2, 0, 3))
+        # with images in front, as pixels lie in memory: else each product copies them, and keeps the copy
+        heads = F.linear(states.transpose(0, 1), weight, bias).unflatten(-1, (attention.num_heads, -1))
+        projected.append(heads.transpose(1, 2))
     queries, keys, values = projected
     out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=attends)
     return F.linear(out.permute(2, 0, 1, 3).flatten(2), attention.out_proj.weight, attention.out_proj.bias)

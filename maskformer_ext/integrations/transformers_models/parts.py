@@ -30,6 +30,7 @@ class Part:
         by: what runs instead, in a few words for `describe`.
         needs: attributes that an instance must have, else its class is one of another version.
         package: where the classes are, if not in transformers.
+        within: classes of which the model must contain one, where the part pays in some models only.
     """
 
     names: tuple[str, ...]
@@ -37,6 +38,7 @@ class Part:
     by: str
     needs: tuple[str, ...] = ()
     package: str = "transformers"
+    within: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,14 @@ class Replacement:
 
 
 class _Swapped:
-    """The base of every class that `swap` makes: copies and pickles name what it was made of."""
+    """The base of every class that `swap` makes.
+
+    Copies and pickles name what it was made of. A new instance, as ``type(model).from_pretrained`` makes it, is
+    transformers' own.
+    """
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Any:
+        return getattr(cls, _ORIGINAL)(*arguments, **options)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         reduced: Any = super().__reduce_ex__(max(int(protocol), 2))
@@ -81,8 +90,7 @@ def _swapped(original: Any, mixin: Any) -> Any:
 
 
 def _instance_of(original: Any, mixin: Any) -> Any:
-    made: Any = _swapped(original, mixin)
-    return made.__new__(made)
+    return object.__new__(_swapped(original, mixin))
 
 
 def is_swapped(instance: Any) -> bool:
@@ -107,11 +115,13 @@ def find(root: Any, parts: Iterable[Part]) -> Iterator[tuple[str, Any, Part, str
 
     The last is "" where the part fits. Of several parts for one class the first that fits counts.
     """
+    whole = isinstance(root, nn.Module)
+    inside = {base.__name__ for module in root.modules() for base in type(module).__mro__} if whole else set()
     table: dict[str, list[Part]] = {}
     for part in parts:
-        for name in part.names:
-            table.setdefault(name, []).append(part)
-    whole = isinstance(root, nn.Module)
+        if not part.within or inside.intersection(part.within):
+            for name in part.names:
+                table.setdefault(name, []).append(part)
     # A processor of several kinds of input hands images on to one of images.
     places = root.named_modules() if whole else [("processor", getattr(root, "image_processor", root))]
     for where, instance in places:

@@ -31,7 +31,7 @@ from maskformer_ext.ops.point_matching_cost_from_embeddings import point_matchin
 from maskformer_ext.ops.uncertain_points import uncertain_points
 
 Prediction = MaskFormerOutput | DenseOutput
-_CANDIDATES = 2**24  # numbers drawn for candidates at once; a layer's may be more
+_CANDIDATES = 2**22  # numbers drawn for candidates at once; a layer's may be more
 
 
 @dataclass(frozen=True)
@@ -143,14 +143,12 @@ def point_losses(
     Returns:
         ``loss_mask``, ``loss_dice`` and ``loss_cross_entropy``, (L,) each in the order of the layers, unweighted.
     """
-    layers, batch, queries, _ = prediction.class_logits.shape
+    layers, _, queries, _ = prediction.class_logits.shape
     pairs = _Pairs.list_all(counts, queries, prediction.class_logits.device)
     numbers = max(1, len(pairs.image) * options.candidates * 2)
     rows = []
     for some in _groups(order, max(1, _CANDIDATES // numbers)):
-        part = _some_layers(prediction, some)
-        draws = _Draws.draw(len(some), batch, len(pairs.image), options, part.class_logits.device)
-        rows.append(_group_losses(part, targets, pairs, draws, options))
+        rows.append(_group_losses(_some_layers(prediction, some), targets, pairs, options))
     place = torch.tensor([list(order).index(layer) for layer in range(layers)], device=num_masks.device)
     mask, dice, classes = (torch.cat(loss)[place] for loss in zip(*rows, strict=True))
     return {"loss_mask": mask / num_masks, "loss_dice": dice / num_masks, "loss_cross_entropy": classes}
@@ -171,17 +169,20 @@ def _some_layers(prediction: Prediction, layers: Sequence[int]) -> Prediction:
 
 
 def _group_losses(
-    prediction: Prediction, targets: Targets, pairs: _Pairs, draws: _Draws, options: PointLossOptions
+    prediction: Prediction, targets: Targets, pairs: _Pairs, options: PointLossOptions
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return cross-entropy and dice summed over the pairs, and the class loss, (L,) each."""
+    layers, batch = prediction.class_logits.shape[:2]
+    draws = _Draws.draw(layers, batch, len(pairs.image), options, prediction.class_logits.device)
     query, segment = _match(prediction, targets, pairs, draws.matching, options)
-    layers, number = query.shape
+    number = query.shape[1]
     image = pairs.image.expand(layers, -1)
     label = targets.labels[image, segment] if number else segment
     classes = _class_loss(prediction.class_logits, image, query, label, options.class_weight)
     logits = prediction.pair_logits(pairs.image, query, pairs.most).transpose(0, 1).flatten(0, 1)
     chosen = uncertain_points(logits, draws.candidates.flatten(0, 1), options.uncertain)
     points = torch.cat([chosen, draws.rest.flatten(0, 1)], 1)
+    del draws, chosen  # the candidates are the most that this function holds
     mask, dice = point_mask_loss(logits, targets, image.flatten(), segment.flatten(), points)
     return mask.view(layers, number).sum(1), dice.view(layers, number).sum(1), classes
 

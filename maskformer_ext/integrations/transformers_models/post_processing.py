@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -220,6 +221,11 @@ def _sampled(size: Any, rows: Tensor, columns: Tensor) -> Tensor:
     row, column = (torch.zeros(extent, dtype=torch.bool, device=rows.device) for extent in size)
     row[rows], column[columns] = True, True
     return row[:, None] & column
+
+
+def numpy_run(run: list[int]) -> list[Any]:
+    """Return the numbers of a run as NumPy's, for `run_lengths`."""
+    return list(np.array(run, dtype=np.int64))
 
 
 def run_lengths(segmentation: Tensor, as_run: Callable[[list[int]], list[Any]] = list) -> list[list[Any]]:

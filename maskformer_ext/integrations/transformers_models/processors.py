@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,12 +13,14 @@ from maskformer_ext.integrations.transformers_models.post_processing import (
     check_count,
     ids_to_fuse,
     nothing,
+    numpy_run,
     painted_instances,
     panoptic_segments,
     run_lengths,
     semantic_maps,
     sizes_of,
 )
+from maskformer_ext.integrations.transformers_models.rf_detr_post_processing import RfDetrProcessor
 from maskformer_ext.ops.panoptic_inference import logit_segments
 
 _MASK2FORMER_SIZE = (384, 384)  # what transformers resizes mask logits to, whatever the model
@@ -28,10 +29,6 @@ _MASK2FORMER_SIZE = (384, 384)  # what transformers resizes mask logits to, what
 def _is_pil(processor: Any) -> bool:
     """Return whether a processor is of the classes that work on NumPy arrays, which differ in details."""
     return any(".image_processing_pil_" in base.__module__ for base in type(processor).__mro__)
-
-
-def _numpy_run(run: list[int]) -> list[Any]:
-    return list(np.array(run, dtype=np.int64))
 
 
 def _tensor_run(run: list[int]) -> list[Any]:
@@ -98,7 +95,7 @@ def _instances(
         return_coco_annotation=return_coco_annotation,
         return_binary_maps=return_binary_maps,
         input_size=self._ext_input_size,
-        as_run=_numpy_run if _is_pil(self) else list,
+        as_run=numpy_run if _is_pil(self) else list,
     )
 
 
@@ -207,7 +204,7 @@ class OneFormerProcessor:
             ]
             segmentation: Any = segment_map
             if return_coco_annotation:
-                segmentation = run_lengths(segment_map, _numpy_run if _is_pil(self) else _tensor_run)
+                segmentation = run_lengths(segment_map, numpy_run if _is_pil(self) else _tensor_run)
             results.append({"segmentation": segmentation, "segments_info": infos})
         return results
 
@@ -324,7 +321,7 @@ class DetrProcessor:
         if return_coco_annotation:
             for result in results:
                 if result["segments_info"] or result["segmentation"].dtype == torch.int32:
-                    result["segmentation"] = run_lengths(result["segmentation"], _numpy_run)
+                    result["segmentation"] = run_lengths(result["segmentation"], numpy_run)
         return results
 
 
@@ -361,4 +358,5 @@ PROCESSOR_PARTS = (
     _part("Eomt", EomtProcessor, "semantic_inference, panoptic_inference, instance_masks", needs=("size",)),
     _part("Detr", DetrProcessor, "semantic_inference, panoptic_inference"),
     _part("ConditionalDetr", ConditionalDetrProcessor, "semantic_inference, panoptic_inference"),
+    _part("RfDetr", RfDetrProcessor, "instance_masks, each query's mask made once"),
 )
