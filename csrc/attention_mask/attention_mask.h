@@ -1,15 +1,13 @@
 // Where queries may attend: the signs of mask logits at the size of a feature level. Torch-free.
 //
 // Resizing is linear, so the features are resized and then multiplied. On a CPU, a panel of resized features is made in
-// the second-level cache, multiplied with all queries, and forgotten. On a GPU, mask_dot's kernel multiplies.
+// the second-level cache, multiplied with all queries, and forgotten.
 #pragma once
 
 #include <cstdint>
 
 #include "common/cpu_dispatch.h"
 #include "common/dot_panel.h"
-
-struct CUstream_st;  // *cudaStream_t
 
 namespace maskformer_ext {
 
@@ -39,19 +37,5 @@ struct AttentionRows {
 
 // Fills those of the rows [begin, end) that are empty: a query that may attend nowhere attends everywhere.
 MASKFORMER_EXT_CPU_KERNEL(fill_empty_rows, const AttentionRows& params, int64_t begin, int64_t end);
-
-// The same for all rows on a GPU.
-void fill_empty_rows_cuda(const AttentionRows& params, CUstream_st* stream);
-
-// Planes to be resized on a GPU.
-struct ResizePlanesParams {
-  const void* planes;  // (images, channels, in_height, in_width) of dtype, with the strides below, in elements
-  DType dtype;
-  int64_t image_stride, channel_stride, row_stride, column_stride;
-  int64_t images, channels, in_height, in_width, out_height, out_width;
-  float* out;  // (images, channels, out_height, out_width)
-};
-
-void resize_planes_cuda(const ResizePlanesParams& params, CUstream_st* stream);
 
 }  // namespace maskformer_ext

@@ -1,5 +1,5 @@
 // CUDA kernels of torch.ops.maskformer_ext.attention_mask: guard, allocation, launches. That of mask_dot multiplies.
-#include "attention_mask/attention_mask.h"
+#include "attention_mask/attention_mask_cuda.h"
 #include "attention_mask/call.h"
 #include "mask_dot/call_cuda.h"
 #include "torch/cuda_stream.h"
@@ -43,9 +43,8 @@ Tensor attention_mask_on_gpu(const Tensor& mask_embed, const Tensor& mask_featur
   dot.out = mask.mutable_data_ptr();
   dot.out_dtype = DType::uint8;
   mask_dot_cuda(dot, cuda.stream);
-  const AttentionRows rows = {
-      .mask = static_cast<uint8_t*>(dot.out), .rows = dot.images * dot.queries, .pixels = dot.pixels};
-  fill_empty_rows_cuda(rows, cuda.stream);
+  fill_empty_rows_cuda({.mask = static_cast<uint8_t*>(dot.out), .rows = dot.images * dot.queries, .pixels = dot.pixels},
+                       cuda.stream);
   STD_CUDA_KERNEL_LAUNCH_CHECK();
   return mask;
 }

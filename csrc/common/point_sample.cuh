@@ -1,4 +1,4 @@
-// Reads the sample of a map at a point in a CUDA kernel.
+// Reads the sample of a map at a point in a CUDA kernel, and the pixels that it is made of.
 #pragma once
 
 #include "common/cuda_types.cuh"
@@ -6,10 +6,18 @@
 
 namespace maskformer_ext::cuda {
 
+// The four loads do not wait for each other.
+template <class T>
+__device__ __forceinline__ void load_taps(const T* map, const PointTaps& taps, float (&value)[4]) {
+#pragma unroll
+  for (int tap = 0; tap < 4; ++tap) value[tap] = as_float(map[taps.index[tap]]);
+}
+
 template <class T>
 __device__ __forceinline__ float sample_map(const T* map, const PointTaps& taps) {
-  return blend_taps(taps, as_float(map[taps.index[0]]), as_float(map[taps.index[1]]), as_float(map[taps.index[2]]),
-                    as_float(map[taps.index[3]]));
+  float value[4];
+  load_taps(map, taps, value);
+  return blend_taps(taps.weight, value);
 }
 
 }  // namespace maskformer_ext::cuda

@@ -13,6 +13,9 @@ MsDeformAttnCudaParams cuda_params(const MsDeformAttnCall& call) {
   params.op = call.params;
   STD_TORCH_CHECK(call.params.levels <= params.kMostLevels, call.op, ": spatial_shapes must have at most ",
                   params.kMostLevels, " levels, got ", call.params.levels);
+  STD_TORCH_CHECK(call.params.cells < INT32_MAX && call.params.total_points < INT32_MAX / 2, call.op,
+                  ": there must be fewer than 2^31 cells and 2^30 points per query, got ", call.params.cells, " and ",
+                  call.params.total_points);
   params.value_elements = call.params.images * call.params.cells * call.params.heads * call.params.channels;
   params.items = call.params.images * call.params.queries * call.params.heads;
   int64_t cell = 0, point = 0;

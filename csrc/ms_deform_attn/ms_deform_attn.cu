@@ -114,10 +114,22 @@ __global__ void __launch_bounds__(kThreads, 2) ms_deform_attn_bwd_kernel(Params 
   const int64_t first_sum = (team.image * p.op.cells * p.op.heads + team.head) * channels;
   const int64_t unit = team.image * p.op.heads + team.head;
   const float factor = p.sums != nullptr && team.active ? power_of_two(term_exponent(p, unit)) : 0.0f;
-  Channels<T, Count> own_grad = {};
-  if (team.active && team.lane * Count < channels) {
-    own_grad = *reinterpret_cast<const Channels<T, Count>*>(grads + team.lane * Count);
-  }
+  // Neighbouring lanes add to neighbouring channels, so that their additions are few transactions. A lane therefore
+  // holds two sets of gradients: those of the channels that it reads at once, and those of the channels that it adds
+  // to.
+  Channels<T, Count> read_grad = {};
+  float added_grad[Count] = {};
+  const auto load_grads = [&](int round) {
+    const int channel = round + team.lane * Count;
+    read_grad =
+        channel < channels ? *reinterpret_cast<const Channels<T, Count>*>(grads + channel) : Channels<T, Count>();
+#pragma unroll
+    for (int c = 0; c < Count; ++c) {
+      const int added = round + c * lanes + team.lane;
+      added_grad[c] = added < channels ? as_float(grads[added]) : 0.0f;
+    }
+  };
+  if (team.active) load_grads(0);
   for (int first = 0; first < total; first += 2 * lanes) {
     team.place(p, slots, first);
     const int count = min(2 * lanes, total - first);
@@ -126,25 +138,28 @@ __global__ void __launch_bounds__(kThreads, 2) ms_deform_attn_bwd_kernel(Params 
       if (team.active) point = slots[team.first_slot() + i];
       const Shares shares(point);
       float product[4] = {};
-      for (int channel = team.lane * Count; team.active && channel < channels; channel += team.step()) {
-        Channels<T, Count> grad = own_grad;
-        if (channel >= team.step()) grad = *reinterpret_cast<const Channels<T, Count>*>(grads + channel);
+      for (int round = 0; team.active && round < channels; round += team.step()) {
+        if (channels > team.step()) load_grads(round);
+        const int channel = round + team.lane * Count;
 #pragma unroll
         for (int tap = 0; tap < 4; ++tap) {
           if (tap >= taps) break;
-          Channels<T, Count> cell = {};
           const bool inside = reads(point, tap);
           const int64_t at = tap_cell(point, tap);
-          if (inside && p.to_points) {
+          Channels<T, Count> cell = {};
+          if (inside && p.to_points && channel < channels) {
             cell = *reinterpret_cast<const Channels<T, Count>*>(values + at * p.op.cell_stride + channel);
           }
 #pragma unroll
           for (int c = 0; c < Count; ++c) {
-            const float g = as_float(grad.of[c]);
-            product[tap] = fmaf(g, as_float(cell.of[c]), product[tap]);
-            if (inside && p.sums != nullptr) {
-              add_term(p, first_sum + at * p.op.heads * channels + channel + c, shares.of[tap] * g, factor);
-            }
+            product[tap] = fmaf(as_float(read_grad.of[c]), as_float(cell.of[c]), product[tap]);
+          }
+          if (!inside || p.sums == nullptr) continue;
+          const int64_t sums = first_sum + at * p.op.heads * channels + round + team.lane;
+#pragma unroll
+          for (int c = 0; c < Count; ++c) {
+            if (round + c * lanes + team.lane >= channels) continue;
+            add_term(p, sums + c * lanes, shares.of[tap] * added_grad[c], factor);
           }
         }
       }

@@ -54,7 +54,7 @@ class Winners {
     IntVec winner[kTileVectors], exists[kTileVectors];
     for (int v = 0; v < kTileVectors; ++v) {
       best[v] = broadcast(-INFINITY);
-      winner[v] = IntVec{};
+      winner[v] = unpainted;  // the first query, which does not have a pixel where it is not better than nothing
       exists[v] = lane_numbers() + v * kLanes < static_cast<int32_t>(pixels);
     }
     for (int64_t q = 0; q < count_; ++q) {

@@ -11,6 +11,7 @@ namespace {
 using Params = PanopticCudaParams;
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
+constexpr int kNoPixel = INT32_MIN;  // in the place of a winner, outside the image
 
 // Lists in order the queries that are kept, and clears what is counted later. A query is kept where its most probable
 // class, the first of equal ones, is not "no object" and more probable than the threshold. One block, with a warp per
@@ -138,18 +139,18 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
   Mask masks[kRows];
   float best[kRows];
   int winner[kRows];
+  const int flip = p.paint_own ? ~0 : 0;  // a winner that does not have its pixel is ~query then: it is not painted
   for (int r = 0; r < kRows; ++r) {
     masks[r] = Mask(p, min(first_row + r, p.out_height - 1), column);
     const bool exists = x < p.out_width && first_row + r < p.out_height;
     best[r] = exists ? -INFINITY : INFINITY;
-    winner[r] = exists ? 0 : -1;
+    winner[r] = exists ? flip : kNoPixel;  // the first query, unless another is better than nothing
   }
   const auto& top_left = masks[0].top_left();
   const auto& bottom_right = masks[kRows - 1].bottom_right();
   const WarpSamples samples(top_left.first_row(), bottom_right.last_row(), top_left.first_column(),
                             bottom_right.last_column(), p.masks.row_stride);
   float least = -INFINITY;  // of the warp's best
-  unsigned unpainted = 0;   // rows whose winner does not have the pixel, where such are not painted
 
   for (int group = 0; group < kept; group += 32) {
     const int end = min(group + 32, kept);
@@ -168,11 +169,10 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
         const float value = masks[r].value(plane, p.of_logits);
         const float weighted = value * score;
         const bool has = (p.weighted_area ? weighted : value) >= p.mask_threshold;
-        inside += __popc(__ballot_sync(kAllLanes, has && winner[r] >= 0));
+        inside += __popc(__ballot_sync(kAllLanes, has && winner[r] != kNoPixel));
         if (weighted > best[r]) {
           best[r] = weighted;
-          winner[r] = q;
-          unpainted = p.paint_own && !has ? unpainted | 1u << r : unpainted & ~(1u << r);
+          winner[r] = has ? q : q ^ flip;
         }
       }
       if (lane == q - group) own = inside;
@@ -190,23 +190,23 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
     }
   }
 
+  unsigned waiting = 0;  // rows whose winner is not counted
   for (int r = 0; r < kRows; ++r) {
-    if (winner[r] < 0) continue;
-    p.segment_map[int64_t{first_row + r} * p.out_width + x] = unpainted >> r & 1u ? ~winner[r] : winner[r];
+    if (winner[r] == kNoPixel) continue;
+    p.segment_map[int64_t{first_row + r} * p.out_width + x] = winner[r];
+    waiting |= 1u << r;
   }
   // Neighbours mostly have the same winner. Winners are therefore counted one after the other, each for all rows at
   // once.
-  unsigned waiting = 0;  // rows whose winner is not counted
-  for (int r = 0; r < kRows; ++r) waiting |= winner[r] >= 0 ? 1u << r : 0u;
   while (const unsigned lanes = __ballot_sync(kAllLanes, waiting != 0)) {
     int next = 0;
-    for (int r = kRows - 1; r >= 0; --r) next = waiting >> r & 1u ? winner[r] : next;
+    for (int r = kRows - 1; r >= 0; --r) next = waiting >> r & 1u ? max(winner[r], ~winner[r]) : next;
     next = __shfl_sync(kAllLanes, next, __ffs(static_cast<int>(lanes)) - 1);
     int pixels = 0, painted = 0;
     for (int r = 0; r < kRows; ++r) {
-      const bool same = (waiting >> r & 1u) && winner[r] == next;
+      const bool same = (waiting >> r & 1u) && max(winner[r], ~winner[r]) == next;
       pixels += __popc(__ballot_sync(kAllLanes, same));
-      painted += __popc(__ballot_sync(kAllLanes, same && !(unpainted >> r & 1u)));
+      painted += __popc(__ballot_sync(kAllLanes, same && winner[r] >= 0));
       waiting &= same ? ~(1u << r) : ~0u;
     }
     if (lane == 0) {

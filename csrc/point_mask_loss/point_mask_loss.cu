@@ -29,28 +29,55 @@ __device__ Target target_of(const Params& p, int64_t mask) {
   return {paired, segment, image * p.target_image_stride + (p.is_map ? 0 : segment * p.target_plane_stride)};
 }
 
-__device__ __forceinline__ float target_pixel(const Params& p, const Target& target, int64_t pixel) {
-  const int64_t place = target.plane + pixel;
+// Reads the pixels of a target. The kind is the same for all threads, and chosen once for all taps: loads in branches
+// of their own would wait for each other.
+__device__ __forceinline__ void load_target(const Params& p, const Target& target, const PointTaps& taps,
+                                            float (&value)[4]) {
+  const auto each = [&](const auto* targets, const auto& value_of) {
+    targets += target.plane;
+#pragma unroll
+    for (int tap = 0; tap < 4; ++tap) value[tap] = value_of(targets[taps.index[tap]]);
+  };
   if (p.is_map) {
-    const int64_t id =
-        p.wide ? static_cast<const int32_t*>(p.targets)[place] : static_cast<const int16_t*>(p.targets)[place];
-    return id == target.segment ? 1.0f : 0.0f;
+    const auto holds = [&](int64_t id) { return id == target.segment ? 1.0f : 0.0f; };
+    if (p.wide) return each(static_cast<const int32_t*>(p.targets), holds);
+    return each(static_cast<const int16_t*>(p.targets), holds);
   }
-  if (p.target_dtype == DType::uint8) return static_cast<const uint8_t*>(p.targets)[place] != 0 ? 1.0f : 0.0f;
-  if (p.target_dtype == DType::float32) return static_cast<const float*>(p.targets)[place];
-  if (p.target_dtype == DType::bfloat16) return as_float(static_cast<const __nv_bfloat16*>(p.targets)[place]);
-  return as_float(static_cast<const __half*>(p.targets)[place]);
+  const auto number = [](auto pixel) { return as_float(pixel); };
+  switch (p.target_dtype) {
+    case DType::float32:
+      return each(static_cast<const float*>(p.targets), number);
+    case DType::bfloat16:
+      return each(static_cast<const __nv_bfloat16*>(p.targets), number);
+    case DType::float16:
+      return each(static_cast<const __half*>(p.targets), number);
+    default:
+      each(static_cast<const uint8_t*>(p.targets), [](uint8_t flag) { return flag != 0 ? 1.0f : 0.0f; });
+  }
 }
 
-__device__ __forceinline__ float target_at(const Params& p, const Target& target, float x, float y) {
-  if (p.nearest) {
-    const int64_t pixel = nearest_pixel(x, y, p.target_height, p.target_width, p.target_row_stride);
-    return pixel >= 0 ? target_pixel(p, target, pixel) : 0.0f;
-  }
-  const PointTaps taps = point_taps(x, y, p.target_height, p.target_width, p.target_row_stride);
-  float value[4];
-  for (int tap = 0; tap < 4; ++tap) value[tap] = target_pixel(p, target, taps.index[tap]);
-  return blend_taps(taps.weight, value);
+__device__ __forceinline__ PointTaps target_taps(const Params& p, float x, float y) {
+  if (!p.nearest) return point_taps(x, y, p.target_height, p.target_width, p.target_row_stride);
+  const int64_t pixel = nearest_pixel(x, y, p.target_height, p.target_width, p.target_row_stride);
+  PointTaps taps = {};
+  taps.index[0] = pixel < 0 ? 0 : pixel;
+  taps.weight[0] = pixel < 0 ? 0.0f : 1.0f;
+  return taps;
+}
+
+// What a mask and its target are at a point.
+struct Sample {
+  float logit, target;
+};
+
+template <class Logit>
+__device__ __forceinline__ Sample sample_at(const Params& p, const Logit* logits, const Target& target, int64_t place) {
+  const float x = p.points[2 * place], y = p.points[2 * place + 1];
+  const PointTaps of_logits = point_taps(x, y, p.height, p.width, p.row_stride), of_target = target_taps(p, x, y);
+  float logit[4], value[4];
+  load_taps(logits, of_logits, logit);
+  load_target(p, target, of_target, value);
+  return {blend_taps(of_logits.weight, logit), blend_taps(of_target.weight, value)};
 }
 
 template <class Logit>
@@ -61,9 +88,7 @@ __global__ void __launch_bounds__(kThreads) point_mask_loss_sums_kernel(Params p
   float sums[kPointSums] = {};
   const int64_t end = min((block + 1) * kPointsPerBlock, p.num_points);
   for (int64_t i = block * kPointsPerBlock + threadIdx.x; target.paired && i < end; i += kThreads) {
-    const float* point = p.points + 2 * (mask * p.num_points + i);
-    const float x = point[0], y = point[1], t = target_at(p, target, x, y);
-    const float logit = sample_map(logits, point_taps(x, y, p.height, p.width, p.row_stride));
+    const auto [logit, t] = sample_at(p, logits, target, mask * p.num_points + i);
     const SoftPixel<float> soft = soft_pixel<Gamma::zero>(logistic(logit), t, 1.0f, 1.0f, 0.0f);
     sums[kPointLoss] += soft.loss;
     sums[kPointWrong] += soft.missing + soft.excess;
@@ -110,9 +135,8 @@ __global__ void __launch_bounds__(kThreads) point_mask_loss_grads_kernel(GradPar
   int32_t largest = 0;
   const int64_t end = min((block + 1) * kPointsPerBlock, p.num_points);
   for (int64_t i = block * kPointsPerBlock + threadIdx.x; i < end; i += kThreads) {
-    const float* point = p.points + 2 * (mask * p.num_points + i);
-    const float x = point[0], y = point[1], t = target_at(p, target, x, y);
-    const Logistic<float> l = logistic(sample_map(logits, point_taps(x, y, p.height, p.width, p.row_stride)));
+    const auto [logit, t] = sample_at(p, logits, target, mask * p.num_points + i);
+    const Logistic<float> l = logistic(logit);
     const float slope = l.sigmoid * l.sigmoid_complement;
     const float grad =
         of_cross_entropy * ((1.0f - t) * l.sigmoid - t * l.sigmoid_complement) + slope * (inside * t + all);

@@ -43,6 +43,7 @@ class PointMatchingCostCall {
     STD_TORCH_CHECK(
         count >= 0 && points_.size(dim - 1) == 2 && points_.numel() == problems * count * 2 && count < INT32_MAX / 8,
         op, ": points must be (..., B, P, 2) as class_logits, got ", shape_string(points_));
+    STD_TORCH_CHECK(count == 0 || height * width > 0, op, ": mask predictions must have a pixel");
     params.class_logits = class_logits_.const_data_ptr();
     params.class_dtype = floating_dtype(class_logits_, op, "class_logits");
     params.labels = labels_.const_data_ptr<int64_t>();

@@ -1,11 +1,12 @@
 // CUDA kernels of point_matching_cost: shares of points, then sums of queries. A block takes one query at a time.
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 
 #include "common/cuda_block.cuh"
 #include "common/cuda_types.cuh"
 #include "common/math.h"
-#include "common/point_taps.h"
+#include "common/point_sample.cuh"
 #include "matching_cost/class_sums.cuh"
 #include "point_matching_cost/point_matching_cost_cuda.h"
 
@@ -17,6 +18,7 @@ using Params = PointMatchingCostCudaParams;
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr int kTile = 1024;  // points whose terms all segments share
+constexpr int kSampleThreads = 512, kSamplePoints = 2, kSampleChannels = 16;
 
 // Counts outside [0, segments] are clamped.
 __device__ __forceinline__ int segments_of(const Params& p, int64_t image) {
@@ -70,9 +72,7 @@ __global__ void __launch_bounds__(kThreads) find_shares_kernel(Params p) {
 template <class Mask>
 __device__ __forceinline__ float logit_at(const Params& p, const Mask* logits, const float* points, int point) {
   if (p.sampled) return as_float(logits[point]);
-  const PointTaps taps = point_taps(points[2 * point], points[2 * point + 1], p.height, p.width, p.width);
-  return blend_taps(taps, as_float(logits[taps.index[0]]), as_float(logits[taps.index[1]]),
-                    as_float(logits[taps.index[2]]), as_float(logits[taps.index[3]]));
+  return sample_map(logits, point_taps(points[2 * point], points[2 * point + 1], p.height, p.width, p.width));
 }
 
 template <class Class, class Mask>
@@ -115,8 +115,8 @@ __global__ void __launch_bounds__(kThreads, 4) point_cost_kernel(Params p) {
         float entropy = 0.0f, both = 0.0f, area = 0.0f;
         for (int i = lane; i < tile; i += 32) {  // at most 32 of a lane; the outside is summed, not subtracted
           const float share = shares[i];
-          entropy += share * static_cast<float>(positive[i]) + (1.0f - share) * static_cast<float>(negative[i]);
-          both += share * static_cast<float>(covered[i]);
+          entropy += share * positive[i] + (1.0f - share) * negative[i];
+          both += share * covered[i];
           area += share;
         }
         const double all_entropy = warp_sum(static_cast<double>(entropy));
@@ -154,27 +154,67 @@ __global__ void __launch_bounds__(kThreads, 4) point_cost_kernel(Params p) {
   }
 }
 
+// Where the four pixels of a point lie in a plane of any strides, and their weights.
+struct FeatureTaps {
+  int64_t offset[4];
+  float weight[4];
+};
+
+__device__ __forceinline__ FeatureTaps feature_taps(const SampleFeaturesParams& p, const float* at) {
+  const PointTaps taps = point_taps(at[0], at[1], p.height, p.width, p.width);
+  const auto width = static_cast<unsigned>(p.width);  // planes have fewer than 2^30 pixels
+  const auto first = static_cast<unsigned>(taps.index[0]), last = static_cast<unsigned>(taps.index[3]);
+  const int64_t upper = first / width * p.row_stride, left = first % width * p.column_stride;
+  const int64_t lower = last / width * p.row_stride, right = last % width * p.column_stride;
+  FeatureTaps result = {{upper + left, upper + right, lower + left, lower + right}, {}};
+  for (int tap = 0; tap < 4; ++tap) result.weight[tap] = taps.weight[tap];
+  return result;
+}
+
+// A block takes kSampleThreads * kSamplePoints points and kSampleChannels channels at a time. A thread finds the taps
+// of its points once for all of these channels. Points of one block share a plane, which stays in the first-level
+// cache.
 template <class T>
-__global__ void __launch_bounds__(kThreads) sample_features_kernel(SampleFeaturesParams p) {
-  const int64_t total = p.problems * p.channels * p.count;
-  for (int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x; i < total; i += int64_t{gridDim.x} * kThreads) {
-    const int64_t point = i % p.count, channel = i / p.count % p.channels, problem = i / p.count / p.channels;
+__global__ void __launch_bounds__(kSampleThreads, 2) sample_features_kernel(SampleFeaturesParams p) {
+  constexpr int64_t points_per_block = kSampleThreads * kSamplePoints;
+  const int64_t parts = (p.count + points_per_block - 1) / points_per_block;
+  const int64_t groups = (p.channels + kSampleChannels - 1) / kSampleChannels;
+  for (int64_t item = blockIdx.x; item < p.problems * groups * parts; item += gridDim.x) {
+    const int64_t part = item % parts, group = item / parts % groups, problem = item / parts / groups;
     const int64_t image = (p.first_problem + problem) % p.images;
-    const float* at = p.points + ((p.first_problem + problem) * p.count + point) * 2;
-    const PointTaps taps = point_taps(at[0], at[1], p.height, p.width, p.width);
-    const T* plane = static_cast<const T*>(p.features) + image * p.image_stride + channel * p.channel_stride;
-    float value[4];
-    for (int tap = 0; tap < 4; ++tap) {
-      const int64_t row = taps.index[tap] / p.width, column = taps.index[tap] % p.width;
-      value[tap] = as_float(plane[row * p.row_stride + column * p.column_stride]);
+    const int64_t first = group * kSampleChannels;
+    const int channels = static_cast<int>(min(p.channels - first, int64_t{kSampleChannels}));
+    const float* points = p.points + (p.first_problem + problem) * p.count * 2;
+    const T* plane = static_cast<const T*>(p.features) + image * p.image_stride + first * p.channel_stride;
+    float* out = p.out + (problem * p.channels + first) * p.count;
+    FeatureTaps taps[kSamplePoints];
+    const int point = static_cast<int>(part * points_per_block) + static_cast<int>(threadIdx.x);
+    const int count = static_cast<int>(p.count);
+#pragma unroll
+    for (int i = 0; i < kSamplePoints; ++i) {
+      taps[i] = feature_taps(p, points + 2 * min(point + i * kSampleThreads, count - 1));
     }
-    p.out[i] = blend_taps(taps, value[0], value[1], value[2], value[3]);
+#pragma unroll 1
+    for (int channel = 0; channel < channels; ++channel, plane += p.channel_stride, out += p.count) {
+      float value[kSamplePoints][4];
+#pragma unroll
+      for (int i = 0; i < kSamplePoints; ++i) {
+#pragma unroll
+        for (int tap = 0; tap < 4; ++tap) value[i][tap] = as_float(plane[taps[i].offset[tap]]);
+      }
+#pragma unroll
+      for (int i = 0; i < kSamplePoints; ++i) {
+        const int place = point + i * kSampleThreads;
+        if (place < count) out[place] = blend_taps(taps[i].weight, value[i]);
+      }
+    }
   }
 }
 
+constexpr int64_t kMostBlocks = 65535;  // more than any GPU runs at once; each loops
+
 unsigned blocks_for(int64_t items) {
-  const int64_t needed = (items + kThreads - 1) / kThreads;
-  return static_cast<unsigned>(needed < 65535 ? needed : 65535);
+  return static_cast<unsigned>(std::min<int64_t>((items + kThreads - 1) / kThreads, kMostBlocks));
 }
 
 }  // namespace
@@ -198,11 +238,13 @@ void point_matching_cost_cuda(const PointMatchingCostCudaParams& params, CUstrea
 
 void sample_features_cuda(const SampleFeaturesParams& params, CUstream_st* stream) {
   using namespace cuda;
-  const int64_t total = params.problems * params.channels * params.count;
-  if (total == 0) return;
+  if (params.problems * params.channels * params.count == 0) return;
+  constexpr int64_t points = kSampleThreads * kSamplePoints;
+  const int64_t parts = (params.count + points - 1) / points;
+  const int64_t groups = (params.channels + kSampleChannels - 1) / kSampleChannels;
+  const auto blocks = static_cast<unsigned>(std::min<int64_t>(params.problems * groups * parts, kMostBlocks));
   for_cuda_float_type(params.dtype, [&](auto* pointer) {
-    launch(sample_features_kernel<std::remove_pointer_t<decltype(pointer)>>, blocks_for(total), kThreads, stream,
-           params);
+    launch(sample_features_kernel<std::remove_pointer_t<decltype(pointer)>>, blocks, kSampleThreads, stream, params);
   });
 }
 

@@ -20,7 +20,7 @@ struct __attribute__((visibility("hidden"))) UncertainPointsCall {
     constexpr int64_t most = INT32_MAX / 4;  // entries of a plane with its border count as pixels too
     STD_TORCH_CHECK(height < most && width < most && (height + 2) * (width + 2) < most, op,
                     ": mask_logits must have fewer than 2^29 pixels, got ", shape_string(logits));
-    STD_TORCH_CHECK(candidates_in.size(1) < INT32_MAX, op, ": there must be fewer than 2^31 candidates, got ",
+    STD_TORCH_CHECK(candidates_in.size(1) < INT32_MAX / 2, op, ": there must be fewer than 2^30 candidates, got ",
                     candidates_in.size(1));
     STD_TORCH_CHECK(count >= 0 && count <= candidates_in.size(1), op,
                     ": count must lie in [0, M] with M = ", candidates_in.size(1), ", got ", count);

@@ -73,17 +73,18 @@ __global__ void __launch_bounds__(kThreads) uncertain_points_choose_kernel(Param
     }
     __syncthreads();
     bound |= found[0] << shift;
-    rank -= found[1];
-    __syncthreads();
+    rank -= found[1];  // the next digit passes two barriers before it is found
   }
 
   // `rank` is now how many keys that equal the bound are chosen.
   const float* from = p.candidates + 2 * mask * p.num_candidates;
   float* to = p.chosen + 2 * mask * p.count;
   int smaller_before = 0, equal_before = 0;
+  int32_t next = tid < candidates ? keys[tid] : kLast;
   for (int begin = 0; begin < candidates; begin += kThreads) {
     const int i = begin + tid;
-    const int32_t key = i < candidates ? keys[i] : kLast;
+    const int32_t key = next;
+    next = i + kThreads < candidates ? keys[i + kThreads] : kLast;  // is on its way while this round waits at barriers
     const bool smaller = i < candidates && key < bound, equal = i < candidates && key == bound;
     const unsigned smaller_lanes = __ballot_sync(kAllLanes, smaller), equal_lanes = __ballot_sync(kAllLanes, equal);
     __syncthreads();  // the totals before are no longer read

@@ -109,6 +109,19 @@ def test_nothing_kept_and_no_queries(kernels):
         assert (segment_map == 0).all() and (table == 0).all()
 
 
+@pytest.mark.parametrize("number", [float("-inf"), float("nan")])
+def test_a_pixel_that_no_query_has_is_not_painted(kernels, number):
+    probability = torch.tensor([[0.9, 0.0, 0.1], [0.0, 0.8, 0.2]])
+    mask_logits = torch.full((2, 6, 40), 3.0)
+    mask_logits[:, 2, 5] = number
+    modes = (False, False, True, True)  # resized logits as they are, and winners paint their own pixels only
+    arguments = (probability, mask_logits, (6, 40), [0, 1], 0.5, 0.3, 0.5, None, None, *modes)
+    segment_map, table, count = kernels.native.panoptic_inference(*arguments)
+    assert count == 1 and segment_map[2, 5] == 0
+    segment_map[1:4, 4:7] = 1  # neighbours may read the pixel with weight 0
+    assert (segment_map == 1).all() and 6 * 40 - 9 <= table[0, 4] < 6 * 40
+
+
 @pytest.mark.cuda_kernels
 def test_thing_classes_that_do_not_fit_are_refused(kernels):
     with pytest.raises(RuntimeError, match="thing_classes must be below 16384 on CUDA, got 16384"):

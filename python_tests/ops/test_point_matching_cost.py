@@ -187,6 +187,15 @@ def test_bad_ids_and_labels_are_refused():
         point_matching_cost(classes, logits, targets, points)
 
 
+def test_points_need_a_pixel_to_read(kernels):
+    targets = random_targets(1, [2], 2, (8, 8), 3)
+    classes, logits, points = draw((), 1, 3, (4, 4), 5)
+    tensors = targets.segment_map, targets.labels, targets.num_segments, points
+    for empty in (logits[..., :0], logits[..., :0, :]):
+        with pytest.raises(RuntimeError, match="mask predictions must have a pixel"):
+            kernels.native.point_matching_cost(classes, empty, *tensors, 1.0, 1.0, 1.0, 0)
+
+
 def test_misfitting_arguments_are_named():
     targets = random_targets(2, [3, 2], 3, (16, 16), 3)
     classes, logits, points = draw((), 2, 4, (5, 5), 6)
