@@ -146,6 +146,9 @@ def test_options_of_inference_are_checked(name, options, kind, message):
         ("88", TypeError),
         (8, TypeError),
         ((8, -1), ValueError),
+        ({8, 9}, TypeError),  # it would come out in any order
+        ({8: 1, 9: 2}, TypeError),
+        ((8, torch.tensor(True)), TypeError),
     ],
     ids=str,
 )
@@ -171,6 +174,14 @@ def test_masks_of_other_dtypes_are_refused(name, dtype):
     masks = MaskTargets(targets.masks.float().to(dtype), targets.labels, targets.num_segments)
     with pytest.raises(TypeError, match=rf"^{name}: targets must be .*, got {dtype}"):
         call(targets=masks)
+
+
+def test_messages_stay_on_one_short_line():
+    given = torch.rand(40, 40)
+    for options in ({"resize": given}, {"size": given[0, 0]}, {"size": given}, {"mask_threshold": given}):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            INFERENCE["panoptic_inference"](**options)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
 
 
 def test_ops_of_every_family_are_among_them():
