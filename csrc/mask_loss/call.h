@@ -26,19 +26,12 @@ struct __attribute__((visibility("hidden"))) MaskLossGradCall {
                    const std::optional<Tensor>& grad_focal_in, const std::optional<Tensor>& grad_dice_in,
                    ScalarType dtype) {
     check_dim(maps_in, 4, op, "maps");
-    check_dtype(maps_in, ScalarType::Float, op, "maps");
     masks = maps_in.size(0);
     const int64_t height = maps_in.size(2), width = maps_in.size(3);
-    const auto of_masks = [&](const Tensor& tensor, const char* name) {
-      check_dtype(tensor, ScalarType::Float, op, name);
-      STD_TORCH_CHECK(tensor.dim() > 0 && tensor.size(0) == masks, op, ": ", name, " must have N = ", masks,
-                      " rows, got shape ", shape_string(tensor));
-      return torch::stable::contiguous(tensor);
-    };
-    maps = torch::stable::contiguous(maps_in);
-    coefficients = of_masks(coefficients_in, "coefficients");
-    if (grad_focal_in) grad_focal = of_masks(*grad_focal_in, "grad_focal");
-    if (grad_dice_in) grad_dice = of_masks(*grad_dice_in, "grad_dice");
+    maps = contiguous_floats(maps_in, {masks, 3, height, width}, op, "maps");
+    coefficients = contiguous_floats(coefficients_in, {masks, 3}, op, "coefficients");
+    if (grad_focal_in) grad_focal = contiguous_floats(*grad_focal_in, {masks}, op, "grad_focal");
+    if (grad_dice_in) grad_dice = contiguous_floats(*grad_dice_in, {masks}, op, "grad_dice");
     grad_logits = torch::stable::new_empty(maps, {masks, height, width}, dtype);
     params = {
         .maps = maps.const_data_ptr<float>(),

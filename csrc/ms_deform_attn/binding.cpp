@@ -127,7 +127,7 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward_cpu(const Tensor& gra
                                                                bool discrete, bool to_value, bool to_points) {
   MsDeformAttnCall call(value, spatial_shapes, locations, weights, points_per_level, discrete);
   call.with_grad(grad, to_value, to_points);
-  if (call.empty()) {
+  if (call.empty_backward(to_value, to_points)) {
     call.zero_gradients();
   } else if (whole_units(call.params)) {
     backward_by_unit(call.params, to_value, to_points);

@@ -48,7 +48,7 @@ std::tuple<Tensor, Tensor, Tensor> ms_deform_attn_backward_on_gpu(const Tensor& 
   const CudaScope cuda(value);
   MsDeformAttnCall call(value, spatial_shapes, locations, weights, points_per_level, discrete);
   call.with_grad(grad, to_value, to_points);
-  if (call.empty()) {
+  if (call.empty_backward(to_value, to_points)) {
     call.zero_gradients();
     return {call.grad_value, call.grad_locations, call.grad_weights};
   }

@@ -81,6 +81,9 @@ struct MsDeformAttnCall {
   // Whether there is nothing to compute, so that every gradient is 0.
   bool empty() const { return params.units() == 0 || params.channels == 0 || params.queries == 0; }
 
+  // Whether the same holds of the backward, or nobody asks for a gradient.
+  bool empty_backward(bool to_value, bool to_points) const { return empty() || !(to_value || to_points); }
+
   static constexpr const char* op = "ms_deform_attn";
   Tensor value, locations, weights, grad, grad_value, grad_locations, grad_weights;
   std::vector<int64_t> sizes, points;

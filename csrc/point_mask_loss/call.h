@@ -73,15 +73,9 @@ struct __attribute__((visibility("hidden"))) PointMaskLossCall {
 struct __attribute__((visibility("hidden"))) PointMaskLossGrads {
   PointMaskLossGrads(const char* op, int64_t masks, const Tensor& coefficients_in,
                      const std::optional<Tensor>& cross_entropy_in, const std::optional<Tensor>& dice_in) {
-    const auto of_masks = [&](const Tensor& tensor, const char* name) {
-      check_dtype(tensor, ScalarType::Float, op, name);
-      STD_TORCH_CHECK(tensor.dim() > 0 && tensor.size(0) == masks, op, ": ", name, " must have N = ", masks,
-                      " rows, got shape ", shape_string(tensor));
-      return torch::stable::contiguous(tensor);
-    };
-    coefficients = of_masks(coefficients_in, "coefficients");
-    if (cross_entropy_in) cross_entropy = of_masks(*cross_entropy_in, "grad_cross_entropy");
-    if (dice_in) dice = of_masks(*dice_in, "grad_dice");
+    coefficients = contiguous_floats(coefficients_in, {masks, 3}, op, "coefficients");
+    if (cross_entropy_in) cross_entropy = contiguous_floats(*cross_entropy_in, {masks}, op, "grad_cross_entropy");
+    if (dice_in) dice = contiguous_floats(*dice_in, {masks}, op, "grad_dice");
   }
 
   const float* of_cross_entropy() const { return cross_entropy ? cross_entropy->const_data_ptr<float>() : nullptr; }

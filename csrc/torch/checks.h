@@ -7,6 +7,7 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <initializer_list>
 #include <string>
 
 #include "common/dtype.h"
@@ -16,11 +17,14 @@ namespace maskformer_ext {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-inline std::string shape_string(const Tensor& tensor) {
+template <class Sizes>
+std::string sizes_string(const Sizes& sizes) {
   std::string text = "(";
-  for (int64_t i = 0; i < tensor.dim(); ++i) text += (i ? ", " : "") + std::to_string(tensor.size(i));
-  return text + (tensor.dim() == 1 ? ",)" : ")");
+  for (const int64_t size : sizes) text += (text.size() > 1 ? ", " : "") + std::to_string(size);
+  return text + (sizes.size() == 1 ? ",)" : ")");
 }
+
+inline std::string shape_string(const Tensor& tensor) { return sizes_string(tensor.sizes()); }
 
 inline void check_dim(const Tensor& tensor, int64_t dim, const char* op, const char* argument) {
   STD_TORCH_CHECK(tensor.dim() == dim, op, ": ", argument, " must have ", dim, " dimensions, got shape ",
@@ -70,6 +74,16 @@ inline Tensor contiguous_indices(const Tensor& tensor, int64_t rows, const char*
   check_dtype(tensor, ScalarType::Long, op, argument);
   STD_TORCH_CHECK(tensor.dim() == 1 && tensor.size(0) == rows, op, ": ", argument, " must be (", rows, ",), got ",
                   shape_string(tensor));
+  return torch::stable::contiguous(tensor);
+}
+
+// Checks that a tensor is float32 of a shape, and returns it contiguous.
+inline Tensor contiguous_floats(const Tensor& tensor, std::initializer_list<int64_t> sizes, const char* op,
+                                const char* argument) {
+  check_dtype(tensor, ScalarType::Float, op, argument);
+  bool fits = tensor.dim() == static_cast<int64_t>(sizes.size());
+  for (int64_t i = 0; fits && i < tensor.dim(); ++i) fits = tensor.size(i) == sizes.begin()[i];
+  STD_TORCH_CHECK(fits, op, ": ", argument, " must be ", sizes_string(sizes), ", got ", shape_string(tensor));
   return torch::stable::contiguous(tensor);
 }
 

@@ -59,7 +59,9 @@ def attention_mask_reference(mask_embed: Tensor, mask_features: Tensor, size: tu
     dtype = torch.float64 if torch.float64 in (mask_embed.dtype, mask_features.dtype) else torch.float32
     with without_autocast(mask_embed):
         features = mask_features.to(dtype)
-        if features.shape[-2:] != size:
+        if not features.shape[1]:  # which interpolate refuses
+            features = features.new_zeros((*features.shape[:2], *size))
+        elif features.shape[-2:] != size:
             features = F.interpolate(features, size=size, mode="bilinear", align_corners=False)
         logits = torch.bmm(mask_embed.to(dtype), features.flatten(-2))
     attends = ~(logits < 0)

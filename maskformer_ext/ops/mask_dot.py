@@ -53,7 +53,7 @@ def mask_dot(
 
 def _check_out_dtype(dtype: torch.dtype, activation: str) -> None:
     if not isinstance(dtype, torch.dtype):
-        raise TypeError(f"{_OP}: out_dtype must be a torch.dtype, got {dtype!r:.200}")
+        raise TypeError(f"{_OP}: out_dtype must be a torch.dtype, got {checks.shown(dtype)}")
     if dtype in checks.FLOATING or (activation == "binary" and dtype in (torch.bool, torch.uint8)):
         return
     choices = "bool, uint8 or floating" if activation == "binary" else "floating"

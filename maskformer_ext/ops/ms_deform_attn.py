@@ -15,8 +15,10 @@ from torch import Tensor
 from maskformer_ext.ops.support.checks import (
     check_choice,
     check_floating,
+    check_integer,
     check_same_device,
     shape,
+    shown,
     whole_number,
 )
 from maskformer_ext.ops.support.library import native, once_differentiable, register, without_autocast
@@ -91,13 +93,14 @@ def _shapes(spatial_shapes: Any) -> list[tuple[int, int]]:
                 f"{_OP}: spatial_shapes must be pairs of integers, got a Tensor on {spatial_shapes.device}, "
                 "and reading it would wait"
             )
+        check_integer(_OP, spatial_shapes=spatial_shapes)
         spatial_shapes = spatial_shapes.tolist()
     try:
         pairs = [tuple(pair) for pair in spatial_shapes]
     except TypeError:
-        raise TypeError(f"{_OP}: spatial_shapes must be pairs of integers, got {spatial_shapes!r:.200}") from None
+        raise TypeError(f"{_OP}: spatial_shapes must be pairs of integers, got {shown(spatial_shapes)}") from None
     if not pairs or any(len(pair) != 2 for pair in pairs):
-        raise ValueError(f"{_OP}: spatial_shapes must be one (h, w) per level, got {spatial_shapes!r:.200}")
+        raise ValueError(f"{_OP}: spatial_shapes must be one (h, w) per level, got {shown(spatial_shapes)}")
     shapes = [(whole_number(_OP, "a height", h), whole_number(_OP, "a width", w)) for h, w in pairs]
     if any(h < 1 or w < 1 for h, w in shapes):
         raise ValueError(f"{_OP}: spatial_shapes must be positive, got {shapes}")
@@ -108,7 +111,7 @@ def _points(points_per_level: Any, locations: Tensor, levels: int) -> list[int]:
     if points_per_level is None:
         return [locations.shape[4] if locations.dim() == 6 else 0] * levels
     if isinstance(points_per_level, str | bytes) or not isinstance(points_per_level, Sequence):
-        raise TypeError(f"{_OP}: points_per_level must be a sequence of integers, got {points_per_level!r:.200}")
+        raise TypeError(f"{_OP}: points_per_level must be a sequence of integers, got {shown(points_per_level)}")
     points = [whole_number(_OP, "points_per_level", count) for count in points_per_level]
     if len(points) != levels or any(count < 0 for count in points):
         raise ValueError(f"{_OP}: points_per_level must be {levels} counts, one per level, got {points}")
@@ -168,7 +171,7 @@ def _reference(
             continue
         maps = level.permute(0, 2, 3, 1).reshape(batch * heads, channels, h, w)
         sampled = _cells(maps, place) if discrete else _between(maps, place)
-        out = out + (sampled * share).sum(-1)
+        out = out + (sampled * share).sum(-1) + place[:0].sum()  # connected, where cells do not depend on it
     out = out.view(batch, heads, channels, queries).permute(0, 3, 1, 2)
     out = out + out.new_zeros(()).masked_fill(unknown.any(-1, keepdim=True), torch.nan)
     return out.reshape(batch, queries, heads * channels).to(value.dtype)

@@ -89,6 +89,13 @@ def test_without_elements_the_shape_is_kept(kernels, images, queries, channels):
 
 
 @native_only
+@pytest.mark.parametrize("size", [(2, 2), (4, 4)])
+def test_without_channels_every_query_attends_everywhere(kernels, size):
+    for dtype in (torch.float32, torch.float64):
+        found = kernels.attention_mask(torch.zeros(2, 3, 0, dtype=dtype), torch.zeros(2, 0, 4, 4, dtype=dtype), size)
+        assert found.shape == (2, 3, *size) and found.all()
+
+
 def test_float64_goes_to_the_reference_and_there_is_no_gradient():
     embed = torch.randn(1, 2, 3, dtype=torch.float64, requires_grad=True)
     found = attention_mask(embed, torch.randn(1, 3, 4, 4, dtype=torch.float64), (2, 2))

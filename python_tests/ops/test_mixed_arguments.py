@@ -45,6 +45,15 @@ def test_dtypes_without_a_kernel_are_named_with_those_that_have_one(
         sample(**{name: sample.floating[name].to(dtype)})
 
 
+@pytest.mark.parametrize(("sample", "name"), each_tensor())
+def test_tensors_without_strides_are_named(sample: Sample, name: str) -> None:
+    given = sample.floating[name].detach()
+    nested = torch.nested.nested_tensor([torch.zeros(2, 3)], dtype=given.dtype, layout=torch.jagged)
+    for tensor, kind in ((given.to_sparse(), "torch.sparse_coo"), (nested, "nested")):
+        with pytest.raises(TypeError, match=rf"^{sample.function.__name__}: {name} must be a dense Tensor, got {kind}"):
+            sample(**{name: tensor})
+
+
 def test_an_assignment_of_two_devices_or_of_bad_counts_is_named() -> None:
     cost = torch.zeros(2, 4, 3)
     with pytest.raises(ValueError, match="linear_sum_assignment: num_targets must be on cpu as cost is, got meta"):

@@ -245,6 +245,17 @@ def test_gradients_are_those_of_finite_differences():
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_locations_of_cells_have_the_gradient_0(dtype):
+    """Not none: a model that learns nothing but its offsets would fail otherwise."""
+    call = draw(dtype=dtype)
+    call.locations.requires_grad_()
+    ms_deform_attn(
+        call.value, call.shapes, call.locations, call.weights, points_per_level=call.points, sampling="discrete"
+    ).sum().backward()
+    assert call.locations.grad is not None and not call.locations.grad.any()
+
+
 def test_levels_with_equal_points_equal_transformers(kernels):
     theirs = pytest.importorskip("transformers.models.mask2former.modeling_mask2former")
     call = draw(points=(2, 2, 2))
@@ -295,6 +306,9 @@ def test_mistakes_are_named():
     fails(TypeError, "value must have a floating dtype, got torch.int64", value=call.value.long())
     fails(TypeError, "spatial_shapes must be pairs of integers, got 7", spatial_shapes=7)
     fails(ValueError, r"spatial_shapes must be one \(h, w\) per level, got \[\]", spatial_shapes=[])
+    fails(TypeError, "spatial_shapes must have an integer dtype, got torch.float32", spatial_shapes=torch.ones(3, 2))
+    sparse = torch.ones(3, 2, dtype=torch.int64).to_sparse()
+    fails(TypeError, "spatial_shapes must be a dense Tensor, got torch.sparse_coo", spatial_shapes=sparse)
     fails(ValueError, "spatial_shapes must be positive", spatial_shapes=((0, 4), (6, 5), (1, 7)))
     fails(TypeError, "a height must be an integer, got 3.0", spatial_shapes=((3.0, 4), (6, 5), (1, 7)))
     fails(TypeError, "must be pairs of integers, got a Tensor on meta", spatial_shapes=torch.zeros(3, 2, device="meta"))

@@ -210,6 +210,10 @@ def test_misfitting_arguments_are_named():
         point_matching_cost(classes[0], logits[0], targets, points[0])
     with pytest.raises(ValueError, match="mask predictions must have at least one pixel"):
         point_matching_cost(classes, logits[..., :0], targets, points)
+    without_pixels = SegmentTargets(targets.segment_map[:, :0], targets.labels, targets.num_segments)
+    for few in (points, points[:, :0]):
+        with pytest.raises(ValueError, match="point_matching_cost: targets must have at least one pixel"):
+            point_matching_cost(classes, logits, without_pixels, few)
     with pytest.raises(ValueError, match="sampling must be one of bilinear, nearest"):
         point_matching_cost(classes, logits, targets, points, sampling="cubic")
     with pytest.raises(TypeError, match="mask_weight must be a number"):

@@ -23,10 +23,18 @@ def shape(tensor: Tensor) -> str:
     return str(tuple(tensor.shape))
 
 
+def shown(value: object) -> str:
+    """Write a value for a message: on one line, and no more than its beginning."""
+    return " ".join(f"{value!r:.200}".split())
+
+
 def check_tensor(op: str, name: str, value: object) -> None:
-    """Raise TypeError unless the value is a tensor."""
+    """Raise TypeError unless the value is a tensor whose elements lie in memory by strides."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {name} must be a Tensor, got {type(value).__name__}")
+    if value.layout is not torch.strided or value.is_nested:
+        kind = "nested" if value.is_nested else value.layout
+        raise TypeError(f"{op}: {name} must be a dense Tensor, got {kind}")
 
 
 def check_floating(op: str, **tensors: Tensor) -> None:
@@ -52,7 +60,7 @@ def check_integer(op: str, **tensors: Tensor) -> None:
     """Raise TypeError unless every tensor is of an integer dtype other than bool."""
     for name, tensor in tensors.items():
         check_tensor(op, name, tensor)
-        if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        if tensor.is_floating_point() or tensor.is_complex() or tensor.is_quantized or tensor.dtype == torch.bool:
             raise TypeError(f"{op}: {name} must have an integer dtype, got {tensor.dtype}")
 
 
@@ -77,14 +85,14 @@ def check_has_values(op: str, tensor: Tensor) -> None:
 def check_choice(op: str, name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless the value is one of the choices."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{op}: {name} must be one of {', '.join(choices)}, got {value!r}")
+        raise ValueError(f"{op}: {name} must be one of {', '.join(choices)}, got {shown(value)}")
 
 
 def check_flag(op: str, **flags: object) -> None:
     """Raise TypeError unless every value is True or False; the text "false", say, would count as true."""
     for name, value in flags.items():
         if not isinstance(value, bool | np.bool_):
-            raise TypeError(f"{op}: {name} must be True or False, got {value!r}")
+            raise TypeError(f"{op}: {name} must be True or False, got {shown(value)}")
 
 
 def check_finite(op: str, **numbers: Any) -> None:
@@ -98,7 +106,7 @@ def check_finite(op: str, **numbers: Any) -> None:
         if isinstance(value, Tensor):
             value = value.item() if value.dim() == 0 else value
         if not isinstance(value, Real) or isinstance(value, bool):
-            raise TypeError(f"{op}: {name} must be a number, got {value!r:.200}")
+            raise TypeError(f"{op}: {name} must be a number, got {shown(value)}")
         number: Any = value  # compared as it is: an integer may be beyond every float
         if not -inf < number < inf:
             raise ValueError(f"{op}: {name} must be finite, got {number}")
@@ -122,21 +130,21 @@ def check_focal(op: str, alpha: float, gamma: float) -> None:
 
 def whole_number(op: str, name: str, value: Any) -> int:
     """Return an integer as an int (a symbolic one as it is); raise TypeError for anything else, truth values too."""
-    if isinstance(value, torch.SymInt):
+    if type(value) is int or isinstance(value, torch.SymInt):  # `index` would tie a compiled graph to the number
         return value  # type: ignore[return-value]
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) or (isinstance(value, Tensor) and value.dtype == torch.bool):
             raise TypeError
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{op}: {name} must be an integer, got {value!r:.200}") from None
+        raise TypeError(f"{op}: {name} must be an integer, got {shown(value)}") from None
 
 
 def whole_numbers(op: str, name: str, values: Iterable[int]) -> list[int]:
     """Return distinct integers in ascending order; raise TypeError for anything else, ValueError beyond int64."""
     single = isinstance(values, Tensor | np.ndarray) and values.ndim == 0  # iterable by its type, not by its shape
     if isinstance(values, str | bytes) or single or not isinstance(values, Iterable):
-        raise TypeError(f"{op}: {name} must be a collection of integers, got {values!r:.200}")
+        raise TypeError(f"{op}: {name} must be a collection of integers, got {shown(values)}")
     numbers = sorted({whole_number(op, name, value) for value in values})
     if numbers and not -(2**63) <= numbers[0] <= numbers[-1] < 2**63:
         raise ValueError(f"{op}: {name} must hold numbers of 64 bits, got larger ones")

@@ -49,7 +49,7 @@ def check_inputs(
         raise ValueError(f"{op}: targets must hold B = {leading[-1]} images, got {targets.labels.shape[0]}")
     if points.shape[-2] and 0 in size:
         raise ValueError(f"{op}: mask predictions must have at least one pixel, got size {tuple(size)}")
-    if points.shape[-2] and 0 in targets.size:
+    if 0 in targets.size and (points.shape[-2] or 0 not in size):
         raise ValueError(f"{op}: targets must have at least one pixel, got size {tuple(targets.size)}")
     pixels = targets.segment_map if isinstance(targets, SegmentTargets) else targets.masks
     checks.check_same_device(

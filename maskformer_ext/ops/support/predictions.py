@@ -1,6 +1,6 @@
 """What the inference ops share: argument checks, and which queries count."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -43,10 +43,11 @@ def check_prediction(
 def check_size(op: str, name: str, size: Sequence[int]) -> None:
     """Raise TypeError or ValueError unless the size is a pair of positive integers."""
     single = getattr(size, "shape", None) == ()  # a tensor or an array without dimensions has no length
-    if isinstance(size, str | bytes) or single or not hasattr(size, "__len__"):
-        raise TypeError(f"{op}: {name} must be (height, width), got {size!r:.200}")
+    ordered = hasattr(size, "__len__") and hasattr(size, "__getitem__") and not isinstance(size, str | bytes | Mapping)
+    if single or not ordered:
+        raise TypeError(f"{op}: {name} must be (height, width), got {checks.shown(size)}")
     if len(size) != 2 or any(not 1 <= checks.whole_number(op, name, extent) < _LONGEST for extent in size):
-        raise ValueError(f"{op}: {name} must be (height, width), each from 1 to 2^31 - 1, got {tuple(size)!r:.200}")
+        raise ValueError(f"{op}: {name} must be (height, width), each from 1 to 2^31 - 1, got {checks.shown(size)}")
 
 
 def class_probabilities(class_logits: Tensor, mask_logits: Tensor) -> tuple[Tensor, Tensor]:
