@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from post_processing_cases import CLASSES, assert_same_maps, assert_same_results, both, outputs
+from post_processing_cases import CLASSES, SCORES, assert_same_maps, assert_same_results, both, outputs
 
 transformers = pytest.importorskip("transformers")
 
@@ -15,6 +15,7 @@ NAMES = [
     name + kind
     for name in ("MaskFormer", "Mask2Former", "OneFormer", "Detr", "ConditionalDetr")
     for kind in ("", "Pil")
+    if kind == "" or hasattr(transformers, "MaskFormerImageProcessorPil")
 ]
 SIZES = [None, [(50, 61), (17, 90)], [[9, 11], [20, 28]], torch.tensor([[31, 40], [20, 28]])]
 THINGS = [1, 3, 4]
@@ -38,12 +39,12 @@ def as_theirs(sizes):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-@pytest.mark.parametrize("scores", [False, True])
+@pytest.mark.parametrize("scores", SCORES, ids=str)
 def test_semantic_maps(name, sizes, scores, tmp_path) -> None:
     ours, theirs = processors(name, tmp_path)
     for seed in range(2):
-        found = ours.post_process_semantic_segmentation(outputs(seed), sizes, scores)
-        assert_same_maps(found, theirs.post_process_semantic_segmentation(outputs(seed), as_theirs(sizes), scores))
+        found = ours.post_process_semantic_segmentation(outputs(seed), sizes, **scores)
+        assert_same_maps(found, theirs.post_process_semantic_segmentation(outputs(seed), as_theirs(sizes), **scores))
     with pytest.raises(ValueError, match="as many target sizes"):
         ours.post_process_semantic_segmentation(outputs(), [(40, 40)])
 
@@ -81,7 +82,7 @@ def test_instances(name, sizes, form, tmp_path) -> None:
     assert segments > 2
 
 
-@pytest.mark.parametrize("name", ["OneFormer", "OneFormerPil"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("OneFormer")])
 @pytest.mark.parametrize("task", ["instance", "panoptic"])
 @pytest.mark.parametrize("demo", [False, True])
 def test_instances_of_oneformer_by_task(name, task, demo, tmp_path) -> None:

@@ -143,8 +143,7 @@ class Decoder(nn.Module):
         embeddings = [embedder(normal[0].transpose(0, 1))]
         for index, layer in enumerate(self.layers):
             states.append(hidden_states)
-            # drawn where transformers draws it
-            if self.training and self.layerdrop > 0.0 and torch.rand([]) < self.layerdrop:
+            if self._drops_layer():
                 continue
             level = index % self.num_feature_levels
             mask = attended.of(embeddings[-1], level)
@@ -177,3 +176,19 @@ class Decoder(nn.Module):
         from transformers.models.mask2former import modeling_mask2former
 
         return modeling_mask2former.Mask2FormerMaskedAttentionDecoderOutput(**outputs)
+
+    def _drops_layer(self) -> bool:
+        """Return whether to leave a layer out; a number is drawn where transformers draws one."""
+        may_drop = self.training and self.layerdrop > 0.0
+        if not may_drop and not _always_draws():
+            return False
+        drawn = torch.rand([])
+        return may_drop and bool(drawn < self.layerdrop)
+
+
+def _always_draws() -> bool:
+    """Return whether transformers draws a number for each layer even if it drops none, as before 5.23."""
+    import transformers
+
+    major, minor = transformers.__version__.split(".")[:2]
+    return (int(major), int(minor)) < (5, 23)

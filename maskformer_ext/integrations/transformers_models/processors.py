@@ -26,8 +26,17 @@ _MASK2FORMER_SIZE = (384, 384)  # what transformers resizes mask logits to, what
 
 
 def _is_pil(processor: Any) -> bool:
-    """Return whether a processor is of the classes that work on NumPy arrays, which differ in details."""
-    return any(".image_processing_pil_" in base.__module__ for base in type(processor).__mro__)
+    """Return whether a processor is of the classes that work on NumPy arrays, which differ in details.
+
+    Those have ``Pil`` in their names now. Before, the others had ``Fast`` in theirs.
+    """
+    backends = "TorchvisionBackend", "BaseImageProcessorFast"
+    return not any(base.__name__ in backends for base in type(processor).__mro__)
+
+
+def _asked(return_segmentation_scores: bool) -> dict[str, bool]:
+    """Return the option where it is set, since older versions do not know it."""
+    return {"return_segmentation_scores": True} if return_segmentation_scores else {}
 
 
 def _numpy_run(run: list[int]) -> list[Any]:
@@ -141,7 +150,7 @@ class OneFormerProcessor:
         """Return the class of every pixel, as transformers' method of this name."""
         if not _is_pil(self) and self._ext_smooths(outputs, target_sizes):
             parent: Any = super()
-            return parent.post_process_semantic_segmentation(outputs, target_sizes, return_segmentation_scores)
+            return parent.post_process_semantic_segmentation(outputs, target_sizes, **_asked(return_segmentation_scores))
         return _semantic(self, outputs, target_sizes, return_segmentation_scores)
 
     def post_process_panoptic_segmentation(
@@ -249,7 +258,7 @@ class EomtProcessor:
             if maps is None:
                 parent: Any = super()
                 return parent.post_process_semantic_segmentation(
-                    outputs, target_sizes, size, return_segmentation_scores
+                    outputs, target_sizes, size, **_asked(return_segmentation_scores)
                 )
             return maps
         sizes = sizes_of(target_sizes, (), len(classes))
