@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-
 import transformers
+
 from maskformer_ext.integrations.transformers import accelerate, describe
 
 CLASSES, QUERIES = 5, 9

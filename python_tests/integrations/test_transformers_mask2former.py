@@ -15,6 +15,7 @@ from transformers_steps import CLASSES, SIZE, assert_same_step, make_labels, run
 from maskformer_ext.integrations.transformers import accelerate, describe, restore
 from maskformer_ext.integrations.transformers_models import layers
 from maskformer_ext.integrations.transformers_models.masked_attention import AttendedPixels, as_blocked, is_attended
+from maskformer_ext.integrations.transformers_models.parts import is_older_than
 from maskformer_ext.modeling import outputs
 from maskformer_ext.ops import SegmentTargets, mask_dot
 
@@ -156,6 +157,8 @@ def test_bfloat16_autocast_stays_near_float32() -> None:
 
 def test_compiled_decoder_equals_the_eager_one() -> None:
     """In one graph. The rest is transformers' code, and the loss, which is never compiled."""
+    if is_older_than(5, 23):
+        pytest.skip("a compiled graph leaves out the unused numbers that this version draws")
     model, pixels = accelerate(make_model(layers=3)), torch.randn(3, 3, *SIZE)
     maps, _, labels = make_labels()
     expected = run_step(model, maps, labels, pixels)
@@ -287,6 +290,8 @@ def test_mask_bits_in_float32_differ_at_most_where_the_logit_is_rounding() -> No
 @pytest.mark.parametrize("queries", [QUERIES, 4])
 @pytest.mark.parametrize("spoiled", ["nothing", "a query", "all queries"])
 def test_matcher_alone(queries: int, spoiled: str) -> None:
+    if spoiled != "nothing" and is_older_than(5, 23):
+        pytest.skip("costs that are not finite are 0 in this version, or fail")
     model = make_model(queries=queries)
     maps, masks, labels = make_labels()
     generator = torch.Generator().manual_seed(6)

@@ -12,6 +12,7 @@ from transformers_steps import CLASSES, SIZE, assert_same_step, make_labels, run
 from maskformer_ext.integrations.transformers import accelerate, describe, restore
 from maskformer_ext.integrations.transformers_models.layers import AuxiliaryLogits
 from maskformer_ext.integrations.transformers_models.masked_attention import as_blocked, is_attended
+from maskformer_ext.integrations.transformers_models.parts import is_older_than
 from maskformer_ext.ops import SegmentTargets
 
 transformers = pytest.importorskip("transformers")
@@ -44,7 +45,11 @@ def make_model(*, queries: int = QUERIES, layers: int = 6, is_training: bool = T
         **{"dropout": 0.0} | options,
     )
     torch.manual_seed(1)
-    return transformers.OneFormerForUniversalSegmentation(config).train()
+    model = transformers.OneFormerForUniversalSegmentation(config).train()
+    with torch.no_grad():  # as some versions draw them, mask logits are so small that rounding decides their signs
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    return model
 
 
 def make_inputs(queries: int = QUERIES) -> dict[str, Any]:
@@ -82,6 +87,8 @@ def test_training_step_equals_transformers(form: str) -> None:
     ids=str,
 )
 def test_other_configurations(options: dict[str, Any]) -> None:
+    if options == {"is_training": False} and is_older_than(5, 23):
+        pytest.skip("transformers' own step fails without texts in this version")
     model, inputs = make_model(**options), make_inputs(options.get("queries", QUERIES))
     maps, masks, labels = make_labels()
     theirs = run_step(model, masks, labels, **inputs)

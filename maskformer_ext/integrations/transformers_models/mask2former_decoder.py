@@ -18,7 +18,7 @@ from maskformer_ext.integrations.transformers_models.masked_attention import (
     is_attended,
     keys_of,
 )
-from maskformer_ext.integrations.transformers_models.parts import is_swapped
+from maskformer_ext.integrations.transformers_models.parts import is_older_than, is_swapped
 
 
 class DecoderLayer(nn.Module):
@@ -178,17 +178,12 @@ class Decoder(nn.Module):
         return modeling_mask2former.Mask2FormerMaskedAttentionDecoderOutput(**outputs)
 
     def _drops_layer(self) -> bool:
-        """Return whether to leave a layer out; a number is drawn where transformers draws one."""
+        """Return whether to leave a layer out; a number is drawn where transformers draws one.
+
+        Before 5.23 it draws one per layer, even if it drops none. A compiled graph leaves out those that nothing uses.
+        """
         may_drop = self.training and self.layerdrop > 0.0
-        if not may_drop and not _always_draws():
+        if not may_drop and not is_older_than(5, 23):
             return False
         drawn = torch.rand([])
         return may_drop and bool(drawn < self.layerdrop)
-
-
-def _always_draws() -> bool:
-    """Return whether transformers draws a number for each layer even if it drops none, as before 5.23."""
-    import transformers
-
-    major, minor = transformers.__version__.split(".")[:2]
-    return (int(major), int(minor)) < (5, 23)

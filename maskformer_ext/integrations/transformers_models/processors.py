@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from maskformer_ext.integrations.transformers_models import eomt_post_processing as eomt
-from maskformer_ext.integrations.transformers_models.parts import Part
+from maskformer_ext.integrations.transformers_models.parts import Part, is_older_than
 from maskformer_ext.integrations.transformers_models.post_processing import (
     check_count,
     ids_to_fuse,
@@ -150,7 +150,9 @@ class OneFormerProcessor:
         """Return the class of every pixel, as transformers' method of this name."""
         if not _is_pil(self) and self._ext_smooths(outputs, target_sizes):
             parent: Any = super()
-            return parent.post_process_semantic_segmentation(outputs, target_sizes, **_asked(return_segmentation_scores))
+            return parent.post_process_semantic_segmentation(
+                outputs, target_sizes, **_asked(return_segmentation_scores)
+            )
         return _semantic(self, outputs, target_sizes, return_segmentation_scores)
 
     def post_process_panoptic_segmentation(
@@ -338,7 +340,10 @@ class DetrProcessor:
 
 
 class ConditionalDetrProcessor:
-    """Before the image processors of Conditional DETR: as DETR, but that every column is a class of semantic maps."""
+    """Before the image processors of Conditional DETR: as DETR, but that every column is a class of semantic maps.
+
+    Before 5.1 the last column was none, as in DETR.
+    """
 
     _ext_input_size = None
     _ext_predictions = _detr_predictions
@@ -352,6 +357,8 @@ class ConditionalDetrProcessor:
         return_segmentation_scores: bool = False,
     ) -> list[Any]:
         """Return the class of every pixel, as transformers' method of this name."""
+        if is_older_than(5, 1):
+            return _semantic(self, outputs, target_sizes, return_segmentation_scores)
         classes, masks = outputs.logits, outputs.pred_masks
         check_count(target_sizes, len(classes))
         sizes = sizes_of(target_sizes, masks.shape[-2:], len(classes))
