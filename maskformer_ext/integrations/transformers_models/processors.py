@@ -342,7 +342,7 @@ class DetrProcessor:
 class ConditionalDetrProcessor:
     """Before the image processors of Conditional DETR: as DETR, but that every column is a class of semantic maps.
 
-    Before 5.1 the last column was none, as in DETR.
+    Before 5.0 the last column was none, as in DETR.
     """
 
     _ext_input_size = None
@@ -357,7 +357,7 @@ class ConditionalDetrProcessor:
         return_segmentation_scores: bool = False,
     ) -> list[Any]:
         """Return the class of every pixel, as transformers' method of this name."""
-        if is_older_than(5, 1):
+        if is_older_than(5, 0):
             return _semantic(self, outputs, target_sizes, return_segmentation_scores)
         classes, masks = outputs.logits, outputs.pred_masks
         check_count(target_sizes, len(classes))
