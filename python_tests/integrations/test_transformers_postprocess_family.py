@@ -9,6 +9,8 @@ import pytest
 import torch
 from post_processing_cases import CLASSES, SCORES, assert_same_maps, assert_same_results, both, outputs
 
+from maskformer_ext.integrations.transformers_models.parts import is_older_than
+
 transformers = pytest.importorskip("transformers")
 
 NAMES = [
@@ -30,6 +32,8 @@ def processors(name: str, tmp_path):
         info = {str(k): {"name": str(k), "isthing": k in THINGS} for k in range(CLASSES)}
         (tmp_path / "ade20k_info.json").write_text(json.dumps(info))
         options = {"repo_path": str(tmp_path), "class_info_file": "ade20k_info.json"}
+        if is_older_than(4, 34):
+            pytest.skip("this version of transformers reads the classes of OneFormer from the hub only")
     return both(getattr(module, f"{model}ImageProcessor{'Pil' if kind else ''}")(**options))
 
 
