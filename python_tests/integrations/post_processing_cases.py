@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+import transformers
 
-from maskformer_ext.integrations.transformers import accelerate
+from maskformer_ext.integrations.transformers import accelerate, describe
 
 CLASSES, QUERIES = 5, 9
+_SEMANTIC = transformers.MaskFormerImageProcessor.post_process_semantic_segmentation
+_HAS_SCORES = "return_segmentation_scores" in inspect.signature(_SEMANTIC).parameters
+SCORES = [{}, {"return_segmentation_scores": True}] if _HAS_SCORES else [{}]
+"""Options of semantic maps; older versions have none."""
 
 
 def outputs(seed: int = 0, images: int = 2, size: tuple[int, int] = (20, 28)) -> SimpleNamespace:
@@ -22,6 +28,12 @@ def outputs(seed: int = 0, images: int = 2, size: tuple[int, int] = (20, 28)) ->
     return SimpleNamespace(
         class_queries_logits=classes, masks_queries_logits=masks, logits=classes, pred_masks=masks, patch_offsets=None
     )
+
+
+def is_left(processor: Any) -> bool:
+    """Return whether `accelerate` leaves a processor as it is."""
+    accelerate(None, processor, verbose=False)
+    return any(found.left for found in describe(None, processor))
 
 
 def both(theirs: Any) -> tuple[Any, Any]:

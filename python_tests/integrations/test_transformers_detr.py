@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import itertools
 import pickle
 from types import SimpleNamespace
@@ -27,6 +28,11 @@ from transformers.loss import (
 
 from maskformer_ext.integrations.transformers import accelerate, describe, restore
 from maskformer_ext.integrations.transformers_models import detr, detr_criteria, detr_matchers
+
+REPLACES_NAN = pytest.mark.skipif(
+    "nan_to_num" not in inspect.getsource(loss_for_object_detection.HungarianMatcher.forward),
+    reason="this version of transformers fails where a cost is not finite",
+)
 
 
 def run(model: nn.Module, name: str, **options: Any) -> tuple[Any, dict[str, Tensor], Tensor]:
@@ -226,6 +232,7 @@ def test_masks_that_are_not_binary_go_through_the_original(calls):
 
 
 @pytest.mark.parametrize("name", ["softmax", "focal", "configured", "groups", "text"])
+@REPLACES_NAN
 def test_queries_that_are_not_finite_are_matched_last(name, calls):
     outputs = predictions()
     outputs["logits"][0, :8] = torch.nan
@@ -234,6 +241,7 @@ def test_queries_that_are_not_finite_are_matched_last(name, calls):
     assert calls
 
 
+@REPLACES_NAN
 def test_a_forbidden_pair_does_not_spoil_the_others():
     """transformers' sentinel would: beside 3e38, differences between costs are lost."""
     outputs, targets = predictions(1, 5), labels("Segmentation", (5,))

@@ -17,11 +17,42 @@ from transformers_steps import CLASSES, SIZE, assert_same_step, make_labels, run
 from maskformer_ext.integrations.transformers import accelerate, describe, restore
 from maskformer_ext.integrations.transformers_models import layers
 from maskformer_ext.integrations.transformers_models.masked_attention import AttendedPixels, as_blocked, is_attended
+from maskformer_ext.integrations.transformers_models.parts import is_older_than
 from maskformer_ext.modeling import outputs
 from maskformer_ext.ops import SegmentTargets, mask_dot
 
 transformers = pytest.importorskip("transformers")
 
+<<<<<<< HEAD
+=======
+QUERIES = 9
+
+
+def make_model(*, queries: int = QUERIES, layers: int = 6, **options: Any):
+    """Return a small random Mask2Former in training mode."""
+    config = transformers.Mask2FormerConfig(
+        backbone_config=swin_config(),
+        feature_size=32,
+        mask_feature_size=32,
+        hidden_dim=32,
+        encoder_feedforward_dim=32,
+        encoder_layers=1,
+        decoder_layers=layers,
+        num_attention_heads=2,
+        dim_feedforward=48,
+        num_queries=queries,
+        train_num_points=96,
+        num_labels=CLASSES,
+        **options,
+    )
+    torch.manual_seed(1)
+    model = transformers.Mask2FormerForUniversalSegmentation(config).train()
+    with torch.no_grad():  # as some versions draw them, mask logits are so small that rounding decides their signs
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    return model
+
+>>>>>>> strint
 
 @pytest.mark.parametrize("form", ["masks", "boolean masks", "segment maps", "targets", "overlapping masks"])
 def test_training_step_equals_transformers(form: str) -> None:
@@ -77,7 +108,7 @@ def test_no_object_is_a_label_as_in_transformers() -> None:
 
 @pytest.mark.parametrize("options", [{"pre_norm": True}, {"use_auxiliary_loss": False}, {"layers": 2}], ids=str)
 def test_other_configurations(options: dict[str, Any]) -> None:
-    model, pixels = make_model(**options), torch.randn(3, 3, *SIZE)
+    model, pixels = make_model(**options), torch.randn(3, 3, *SIZE, generator=torch.Generator().manual_seed(0))
     maps, masks, labels = make_labels()
     theirs = run_step(model, masks, labels, pixels, output_hidden_states=True)
     assert_same_step(run_step(accelerate(model), maps, labels, pixels, output_hidden_states=True), theirs)
@@ -131,6 +162,8 @@ def test_bfloat16_autocast_stays_near_float32() -> None:
 
 def test_compiled_decoder_equals_the_eager_one() -> None:
     """In one graph. The rest is transformers' code, and the loss, which is never compiled."""
+    if is_older_than(5, 23):
+        pytest.skip("a compiled graph leaves out the unused numbers that this version draws")
     model, pixels = accelerate(make_model(layers=3)), torch.randn(3, 3, *SIZE)
     maps, _, labels = make_labels()
     expected = run_step(model, maps, labels, pixels)
@@ -262,6 +295,8 @@ def test_mask_bits_in_float32_differ_at_most_where_the_logit_is_rounding() -> No
 @pytest.mark.parametrize("queries", [QUERIES, 4])
 @pytest.mark.parametrize("spoiled", ["nothing", "a query", "all queries"])
 def test_matcher_alone(queries: int, spoiled: str) -> None:
+    if spoiled != "nothing" and is_older_than(5, 23):
+        pytest.skip("costs that are not finite are 0 in this version, or fail")
     model = make_model(queries=queries)
     maps, masks, labels = make_labels()
     generator = torch.Generator().manual_seed(6)

@@ -14,10 +14,48 @@ from transformers_steps import SIZE, assert_same_step, make_labels, run_step
 from maskformer_ext.integrations.transformers import accelerate, describe, restore
 from maskformer_ext.integrations.transformers_models.layers import AuxiliaryLogits
 from maskformer_ext.integrations.transformers_models.masked_attention import as_blocked, is_attended
+from maskformer_ext.integrations.transformers_models.parts import is_older_than
 from maskformer_ext.ops import SegmentTargets
 
 transformers = pytest.importorskip("transformers")
 
+<<<<<<< HEAD
+=======
+QUERIES = 9
+
+
+def make_model(*, queries: int = QUERIES, layers: int = 6, is_training: bool = True, **options: Any):
+    """Return a small random OneFormer in training mode, without dropout."""
+    config = transformers.OneFormerConfig(
+        backbone_config=swin_config(),
+        num_queries=queries,
+        conv_dim=64,
+        mask_dim=64,
+        hidden_dim=64,
+        encoder_feedforward_dim=32,
+        dim_feedforward=48,
+        encoder_layers=1,
+        decoder_layers=layers,
+        num_attention_heads=2,
+        train_num_points=96,
+        task_seq_len=7,
+        text_encoder_width=64,
+        text_encoder_context_length=7,
+        text_encoder_num_layers=1,
+        text_encoder_vocab_size=50,
+        text_encoder_n_ctx=2,
+        is_training=is_training,
+        num_labels=CLASSES,
+        **{"dropout": 0.0} | options,
+    )
+    torch.manual_seed(1)
+    model = transformers.OneFormerForUniversalSegmentation(config).train()
+    with torch.no_grad():  # as some versions draw them, mask logits are so small that rounding decides their signs
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    return model
+
+>>>>>>> strint
 
 def make_inputs(queries: int = QUERIES) -> dict[str, Any]:
     """Return images, tasks and texts."""
@@ -54,6 +92,8 @@ def test_training_step_equals_transformers(form: str) -> None:
     ids=str,
 )
 def test_other_configurations(options: dict[str, Any]) -> None:
+    if options == {"is_training": False} and is_older_than(5, 23):
+        pytest.skip("transformers' own step fails without texts in this version")
     model, inputs = make_model(**options), make_inputs(options.get("queries", QUERIES))
     maps, masks, labels = make_labels()
     theirs = run_step(model, masks, labels, **inputs)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from post_processing_cases import assert_same_maps, assert_same_results, both, outputs
+from post_processing_cases import SCORES, assert_same_maps, assert_same_results, both, is_left, outputs
 
 transformers = pytest.importorskip("transformers")
 
+KINDS = [kind for kind in ("", "Pil", "Fast") if hasattr(transformers, f"EomtImageProcessor{kind}")]
+if not KINDS:
+    pytest.skip("this version of transformers has no EoMT", allow_module_level=True)
+if is_left(transformers.EomtImageProcessor()):
+    pytest.skip("the processors of EoMT are left as they are in this version", allow_module_level=True)
 CASES = [
     ({"shortest_edge": 40, "longest_edge": 56}, [(50, 61), (17, 90)]),
     ({"shortest_edge": 32, "longest_edge": None}, [(32, 32), (48, 33)]),
@@ -17,29 +22,26 @@ CASES = [
 
 
 def processors(kind: str, size=None):
-    from transformers.models.eomt.image_processing_eomt import EomtImageProcessor
-    from transformers.models.eomt.image_processing_pil_eomt import EomtImageProcessorPil
-
     options = {} if size is None else {"size": size}
-    return both({"": EomtImageProcessor, "Pil": EomtImageProcessorPil}[kind](**options))
+    return both(getattr(transformers, f"EomtImageProcessor{kind}")(**options))
 
 
-@pytest.mark.parametrize("kind", ["", "Pil"])
-@pytest.mark.parametrize("scores", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scores", SCORES, ids=str)
 @pytest.mark.parametrize(("size", "targets"), CASES, ids=str)
 def test_semantic_maps(kind, size, targets, scores) -> None:
     ours, theirs = processors(kind, size)
     for seed in range(3):
         arguments = (outputs(seed), targets)
-        found = ours.post_process_semantic_segmentation(*arguments, return_segmentation_scores=scores)
-        expected = theirs.post_process_semantic_segmentation(*arguments, return_segmentation_scores=scores)
+        found = ours.post_process_semantic_segmentation(*arguments, **scores)
+        expected = theirs.post_process_semantic_segmentation(*arguments, **scores)
         assert_same_maps(found, expected)
         another = {"shortest_edge": 30, "longest_edge": 44}
         found = ours.post_process_semantic_segmentation(*arguments, size=another)
         assert_same_maps(found, theirs.post_process_semantic_segmentation(*arguments, size=another))
 
 
-@pytest.mark.parametrize("kind", ["", "Pil"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stuff", [None, [0, 2], [0, 1, 2, 3, 4]], ids=str)
 @pytest.mark.parametrize(("size", "targets"), CASES, ids=str)
 def test_panoptic_segments(kind, size, targets, stuff) -> None:
@@ -69,7 +71,7 @@ def test_a_share_at_the_threshold_is_not_enough() -> None:
         )
 
 
-@pytest.mark.parametrize("kind", ["", "Pil"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("threshold", [0.3, 0.8])
 @pytest.mark.parametrize(("size", "targets"), CASES, ids=str)
 def test_instances(kind, size, targets, threshold) -> None:
@@ -80,7 +82,7 @@ def test_instances(kind, size, targets, threshold) -> None:
         assert_same_results(found, theirs.post_process_instance_segmentation(*arguments), score=2e-6)
 
 
-@pytest.mark.parametrize("kind", ["", "Pil"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_found_as_transformers_does(kind) -> None:
     ours, theirs = processors(kind)
     given = outputs()
@@ -91,8 +93,8 @@ def test_nothing_is_found_as_transformers_does(kind) -> None:
         assert assert_same_results(found, expected) == 0
 
 
-@pytest.mark.parametrize("kind", ["", "Pil"])
-@pytest.mark.parametrize("scores", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scores", SCORES, ids=str)
 def test_images_that_were_split_are_stitched(kind, scores) -> None:
     ours, theirs = processors(kind, {"shortest_edge": 32, "longest_edge": None})
     images = [
@@ -104,8 +106,8 @@ def test_images_that_were_split_are_stitched(kind, scores) -> None:
         for seed in range(2):
             given = outputs(seed, images=6)
             given.patch_offsets = inputs["patch_offsets"]
-            found = ours.post_process_semantic_segmentation(given, targets, return_segmentation_scores=scores)
-            expected = theirs.post_process_semantic_segmentation(given, targets, return_segmentation_scores=scores)
+            found = ours.post_process_semantic_segmentation(given, targets, **scores)
+            expected = theirs.post_process_semantic_segmentation(given, targets, **scores)
             assert_same_maps(found, expected)
 
 

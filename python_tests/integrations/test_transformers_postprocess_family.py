@@ -7,7 +7,9 @@ import json
 
 import pytest
 import torch
-from post_processing_cases import CLASSES, assert_same_maps, assert_same_results, both, outputs
+from post_processing_cases import CLASSES, SCORES, assert_same_maps, assert_same_results, both, outputs
+
+from maskformer_ext.integrations.transformers_models.parts import is_older_than
 
 transformers = pytest.importorskip("transformers")
 
@@ -15,6 +17,7 @@ NAMES = [
     name + kind
     for name in ("MaskFormer", "Mask2Former", "OneFormer", "Detr", "ConditionalDetr")
     for kind in ("", "Pil")
+    if kind == "" or hasattr(transformers, "MaskFormerImageProcessorPil")
 ]
 SIZES = [None, [(50, 61), (17, 90)], [[9, 11], [20, 28]], torch.tensor([[31, 40], [20, 28]])]
 THINGS = [1, 3, 4]
@@ -29,6 +32,8 @@ def processors(name: str, tmp_path):
         info = {str(k): {"name": str(k), "isthing": k in THINGS} for k in range(CLASSES)}
         (tmp_path / "ade20k_info.json").write_text(json.dumps(info))
         options = {"repo_path": str(tmp_path), "class_info_file": "ade20k_info.json"}
+        if is_older_than(4, 34):
+            pytest.skip("this version of transformers reads the classes of OneFormer from the hub only")
     return both(getattr(module, f"{model}ImageProcessor{'Pil' if kind else ''}")(**options))
 
 
@@ -38,12 +43,12 @@ def as_theirs(sizes):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-@pytest.mark.parametrize("scores", [False, True])
+@pytest.mark.parametrize("scores", SCORES, ids=str)
 def test_semantic_maps(name, sizes, scores, tmp_path) -> None:
     ours, theirs = processors(name, tmp_path)
     for seed in range(2):
-        found = ours.post_process_semantic_segmentation(outputs(seed), sizes, scores)
-        assert_same_maps(found, theirs.post_process_semantic_segmentation(outputs(seed), as_theirs(sizes), scores))
+        found = ours.post_process_semantic_segmentation(outputs(seed), sizes, **scores)
+        assert_same_maps(found, theirs.post_process_semantic_segmentation(outputs(seed), as_theirs(sizes), **scores))
     with pytest.raises(ValueError, match="as many target sizes"):
         ours.post_process_semantic_segmentation(outputs(), [(40, 40)])
 
@@ -81,7 +86,7 @@ def test_instances(name, sizes, form, tmp_path) -> None:
     assert segments > 2
 
 
-@pytest.mark.parametrize("name", ["OneFormer", "OneFormerPil"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("OneFormer")])
 @pytest.mark.parametrize("task", ["instance", "panoptic"])
 @pytest.mark.parametrize("demo", [False, True])
 def test_instances_of_oneformer_by_task(name, task, demo, tmp_path) -> None:

@@ -36,7 +36,7 @@ MODEL_PARTS = (
         for names, mixin, needs in (
             ((_MASK2FORMER,), pixel_decoder.WithList, _PIXEL_DECODER_NEEDS),
             ((_ONEFORMER,), pixel_decoder.WithBoth, _PIXEL_DECODER_NEEDS),
-            ((_MASK2FORMER, _ONEFORMER), pixel_decoder.WithTensor, _PIXEL_DECODER_NEEDS),
+            ((_MASK2FORMER,), pixel_decoder.WithTensor, _PIXEL_DECODER_NEEDS),
             (("RTDetrV2MultiscaleDeformableAttention",), ragged.RTDetrV2, _RTDETRV2_NEEDS),
             (("RTDetrV2MultiscaleDeformableAttention",), ragged.RTDetrV2WithOutputAttentions, _RTDETRV2_NEEDS),
             (("DFineMultiscaleDeformableAttention", "Deimv2MultiscaleDeformableAttention"), ragged.DFine, _DFINE_NEEDS),

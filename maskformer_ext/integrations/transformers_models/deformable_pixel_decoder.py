@@ -112,7 +112,7 @@ class WithList(_PixelDecoder):
 
 
 class WithBoth(_PixelDecoder):
-    """OneFormer of late: the sizes as a tensor and as a list."""
+    """OneFormer: the sizes as a tensor, of late as a list too."""
 
     def forward(
         self,
@@ -134,12 +134,12 @@ class WithBoth(_PixelDecoder):
             attention_mask,
             position_embeddings,
             reference_points,
-            spatial_shapes_list,
+            spatial_shapes if spatial_shapes_list is None else spatial_shapes_list,
         )
 
 
 class WithTensor(_PixelDecoder):
-    """Older versions: the sizes as a tensor, which transformers reads level by level."""
+    """Older Mask2Former: the sizes as a tensor, which transformers reads level by level."""
 
     def forward(
         self,

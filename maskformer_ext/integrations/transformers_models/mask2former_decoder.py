@@ -18,7 +18,7 @@ from maskformer_ext.integrations.transformers_models.masked_attention import (
     is_attended,
     keys_of,
 )
-from maskformer_ext.integrations.transformers_models.parts import is_swapped
+from maskformer_ext.integrations.transformers_models.parts import is_older_than, is_swapped
 
 
 class DecoderLayer(nn.Module):
@@ -143,8 +143,7 @@ class Decoder(nn.Module):
         embeddings = [embedder(normal[0].transpose(0, 1))]
         for index, layer in enumerate(self.layers):
             states.append(hidden_states)
-            # drawn where transformers draws it
-            if self.training and self.layerdrop > 0.0 and torch.rand([]) < self.layerdrop:
+            if self._drops_layer():
                 continue
             level = index % self.num_feature_levels
             mask = attended.of(embeddings[-1], level)
@@ -177,3 +176,14 @@ class Decoder(nn.Module):
         from transformers.models.mask2former import modeling_mask2former
 
         return modeling_mask2former.Mask2FormerMaskedAttentionDecoderOutput(**outputs)
+
+    def _drops_layer(self) -> bool:
+        """Return whether to leave a layer out; a number is drawn where transformers draws one.
+
+        Before 5.23 it draws one per layer, even if it drops none. A compiled graph leaves out those that nothing uses.
+        """
+        may_drop = self.training and self.layerdrop > 0.0
+        if not may_drop and not is_older_than(5, 23):
+            return False
+        drawn = torch.rand([])
+        return may_drop and bool(drawn < self.layerdrop)

@@ -93,6 +93,14 @@ def _instance_of(original: Any, mixin: Any) -> Any:
     return object.__new__(_swapped(original, mixin))
 
 
+def is_older_than(major: int, minor: int) -> bool:
+    """Return whether transformers is older than a version; for what a method's parameters do not tell."""
+    import transformers
+
+    numbers = transformers.__version__.split(".")
+    return (int(numbers[0]), int(numbers[1])) < (major, minor)
+
+
 def is_swapped(instance: Any) -> bool:
     """Return whether `swap` has been here."""
     return isinstance(instance, _Swapped)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from maskformer_ext.integrations.transformers_models import eomt_post_processing as eomt
-from maskformer_ext.integrations.transformers_models.parts import Part
+from maskformer_ext.integrations.transformers_models.parts import Part, is_older_than
 from maskformer_ext.integrations.transformers_models.post_processing import (
     check_count,
     ids_to_fuse,
@@ -27,8 +27,17 @@ _MASK2FORMER_SIZE = (384, 384)  # what transformers resizes mask logits to, what
 
 
 def _is_pil(processor: Any) -> bool:
-    """Return whether a processor is of the classes that work on NumPy arrays, which differ in details."""
-    return any(".image_processing_pil_" in base.__module__ for base in type(processor).__mro__)
+    """Return whether a processor is of the classes that work on NumPy arrays, which differ in details.
+
+    Those have ``Pil`` in their names now. Before, the others had ``Fast`` in theirs.
+    """
+    backends = "TorchvisionBackend", "BaseImageProcessorFast"
+    return not any(base.__name__ in backends for base in type(processor).__mro__)
+
+
+def _asked(return_segmentation_scores: bool) -> dict[str, bool]:
+    """Return the option where it is set, since older versions do not know it."""
+    return {"return_segmentation_scores": True} if return_segmentation_scores else {}
 
 
 def _tensor_run(run: list[int]) -> list[Any]:
@@ -138,7 +147,9 @@ class OneFormerProcessor:
         """Return the class of every pixel, as transformers' method of this name."""
         if not _is_pil(self) and self._ext_smooths(outputs, target_sizes):
             parent: Any = super()
-            return parent.post_process_semantic_segmentation(outputs, target_sizes, return_segmentation_scores)
+            return parent.post_process_semantic_segmentation(
+                outputs, target_sizes, **_asked(return_segmentation_scores)
+            )
         return _semantic(self, outputs, target_sizes, return_segmentation_scores)
 
     def post_process_panoptic_segmentation(
@@ -246,7 +257,7 @@ class EomtProcessor:
             if maps is None:
                 parent: Any = super()
                 return parent.post_process_semantic_segmentation(
-                    outputs, target_sizes, size, return_segmentation_scores
+                    outputs, target_sizes, size, **_asked(return_segmentation_scores)
                 )
             return maps
         sizes = sizes_of(target_sizes, (), len(classes))
@@ -326,7 +337,10 @@ class DetrProcessor:
 
 
 class ConditionalDetrProcessor:
-    """Before the image processors of Conditional DETR: as DETR, but that every column is a class of semantic maps."""
+    """Before the image processors of Conditional DETR: as DETR, but that every column is a class of semantic maps.
+
+    Before 5.0 the last column was none, as in DETR.
+    """
 
     _ext_input_size = None
     _ext_predictions = _detr_predictions
@@ -340,6 +354,8 @@ class ConditionalDetrProcessor:
         return_segmentation_scores: bool = False,
     ) -> list[Any]:
         """Return the class of every pixel, as transformers' method of this name."""
+        if is_older_than(5, 0):
+            return _semantic(self, outputs, target_sizes, return_segmentation_scores)
         classes, masks = outputs.logits, outputs.pred_masks
         check_count(target_sizes, len(classes))
         sizes = sizes_of(target_sizes, masks.shape[-2:], len(classes))
