@@ -42,6 +42,14 @@ def make_maskformer(**options: Any) -> Any:
     return model
 
 
+def _spread(model: Any) -> Any:
+    """Change all weights: as some versions draw them, mask logits are so small that rounding decides their signs."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    return model
+
+
 def make_mask2former(*, queries: int = QUERIES, layers: int = 6, **options: Any) -> Any:
     """Return a small random Mask2Former in training mode."""
     config = transformers.Mask2FormerConfig(
@@ -60,7 +68,7 @@ def make_mask2former(*, queries: int = QUERIES, layers: int = 6, **options: Any)
         **options,
     )
     torch.manual_seed(1)
-    return transformers.Mask2FormerForUniversalSegmentation(config).train()
+    return _spread(transformers.Mask2FormerForUniversalSegmentation(config).train())
 
 
 def make_oneformer(*, queries: int = QUERIES, layers: int = 6, is_training: bool = True, **options: Any) -> Any:
@@ -88,4 +96,4 @@ def make_oneformer(*, queries: int = QUERIES, layers: int = 6, is_training: bool
         **{"dropout": 0.0} | options,
     )
     torch.manual_seed(1)
-    return transformers.OneFormerForUniversalSegmentation(config).train()
+    return _spread(transformers.OneFormerForUniversalSegmentation(config).train())

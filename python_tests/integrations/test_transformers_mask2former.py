@@ -23,36 +23,6 @@ from maskformer_ext.ops import SegmentTargets, mask_dot
 
 transformers = pytest.importorskip("transformers")
 
-<<<<<<< HEAD
-=======
-QUERIES = 9
-
-
-def make_model(*, queries: int = QUERIES, layers: int = 6, **options: Any):
-    """Return a small random Mask2Former in training mode."""
-    config = transformers.Mask2FormerConfig(
-        backbone_config=swin_config(),
-        feature_size=32,
-        mask_feature_size=32,
-        hidden_dim=32,
-        encoder_feedforward_dim=32,
-        encoder_layers=1,
-        decoder_layers=layers,
-        num_attention_heads=2,
-        dim_feedforward=48,
-        num_queries=queries,
-        train_num_points=96,
-        num_labels=CLASSES,
-        **options,
-    )
-    torch.manual_seed(1)
-    model = transformers.Mask2FormerForUniversalSegmentation(config).train()
-    with torch.no_grad():  # as some versions draw them, mask logits are so small that rounding decides their signs
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.05)
-    return model
-
->>>>>>> strint
 
 @pytest.mark.parametrize("form", ["masks", "boolean masks", "segment maps", "targets", "overlapping masks"])
 def test_training_step_equals_transformers(form: str) -> None:

@@ -19,43 +19,6 @@ from maskformer_ext.ops import SegmentTargets
 
 transformers = pytest.importorskip("transformers")
 
-<<<<<<< HEAD
-=======
-QUERIES = 9
-
-
-def make_model(*, queries: int = QUERIES, layers: int = 6, is_training: bool = True, **options: Any):
-    """Return a small random OneFormer in training mode, without dropout."""
-    config = transformers.OneFormerConfig(
-        backbone_config=swin_config(),
-        num_queries=queries,
-        conv_dim=64,
-        mask_dim=64,
-        hidden_dim=64,
-        encoder_feedforward_dim=32,
-        dim_feedforward=48,
-        encoder_layers=1,
-        decoder_layers=layers,
-        num_attention_heads=2,
-        train_num_points=96,
-        task_seq_len=7,
-        text_encoder_width=64,
-        text_encoder_context_length=7,
-        text_encoder_num_layers=1,
-        text_encoder_vocab_size=50,
-        text_encoder_n_ctx=2,
-        is_training=is_training,
-        num_labels=CLASSES,
-        **{"dropout": 0.0} | options,
-    )
-    torch.manual_seed(1)
-    model = transformers.OneFormerForUniversalSegmentation(config).train()
-    with torch.no_grad():  # as some versions draw them, mask logits are so small that rounding decides their signs
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.05)
-    return model
-
->>>>>>> strint
 
 def make_inputs(queries: int = QUERIES) -> dict[str, Any]:
     """Return images, tasks and texts."""
