@@ -20,7 +20,6 @@ import torch
 from no_waiting import on_a_stand_in
 from torch import Tensor, nn
 
-from maskformer_ext.errors import UserError
 from maskformer_ext.integrations.transformers import accelerate, describe, restore
 from maskformer_ext.integrations.transformers_models.parts import is_swapped
 
@@ -339,9 +338,7 @@ def test_a_whole_model_has_the_same_loss_and_gradients(new: bool) -> None:
         return {"loss": output.loss.detach(), "boxes": output.pred_boxes.detach(), **attentions, **gradients}
 
     theirs = step()
-    if not list(describe(model)):
-        with pytest.raises(UserError):
-            accelerate(model)
+    if not [found for found in describe(model) if found.by == "ms_deform_attn"]:
         return  # a version before 4.50
     accelerate(model, verbose=False)
     assert [found.by for found in describe(model)].count("ms_deform_attn") == 4

@@ -50,6 +50,8 @@ def test_numbers_of_segments(counts: tuple[int, ...]) -> None:
 
 
 def test_a_batch_without_segments_has_no_mask_loss() -> None:
+    if is_older_than(4, 50):
+        pytest.skip("some versions divide by the number of segments, 0 too")
     model, pixels = accelerate(make_model()), torch.randn(3, 3, *SIZE)
     maps, _, labels = make_labels((0, 0, 0))
     losses = run_step(model, maps, labels, pixels).losses
@@ -235,6 +237,8 @@ def _decode(model, dtype: torch.dtype, size: int = 64) -> tuple[Any, list[Tensor
 
 @pytest.mark.parametrize("size", [64, 96])
 def test_decoder_in_float64_equals_transformers(size: int) -> None:
+    if is_older_than(4, 50):
+        pytest.skip("some versions turn position embeddings to float32")
     model = make_model().eval()
     theirs, blocked = _decode(model, torch.float64, size)
     ours, ours_blocked = _decode(accelerate(model), torch.float64, size)
