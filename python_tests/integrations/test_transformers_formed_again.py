@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -51,7 +53,7 @@ def inputs() -> tuple[Tensor, Tensor]:
     return torch.randn(2, 5, 8, requires_grad=True), torch.randn(2, 5, 8, requires_grad=True)
 
 
-def _gradients(block: Block, inputs: tuple[Tensor, Tensor], result: Tensor, **options: bool) -> tuple[Tensor, ...]:
+def _gradients(block: Block, inputs: tuple[Tensor, Tensor], result: Tensor, **options: Any) -> tuple[Tensor, ...]:
     return torch.autograd.grad(result.square().sum(), (*inputs, *block.parameters()), **options)
 
 
@@ -88,7 +90,12 @@ def test_checkpointing_and_offloading_decide_what_is_kept(inputs: tuple[Tensor, 
     block = Block()
     expected = _gradients(block, inputs, block(*inputs))
     packed: list[Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: packed.append(tensor) or tensor, lambda it: it):
+
+    def pack(tensor: Tensor) -> Tensor:
+        packed.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda it: it):
         block(*inputs)
     assert sum(tensor.shape[-1] == 8 and tensor.numel() == 80 for tensor in packed) >= 5  # theirs saw all of them
     result = checkpoint(block, *inputs, use_reentrant=False)
