@@ -47,7 +47,7 @@ def build(
         op="attention_mask",
         title=f"B {images}, Q {queries}, C {channels}, {size}x{size} to {level}x{level}{precision}",
         ours=lambda: attention_mask(embed, features, (level, level)),
-        peers={"as transformers": peer},
+        peers={"composition": peer},
         tolerance=1e-4 if dtype == "float32" else 2e-2,
         inputs={"mask_embed": embed, "mask_features": features},
         error=_error,
