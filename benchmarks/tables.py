@@ -41,6 +41,12 @@ _README = [
     ),
     ("training step, Swin-T, 512x512, batch 2", "train_step", "6 supervised layers"),
     ("transformers' own network after `accelerate(model)`", "train_step", "accelerate()"),
+    ("`ms_deform_attn`, 5376 queries, forward + backward", "ms_deform_attn", "forward + backward"),
+    ("`point_matching_cost`, 10 layers, 2 images", "point_matching_cost", "segment map"),
+    ("`point_mask_loss` with its draws, 40 masks", "point_mask_loss", "drawn"),
+    ("`box_matching_cost`, 13 groups, with the assignment", "box_matching_cost", "13 groups"),
+    ("results of Mask2Former, semantic, 1024x2048", "post_processing", "Mask2Former semantic"),
+    ("results of Mask2Former, panoptic, 1024x2048", "post_processing", "Mask2Former panoptic"),
 ]
 
 _README_GPU = [
