@@ -15,13 +15,11 @@ from maskformer_ext.ops.support import value_checks
 from maskformer_ext.ops.support.checks import (
     check_flag,
     check_focal,
-    check_integer,
     check_same_device,
-    check_target_dtype,
-    shape,
 )
 from maskformer_ext.ops.support.library import native, register
 from maskformer_ext.ops.support.matching import void_pixels
+from maskformer_ext.ops.support.pairs import check_pair_indices, check_pair_values, real_pairs, target_pixels
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 _OP = "matched_mask_loss"
@@ -65,14 +63,9 @@ def matched_mask_loss(
     """
     check_mask_logits(_OP, mask_logits)
     check_flag(_OP, ignore_void=ignore_void)
-    pixels = _pixels(targets)
+    pixels = target_pixels(_OP, targets)
     void = void_pixels(_OP, targets, ignore_void)
-    for name, index in (("image_index", image_index), ("segment_index", segment_index)):
-        check_integer(_OP, **{name: index})
-        if index.dim() != 1 or index.shape[0] != mask_logits.shape[0]:
-            raise ValueError(f"{_OP}: {name} must be (N,) with N = {mask_logits.shape[0]}, got {shape(index)}")
-        if index.dtype != torch.int64:
-            raise TypeError(f"{_OP}: {name} must be int64, got {index.dtype}")
+    check_pair_indices(_OP, image_index, segment_index, mask_logits.shape[0])
     check_same_device(
         _OP,
         mask_logits=mask_logits,
@@ -101,19 +94,10 @@ def matched_mask_loss(
             ignore_void,
             with_grad,
             device=mask_logits.device,
-            check=lambda: _check_values(targets, image_index, segment_index),
+            check=lambda: check_pair_values(_OP, targets, image_index, segment_index),
         )
         return focal, dice
     return _reference(mask_logits, targets, pixels, void, image_index, segment_index, alpha, gamma, ignore_void)
-
-
-def _pixels(targets: SegmentTargets | MaskTargets) -> Tensor:
-    if isinstance(targets, SegmentTargets):
-        return targets.segment_map
-    if not isinstance(targets, MaskTargets):
-        raise TypeError(f"{_OP}: targets must be SegmentTargets or MaskTargets, got {type(targets).__name__}")
-    check_target_dtype(_OP, targets.masks)
-    return targets.masks.detach()
 
 
 def _reference(
@@ -128,15 +112,12 @@ def _reference(
     ignore_void: bool,
 ) -> tuple[Tensor, Tensor]:
     if value_checks.may_read(pixels.device):
-        _check_values(targets, image_index, segment_index)
+        check_pair_values(_OP, targets, image_index, segment_index)
     if mask_logits.shape[0] == 0 or pixels.shape[0] == 0 or (pixels.dim() == 4 and pixels.shape[1] == 0):
         zero = mask_logits.masked_fill(torch.ones_like(mask_logits, dtype=torch.bool), 0.0).sum((1, 2))
         zero = zero.to(torch.promote_types(zero.dtype, torch.float32))
         return zero, zero.clone()
-    image = image_index.clamp(0, pixels.shape[0] - 1)
-    counts = targets.num_segments.clamp(max=targets.labels.shape[1])[image]
-    paired = (image_index >= 0) & (image_index < pixels.shape[0]) & (segment_index >= 0) & (segment_index < counts)
-    segment = torch.where(paired, segment_index, 0)
+    paired, image, segment, counts = real_pairs(targets, image_index, segment_index)
 
     def rows_of(rows: slice) -> tuple[Tensor, Tensor | None]:
         images, segments = image[rows], segment[rows]
@@ -151,11 +132,6 @@ def _reference(
     logits = mask_logits.masked_fill(~paired.view(-1, 1, 1), 0.0)
     focal, dice = chunked_reference(logits, rows_of, pixels, alpha, gamma)
     return focal.masked_fill(~paired, 0.0), dice.masked_fill(~paired, 0.0)
-
-
-def _check_values(targets: SegmentTargets | MaskTargets, image_index: Tensor, segment_index: Tensor) -> None:
-    value_checks.check_targets(_OP, targets)
-    value_checks.check_pairs(_OP, targets, image_index, segment_index)
 
 
 def _fake(

@@ -10,8 +10,9 @@ from maskformer_ext.ops.mask_loss import check_mask_logits, check_sizes
 from maskformer_ext.ops.sigmoid_focal_loss import focal_reference
 from maskformer_ext.ops.support import points as at_points
 from maskformer_ext.ops.support import value_checks
-from maskformer_ext.ops.support.checks import check_integer, check_same_device, check_target_dtype, shape
+from maskformer_ext.ops.support.checks import check_same_device
 from maskformer_ext.ops.support.library import native, once_differentiable, register
+from maskformer_ext.ops.support.pairs import check_pair_indices, check_pair_values, real_pairs, target_pixels
 from maskformer_ext.ops.targets import MaskTargets, SegmentTargets
 
 _OP = "point_mask_loss"
@@ -57,13 +58,8 @@ def point_mask_loss(
     check_mask_logits(_OP, mask_logits)
     at_points.check_points(_OP, "points", points, mask_logits.shape[0])
     at_points.check_sampling(_OP, sampling)
-    pixels = _pixels(targets)
-    for name, index in (("image_index", image_index), ("segment_index", segment_index)):
-        check_integer(_OP, **{name: index})
-        if index.dim() != 1 or index.shape[0] != mask_logits.shape[0]:
-            raise ValueError(f"{_OP}: {name} must be (N,) with N = {mask_logits.shape[0]}, got {shape(index)}")
-        if index.dtype != torch.int64:
-            raise TypeError(f"{_OP}: {name} must be int64, got {index.dtype}")
+    pixels = target_pixels(_OP, targets)
+    check_pair_indices(_OP, image_index, segment_index, mask_logits.shape[0])
     check_same_device(
         _OP,
         mask_logits=mask_logits,
@@ -88,19 +84,10 @@ def point_mask_loss(
             points.float(),
             sampling == "nearest",
             device=mask_logits.device,
-            check=lambda: _check_values(targets, image_index, segment_index),
+            check=lambda: check_pair_values(_OP, targets, image_index, segment_index),
         )
         return cross_entropy, dice
     return _reference(mask_logits, targets, pixels, image_index, segment_index, points, sampling)
-
-
-def _pixels(targets: SegmentTargets | MaskTargets) -> Tensor:
-    if isinstance(targets, SegmentTargets):
-        return targets.segment_map
-    if not isinstance(targets, MaskTargets):
-        raise TypeError(f"{_OP}: targets must be SegmentTargets or MaskTargets, got {type(targets).__name__}")
-    check_target_dtype(_OP, targets.masks)
-    return targets.masks.detach()
 
 
 def _reference(
@@ -113,7 +100,7 @@ def _reference(
     sampling: str,
 ) -> tuple[Tensor, Tensor]:
     if value_checks.may_read(pixels.device):
-        _check_values(targets, image_index, segment_index)
+        check_pair_values(_OP, targets, image_index, segment_index)
     dtype = torch.promote_types(torch.promote_types(mask_logits.dtype, points.dtype), torch.float32)
     if pixels.is_floating_point():
         dtype = torch.promote_types(dtype, pixels.dtype)
@@ -121,10 +108,7 @@ def _reference(
         nothing = torch.ones_like(mask_logits, dtype=torch.bool)
         zero = mask_logits.masked_fill(nothing, 0.0).sum((1, 2)).to(dtype)
         return zero, zero.clone()
-    image = image_index.clamp(0, pixels.shape[0] - 1)
-    counts = targets.num_segments.clamp(max=targets.labels.shape[1])[image]
-    paired = (image_index >= 0) & (image_index < pixels.shape[0]) & (segment_index >= 0) & (segment_index < counts)
-    segment = torch.where(paired, segment_index, 0)
+    paired, image, segment, _ = real_pairs(targets, image_index, segment_index)
     points = points.to(dtype)
     if pixels.dim() == 3:
         values = at_points.sample_segment(pixels, image, segment, points, sampling)
@@ -136,11 +120,6 @@ def _reference(
     cross_entropy = focal_reference(sampled, values, alpha=-1.0, gamma=0.0).mean(1)
     dice = dice_reference(sampled, values)
     return cross_entropy.masked_fill(~paired, 0.0), dice.masked_fill(~paired, 0.0)
-
-
-def _check_values(targets: SegmentTargets | MaskTargets, image_index: Tensor, segment_index: Tensor) -> None:
-    value_checks.check_targets(_OP, targets)
-    value_checks.check_pairs(_OP, targets, image_index, segment_index)
 
 
 def _fake(mask_logits: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
