@@ -22,6 +22,7 @@ from maskformer_ext.ops.support.checks import (
     whole_number,
 )
 from maskformer_ext.ops.support.library import native, once_differentiable, register, without_autocast
+from maskformer_ext.ops.support.points import grid_position
 
 _OP = "ms_deform_attn"
 _SAMPLINGS = ("bilinear", "discrete")
@@ -184,7 +185,7 @@ def _between(maps: Tensor, place: Tensor) -> Tensor:
     """
     h, w = maps.shape[2:]
     x, y = place.clamp(-2, 3).unbind(-1)  # wholly outside, and no number that overflows as an integer
-    left, above = _position(x.detach(), w).floor(), _position(y.detach(), h).floor()
+    left, above = grid_position(x.detach(), w).floor(), grid_position(y.detach(), h).floor()
     x, y = x * w - 0.5, y * h - 0.5
     out = maps.new_zeros(())
     for column, share_x in ((left, left + 1 - x), (left + 1, x - left)):
@@ -193,18 +194,6 @@ def _between(maps: Tensor, place: Tensor) -> Tensor:
             taken = _take(maps, row.clamp(0, h - 1).long(), column.clamp(0, w - 1).long())
             out = out + taken.masked_fill(~inside[:, None], 0) * (share_x * share_y)[:, None]
     return out
-
-
-def _position(coordinate: Tensor, size: int) -> Tensor:
-    """Return where grid_sample finds a coordinate in [0, 1] on an axis of pixels, in its rounding.
-
-    It multiplies by half the size and subtracts a half in one instruction, rounded once. Here the product is exact.
-    """
-    shifted = (2 * coordinate - 1) + 1
-    if shifted.dtype == torch.float32:
-        return (shifted.double() * (size / 2) - 0.5).float()
-    high = shifted.float().double()  # so few digits that its product is exact, as that of the rest
-    return (high * (size / 2) - 0.5) + (shifted - high) * (size / 2)
 
 
 def _cells(maps: Tensor, place: Tensor) -> Tensor:

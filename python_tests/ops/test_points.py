@@ -4,7 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from maskformer_ext.ops import SegmentTargets
 from maskformer_ext.ops.support import points as at_points
+from maskformer_ext.ops.support.point_matching import sample_targets
 
 SIZES = [(12, 17), (1, 1), (1, 9), (7, 1)]
 
@@ -30,7 +32,8 @@ def test_maps_are_sampled_as_by_grid_sample(size, sampling):
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_segment_maps_are_sampled_as_the_masks_of_their_segments(size, sampling):
     maps, points, image = torch.randint(-1, 6, (3, *size), dtype=torch.int32), make_points(), torch.arange(3)
-    of_all = at_points.sample_segments(maps, points, 4, sampling)
+    targets = SegmentTargets(maps, torch.zeros((3, 4), dtype=torch.int64), torch.full((3,), 4))
+    of_all = sample_targets(targets, points, sampling).mT
     assert of_all.shape == (3, 500, 4)
     for segment in range(4):
         expected = at_points.sample((maps == segment).double(), points, sampling)

@@ -95,25 +95,19 @@ def sample_segment(
     return torch.where(owner == segment.view(-1, 1, 1), weight, 0.0).sum(-1)
 
 
-def sample_segments(segment_maps: Tensor, points: Tensor, count: int, sampling: str = "bilinear") -> Tensor:
-    """Sample the masks of all segments of an image, without forming them: a tap adds to the segment that it falls in.
+def grid_position(coordinate: Tensor, size: int) -> Tensor:
+    """Return where grid_sample finds a coordinate in [0, 1] on an axis of pixels, in its rounding.
 
-    Args:
-        segment_maps: (B, H, W) integer, which segment owns each pixel.
-        points: (B, P, 2) float32 or float64.
-        count: T, how many segments an image has at most. Other ids are void.
-        sampling: "bilinear" or "nearest".
-
-    Returns:
-        (B, P, T) as the points. Each value is between 0 and 1, and their sum over T is at most 1.
+    It multiplies by half the size and subtracts a half in one instruction, rounded once. Here the product is exact.
     """
-    index, weight = taps(points, segment_maps.shape[1], segment_maps.shape[2], sampling)
-    owner = segment_maps.flatten(1).gather(1, index.flatten(1)).view(index.shape).long()
-    owner = torch.where((owner < 0) | (owner >= count), count, owner)
-    return weight.new_zeros((*index.shape[:2], count + 1)).scatter_add(-1, owner, weight)[..., :count]
+    shifted = (2 * coordinate - 1) + 1
+    if shifted.dtype == torch.float32:
+        return (shifted.double() * (size / 2) - 0.5).float()
+    high = shifted.float().double()  # so few digits that its product is exact, as that of the rest
+    return (high * (size / 2) - 0.5) + (shifted - high) * (size / 2)
 
 
 def _position(coordinate: Tensor, size: int) -> Tensor:
     """Return where a coordinate lies in pixels, from the centre of the first; whatever reads no pixel becomes -2."""
-    position = ((2 * coordinate - 1) + 1) * (size / 2) - 0.5
+    position = grid_position(coordinate, size)
     return torch.where((position > -1) & (position < size), position, -2.0)
