@@ -21,14 +21,18 @@ class AcceleratedStep:
     def __init__(self, model: Any, inputs: dict[str, Any], dtype: torch.dtype) -> None:
         self.model, self.inputs, self.dtype = model, inputs, dtype
         self.losses: dict[str, Tensor] = {}
+        self.calls = 0
         model.criterion.register_forward_hook(self._note)
 
     def _note(self, _module, _arguments, losses: dict[str, Tensor]) -> None:
-        # They are weighted in place afterwards, hence the copies.
-        self.losses = {name: value.detach().clone() for name, value in losses.items()}
+        # They are weighted in place afterwards, hence the copies. EoMT calls its criterion once per layer.
+        suffix = f"_{self.calls}" if self.calls else ""
+        self.losses |= {name + suffix: value.detach().clone() for name, value in losses.items()}
+        self.calls += 1
 
     def __call__(self) -> dict[str, Tensor]:
         self.model.zero_grad(set_to_none=True)
+        self.losses, self.calls = {}, 0
         torch.manual_seed(7)
         device = self.inputs["pixel_values"].device
         with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
