@@ -22,7 +22,9 @@ class _Layer(nn.Module):
     dropout: float
     activation_dropout: float
 
-    def _encode(self, hidden_states: Tensor, mask: Tensor | None, **attention: Any) -> tuple[Tensor]:
+    def _encode(self, hidden_states: Tensor, mask: Tensor | None, **attention: Any) -> tuple[Tensor, ...]:
+        if attention["output_attentions"]:
+            return super().forward(hidden_states, mask, **attention)
         attended, _ = self.self_attn(
             hidden_states=hidden_states,
             attention_mask=mask,
@@ -74,8 +76,6 @@ class WithList(_Layer):
             "level_start_index": level_start_index,
             "output_attentions": output_attentions,
         }
-        if output_attentions:
-            return super().forward(hidden_states, attention_mask, **attention)
         return self._encode(hidden_states, attention_mask, **attention)
 
 
@@ -103,8 +103,6 @@ class WithTensor(_Layer):
         }
         if spatial_shapes_list is not None:  # older versions do not know it
             attention["spatial_shapes_list"] = spatial_shapes_list
-        if output_attentions:
-            return super().forward(hidden_states, attention_mask, **attention)
         return self._encode(hidden_states, attention_mask, **attention)
 
 
