@@ -13,9 +13,10 @@ from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import write_json
 from maskformer_ext.inference import Instances, PanopticResult, SemanticResult
+from maskformer_ext.inference.results import PICTURED_SCORE
 from maskformer_ext.media.images import write_png
 from maskformer_ext.pictures.segment_maps import boxes_and_areas, index_of, instance_owners
-from maskformer_ext.pictures.segments import PICTURED_SCORE, add_legend, draw_segments
+from maskformer_ext.pictures.segments import add_legend, draw_segments
 from maskformer_ext.pictures.sizes import LONG_SIDE, resize_image, resize_map, shown_size
 
 _OVERLAY_SIDE = 512  # pixels, to which the shorter side of small images is enlarged
