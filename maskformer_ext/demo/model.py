@@ -1,0 +1,96 @@
+"""The model that the page shows: loaded once, run on one image at a time, and described for the page."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maskformer_ext.checkpoints.models import load_checkpoint
+from maskformer_ext.config.load import override_checkpoint
+from maskformer_ext.config.tasks import choose_task, possible_tasks
+from maskformer_ext.inference.seen_image import SeenImage, see
+
+_SETTINGS = ("object_mask_threshold", "overlap_threshold", "mask_threshold", "top_k", "semantic", "resize")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the page takes.
+
+    Attributes:
+        upload_mb: largest file, in megabytes.
+        frames: of a video that are looked at, from its beginning.
+    """
+
+    upload_mb: int = 200
+    frames: int = 100
+
+
+class DemoModel:
+    """A model, and the tasks that it can do.
+
+    Args:
+        checkpoint: whatever `load_checkpoint` reads.
+        task: that the page begins with; None: what the model was trained for.
+        overrides: ``key=value`` for the configuration of the checkpoint.
+        device: where the model goes.
+
+    Attributes:
+        runs: how often the network was run.
+
+    Raises:
+        UserError: if the checkpoint cannot be read or its model cannot do the task.
+    """
+
+    def __init__(
+        self, checkpoint: str, *, task: str | None = None, overrides: Sequence[str] = (), device: str = "cpu"
+    ) -> None:
+        self.model, config, self.info = load_checkpoint(checkpoint, device)
+        config = override_checkpoint(config, overrides)
+        self.config = replace(config, inference=replace(config.inference, tta=False))  # one view, which is run once
+        architecture, things = config.model.architecture, bool(self.info.thing_classes)
+        self.task = choose_task(task, architecture, things, trained=config.data.task)
+        possible = possible_tasks(config.data.task, architecture, things)
+        self.tasks = possible if self.task in possible else [*possible, self.task]
+        self.has_queries = architecture == "maskformer"
+        self.name = Path(checkpoint).expanduser().name or checkpoint
+        self.device = device
+        self.runs = 0
+        self.lock = threading.Lock()  # one run or reduction at a time: each uses all cores
+
+    def see(self, pixels: Tensor) -> tuple[SeenImage, float]:
+        """Run the network on an image (3, H, W) uint8; return what it said and the milliseconds that it took."""
+        with self.lock:
+            start = time.perf_counter()
+            seen = see(self.model, pixels, self.config.inference)
+            if self.device.startswith("cuda"):
+                torch.cuda.synchronize()
+            self.runs += 1
+            return seen, 1000 * (time.perf_counter() - start)
+
+    def describe(self, limits: Limits) -> dict[str, Any]:
+        """Return what the page must know of the model."""
+        settings = self.config.inference
+        return {
+            "name": self.name,
+            "dataset": self.info.name,
+            "architecture": self.config.model.architecture,
+            "backbone": self.config.model.backbone,
+            "device": self.device,
+            "tasks": self.tasks,
+            "task": self.task,
+            "queries": self.has_queries,
+            "classes": list(self.info.classes),
+            "colors": [list(color) for color in self.info.colors],
+            "things": list(self.info.thing_classes),
+            "settings": {key: getattr(settings, key) for key in _SETTINGS},
+            "upload_mb": limits.upload_mb,
+            "frames": limits.frames,
+        }
