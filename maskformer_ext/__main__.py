@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "maskformer_ext.train",
     "evaluate": "maskformer_ext.evaluate",
     "predict": "maskformer_ext.predict",
+    "demo": "maskformer_ext.demo.command",
     "export": "maskformer_ext.export",
     "convert": "maskformer_ext.convert",
     "analyze": "maskformer_ext.analyze",
@@ -26,7 +27,7 @@ COMMANDS = {
 
 _GROUPS = {
     "Data and training": ("prepare", "train", "evaluate"),
-    "Use a model": ("predict", "export"),
+    "Use a model": ("predict", "demo", "export"),
     "Weights and recipes": ("convert", "analyze"),
 }
 _EXAMPLES = """Examples:

@@ -48,7 +48,7 @@ class DemoServer(ThreadingHTTPServer):
 
     def __init__(self, routes: Routes, port: int) -> None:
         self.routes = routes
-        self._threads = threading.BoundedSemaphore(_MOST_THREADS)
+        self._free_threads = threading.BoundedSemaphore(_MOST_THREADS)
         for tried in range(port, min(port + _TRIED_PORTS, 65536)):
             try:
                 super().__init__((HOST, tried), _Handler)
@@ -69,11 +69,11 @@ class DemoServer(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Wait for one of the threads, then answer in it."""
-        self._threads.acquire()
+        self._free_threads.acquire()
         try:
             super().process_request(request, client_address)
         except BaseException:
-            self._threads.release()
+            self._free_threads.release()
             raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -81,7 +81,7 @@ class DemoServer(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._threads.release()
+            self._free_threads.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of browsers that went away, and one line of everything else."""
