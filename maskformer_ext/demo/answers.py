@@ -224,7 +224,10 @@ def _place(mask: Tensor, seen: SeenImage, tile: int, size: tuple[int, int], *, a
     bounds = seen.tiles[tile]
     down, across = size[0] / seen.shape[0], size[1] / seen.shape[1]
     top, bottom = math.floor(bounds.top * down), max(math.floor(bounds.top * down) + 1, round(bounds.bottom * down))
-    left, right = math.floor(bounds.left * across), max(math.floor(bounds.left * across) + 1, round(bounds.right * across))
+    left, right = (
+        math.floor(bounds.left * across),
+        max(math.floor(bounds.left * across) + 1, round(bounds.right * across)),
+    )
     bottom, right = min(bottom, size[0]), min(right, size[1])
     extent = (max(1, bottom - top), max(1, right - left))
     plane = F.interpolate(mask[None, None], extent, mode="bilinear", align_corners=False, antialias=antialias)[0, 0]

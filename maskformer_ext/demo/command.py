@@ -14,7 +14,7 @@ from maskformer_ext.cli.early import check_weights
 from maskformer_ext.config import Config
 from maskformer_ext.config.load import override_checkpoint
 from maskformer_ext.config.tasks import TASKS
-from maskformer_ext.errors import UserError, printable
+from maskformer_ext.errors import UserError
 
 _HELP = """usage: maskformer-ext demo checkpoint=RUN [key=value ...]
 
@@ -26,8 +26,8 @@ at the mask of each query; save the overlay, the map of ids and COCO JSON.
                       transformers' MaskFormer, or a hub id such as facebook/maskformer-swin-tiny-ade
   task=NAME           semantic, instance or panoptic, with which the page begins; by default what the model was trained
                       for
-  samples=FOLDER      offer the first 12 pictures of a folder; by default some of the validation set of the run, where it
-                      is on this machine; samples=none offers none
+  samples=FOLDER      offer the first 12 pictures of a folder; by default some of the validation set of the run, where
+                      it is on this machine; samples=none offers none
   port=7860           the next free one where it is taken; 0: any
   browser=true        open the page in the browser
   max_upload_mb=200   largest file, in megabytes
@@ -84,14 +84,16 @@ def _demo(arguments: list[str]) -> int:
     limit_pixels(max_pixels)
     device = choose_device(values)
 
-    from maskformer_ext.demo.model import DemoModel, Limits
+    from maskformer_ext.demo.model import Limits, load_demo_model
     from maskformer_ext.demo.routes import Routes
     from maskformer_ext.demo.samples import Samples, samples_of_data, samples_of_folder
     from maskformer_ext.demo.server import DemoServer
 
     folder = values["samples"]
-    given = samples_of_folder(Path(folder).expanduser()) if folder and folder != "none" else Samples([], lambda _: Path())
-    model = DemoModel(checkpoint, task=task, overrides=overrides, device=device)
+    given = (
+        samples_of_folder(Path(folder).expanduser()) if folder and folder != "none" else Samples([], lambda _: Path())
+    )
+    model = load_demo_model(checkpoint, task=task, overrides=overrides, device=device)
 
     def find_samples() -> Samples:
         return given if folder else samples_of_data(model.config.data)
@@ -106,7 +108,7 @@ def _demo(arguments: list[str]) -> int:
 def _serve(server: Any, asked: int, *, browser: bool) -> int:
     """Answer until the user has had enough."""
     taken = f"port {asked} is taken; " if asked not in (0, server.port) else ""
-    facts = f"{printable(server.routes.model.name)} ({server.routes.model.device})"
+    facts = f"{server.routes.model.name} ({server.routes.model.device})"
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the files are deleted then too
     print(f"{taken}{server.address} shows {facts}; Ctrl-C ends it", flush=True)
     if browser:

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskformer_ext.checkpoints.models import load_checkpoint
+from maskformer_ext.config import Config
 from maskformer_ext.config.load import override_checkpoint
 from maskformer_ext.config.tasks import choose_task, possible_tasks
+from maskformer_ext.data.types import DatasetInfo
+from maskformer_ext.errors import printable
 from maskformer_ext.inference.seen_image import SeenImage, see
 
 _SETTINGS = ("object_mask_threshold", "overlap_threshold", "mask_threshold", "top_k", "semantic", "resize")
@@ -37,31 +40,30 @@ class DemoModel:
     """A model, and the tasks that it can do.
 
     Args:
-        checkpoint: whatever `load_checkpoint` reads.
+        model: a ``MaskFormer`` or ``PerPixelBaseline``, on its device.
+        config: the configuration that its weights came with.
+        info: its classes.
+        name: what the page calls it.
         task: that the page begins with; None: what the model was trained for.
-        overrides: ``key=value`` for the configuration of the checkpoint.
-        device: where the model goes.
 
     Attributes:
         runs: how often the network was run.
 
     Raises:
-        UserError: if the checkpoint cannot be read or its model cannot do the task.
+        UserError: if the model cannot do the task.
     """
 
     def __init__(
-        self, checkpoint: str, *, task: str | None = None, overrides: Sequence[str] = (), device: str = "cpu"
+        self, model: nn.Module, config: Config, info: DatasetInfo, *, name: str, task: str | None = None
     ) -> None:
-        self.model, config, self.info = load_checkpoint(checkpoint, device)
-        config = override_checkpoint(config, overrides)
+        self.model, self.info, self.name = model, info, name
         self.config = replace(config, inference=replace(config.inference, tta=False))  # one view, which is run once
-        architecture, things = config.model.architecture, bool(self.info.thing_classes)
+        architecture, things = config.model.architecture, bool(info.thing_classes)
         self.task = choose_task(task, architecture, things, trained=config.data.task)
         possible = possible_tasks(config.data.task, architecture, things)
         self.tasks = possible if self.task in possible else [*possible, self.task]
         self.has_queries = architecture == "maskformer"
-        self.name = Path(checkpoint).expanduser().name or checkpoint
-        self.device = device
+        self.device = next(model.parameters()).device
         self.runs = 0
         self.lock = threading.Lock()  # one run or reduction at a time: each uses all cores
 
@@ -70,8 +72,8 @@ class DemoModel:
         with self.lock:
             start = time.perf_counter()
             seen = see(self.model, pixels, self.config.inference)
-            if self.device.startswith("cuda"):
-                torch.cuda.synchronize()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
             self.runs += 1
             return seen, 1000 * (time.perf_counter() - start)
 
@@ -83,7 +85,7 @@ class DemoModel:
             "dataset": self.info.name,
             "architecture": self.config.model.architecture,
             "backbone": self.config.model.backbone,
-            "device": self.device,
+            "device": str(self.device),
             "tasks": self.tasks,
             "task": self.task,
             "queries": self.has_queries,
@@ -94,3 +96,22 @@ class DemoModel:
             "upload_mb": limits.upload_mb,
             "frames": limits.frames,
         }
+
+
+def load_demo_model(
+    checkpoint: str, *, task: str | None = None, overrides: Sequence[str] = (), device: str = "cpu"
+) -> DemoModel:
+    """Load a checkpoint for the page.
+
+    Args:
+        checkpoint: whatever `load_checkpoint` reads.
+        task: that the page begins with; None: what the model was trained for.
+        overrides: ``key=value`` for the configuration of the checkpoint.
+        device: where the model goes.
+
+    Raises:
+        UserError: if the checkpoint cannot be read or its model cannot do the task.
+    """
+    model, config, info = load_checkpoint(checkpoint, device)
+    name = Path(checkpoint).expanduser().name or checkpoint
+    return DemoModel(model, override_checkpoint(config, overrides), info, name=printable(name), task=task)

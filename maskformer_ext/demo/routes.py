@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 from PIL import Image
 
@@ -34,6 +34,12 @@ _FILES = {
     "/panels.js": ("panels.js", "text/javascript; charset=utf-8"),
     "/queries.js": ("queries.js", "text/javascript; charset=utf-8"),
 }
+
+
+class Stream(Protocol):
+    """What an upload is read from."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ class Routes:
             raise Refusal(404, "there is nothing at this address")
         return self._actions[path](asked)
 
-    def upload(self, name: str, stream: BinaryIO, length: int) -> Answer:
+    def upload(self, name: str, stream: Stream, length: int) -> Answer:
         """Take in a file that is sent.
 
         Args:
