@@ -167,6 +167,7 @@ function stop() {
 
 function changed(what, value) {
   if (what === "mark") {
+    if (stage.marked === value) return;
     stage.marked = value;
     stage.repaint();
     return;

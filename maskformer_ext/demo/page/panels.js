@@ -36,6 +36,9 @@ export class Panels {
     this.hidden = new Set();
     document.getElementById("reset").onclick = () => { this.values = { ...this.defaults }; this.#settings(); changed("all"); };
     document.getElementById("show-all").onclick = () => { this.hidden.clear(); this.legend(this.last); changed("hidden"); };
+    const list = document.getElementById("legend"); // it listens for its items, which are made anew all the time
+    list.onpointerover = event => changed("mark", Number(event.target.closest("button")?.dataset.label ?? -1));
+    list.onpointerleave = () => changed("mark", -1);
     this.#tasks();
     this.#settings();
   }
@@ -136,8 +139,6 @@ export class Panels {
       button.dataset.label = one.label;
       button.setAttribute("aria-pressed", !this.hidden.has(one.label));
       button.onclick = () => this.#toggle(one.label);
-      button.onpointerenter = () => this.changed("mark", one.label);
-      button.onpointerleave = () => this.changed("mark", -1);
       return element("li", {}, button);
     });
     const focused = document.activeElement?.dataset?.label;

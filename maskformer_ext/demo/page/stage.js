@@ -77,7 +77,7 @@ export class Stage {
     const { map, size: [height, width], segments } = this.result;
     const shown = new Uint8Array(segments.length + 1), fill = new Uint32Array(segments.length + 1);
     const edge = new Uint32Array(segments.length + 1);
-    const focus = this.under || this.marked >= 0;
+    const focus = this.under || (this.marked >= 0 && !this.hidden.has(this.marked));
     segments.forEach(({ label, color: [r, g, b] }, place) => {
       if (this.hidden.has(label)) return;
       const lit = this.under ? this.under === place + 1 : this.marked === label;
