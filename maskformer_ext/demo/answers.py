@@ -181,7 +181,8 @@ def list_queries(model: DemoModel, view: View) -> bytes:
         for place in order
     ]
     body = np.stack(planes) if planes else np.zeros((0, *size), dtype=np.uint8)
-    return pack({"size": list(size), "queries": rows, "total": len(classes), "tiles": len(view.seen.tiles)}, body)
+    facts = {"size": list(size), "total": len(classes), "used": sum(used), "tiles": len(view.seen.tiles)}
+    return pack({**facts, "queries": rows}, body)
 
 
 def show_query(model: DemoModel, view: View, place: int) -> bytes:

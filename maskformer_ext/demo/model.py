@@ -113,5 +113,14 @@ def load_demo_model(
         UserError: if the checkpoint cannot be read or its model cannot do the task.
     """
     model, config, info = load_checkpoint(checkpoint, device)
-    name = Path(checkpoint).expanduser().name or checkpoint
-    return DemoModel(model, override_checkpoint(config, overrides), info, name=printable(name), task=task)
+    return DemoModel(model, override_checkpoint(config, overrides), info, name=_run_name(checkpoint), task=task)
+
+
+def _run_name(checkpoint: str) -> str:
+    """Return what a checkpoint is best called: its folder, of a run's checkpoints that of the run, or its hub id."""
+    path = Path(checkpoint).expanduser()
+    if not path.exists():
+        return printable(checkpoint)
+    path = path.resolve()
+    folder = path.parent if path.is_file() else path
+    return printable(folder.parent.parent.name if folder.parent.name == "checkpoints" else folder.name)

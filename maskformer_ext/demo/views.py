@@ -15,7 +15,8 @@ from maskformer_ext.media.images import to_tensor
 from maskformer_ext.pictures.sizes import LONG_SIDE, resize_image, shown_size
 
 _MOST_BYTES = 1 << 30
-_MAP_SIDE, _GROUND_SIDE, _SHORT_SIDE = 1024, 1600, 512
+_MAP_SIDE, _MOST_ENLARGED = 1024, 8
+_GROUND_SIDE, _SHORT_SIDE = 1600, 512
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,10 @@ class View:
 
     @property
     def map_size(self) -> tuple[int, int]:
-        """Height and width of the maps that the page draws: small pictures are enlarged, large ones shrunk."""
-        return shown_size(*self.seen.size, short_side=_SHORT_SIDE, long_side=_MAP_SIDE)
+        """Height and width of the maps that the page draws: of small pictures larger, so that borders are smooth."""
+        height, width = self.seen.size
+        scale = min(_MAP_SIDE / max(height, width), _MOST_ENLARGED)
+        return max(1, round(height * scale)), max(1, round(width * scale))
 
     @property
     def shown(self) -> np.ndarray:

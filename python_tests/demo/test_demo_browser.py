@@ -162,7 +162,7 @@ def test_a_query_shows_its_mask(opened: Any, picture: Path) -> None:
     assert max(red) < 120 < max(blue)
     _keep(opened, "query")
     opened.click("#query-back")
-    assert not opened.is_visible("#query-facts")
+    assert not opened.is_visible("#query")
 
 
 def test_files_are_saved(opened: Any, picture: Path, tmp_path: Path) -> None:

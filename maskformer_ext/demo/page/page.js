@@ -57,8 +57,11 @@ async function open(load, name, preview) {
       return;
     }
     ({ view, medium } = before);
+    shown = before.result;
+    coming = null;
     stage.setGround(before.ground);
-    stage.setResult(before.result);
+    stage.setResult(shown);
+    if (shown) tell(shown);
     describe();
     queries.show(view, stage.ground).catch(report);
   }

@@ -8,6 +8,7 @@ const grid = section.querySelector(".grid");
 const back = document.getElementById("query-back");
 const more = document.getElementById("queries-more");
 const facts = document.getElementById("query-facts");
+const panel = document.getElementById("query");
 const FEW = 12;
 
 export class Queries {
@@ -41,14 +42,13 @@ export class Queries {
     more.onclick = () => { more.hidden = true; cut(); };
     cut();
     grid.replaceChildren(...items);
-    const used = found.queries.filter(query => query.used).length;
     const tiles = found.tiles > 1 ? ` in ${found.tiles} tiles` : "";
-    document.getElementById("queries-note").textContent = `${used} of ${found.total}${tiles} see something. Click one to see its mask.`;
+    document.getElementById("queries-note").textContent = `${found.used} of ${found.total}${tiles} see something. Click one to see its mask.`;
     section.hidden = false;
   }
 
   leave() {
-    back.hidden = facts.hidden = true;
+    panel.hidden = true;
     for (const button of grid.children) button.setAttribute("aria-pressed", false);
     if (this.stage.query) this.stage.setQuery(null);
   }
@@ -88,7 +88,9 @@ export class Queries {
         row.append(name, bar, value);
         return row;
       }));
-      back.hidden = facts.hidden = false;
+      document.getElementById("query-name").textContent = `Query ${shown.query}`;
+      panel.hidden = false;
+      document.getElementById("stage").scrollIntoView({ block: "nearest", behavior: "smooth" });
     } catch (error) {
       this.report(error);
     }

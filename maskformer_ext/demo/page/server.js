@@ -16,7 +16,7 @@ async function send(path, options = {}) {
   try {
     sentence = (await response.json()).error;
   } catch { /* not from this server */ }
-  throw new Error(sentence.charAt(0).toUpperCase() + sentence.slice(1));
+  throw new Error(sentence.replace(/^[a-z](?=[a-z]* )/, first => first.toUpperCase())); // names of files stay as they are
 }
 
 const post = (path, values) =>

@@ -81,7 +81,7 @@ export class Stage {
     segments.forEach(({ label, color: [r, g, b] }, place) => {
       if (this.hidden.has(label)) return;
       const lit = this.under ? this.under === place + 1 : this.marked === label;
-      const strength = focus ? (lit ? Math.min(1, this.opacity + 0.25) : this.opacity * 0.45) : this.opacity;
+      const strength = focus ? (lit ? Math.min(1, this.opacity + 0.25) : this.opacity * 0.7) : this.opacity;
       shown[place + 1] = 1;
       fill[place + 1] = pixel(r, g, b, 255 * strength);
       const bright = value => Math.round(0.55 * value + 0.45 * 255);
