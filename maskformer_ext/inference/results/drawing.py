@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,5 +71,5 @@ def check_options(min_score: float, opacity: float, longest_side: int) -> None:
         raise ValueError(f"plot: alpha must lie between 0 and 1, got {opacity}")
     if not 0 <= min_score <= 1:
         raise ValueError(f"plot: min_score must lie between 0 and 1, got {min_score}")
-    if isinstance(longest_side, bool) or not isinstance(longest_side, int) or longest_side < 0:
+    if isinstance(longest_side, bool) or not isinstance(longest_side, Integral) or longest_side < 0:
         raise ValueError(f"plot: size must be a number of pixels, or 0 for no limit, got {longest_side!r}")

@@ -115,7 +115,7 @@ def _check_owner(folder: Path, name: str, source: str) -> None:
         return
     described = read_json(file, "a description that predict or save wrote")
     before = described.get("image") if isinstance(described, dict) else None
-    if before != printable(source):
+    if before is None or Path(str(before)).absolute() != Path(printable(source)).absolute():
         raise UserError(
             f"{file} belongs to another image, {printable(before)}, and not to {printable(source)}: give name=, or "
             "another folder"

@@ -29,20 +29,34 @@ def short_text(result: Result) -> str:
 
 
 def summary(result: Result) -> str:
-    """Return what was found: shares of classes for semantic results, otherwise numbers of segments."""
+    """Return what was found, the largest first: shares of stuff, or of all classes, and numbers of things."""
     segments = result.describe_briefly()
+    pixels = max(1, result.size[0] * result.size[1])
     if result.task == "semantic":
-        pixels = max(1, result.size[0] * result.size[1])
-        ordered = sorted(segments, key=lambda segment: -segment["area"])
-        return _listed([f"{_short(s['category'])} {100 * s['area'] / pixels:.1f}%" for s in ordered], "classes")
-    what = "segment" if result.task == "panoptic" else "instance"
-    likely = [s for s in segments if result.task == "panoptic" or s["score"] >= _LIKELY]
-    found = f"{len(likely)} {what}{'' if len(likely) == 1 else 's'}"
-    counts = Counter(segment["category"] for segment in likely).most_common()
-    if counts:
-        found += f" ({_listed([f'{number} {_short(name)}' for name, number in counts], 'classes')})"
+        return _listed(_of_classes(segments, pixels)) or "nothing"
+    if result.task == "panoptic":
+        return _counted(segments, "segment", pixels)
+    likely = [segment for segment in segments if segment["score"] >= _LIKELY]
     unlikely = len(segments) - len(likely)
-    return f"{found}, {unlikely} more below score {_LIKELY:g}" if unlikely else found
+    found = _counted(likely, "instance", pixels)
+    return f"{found}; {unlikely} more below score {_LIKELY:g}" if unlikely else found
+
+
+def _counted(segments: list[dict[str, Any]], what: str, pixels: int) -> str:
+    classes = _listed(_of_classes(segments, pixels))
+    return f"{len(segments)} {what}{'' if len(segments) == 1 else 's'}{': ' if classes else ''}{classes}"
+
+
+def _of_classes(segments: list[dict[str, Any]], pixels: int) -> list[str]:
+    """Return each class with the number of its things, or with its share of the image, the largest first."""
+    areas, numbers = Counter[str](), Counter[str]()
+    for segment in segments:
+        areas[segment["category"]] += segment["area"]
+        numbers[segment["category"]] += bool(segment["isthing"]) and "score" in segment
+    return [
+        f"{_short(name)} x{numbers[name]}" if numbers[name] else f"{_short(name)} {100 * area / pixels:.1f}%"
+        for name, area in areas.most_common()
+    ]
 
 
 def png_of(result: Result) -> bytes | None:
@@ -80,8 +94,9 @@ def _png(result: Result) -> bytes:
 
 def _table(result: Result) -> str:
     segments = result.describe_briefly()
-    if result.task == "semantic":
-        segments = sorted(segments, key=lambda segment: -segment["area"])
+    if result.task == "instance":
+        segments = [segment for segment in segments if segment["score"] >= _LIKELY]
+    segments = sorted(segments, key=lambda segment: -segment["area"])
     pixels = max(1, result.size[0] * result.size[1])
     rows = "".join(_row(segment, pixels, result.info.colors) for segment in segments[:_ROWS])
     more = f"<p>and {len(segments) - _ROWS} more</p>" if len(segments) > _ROWS else ""
@@ -97,10 +112,9 @@ def _row(segment: dict[str, Any], pixels: int, colors: tuple[tuple[int, int, int
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in [*cells, str(segment["area"])]) + "</tr>"
 
 
-def _listed(parts: list[str], what: str) -> str:
-    if len(parts) > _LISTED:
-        return f"{', '.join(parts[:_LISTED])} and {len(parts) - _LISTED} more {what}"
-    return ", ".join(parts) if parts else "nothing"
+def _listed(parts: list[str]) -> str:
+    more = f" and {len(parts) - _LISTED} more" if len(parts) > _LISTED else ""
+    return f"{', '.join(parts[:_LISTED])}{more}"
 
 
 def _short(name: str) -> str:

@@ -82,6 +82,10 @@ class Laps:
         laps._spans = list(self._spans)
         return laps
 
+    def __reduce__(self) -> tuple[type[Times], tuple[float, float, float]]:
+        times = self.times()  # a GPU's moments cannot travel to another process
+        return Times, (times.preprocessing, times.network, times.reduction)
+
     def times(self) -> Times:
         """Return the milliseconds of each step."""
         sums = dict.fromkeys(STEPS, 0.0)
