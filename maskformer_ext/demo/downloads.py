@@ -14,12 +14,11 @@ from PIL import Image
 from maskformer_ext.config.values import check_choice
 from maskformer_ext.demo.model import DemoModel
 from maskformer_ext.demo.views import View
-from maskformer_ext.inference import Instances
-from maskformer_ext.ops.support import rle
+from maskformer_ext.inference.results import Result
+from maskformer_ext.inference.results.drawing import overlay_shape
 from maskformer_ext.pictures.segment_maps import index_of
 from maskformer_ext.pictures.segments import add_legend, draw_segments
-from maskformer_ext.pictures.sizes import resize_image, resize_map
-from maskformer_ext.prediction.result_files import describe, id_map, overlay_ground
+from maskformer_ext.pictures.sizes import LONG_SIDE, resize_image, resize_map
 
 KINDS = ("overlay", "ids", "coco")
 
@@ -56,71 +55,45 @@ def make_download(
     check_choice("kind", kind, KINDS)
     with model.lock:
         result = view.seen.segment(task, thing_classes=model.info.thing_classes or None, **options)
-    if isinstance(result, Instances):
-        result = result[result.scores >= min_score]
-    ids = id_map(result, model.info, min_score=min_score)
-    segments = describe(result, ids, model.info)
-    left_out = [segment["id"] for segment in segments if segment.get("score", 1.0) < min_score]
-    segments = [segment for segment in segments if segment["id"] not in left_out]
-    if left_out:
-        ids[np.isin(ids, left_out)] = 0
     stem = PurePosixPath(view.name.replace(" frame ", "_")).stem
+    result = result.with_context(info=model.info, name=stem)
+    if kind == "coco":
+        text = json.dumps(_coco(result, view.name, min_score), allow_nan=False)
+        return text.encode(), "application/json", f"{stem}_coco.json"
+    ids = result.id_map(min_score=min_score)
     if kind == "ids":
         return _png(Image.fromarray(ids)), "image/png", f"{stem}_ids.png"
-    if kind == "overlay":
-        return _png(_overlay(view, ids, segments, model, hidden, opacity)), "image/png", f"{stem}_overlay.png"
-    text = json.dumps(_coco(ids, segments, model, view.name), allow_nan=False)
-    return text.encode(), "application/json", f"{stem}_coco.json"
+    segments = [
+        segment
+        for segment in result.describe_briefly()
+        if segment["category_id"] not in hidden and segment.get("score", 1.0) >= min_score
+    ]
+    return _png(_overlay(view, ids, segments, model, opacity)), "image/png", f"{stem}_overlay.png"
 
 
 def _overlay(
-    view: View,
-    ids: np.ndarray,
-    segments: list[dict[str, Any]],
-    model: DemoModel,
-    hidden: Collection[int],
-    opacity: float,
+    view: View, ids: np.ndarray, segments: list[dict[str, Any]], model: DemoModel, opacity: float
 ) -> Image.Image:
-    shown = [segment for segment in segments if segment["category_id"] not in hidden]
-    labels = [segment["category_id"] for segment in shown]
-    ground = overlay_ground(resize_image(view.ground, ids.shape) if ids.size < view.ground.size // 3 else view.ground)
-    owners = index_of(resize_map(ids, ground.shape[:2]), [segment["id"] for segment in shown])
-    return add_legend(draw_segments(ground, owners, labels, model.info, opacity=opacity), labels, model.info)
+    labels = [segment["category_id"] for segment in segments]
+    size = overlay_shape(ids.shape[0], ids.shape[1], LONG_SIDE)
+    owners = index_of(resize_map(ids, size), [segment["id"] for segment in segments])
+    picture = draw_segments(resize_image(view.ground, size), owners, labels, model.info, opacity=opacity)
+    return add_legend(picture, labels, model.info)
 
 
-def _coco(ids: np.ndarray, segments: list[dict[str, Any]], model: DemoModel, name: str) -> dict[str, Any]:
-    height, width = ids.shape
+def _coco(result: Result, name: str, min_score: float) -> dict[str, Any]:
+    """Return a file of COCO's format about one image; its classes have the ids of their annotation file, else from 1."""
+    info = result.info
+    numbers = info.file_ids.categories if info.file_ids is not None else tuple(range(1, info.num_classes + 1))
+    rows = zip(numbers, info.classes, strict=True)
     return {
-        "images": [{"id": 1, "file_name": name, "height": height, "width": width}],
+        "images": [{"id": 1, "file_name": name, "height": result.size[0], "width": result.size[1]}],
         "categories": [
-            {"id": label, "name": text, "isthing": int(label in model.info.thing_classes)}
-            for label, text in enumerate(model.info.classes)
+            {"id": number, "name": text, "isthing": int(label in info.thing_classes)}
+            for label, (number, text) in enumerate(rows)
         ],
-        "annotations": [_annotation(number, ids, segment) for number, segment in enumerate(segments, start=1)],
+        "annotations": result.to_coco(image_id=1, category_ids=numbers, min_score=min_score),
     }
-
-
-def _annotation(number: int, ids: np.ndarray, segment: dict[str, Any]) -> dict[str, Any]:
-    left, top, right, bottom = (int(side) for side in segment["box"])
-    lengths = segment.get("rle") or _run_lengths(ids, segment["id"], (left, top, right, bottom))
-    annotation = {
-        "id": number,
-        "image_id": 1,
-        "category_id": segment["category_id"],
-        "segmentation": lengths,
-        "area": segment["area"],
-        "bbox": [left, top, right - left, bottom - top],
-        "iscrowd": 0,
-    }
-    return annotation | ({"score": segment["score"]} if "score" in segment else {})
-
-
-def _run_lengths(ids: np.ndarray, value: int, box: tuple[int, int, int, int]) -> dict[str, Any]:
-    left, top, right, bottom = box
-    mask = np.zeros(ids.shape, dtype=bool)
-    mask[top:bottom, left:right] = ids[top:bottom, left:right] == value
-    encoded = rle.encode(np.packbits(mask, axis=-1, bitorder="little"), box, (ids.shape[0], ids.shape[1]))
-    return {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -14,6 +14,8 @@ from maskformer_ext.config.tasks import TASKS
 from maskformer_ext.inference.large_images import join_tiles, run_tiles
 from maskformer_ext.inference.network import QueryOutput, batch_of, run_network
 from maskformer_ext.inference.reduction import Reducer
+from maskformer_ext.inference.results import Result
+from maskformer_ext.inference.results.times import Laps
 from maskformer_ext.inference.tiles import Tile, make_tiles
 from maskformer_ext.media.images import resize_shortest_edge
 
@@ -50,7 +52,7 @@ class SeenImage:
         size: tuple[int, int] | None = None,
         thing_classes: Collection[int] | None = None,
         **options: Any,
-    ) -> Any:
+    ) -> Result:
         """Return what `segment` would for the image, without another run of the network.
 
         Args:
@@ -70,10 +72,11 @@ class SeenImage:
             raise TypeError(f"segment: {min(fixed)} decides how the network is run, and it was run already")
         reduce = Reducer([task], thing_classes, replace(self.config, **options))
         size = size or self.size
+        laps = Laps(self.outputs[0].mask_logits.device)
         if len(self.tiles) == 1:
-            return reduce(self.outputs[0], size)[task]
+            return reduce(self.outputs[0], size, laps)[task]
         pairs = zip(self.tiles, self.outputs, strict=True)
-        return join_tiles(pairs, list(self.tiles), self.shape, size, reduce)[task]
+        return join_tiles(pairs, list(self.tiles), self.shape, size, reduce, laps)[task]
 
 
 _FIXED = {"tile", "tta", "tta_min_sizes", "tta_max_size", "tta_flip", "min_size", "max_size"}
@@ -96,7 +99,8 @@ def see(model: nn.Module, pixels: Tensor, config: InferenceConfig | None = None,
     model.eval()
     try:
         if config.tile and max(shape) > config.tile:
-            pairs = list(run_tiles(model, resized, make_tiles(*shape, config.tile), batch_size))
+            laps = Laps(resized.device)  # which nobody reads
+            pairs = list(run_tiles(model, resized, make_tiles(*shape, config.tile), batch_size, laps))
         else:
             pairs = [(Tile(0, 0, *shape), run_network(model, batch_of([resized]))[0])]
     finally:

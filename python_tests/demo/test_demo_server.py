@@ -93,7 +93,7 @@ def test_files_to_save_have_the_size_of_the_picture(client: Client, task: str) -
     _, coco, _ = client.send("/api/download", json.dumps({**wanted, "kind": "coco"}).encode())
     told = json.loads(coco)
     assert [category["name"] for category in told["categories"]] == list(NAMES)
-    found = {annotation["category_id"]: annotation for annotation in told["annotations"]}
+    found = {annotation["category_id"] - 1: annotation for annotation in told["annotations"]}
     assert set(found) == ({0, 2} if task == "instance" else {0, 1, 2})
     for annotation in found.values():
         assert pycoco.area(annotation["segmentation"]) == annotation["area"]
