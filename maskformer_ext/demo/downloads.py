@@ -82,7 +82,7 @@ def _overlay(
 
 
 def _coco(result: Result, name: str, min_score: float) -> dict[str, Any]:
-    """Return a file of COCO's format about one image; its classes have the ids of their annotation file, else from 1."""
+    """Return a file of COCO's format about one image. Ids of classes are those of their file, or begin at 1."""
     info = result.info
     numbers = info.file_ids.categories if info.file_ids is not None else tuple(range(1, info.num_classes + 1))
     rows = zip(numbers, info.classes, strict=True)
