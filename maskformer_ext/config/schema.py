@@ -171,7 +171,7 @@ class InferenceConfig:
 
 @dataclass
 class Config:
-    """Everything that a run depends on; ``python -m maskformer_ext.train --help`` prints it."""
+    """Everything that a run depends on; ``maskformer-ext train --help`` prints it."""
 
     name: str = "run"
     output_dir: str = "output"
@@ -179,6 +179,7 @@ class Config:
     resume: str = "none"  # none | auto | a checkpoint folder
     init_from: str | None = None  # start from these weights: a run, a file or a hub id in any layout that is known
     reset_head: bool = False  # init_from: start with a new classifier, for other classes than those of the weights
+    init_keep: list[str] = field(default_factory=list)  # keys that win over init_from's network; by default the given
     eval_untrained: bool = False  # also evaluate before the first step
     model: ModelConfig = field(default_factory=ModelConfig)
     criterion: CriterionConfig = field(default_factory=CriterionConfig)

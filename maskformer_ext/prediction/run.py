@@ -21,9 +21,10 @@ from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, printable, why
 from maskformer_ext.files import make_folder
 from maskformer_ext.inference import Instances, PanopticResult, SemanticResult, segment
+from maskformer_ext.inference.queries import query_masks
 from maskformer_ext.media.images import to_tensor, write_png
 from maskformer_ext.media.videos import frame_rate, is_film, write_film
-from maskformer_ext.pictures.queries import QuerySummary, draw_queries, query_masks
+from maskformer_ext.pictures.queries import QuerySummary, draw_queries
 from maskformer_ext.prediction.input_images import read_images
 from maskformer_ext.prediction.options import PredictionOptions
 from maskformer_ext.prediction.output_folder import note_settings
