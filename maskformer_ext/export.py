@@ -1,4 +1,4 @@
-"""Export network and semantic post-processing: ``python -m maskformer_ext.export checkpoint=RUN output=FILE``."""
+"""Export network and semantic post-processing: ``maskformer-ext export checkpoint=RUN output=FILE``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from maskformer_ext.cli.command import run_command
 from maskformer_ext.cli.early import check_weights
 from maskformer_ext.errors import UserError
 
-_HELP = """usage: python -m maskformer_ext.export checkpoint=RUN output=FILE.onnx|FILE.pt2 size=HxW [key=value ...]
+_HELP = """usage: maskformer-ext export checkpoint=RUN output=FILE.onnx|FILE.pt2 size=HxW [key=value ...]
 
 Write the network and its semantic post-processing as one program of plain PyTorch or ONNX operators, for images of one
 size: uint8 RGB (B, 3, H, W) in, classes (B, H, W) int64 out.

@@ -1,4 +1,4 @@
-"""Segment images and videos: ``python -m maskformer_ext.predict checkpoint=RUN input=PATH output=FOLDER``."""
+"""Segment images and videos: ``maskformer-ext predict checkpoint=RUN input=PATH output=FOLDER``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from maskformer_ext.config.tasks import TASKS
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.prediction.options import PredictionOptions
 
-_HELP = """usage: python -m maskformer_ext.predict checkpoint=RUN input=FILE|FOLDER|GLOB output=FOLDER [key=value ...]
+_HELP = """usage: maskformer-ext predict checkpoint=RUN input=FILE|FOLDER|GLOB output=FOLDER [key=value ...]
 
 Segment images and videos and write, below the output folder,
 
@@ -45,7 +45,7 @@ Segment images and videos and write, below the output folder,
   device=NAME         cpu, cuda, cuda:1 ...; by default a GPU where there is one
 
 Every key of the configuration below inference can be changed too, for instance inference.tile=512 for large or crowded
-images, or inference.object_mask_threshold=0.5; python -m maskformer_ext.train --help lists them.
+images, or inference.object_mask_threshold=0.5; maskformer-ext train --help lists them.
 
 Frame 7 of clip.mp4 is called clip/000007. Videos need PyAV (pip install 'maskformer-ext[video]'), animated GIF, WebP
 and PNG do not.
