@@ -22,7 +22,7 @@ from maskformer_ext.prediction.options import PredictionOptions, Reading
 from maskformer_ext.prediction.report import summary, total
 
 if TYPE_CHECKING:
-    from maskformer_ext.prediction.input_files import Listing
+    from maskformer_ext.prediction.input_files import Listing, Place
     from maskformer_ext.prediction.run import PredictionRun
 
 _HELP = """usage: maskformer-ext predict checkpoint=RUN input=FILE|FOLDER|GLOB|URL|... output=FOLDER [key=value ...]
@@ -114,7 +114,7 @@ def _predict(arguments: list[str]) -> int:
 
     with_progress("images", work, rate=True, shown=shared.world == 1 and not options.quiet)
     run.finish()
-    endless = all(isinstance(place, Address) and place.is_endless for place, _ in listing.files)
+    left_over = run.interrupted and not (run.is_live and len(listing.files) == 1)
     counts = total(shared.gather(run.counts.to_dict()))
     if is_first:
         if not options.quiet:
@@ -122,10 +122,15 @@ def _predict(arguments: list[str]) -> int:
         print(printable(run.output))
         if counts.failed:
             print(f"error: {counts.failed} of {counts.images} images failed", file=sys.stderr)
-        if run.interrupted and not endless:
-            print("error: interrupted: the same command with resume=true does the rest", file=sys.stderr)
+        if left_over:
+            hint = (
+                ""
+                if any(_is_new_each_time(place) for place, _ in listing.files)
+                else ": the same command with resume=true does the rest"
+            )
+            print(f"error: interrupted{hint}", file=sys.stderr)
     shared.leave()
-    if run.interrupted and not endless:
+    if left_over:
         return 130
     return int(is_first and bool(counts.failed or counts.lost))
 
@@ -183,9 +188,12 @@ def _most(values: Mapping[str, str | None], key: str, what: str) -> int | None:
 
 
 def _check_resume(listing: Listing, reading: Reading) -> None:
-    for place, _ in listing.files if reading.resume else ():
-        if isinstance(place, Address) and (place.is_endless or place.kind == STANDARD_INPUT):
-            raise UserError(f"resume=true: {place} brings other images each time: give resume=false")
+    if reading.resume and (changing := [place for place, _ in listing.files if _is_new_each_time(place)]):
+        raise UserError(f"resume=true: {changing[0]} brings other images each time: give resume=false")
+
+
+def _is_new_each_time(place: Place) -> bool:
+    return isinstance(place, Address) and (place.is_endless or place.kind == STANDARD_INPUT)
 
 
 if __name__ == "__main__":

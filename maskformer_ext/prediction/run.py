@@ -99,6 +99,7 @@ class PredictionRun:
 
     Attributes:
         interrupted: whether the user stopped the work.
+        is_live: whether the last image came from a camera or a stream, which has no other end than that.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class PredictionRun:
         options: PredictionOptions,
     ) -> None:
         self.model, self.info, self.task, self.output, self.options = model, info, task, output, options
-        self.interrupted = False
+        self.interrupted, self.is_live = False, False
         self._prepare = Preparation(settings, options.overlay_size, queries=options.queries)
         self._summary = QuerySummary(info) if options.queries else None
         self._films = Films(output / "overlays")
@@ -138,11 +139,11 @@ class PredictionRun:
         self._report = Report(len(files), quiet=self.options.quiet)
         steps, start = Steps(len(files), progress), time.perf_counter()
         waiting: list[PreparedImage] = []
-        video = ""
+        video, self.is_live = "", False
         try:
             with closing(read_images(files, self._is_done, self.options.reading, order)) as images:
                 for image in images:
-                    video = image.video
+                    video, self.is_live = image.video, image.is_live
                     waiting += self._prepared(image)
                     image = replace(image, rgb=None)  # a large one need not be kept
                     if len(waiting) == self.options.batch:
