@@ -106,9 +106,9 @@ class Report:
         self.say(f"{number}/{self._files} {shown} {size[1]}x{size[0]}: {found} ({milliseconds:.0f} ms)")
 
     def say(self, text: object) -> None:
-        """Print a line."""
+        """Print a line, whole and at once: several processes may write to one log."""
         if not self._quiet:
-            print(printable(text))
+            print(printable(text) + "\n", end="", flush=True)
 
     def fail(self, message: str) -> None:
         """Count an image that failed, and say why."""
