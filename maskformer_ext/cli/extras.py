@@ -13,6 +13,7 @@ _EXTRAS = {
     "heif": ("pillow_heif",),
     "onnx": ("onnx", "onnxscript"),
     "coco-stuff": ("h5py",),
+    "results": ("supervision",),
 }
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskformer_ext.inference.results.times import Laps
 from maskformer_ext.media.images import normalize
 from maskformer_ext.modeling.per_pixel import PerPixelOutput
 from maskformer_ext.ops.support.constants import constant
@@ -32,16 +33,27 @@ class QueryOutput:
     crop: tuple[int, int]
 
 
-def run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
+def run_network(model: nn.Module, pixels: Tensor, laps: Sequence[Laps] = ()) -> list[QueryOutput]:
     """Normalise, pad and run the model on images of one size.
 
     Args:
         model: its ``config`` gives mean, standard deviation and the multiple to pad to.
         pixels: (B, 3, H, W) uint8.
+        laps: of the images that share this run; the time is divided among them.
 
     Returns:
         One output per image.
     """
+    begin = [one.mark() for one in laps[:1]]
+    outputs = _run_network(model, pixels)
+    if laps:
+        end = laps[0].mark()
+        for one in laps:
+            one.add("network", begin[0], end, share=1 / len(laps))
+    return outputs
+
+
+def _run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
     weight = next(model.parameters())
     device = weight.device
     config: Any = model.config
