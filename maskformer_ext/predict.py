@@ -165,8 +165,8 @@ def _start(arguments: list[str]) -> tuple[PredictionRun, Listing, SharedFiles]:
     from maskformer_ext.prediction.input_files import list_files
 
     limit_pixels(max_pixels)
-    if is_launched() and source in ("-", "@-"):
-        raise UserError(f"input={source}: several processes cannot share standard input: give a file")
+    if source in ("-", "@-"):
+        _check_standard_input(source)
     listing = list_files(source, output)
     _check_resume(listing, options.reading)
     check_weights("checkpoint", checkpoint)
@@ -181,6 +181,14 @@ def _start(arguments: list[str]) -> tuple[PredictionRun, Listing, SharedFiles]:
 
     run = start_run(checkpoint, output, options, overrides=overrides, device=device, is_first=shared.rank == 0)
     return run, listing, shared
+
+
+def _check_standard_input(source: str) -> None:
+    what = "an image" if source == "-" else "a list"
+    if is_launched():
+        raise UserError(f"input={source}: several processes cannot share standard input: give a file")
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UserError(f"input={source}: standard input is a terminal: pipe {what} into it, as in predict ... < FILE")
 
 
 def _most(values: Mapping[str, str | None], key: str, what: str) -> int | None:
