@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from maskformer_ext.errors import UserError, printable
 from maskformer_ext.media.addresses import STANDARD_INPUT, Address
 from maskformer_ext.media.downloads import MOST_BYTES
 from maskformer_ext.prediction.options import PredictionOptions, Reading
-from maskformer_ext.prediction.report import summary, total
+from maskformer_ext.prediction.report import Counts, summary, total
 
 if TYPE_CHECKING:
     from maskformer_ext.prediction.input_files import Listing, Place
@@ -113,26 +114,36 @@ def _predict(arguments: list[str]) -> int:
         run(listing.files, progress, shared.take(len(listing.files)))
 
     with_progress("images", work, rate=True, shown=shared.world == 1 and not options.quiet)
-    run.finish()
+    if run.interrupted and shared.world > 1:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # torchrun sends another one, after that of the terminal
+    run.write_films()
     left_over = run.interrupted and not (run.is_live and len(listing.files) == 1)
-    counts = total(shared.gather(run.counts.to_dict()))
+    _, *others = shared.gather({"counts": run.counts.to_dict(), "queries": run.queries_so_far()})
+    counts = run.counts
     if is_first:
-        if not options.quiet:
-            print(summary(counts))
-        print(printable(run.output))
-        if counts.failed:
-            print(f"error: {counts.failed} of {counts.images} images failed", file=sys.stderr)
-        if left_over:
-            hint = (
-                ""
-                if any(_is_new_each_time(place) for place, _ in listing.files)
-                else ": the same command with resume=true does the rest"
-            )
-            print(f"error: interrupted{hint}", file=sys.stderr)
+        run.write_queries([part["queries"] for part in others])
+        counts = total([run.counts.to_dict(), *(part["counts"] for part in others)])
+        _tell(run, counts, hint=None if not left_over else _how_to_go_on(listing))
     shared.leave()
     if left_over:
         return 130
     return int(is_first and bool(counts.failed or counts.lost))
+
+
+def _tell(run: PredictionRun, counts: Counts, *, hint: str | None) -> None:
+    """Print what came of it all."""
+    if not run.options.quiet:
+        print(summary(counts))
+    print(printable(run.output), flush=True)
+    if counts.failed:
+        print(f"error: {counts.failed} of {counts.images} images failed", file=sys.stderr)
+    if hint is not None:
+        print(f"error: interrupted{hint}", file=sys.stderr)
+
+
+def _how_to_go_on(listing: Listing) -> str:
+    changing = any(_is_new_each_time(place) for place, _ in listing.files)
+    return "" if changing else ": the same command with resume=true does the rest"
 
 
 def _start(arguments: list[str]) -> tuple[PredictionRun, Listing, SharedFiles]:
@@ -171,8 +182,6 @@ def _start(arguments: list[str]) -> tuple[PredictionRun, Listing, SharedFiles]:
     _check_resume(listing, options.reading)
     check_weights("checkpoint", checkpoint)
     override_checkpoint(Config(), overrides)  # for its errors, before torch is imported
-    if is_launched() and options.queries:
-        raise UserError("queries=true needs all images in one process: run without torchrun")
     device = choose_own_device(values)
     shared = SharedFiles()
     shared.agree([name for _, name in listing.files])

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -240,17 +240,29 @@ class PredictionRun:
         except Exception as error:
             self._report.fail(_sentence(image.source, error))
 
-    def finish(self) -> None:
-        """Write what several images make together: the films of the overlays, and ``queries.png``."""
+    def write_films(self) -> None:
+        """Join the overlays of each video into a film, where that is wanted."""
         if self.options.film:
             self._films.write(self._report.say, self._report.lose)
-        if self._summary is not None and self._summary.images:
-            self._write_summary(self._summary)
 
-    def _write_summary(self, summary: QuerySummary) -> None:
+    def queries_so_far(self) -> dict[str, Any] | None:
+        """Return what the queries stood for in the images of this process, as JSON takes it; None if nobody asks."""
+        return None if self._summary is None else self._summary.state()
+
+    def write_queries(self, others: Sequence[dict[str, Any]] = ()) -> None:
+        """Write ``queries.png``, where it is wanted.
+
+        Args:
+            others: what other processes have seen, as `queries_so_far` returns it.
+        """
+        if self._summary is None:
+            return
+        for state in others:
+            self._summary.merge(state)
         file = self.output / "queries.png"
         try:
-            write_png(summary.draw(), file)
+            if self._summary.images:
+                write_png(self._summary.draw(), file)
         except Exception as error:
             self._report.lose(file, error)
 

@@ -66,9 +66,10 @@ def test_two_processes_take_each_file_once(run: Path, tmp_path: Path) -> None:
     assert len(list(read_frames(output / "overlays" / "0.mp4"))) == 6
 
     Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(photos / "05.png")
-    done = _launch(run, photos, output, "task=semantic", "resume=true", "quiet=true")
+    done = _launch(run, photos, output, "task=semantic", "resume=true", "quiet=true", "queries=true")
     assert done.returncode == 0 and _errors(done) == []
     assert done.stdout == f"{output}\n" and (output / "json" / "05.json").is_file()
+    assert (output / "queries.png").is_file()
 
 
 @pytest.mark.slow
