@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ from maskformer_ext.inference.results import PICTURED_SCORE, as_result
 from maskformer_ext.inference.results.drawing import overlay_shape
 from maskformer_ext.inference.results.saving import description_file, write_result
 from maskformer_ext.pictures.sizes import LONG_SIDE, resize_image
+from maskformer_ext.prediction.findings import summarize
 
 __all__ = ["description_file", "overlay_ground", "write_prediction"]
-
-_COUNTED = {"semantic": "classes", "panoptic": "segments", "instance": "instances"}
 
 
 def overlay_ground(rgb: np.ndarray, overlay_size: int = LONG_SIDE) -> np.ndarray:
@@ -59,7 +59,7 @@ def write_prediction(
         overlay_size: longer side of the overlay in pixels at most, without the legend, as in `overlay_ground`.
 
     Returns:
-        In words what was found.
+        In a few words what was found, as `summarize` says it.
 
     Raises:
         UserError: if a file cannot be written, or there are more segments than a map of ids can number.
@@ -76,6 +76,4 @@ def write_prediction(
         min_score=min_score,
         longest_side=overlay_size,
     )
-    unlikely = sum(task == "instance" and segment["score"] < min_score for segment in found.describe_briefly())
-    more = f" ({unlikely} more below min_score={min_score:g})" if unlikely else ""
-    return f"{_COUNTED[task]}: {len(segments) - unlikely}{more}"
+    return summarize(segments, task, math.prod(found.size), min_score)
