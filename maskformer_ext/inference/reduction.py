@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskformer_ext.config import InferenceConfig
-from maskformer_ext.inference.network import QueryOutput, require_queries
+from maskformer_ext.inference.query_output import QueryOutput, enlarge, require_queries, stride_of
 from maskformer_ext.inference.results import PanopticResult, SemanticResult
-from maskformer_ext.modeling.per_pixel import enlarge, stride_of
 from maskformer_ext.ops.instance_inference import Instances, instance_inference
 from maskformer_ext.ops.panoptic_inference import panoptic_inference
 from maskformer_ext.ops.semantic_inference import semantic_inference, semantic_scores

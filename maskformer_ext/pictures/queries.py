@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.inference.network import require_queries, run_network
+from maskformer_ext.inference.network import run_network
+from maskformer_ext.inference.query_output import require_queries
 from maskformer_ext.media.images import resize_shortest_edge
 from maskformer_ext.pictures.segments import outline
 from maskformer_ext.pictures.sizes import resize_image
