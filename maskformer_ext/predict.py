@@ -12,6 +12,7 @@ from maskformer_ext.cli.early import check_weights
 from maskformer_ext.config import Config
 from maskformer_ext.config.load import override_checkpoint
 from maskformer_ext.config.tasks import TASKS
+from maskformer_ext.config.values import PROGRAM_ENDINGS
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.prediction.options import PredictionOptions
 
@@ -28,7 +29,8 @@ Segment images and videos and write, below the output folder,
                       instances, which may overlap, also carry their mask as COCO run lengths
 
   checkpoint=PATH     output folder of a run (its newest checkpoint), a checkpoints/iter_* folder, or model.safetensors;
-                      also weights of the original or of transformers' MaskFormer, or a hub id (docs/checkpoints.md)
+                      also weights of the original or of transformers' MaskFormer, or a hub id (docs/checkpoints.md),
+                      or a .onnx or .pt2 file of export
   input=PATH          an image, a video, a folder (with the folders in it, linked ones too) or a quoted glob such as
                       'photos/*.jpg'; hidden files and what predict has written are passed over
   output=FOLDER       is made where it does not exist
@@ -43,6 +45,7 @@ Segment images and videos and write, below the output folder,
   batch=1             how many images of equal size go through the network at once
   resume=true         leave out what an interrupted run with the same checkpoint, task and options has done
   device=NAME         cpu, cuda, cuda:1 ...; by default a GPU where there is one
+  runtime=NAME        of a .onnx file: onnxruntime or openvino; by default the first that is installed
 
 Every key of the configuration below inference can be changed too, for instance inference.tile=512 for large or crowded
 images, or inference.object_mask_threshold=0.5; python -m maskformer_ext.train --help lists them.
@@ -66,6 +69,7 @@ _OWN = {
     "batch": "1",
     "resume": "false",
     "device": None,
+    "runtime": None,
 }
 
 
@@ -101,11 +105,11 @@ def _predict(arguments: list[str]) -> int:
     listing = list_files(source, output)
     check_weights("checkpoint", checkpoint)
     override_checkpoint(Config(), overrides)  # for its errors, before torch is imported
-    device = choose_device(values)
+    device = values["device"] if Path(checkpoint).suffix in PROGRAM_ENDINGS else choose_device(values)
 
     from maskformer_ext.prediction.run import start_run
 
-    run = start_run(checkpoint, output, options, overrides=overrides, device=device)
+    run = start_run(checkpoint, output, options, overrides=overrides, device=device, runtime=values["runtime"])
     if note := listing.note():
         print(note)
     with_progress("files", lambda progress: run(listing.files, progress))

@@ -12,11 +12,11 @@ from typing import Any
 from maskformer_ext.checkpoints.layouts.native import info_from_json
 from maskformer_ext.config import Config, to_dict
 from maskformer_ext.config.load import config_from_dict
+from maskformer_ext.config.values import PROGRAM_ENDINGS
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, printable, why
 from maskformer_ext.inference.programs.onnx_metadata import read_onnx_metadata
 
-PROGRAM_ENDINGS = (".onnx", ".pt2")
 METADATA_FILE = "maskformer_ext.json"  # among the extra files of a .pt2
 FORMAT = 1
 _LONGEST = 1 << 26  # bytes of metadata
