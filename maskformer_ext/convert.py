@@ -1,4 +1,4 @@
-"""Convert weights: ``python -m maskformer_ext.convert INPUT OUTPUT [--to native|hf] [key=value ...]``."""
+"""Convert weights: ``maskformer-ext convert INPUT OUTPUT [--to native|hf] [key=value ...]``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from maskformer_ext.cli.early import check_weights
 from maskformer_ext.config.values import LAYOUTS
 from maskformer_ext.errors import UserError
 
-_HELP = """usage: python -m maskformer_ext.convert INPUT OUTPUT [--to native|hf] [key=value ...]
+_HELP = """usage: maskformer-ext convert INPUT OUTPUT [--to native|hf] [key=value ...]
 
 Read weights in any layout, check every name and shape, and write them to a new folder.
 

@@ -1,4 +1,4 @@
-"""Score a checkpoint: ``python -m maskformer_ext.evaluate checkpoint=RUN key=value ...``."""
+"""Score a checkpoint: ``maskformer-ext evaluate checkpoint=RUN key=value ...``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from maskformer_ext.config.values import PROGRAM_ENDINGS
 from maskformer_ext.errors import UserError
 from maskformer_ext.files import write_json
 
-_HELP = """usage: python -m maskformer_ext.evaluate checkpoint=RUN [key=value ...]
+_HELP = """usage: maskformer-ext evaluate checkpoint=RUN [key=value ...]
 
 Score a checkpoint on its data set and write the scores as JSON.
 
@@ -35,7 +35,7 @@ Score a checkpoint on its data set and write the scores as JSON.
 Several GPUs share the images: torchrun --nproc-per-node 4 -m maskformer_ext.evaluate checkpoint=RUN
 
 Every key of the configuration below data and inference can be changed too, for instance data.root=FOLDER,
-inference.tile=512 or inference.tasks=[panoptic]; python -m maskformer_ext.train --help lists them."""
+inference.tile=512 or inference.tasks=[panoptic]; maskformer-ext train --help lists them."""
 
 _OWN = {
     "checkpoint": None,

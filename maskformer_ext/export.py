@@ -1,4 +1,4 @@
-"""Export a model as one program for other runtimes: ``python -m maskformer_ext.export checkpoint=RUN output=FILE``."""
+"""Export a model as one program for other runtimes: ``maskformer-ext export checkpoint=RUN output=FILE``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from maskformer_ext.errors import UserError, printable
 
 _OUTPUTS = ("classes", "scores", "segments", "instances", "queries")
 
-_HELP = """usage: python -m maskformer_ext.export checkpoint=RUN output=FILE.onnx|FILE.pt2 [key=value ...]
+_HELP = """usage: maskformer-ext export checkpoint=RUN output=FILE.onnx|FILE.pt2 [key=value ...]
 
 Write the network with everything around it as one program of plain operators: uint8 RGB images (batch, 3, height,
 width) in, results of their size out. It normalises and pads the images itself, and holds names and colours of the

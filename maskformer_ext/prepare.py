@@ -1,4 +1,4 @@
-"""Check a data set, and convert a public one's files: ``python -m maskformer_ext.prepare NAME ROOT``."""
+"""Check a data set, and convert a public one's files: ``maskformer-ext prepare NAME ROOT``."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from maskformer_ext.data.preparing.request import Request
 from maskformer_ext.data.preparing.run import prepare
 from maskformer_ext.errors import UserError
 
-_HELP = """usage: python -m maskformer_ext.prepare NAME ROOT [key=value ...]
-       python -m maskformer_ext.prepare config=RECIPE [data.root=ROOT] [key=value ...]
+_HELP = """usage: maskformer-ext prepare NAME ROOT [key=value ...]
+       maskformer-ext prepare config=RECIPE [data.root=ROOT] [key=value ...]
 
 Check the folder of a data set and report what is missing or wrong. Of your own images, also report which classes own
 how many pixels, how much is void, and how large the images are. Files of public data sets are converted where that

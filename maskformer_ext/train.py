@@ -1,4 +1,4 @@
-"""Train a model: ``python -m maskformer_ext.train config=digits key=value ...``."""
+"""Train a model: ``maskformer-ext train config=digits key=value ...``."""
 
 from __future__ import annotations
 

@@ -181,4 +181,4 @@ def test_mistakes_in_the_arguments_are_named(capsys, arguments, sentence):
 def test_help(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert "usage: python -m maskformer_ext.prepare NAME ROOT" in text and "(ade20k_full, coco_stuff_10k)" in text
+    assert "usage: maskformer-ext prepare NAME ROOT" in text and "(ade20k_full, coco_stuff_10k)" in text

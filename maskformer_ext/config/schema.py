@@ -167,7 +167,7 @@ class InferenceConfig:
 
 @dataclass
 class Config:
-    """Everything that a run depends on; ``python -m maskformer_ext.train --help`` prints it."""
+    """Everything that a run depends on; ``maskformer-ext train --help`` prints it."""
 
     name: str = "run"
     output_dir: str = "output"

@@ -34,7 +34,7 @@ def check_location(config: DataConfig, splits: Sequence[str]) -> None:
     if description.distribution is not None:
         if missing := missing_paths(description.distribution, source_root(description, root), splits):
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-            command = f"python -m maskformer_ext.prepare {name} {root}"
+            command = f"maskformer-ext prepare {name} {root}"
             raise UserError(f"{missing[0]}{more} `{command}` says what belongs where.")
         return
     for split in splits:

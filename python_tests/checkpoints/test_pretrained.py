@@ -238,7 +238,7 @@ def test_the_command_says_what_is_wrong(arguments, message: str, capsys) -> None
 
 def test_the_command_explains_itself(capsys) -> None:
     assert main(["--help"]) == 0
-    assert capsys.readouterr().out.startswith("usage: python -m maskformer_ext.convert INPUT OUTPUT")
+    assert capsys.readouterr().out.startswith("usage: maskformer-ext convert INPUT OUTPUT")
 
 
 def test_weights_can_be_read_by_whom_the_other_files_can(tmp_path: Path) -> None:
