@@ -1,10 +1,9 @@
-"""The network's output for one image, whoever ran it, and how a per-pixel baseline's logits reach its size."""
+"""The network's output for one image, whoever ran it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -34,23 +33,3 @@ def require_queries(output: QueryOutput) -> Tensor:
     if output.class_logits is None:
         raise ValueError('segment: task must be "semantic" for a per-pixel baseline, which has no queries')
     return output.class_logits
-
-
-def stride_of(logits: Tensor, height: int) -> int:
-    """Return the integer stride of (..., h, w) logits in a network input of this height."""
-    return -(-height // logits.shape[-2])
-
-
-def enlarge(logits: Tensor, height: int) -> Tensor:
-    """Resize a per-pixel baseline's logits by their stride, as the original does.
-
-    Args:
-        logits: (B, K, h, w).
-        height: of the network input.
-
-    Returns:
-        (B, K, h * stride, w * stride) float32. What rounding up added lies at the right and bottom, to be cut off.
-    """
-    stride = stride_of(logits, height)
-    size = [side * stride for side in logits.shape[-2:]]
-    return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 _MOST_FINE = 8  # times as fine as the coarsest feature map (stride 32) are the mask features (stride 4)
 
 

@@ -14,6 +14,7 @@ from maskformer_ext.modeling.maskformer import MASK_EMBED_LAYERS
 from maskformer_ext.modeling.pixel_level import PixelLevelModule
 from maskformer_ext.ops.mask_dot import mask_dot
 from maskformer_ext.ops.support import value_checks
+from maskformer_ext.ops.support.strided_logits import enlarge
 from maskformer_ext.ops.targets import SegmentTargets
 
 _IGNORE = -100

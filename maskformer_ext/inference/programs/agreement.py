@@ -66,9 +66,7 @@ def _random_images(metadata: ProgramMetadata) -> list[Tensor]:
     return images
 
 
-def _check_in(
-    runtime: str, model: nn.Module, path: Path, metadata: ProgramMetadata, images: Sequence[Tensor]
-) -> str:
+def _check_in(runtime: str, model: nn.Module, path: Path, metadata: ProgramMetadata, images: Sequence[Tensor]) -> str:
     run = open_program(path, metadata.outputs, metadata.outputs, runtime, "cpu")
     comparison = _Comparison(f"{printable(path)} in {runtime}", metadata)
     for batch in images:
@@ -154,7 +152,7 @@ class _Comparison:
         undecided = self._undecided(results, output)
         self._count("pixels have the same segment", same_map, least=0.0 if undecided else 0.99)
         ids = [info["id"] for info in infos]
-        if undecided or ids == results["ids"][: len(ids)].tolist() and not results["ids"][len(ids) :].any():
+        if undecided or (ids == results["ids"][: len(ids)].tolist() and not results["ids"][len(ids) :].any()):
             labels = results["labels"][: len(ids)] == torch.tensor([info["category_id"] for info in infos])
             self._count("segments have the same class", labels, least=0.0 if undecided else 1.0)
             return
@@ -169,8 +167,12 @@ class _Comparison:
             for sign in (-1, 1)
         ]
         found = [
-            [info["category_id"] for info in Reducer(["panoptic"], self._reduce.thing_classes, near)
-             .panoptic(output, output.crop).segments_info]
+            [
+                info["category_id"]
+                for info in Reducer(["panoptic"], self._reduce.thing_classes, near)
+                .panoptic(output, output.crop)
+                .segments_info
+            ]
             for near in around
         ]
         return any(labels != found[0] for labels in found)

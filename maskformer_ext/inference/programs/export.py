@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 from torch import nn
 
 import maskformer_ext
-
 from maskformer_ext.checkpoints.models import load_checkpoint
 from maskformer_ext.config import Config
 from maskformer_ext.config.tasks import choose_task
@@ -66,9 +64,7 @@ def export_checkpoint(checkpoint: str, path: Path, request: ExportRequest) -> li
     return export_model(model, recipe, info, path, request)
 
 
-def export_model(
-    model: nn.Module, recipe: Config, info: DatasetInfo, path: Path, request: ExportRequest
-) -> list[str]:
+def export_model(model: nn.Module, recipe: Config, info: DatasetInfo, path: Path, request: ExportRequest) -> list[str]:
     """Write a model and its reduction as one program; results and errors are those of `export_checkpoint`.
 
     Args:

@@ -19,6 +19,7 @@ from maskformer_ext.inference.programs.onnx_metadata import read_onnx_metadata
 
 METADATA_FILE = "maskformer_ext.json"  # among the extra files of a .pt2
 FORMAT = 1
+_PREFIX = "maskformer_ext."  # of each key
 _LONGEST = 1 << 26  # bytes of metadata
 _LAYOUT = "uint8 RGB (batch, 3, height, width), not normalised; mean, std and padding are part of the program"
 _RESIZE = (
@@ -76,7 +77,7 @@ class ProgramMetadata:
             "dataset": asdict(self.info),
             "recipe": to_dict(self.recipe),
         }
-        return {f"maskformer_ext.{key}": json.dumps(value) for key, value in values.items()}
+        return {f"{_PREFIX}{key}": json.dumps(value) for key, value in values.items()}
 
 
 def shareable(recipe: Config) -> Config:
@@ -125,7 +126,7 @@ def _read_pt2(path: Path) -> Mapping[str, str]:
 
 
 def _parse(texts: Mapping[str, str], source: str) -> ProgramMetadata:
-    own = {key.removeprefix("maskformer_ext."): text for key, text in texts.items() if key.startswith("maskformer_ext.")}
+    own = {key.removeprefix(_PREFIX): text for key, text in texts.items() if key.startswith(_PREFIX)}
     if "format" not in own:
         raise UserError(
             f"{source} was not written by maskformer-ext export: its metadata does not say which classes it knows and "

@@ -36,9 +36,7 @@ def choose_runtime(path: Path, runtime: str | None) -> str:
         if name == "torch" or is_installed(name):
             return name
     package = runtime or possible[0]
-    raise UserError(
-        f"{printable(path)} needs the package {package}: pip install 'maskformer-ext[{_EXTRAS[package]}]'"
-    )
+    raise UserError(f"{printable(path)} needs the package {package}: pip install 'maskformer-ext[{_EXTRAS[package]}]'")
 
 
 def is_installed(package: str) -> bool:
@@ -84,7 +82,9 @@ def _open_onnxruntime(path: Path, outputs: list[str], wanted: list[str], device:
     kind, _, number = (device or ("cuda" if has_gpu else "cpu")).partition(":")
     if kind == "cuda":
         if not has_gpu:
-            raise UserError(f"device={device}: this onnxruntime has no CUDA: pip install onnxruntime-gpu, or device=cpu")
+            raise UserError(
+                f"device={device}: this onnxruntime has no CUDA: install onnxruntime-gpu, or give device=cpu"
+            )
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(number or 0)}))
     elif kind != "cpu":
         raise UserError(f"device={device}: onnxruntime runs on cpu or cuda here")

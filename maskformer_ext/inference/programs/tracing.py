@@ -18,8 +18,8 @@ from maskformer_ext.files import writing
 from maskformer_ext.inference.programs import plain_reduction
 from maskformer_ext.inference.programs.metadata import METADATA_FILE, ProgramMetadata
 from maskformer_ext.inference.programs.quiet import quiet
-from maskformer_ext.inference.query_output import enlarge
 from maskformer_ext.modeling.layers import round_up
+from maskformer_ext.ops.support.strided_logits import enlarge
 
 RESULTS = {
     "classes": ("classes",),
@@ -172,6 +172,7 @@ def _trace(network: nn.Module, images: Tensor, dimensions: dict[int, Any]) -> to
         if "_assert" in str(node.target) and not node.users:
             program.graph.erase_node(node)
         node.meta.pop("stack_trace", None)  # paths of this machine
+    program.example_inputs = None  # which would be written too
     program.graph.eliminate_dead_code()
     program.graph_module.recompile()
     return program
