@@ -49,6 +49,14 @@ class ExportedModel(nn.Module):
         self._device = device
         self.eval()
 
+    def open(self) -> None:
+        """Load what `segment` needs now, not when it is first called.
+
+        Raises:
+            UserError: if the file is damaged, or was exported without the queries.
+        """
+        _ = self._queries
+
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Return the file's own results for (B, 3, H, W) uint8 images of a size that it takes."""
         return dict(zip(self.metadata.outputs, self._all(pixels), strict=True))

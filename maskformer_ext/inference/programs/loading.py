@@ -30,6 +30,7 @@ def load_for_inference(
     """
     if is_program(source):
         program = ExportedModel(source, runtime=runtime, device=None if device is None else str(device))
+        program.open()
         return program, program.recipe, program.dataset_info
     if runtime is not None:
         raise UserError(f"runtime={runtime} is for exported programs (.onnx, .pt2), {source} is a checkpoint")

@@ -112,17 +112,38 @@ def read_metadata(path: str | Path) -> ProgramMetadata:
 def _read_pt2(path: Path) -> Mapping[str, str]:
     try:
         with zipfile.ZipFile(path) as archive:
+            _refuse_pickles(archive)
             entries = [entry for entry in archive.infolist() if entry.filename.endswith(f"/{METADATA_FILE}")]
             if not entries:
                 return {}
             if entries[0].file_size > _LONGEST:
                 raise ValueError(f"its metadata has {entries[0].file_size} bytes")
             values = json.loads(archive.read(entries[0]))
-    except (OSError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RecursionError) as error:
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise UserError(f"{printable(path)} is damaged or no program of torch.export: {why(error)}") from None
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
         raise UserError(f"{printable(path)}: its metadata is damaged: {METADATA_FILE} must hold names and texts")
     return values
+
+
+def _refuse_pickles(archive: zipfile.ZipFile) -> None:
+    """Check that torch unpickles nothing when it loads the archive: a pickle may run any code."""
+    for entry in archive.infolist():
+        if "/sample_inputs/" in entry.filename and entry.file_size:
+            raise ValueError("it holds example inputs as a pickle, which may run any code")
+        if entry.filename.endswith("_config.json") and entry.file_size < _LONGEST:
+            tensors = json.loads(archive.read(entry))["config"].values()
+            if any(tensor["use_pickle"] for tensor in tensors):
+                raise ValueError("it holds pickles, which may run any code")
 
 
 def _parse(texts: Mapping[str, str], source: str) -> ProgramMetadata:

@@ -168,14 +168,21 @@ def _trace(network: nn.Module, images: Tensor, dimensions: dict[int, Any]) -> to
             prefer_deferred_runtime_asserts_over_guards=True,
         )
     # What is asserted is how the memory of the traced size lies. Another size needs no other operators.
-    for node in list(program.graph.nodes):
-        if "_assert" in str(node.target) and not node.users:
-            program.graph.erase_node(node)
-        node.meta.pop("stack_trace", None)  # paths of this machine
+    for module in program.graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            _clean(module)
     program.example_inputs = None  # which would be written too
-    program.graph.eliminate_dead_code()
-    program.graph_module.recompile()
     return program
+
+
+def _clean(module: torch.fx.GraphModule) -> None:
+    """Remove assertions and what is not needed, and forget the paths of this machine."""
+    for node in list(module.graph.nodes):
+        if "_assert" in str(node.target) and not node.users:
+            module.graph.erase_node(node)
+        node.meta.pop("stack_trace", None)
+    module.graph.eliminate_dead_code()
+    module.recompile()
 
 
 def write_program(program: torch.export.ExportedProgram, path: Path, metadata: ProgramMetadata) -> None:
@@ -202,10 +209,25 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, metadata: Pro
     with quiet():
         written: Any = torch.onnx.export(program, (), None, dynamo=True, external_data=False, verbose=False, **names)
     written.model.metadata_props.update(metadata.to_texts())
-    for node in written.model.graph.all_nodes():
-        node.metadata_props.clear()  # lines and paths of this machine
+    _name_dimensions(written.model.graph)
     with writing(path) as temporary, quiet():
         written.save(str(temporary), external_data=False)  # weights beside it would have the temporary name
+
+
+def _name_dimensions(graph: Any) -> None:
+    """Give the free dimensions of an ONNX graph names for people, and forget lines and paths of this machine."""
+    for node in graph.all_nodes():
+        node.metadata_props.clear()
+        for value in node.outputs:
+            if not value.is_graph_output():
+                value.shape = None  # in terms of the tracer's names; runtimes find the shapes themselves
+    for value in (*graph.inputs, *graph.outputs):
+        rank = len(value.shape)
+        prefix = "mask_" if value.name == "mask_logits" else ""
+        names = {0: "batch", rank - 2: f"{prefix}height", rank - 1: f"{prefix}width"} if rank > 2 else {0: "batch"}
+        for axis, name in names.items():
+            if not isinstance(value.shape[axis], int):
+                value.shape[axis] = name
 
 
 def _write_pt2(program: torch.export.ExportedProgram, path: Path, metadata: ProgramMetadata) -> None:
