@@ -16,6 +16,7 @@ from maskformer_ext.cli.shared_files import SharedFiles, choose_own_device, one_
 from maskformer_ext.config import Config
 from maskformer_ext.config.load import override_checkpoint
 from maskformer_ext.config.tasks import TASKS
+from maskformer_ext.config.values import PROGRAM_ENDINGS
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.media.addresses import STANDARD_INPUT, Address
 from maskformer_ext.media.downloads import MOST_BYTES
@@ -42,7 +43,8 @@ Per image it prints the name, width x height, what was found, and the millisecon
 is the output folder.
 
   checkpoint=PATH     output folder of a run (its newest checkpoint), a checkpoints/iter_* folder, or model.safetensors;
-                      also weights of the original or of transformers' MaskFormer, or a hub id (docs/checkpoints.md)
+                      also weights of the original or of transformers' MaskFormer, or a hub id (docs/checkpoints.md),
+                      or a .onnx or .pt2 file of export
   input=...           PATH       an image, a video, a folder (with the folders in it, linked ones too) or a quoted glob
                                  such as 'photos/*.jpg'; hidden files and what predict has written are passed over
                       URL        an image or video on the web (http, https), or a stream: rtsp, rtmp, rtp, udp, tcp,
@@ -66,6 +68,7 @@ is the output folder.
   resume=true         leave out what an interrupted run with the same checkpoint, task and options has done
   quiet=true          print the output folder and errors only
   device=NAME         cpu, cuda, cuda:1 ...; by default a GPU where there is one
+  runtime=NAME        of a .onnx file: onnxruntime or openvino; by default the first that is installed
 
 Every key of the configuration below inference can be changed too, for instance inference.tile=512 for large or crowded
 images, or inference.object_mask_threshold=0.5; maskformer-ext train --help lists them.
@@ -95,6 +98,7 @@ _OWN = {
     "resume": "false",
     "quiet": "false",
     "device": None,
+    "runtime": None,
 }
 
 
@@ -182,13 +186,22 @@ def _start(arguments: list[str]) -> tuple[PredictionRun, Listing, SharedFiles]:
     _check_resume(listing, options.reading)
     check_weights("checkpoint", checkpoint)
     override_checkpoint(Config(), overrides)  # for its errors, before torch is imported
-    device = choose_own_device(values)
+    is_program = Path(checkpoint).suffix in PROGRAM_ENDINGS
+    device = values["device"] if is_program else choose_own_device(values)
     shared = SharedFiles()
     shared.agree([name for _, name in listing.files])
 
     from maskformer_ext.prediction.run import start_run
 
-    run = start_run(checkpoint, output, options, overrides=overrides, device=device, is_first=shared.rank == 0)
+    run = start_run(
+        checkpoint,
+        output,
+        options,
+        overrides=overrides,
+        device=device,
+        runtime=values["runtime"],
+        is_first=shared.rank == 0,
+    )
     return run, listing, shared
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
-from maskformer_ext.inference.network import QueryOutput, require_queries, run_network
+from maskformer_ext.inference.network import run_network
+from maskformer_ext.inference.query_output import QueryOutput, require_queries
 from maskformer_ext.media.images import resize_shortest_edge
 
 

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.config.tasks import TASKS
 from maskformer_ext.inference.large_images import join_tiles, run_tiles
-from maskformer_ext.inference.network import QueryOutput, batch_of, run_network
+from maskformer_ext.inference.network import batch_of, run_network
+from maskformer_ext.inference.query_output import QueryOutput
 from maskformer_ext.inference.reduction import Reducer
 from maskformer_ext.inference.results import Result
 from maskformer_ext.inference.results.times import Laps

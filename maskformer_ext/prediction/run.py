@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from maskformer_ext.checkpoints.models import load_checkpoint
 from maskformer_ext.checkpoints.runs import resolve_checkpoint
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.config.load import override_checkpoint
@@ -23,6 +22,7 @@ from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, printable, why
 from maskformer_ext.files import make_folder
 from maskformer_ext.inference import Instances, PanopticResult, SemanticResult, segment
+from maskformer_ext.inference.programs.loading import load_for_inference
 from maskformer_ext.inference.queries import query_masks
 from maskformer_ext.media.images import to_tensor, write_png
 from maskformer_ext.pictures.queries import QuerySummary, draw_queries
@@ -44,17 +44,19 @@ def start_run(
     options: PredictionOptions,
     *,
     overrides: Sequence[str] = (),
-    device: str = "cpu",
+    device: str | None = None,
+    runtime: str | None = None,
     is_first: bool = True,
 ) -> PredictionRun:
     """Load a checkpoint, make the folder of the results and note in it what they are made with.
 
     Args:
-        checkpoint: whatever `load_checkpoint` reads.
+        checkpoint: whatever `load_for_inference` reads.
         output: the folder of the results.
         options: of the run; without a task it is the one that the model was trained for.
         overrides: ``key=value`` for the configuration of the checkpoint.
-        device: where the model goes.
+        device: where the model goes; None: the CPU, or where the runtime of a program likes best.
+        runtime: of an exported program.
         is_first: of several processes that share the work: the first one writes the settings, and warns.
 
     Returns:
@@ -64,7 +66,7 @@ def start_run(
         UserError: if the checkpoint cannot be read, its model cannot do what is asked for, or the folder holds
             something else.
     """
-    model, config, info = load_checkpoint(checkpoint, device)
+    model, config, info = load_for_inference(checkpoint, device, runtime=runtime)
     config = override_checkpoint(config, overrides)
     architecture, things = config.model.architecture, bool(info.thing_classes)
     trained = config.data.task
