@@ -10,20 +10,23 @@ from typing import Any
 from maskformer_ext.cli.arguments import choice, split_arguments, whole_number
 from maskformer_ext.cli.command import run_command
 from maskformer_ext.config import Config, DataConfig
-from maskformer_ext.config.load import load_config, override_config
+from maskformer_ext.config.load import override_config
 from maskformer_ext.config.values import nearest_hint
-from maskformer_ext.data.catalog import CATALOG, canonical_name
+from maskformer_ext.data.catalog import CATALOG, FOLDER, canonical_name
 from maskformer_ext.data.preparing.request import Request
 from maskformer_ext.data.preparing.run import prepare
-from maskformer_ext.errors import UserError
+from maskformer_ext.data.recognition import load_run_config
+from maskformer_ext.errors import UserError, printable
 
-_HELP = """usage: maskformer-ext prepare NAME ROOT [key=value ...]
+_HELP = """usage: maskformer-ext prepare FOLDER [key=value ...]
+       maskformer-ext prepare NAME ROOT [key=value ...]
        maskformer-ext prepare config=RECIPE [data.root=ROOT] [key=value ...]
 
 Check the folder of a data set and report what is missing or wrong. Of your own images, also report which classes own
 how many pixels, how much is void, and how large the images are. Files of public data sets are converted where that
 helps.
 
+  FOLDER          your own images and labels, whatever their format: it is recognised, and said
 {names}
   ROOT            the folder of the data set, or the one around it (docs/data.md shows the layouts)
   config=RECIPE   a recipe, a YAML file or a run, for its data section; keys below data can be given with either form,
@@ -82,9 +85,11 @@ def _data_config(recipe: str | None, positional: list[str], overrides: list[str]
     if recipe is not None:
         if positional:
             raise UserError(f"config= does not go with {' '.join(positional)}: give data.root=FOLDER")
-        return load_config(recipe, overrides).data
+        return _recognised(recipe, overrides)
+    if len(positional) == 1 and canonical_name(positional[0]) not in CATALOG:
+        return _recognised(FOLDER, [f"data.root={positional[0]}", *overrides])
     if len(positional) != 2:
-        raise UserError(f"expected NAME and ROOT, got {' '.join(positional) or 'neither'}")
+        raise UserError(f"expected a folder, or NAME and ROOT, got {' '.join(positional) or 'neither'}")
     name = canonical_name(positional[0])
     if name not in CATALOG:
         hint = nearest_hint(name, CATALOG)
@@ -92,6 +97,13 @@ def _data_config(recipe: str | None, positional: list[str], overrides: list[str]
     task = CATALOG[name].usual_task
     config = override_config(Config(), {"data.name": name, "data.root": positional[1], "data.task": task})
     return override_config(config, overrides).data
+
+
+def _recognised(recipe: str, overrides: list[str]) -> DataConfig:
+    config, recognition = load_run_config(recipe, overrides)
+    if recognition is not None:
+        print(printable(f"{config.data.root}: {recognition.said}"))
+    return config.data
 
 
 def _track(items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
