@@ -9,8 +9,9 @@ from typing import Any
 
 from maskformer_ext.cli.arguments import choice, split_arguments, whole_number
 from maskformer_ext.cli.command import run_command
+from maskformer_ext.cli.hints import print_next, shell
 from maskformer_ext.config import Config, DataConfig
-from maskformer_ext.config.load import override_config
+from maskformer_ext.config.load import available_configs, override_config
 from maskformer_ext.config.values import nearest_hint
 from maskformer_ext.data.catalog import CATALOG, FOLDER, canonical_name
 from maskformer_ext.data.preparing.request import Request
@@ -53,15 +54,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _prepare(arguments: list[str]) -> int:
     values, others = split_arguments([argument for argument in arguments if "=" in argument], _OWN)
+    places = [argument for argument in arguments if "=" not in argument]
     request = Request(
-        config=_data_config(values["config"], [argument for argument in arguments if "=" not in argument], others),
+        config=_data_config(values["config"], places, others),
         splits=_SPLITS[choice(values, "split", tuple(_SPLITS))],
         files=None if values["files"] == "all" else whole_number(values, "files", "all or a whole number"),
         convert=choice(values, "convert", ("faster", "all", "none")),
         workers=whole_number(values, "workers"),
         track=_track,
     )
-    return prepare(request, values["report"])
+    status = prepare(request, values["report"])
+    if status == 0:
+        recipe = FOLDER if len(places) == 1 else values["config"]
+        print_next([_training(recipe, request.config, others)])
+    return status
+
+
+def _training(recipe: str | None, data: DataConfig, overrides: Sequence[str]) -> str:
+    """Return the command that trains on what was checked.
+
+    Args:
+        recipe: that the user named; None: one for this data set.
+        data: its section.
+        overrides: the keys below ``data`` that were given.
+    """
+    keys = [] if data.root is None else [f"data.root={data.root}"]
+    keys += [override for override in overrides if not override.startswith("data.root=")]
+    if recipe is None:
+        name = canonical_name(data.name)
+        known = [known for known in available_configs() if canonical_name(known.partition("/")[0]) == name]
+        recipe = next((known for known in known if "maskformer_" in known and "R50" in known), (known or [""])[0])
+        if not recipe:
+            recipe, keys = "instance_folder", [f"data.name={name}", *keys]
+    return " ".join(["train", *map(shell, [f"config={recipe}", *keys])])
 
 
 def _help() -> str:

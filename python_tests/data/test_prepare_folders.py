@@ -27,7 +27,8 @@ def test_a_folder_is_described(tmp_path: Path, capsys, form: list[str]) -> None:
 
     root = write_folder(tmp_path / "data", _TWO, draw)
     status, out, err = _run(capsys, *(part.format(root=root) for part in form))
-    assert status == 0 and out.splitlines()[-1] == f"ready: data.name=semantic_folder data.root={root}"
+    assert status == 0 and f"ready: data.name=semantic_folder data.root={root}" in out.splitlines()
+    assert out.endswith(f"next:\n  maskformer-ext train config=semantic_folder data.root={root}\n")
     assert "train labels, 4 of 4 images looked at: background 58.9%, object 2.7%, void (255) 38.4%" in out
     assert "sizes from 60x40 to 50x80, median shorter side 40" in out
     assert "1 object 2.7% in 3 images" in " ".join(out.split()) and "1 void everywhere: 0" in out
