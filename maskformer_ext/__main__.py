@@ -21,6 +21,7 @@ COMMANDS = {
     "export": "maskformer_ext.export",
     "convert": "maskformer_ext.convert",
     "analyze": "maskformer_ext.analyze",
+    "doctor": "maskformer_ext.cli.doctor",
 }
 """The module of each command. It has ``main(arguments) -> int``, and the first words of its text say what it does."""
 
@@ -28,6 +29,7 @@ _GROUPS = {
     "Data and training": ("prepare", "train", "evaluate"),
     "Use a model": ("predict", "export"),
     "Weights and recipes": ("convert", "analyze"),
+    "This machine": ("doctor",),
 }
 _EXAMPLES = """Examples:
   maskformer-ext predict checkpoint=facebook/maskformer-swin-tiny-ade input=photo.jpg output=predictions
