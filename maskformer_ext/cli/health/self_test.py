@@ -19,8 +19,8 @@ from maskformer_ext.errors import why
 from maskformer_ext.ops import counting
 from maskformer_ext.ops.catalog import NUMPY_OPS, OPS
 
-# The largest difference from the reference in float64, as a share of the largest value: rounding of results and of
-# what torch computes in the narrow type.
+# The largest difference from the reference in float64, as a share of the largest value. Results are rounded to the
+# narrow type, and torch computes some parts in it.
 _TOLERANCES = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
 # Decisions at a threshold may fall otherwise where a value is rounded: the share that may.
 _DECISIONS = {torch.float32: 1e-3, torch.float16: 5e-3, torch.bfloat16: 3e-2}
