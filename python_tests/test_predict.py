@@ -148,7 +148,7 @@ def test_an_interrupted_run_is_completed(run: Path, photos: Path, tmp_path: Path
     capsys.readouterr()
     assert predict.main(arguments) == 0
     printed = capsys.readouterr().out
-    assert "two.png: " in printed and "one.jpg" not in printed
+    assert "more/two.png 30x50: " in printed and "one.jpg" not in printed
     assert "1 were done already" in printed
     assert written.stat().st_mtime_ns == before
     assert predict.main([*arguments, "inference.resize=logits"]) == 2

@@ -9,7 +9,7 @@ from maskformer_ext.config import Config, DataConfig
 from maskformer_ext.config.values import HUB_ID
 from maskformer_ext.errors import UserError, printable
 
-_FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".pkl", ".bin")
+_FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".pkl", ".bin", ".onnx", ".pt2")
 
 
 def check_weights(key: str, source: str) -> None:

@@ -11,7 +11,8 @@ _EXTRAS = {
     ),
     "video": ("av",),
     "heif": ("pillow_heif",),
-    "onnx": ("onnx", "onnxscript"),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("openvino",),
     "coco-stuff": ("h5py",),
 }
 

@@ -16,6 +16,9 @@ LAYOUTS = ("native", "hf")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 """What a model on the Hugging Face hub is called: OWNER/NAME."""
 
+PROGRAM_ENDINGS = (".onnx", ".pt2")
+"""Of the files that ``export`` writes."""
+
 _TASKS = ("semantic", "instance", "panoptic")
 
 RATE = "optimizer.lr"

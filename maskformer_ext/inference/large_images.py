@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maskformer_ext.inference.network import QueryOutput, batch_of, run_network
+from maskformer_ext.inference.network import batch_of, run_network
+from maskformer_ext.inference.query_output import QueryOutput
 from maskformer_ext.inference.reduction import Reducer
 from maskformer_ext.inference.results import PanopticResult, SemanticResult
 from maskformer_ext.inference.score_band import ScoreBand

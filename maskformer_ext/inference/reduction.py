@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskformer_ext.config import InferenceConfig
-from maskformer_ext.inference.network import QueryOutput, require_queries
+from maskformer_ext.inference.query_output import QueryOutput, require_queries
 from maskformer_ext.inference.results import PanopticResult, SemanticResult
-from maskformer_ext.modeling.per_pixel import enlarge, stride_of
 from maskformer_ext.ops.instance_inference import Instances, instance_inference
 from maskformer_ext.ops.panoptic_inference import panoptic_inference
 from maskformer_ext.ops.semantic_inference import semantic_inference, semantic_scores
 from maskformer_ext.ops.support.rows import Stored, bands, first_argmax, resized
+from maskformer_ext.ops.support.strided_logits import enlarge, stride_of
 
 _ROWS = 256  # of a class map that are looked up at a time
 _MOST_LOGITS = 1 << 26  # of a per-pixel baseline that are stored at the size of the result

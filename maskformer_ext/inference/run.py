@@ -13,6 +13,7 @@ from maskformer_ext.config import InferenceConfig
 from maskformer_ext.config.tasks import TASKS
 from maskformer_ext.inference.large_images import segment_tiles
 from maskformer_ext.inference.network import batch_of, run_network
+from maskformer_ext.inference.programs.exported_model import ExportedModel
 from maskformer_ext.inference.reduction import Reducer
 from maskformer_ext.inference.views import segment_views
 from maskformer_ext.inference.weight_warnings import warn_about_weights
@@ -33,7 +34,8 @@ def segment(
     """Segment an image, or each image of a list.
 
     Args:
-        model: a ``MaskFormer`` or ``PerPixelBaseline``; it is run in evaluation mode, on the device that it is on.
+        model: a ``MaskFormer``, ``PerPixelBaseline`` or ``ExportedModel``; it is run in evaluation mode, on the device
+            that it is on.
         image: a PIL image, a path, a uint8 array (H, W, 3) or (H, W), a uint8 tensor (3, H, W), or a list.
         task: "semantic", "instance" or "panoptic". `config.tasks.default_task` returns what a model was trained for.
             A model for instances knows instances only.
@@ -55,7 +57,8 @@ def segment(
     Warns:
         UserWarning: once for a model whose weights are untrained or not finite.
     """
-    warn_about_weights(model)
+    if not isinstance(model, ExportedModel):  # whose weights were looked at before they were written
+        warn_about_weights(model)
     several = isinstance(image, list | tuple)
     images = image if several else [image]
     results = segment_tasks(

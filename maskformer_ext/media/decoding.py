@@ -113,7 +113,7 @@ def _orientation(image: Image.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def check_size(path: Path, size: tuple[int, int]) -> None:
+def check_size(path: object, size: tuple[int, int]) -> None:
     """Check that a file's width and height are within the limit of `limit_pixels`.
 
     Raises:

@@ -13,13 +13,14 @@ from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import write_json
 from maskformer_ext.inference import Instances, PanopticResult, SemanticResult
+from maskformer_ext.inference.results import PICTURED_SCORE
 from maskformer_ext.media.images import write_png
 from maskformer_ext.pictures.segment_maps import boxes_and_areas, index_of, instance_owners
-from maskformer_ext.pictures.segments import PICTURED_SCORE, add_legend, draw_segments
+from maskformer_ext.pictures.segments import add_legend, draw_segments
 from maskformer_ext.pictures.sizes import LONG_SIDE, resize_image, resize_map, shown_size
+from maskformer_ext.prediction.findings import summarize
 
 _OVERLAY_SIDE = 512  # pixels, to which the shorter side of small images is enlarged
-_COUNTED = {"semantic": "classes", "panoptic": "segments", "instance": "instances"}
 _WIDEST_MAP = np.iinfo(np.uint16).max
 _BITS_OF_BYTE = np.array([byte.bit_count() for byte in range(256)], dtype=np.uint8)
 
@@ -68,7 +69,7 @@ def write_prediction(
         overlay_size: longer side of the overlay in pixels at most, without the legend, as in `overlay_ground`.
 
     Returns:
-        In words what was found.
+        In a few words what was found, as `summarize` says it.
 
     Raises:
         UserError: if a file cannot be written, or there are more segments than a map of ids can number.
@@ -87,9 +88,7 @@ def write_prediction(
     write_png(Image.fromarray(ids), output / "ids" / f"{name}.png")
     described = {"image": printable(source), "task": task, "height": height, "width": width, "segments": segments}
     write_json(description_file(output, name), described)
-    unlikely = len(labels) - len(shown)
-    more = f" ({unlikely} more below min_score={min_score:g})" if unlikely else ""
-    return f"{_COUNTED[task]}: {len(segments) - unlikely}{more}"
+    return summarize(segments, task, height * width, min_score)
 
 
 def description_file(output: Path, name: str) -> Path:

@@ -13,7 +13,8 @@ from tiny import tiny_config
 from maskformer_ext import build_model
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.pictures.queries import QuerySummary, draw_queries, query_masks
+from maskformer_ext.inference.queries import query_masks
+from maskformer_ext.pictures.queries import QuerySummary, draw_queries
 
 INFO = DatasetInfo("painted", ("ground", "box", "tile"), ((90, 90, 90), (250, 0, 0), (0, 0, 250)), thing_classes=(1, 2))
 
