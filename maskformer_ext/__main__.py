@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "maskformer_ext.train",
     "evaluate": "maskformer_ext.evaluate",
     "predict": "maskformer_ext.predict",
+    "demo": "maskformer_ext.demo.command",
     "export": "maskformer_ext.export",
     "convert": "maskformer_ext.convert",
     "analyze": "maskformer_ext.analyze",
@@ -27,13 +28,13 @@ COMMANDS = {
 
 _GROUPS = {
     "Data and training": ("prepare", "train", "evaluate"),
-    "Use a model": ("predict", "export"),
+    "Use a model": ("predict", "demo", "export"),
     "Weights and recipes": ("convert", "analyze"),
     "This machine": ("doctor",),
 }
 _EXAMPLES = """Examples:
   maskformer-ext predict checkpoint=facebook/maskformer-swin-tiny-ade input=photo.jpg output=predictions
-  maskformer-ext train config=semantic_folder data.root=/my/images"""
+  maskformer-ext train config=folder data.root=/my/images"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -123,6 +123,7 @@ def _predict(arguments: list[str]) -> int:
     if is_first:
         if not options.quiet:
             print(summary(counts))
+            print(f"the pictures are in {printable(run.output / 'overlays')}")
         print(printable(run.output))
         if counts.failed:
             print(f"error: {counts.failed} of {counts.images} images failed", file=sys.stderr)

@@ -12,7 +12,7 @@ from maskformer_ext.cli.command import run_command
 from maskformer_ext.cli.early import check_run
 from maskformer_ext.cli.hints import print_next, shell
 from maskformer_ext.config.help import describe_usage
-from maskformer_ext.config.load import available_configs, load_config
+from maskformer_ext.config.load import available_configs
 from maskformer_ext.config.values import HUB_ID
 from maskformer_ext.data.catalog import FOLDER
 from maskformer_ext.data.recognition import load_run_config
@@ -69,13 +69,12 @@ def _train(arguments: list[str]) -> int:
 
 def _print_next(output: Path) -> None:
     """Print what one does with a model that has been trained."""
-    config, model = load_config(output / "config.yaml"), f"checkpoint={shell(output)}"
-    side = config.inference.min_size or max(config.data.augmentation.crop_size, default=512)
+    model = f"checkpoint={shell(output)}"
     commands = [
         f"predict {model} input=photo.jpg output=predictions",
         f"demo {model}",
         f"evaluate {model}",
-        f"export {model} output=model.onnx size={side}x{side}",
+        f"export {model} output=model.onnx",
     ]
     print_next(commands)
 

@@ -28,6 +28,7 @@ LEVELS = [
     "evaluation",
     "engine",
     "cli",
+    "demo",
     "commands",
 ]
 BESIDE = {"integrations": {"errors", "ops", "modeling"}}  # a room that nothing imports, and what it may import

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -39,11 +39,34 @@ def segment_tiles(
     """
     height, width = pixels.shape[-2:]
     tiles = make_tiles(height, width, reduce.settings.tile)
+    return join_tiles(run_tiles(model, pixels, tiles, batch_size), tiles, (height, width), size, reduce)
+
+
+def join_tiles(
+    outputs: Iterable[tuple[Tile, QueryOutput]],
+    tiles: list[Tile],
+    shape: tuple[int, int],
+    size: tuple[int, int],
+    reduce: Reducer,
+) -> dict[str, Any]:
+    """Reduce the network's output for every tile and join the results.
+
+    Args:
+        outputs: of each tile, in the order of ``tiles``; they are taken one at a time.
+        tiles: of the image.
+        shape: height and width of the image that was cut.
+        size: height and width of the result.
+        reduce: which tasks, and their thresholds.
+
+    Returns:
+        The result of each task.
+    """
+    height, width = shape
     classes = ScoreBand((height, width), size, lambda rows: rows.argmax(0))
     panoptic: list[PanopticResult] = []
     pieces: list[list[Piece]] = []
     things: tuple[int, ...] = ()
-    for tile, output in _run_tiles(model, pixels, tiles, batch_size):
+    for tile, output in outputs:
         extent = output.crop
         if "semantic" in reduce.tasks:
             classes.add(reduce.scores(output, extent), tile)
@@ -67,14 +90,15 @@ def tile_scores(model: nn.Module, pixels: Tensor, size: tuple[int, int], reduce:
     """Return the class scores (K, H, W) of an image, averaged over tiles; arguments as `segment_tiles`'s."""
     height, width = pixels.shape[-2:]
     scores = ScoreBand((height, width), size, lambda rows: rows)
-    for tile, output in _run_tiles(model, pixels, make_tiles(height, width, reduce.settings.tile), batch_size):
+    for tile, output in run_tiles(model, pixels, make_tiles(height, width, reduce.settings.tile), batch_size):
         scores.add(reduce.scores(output, output.crop), tile)
     return scores.result()
 
 
-def _run_tiles(
+def run_tiles(
     model: nn.Module, pixels: Tensor, tiles: list[Tile], batch_size: int
 ) -> Iterator[tuple[Tile, QueryOutput]]:
+    """Yield each tile of an image (3, h, w) uint8 with the network's output for it, ``batch_size`` at a time."""
     for start in range(0, len(tiles), batch_size):
         chosen = tiles[start : start + batch_size]
         outputs = run_network(model, batch_of([pixels[:, tile.rows, tile.columns] for tile in chosen]))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.inference.network import run_network
-from maskformer_ext.inference.query_output import require_queries
+from maskformer_ext.inference.query_output import QueryOutput, require_queries
 from maskformer_ext.media.images import resize_shortest_edge
 
 
@@ -35,6 +35,12 @@ def query_masks(model: nn.Module, pixels: Tensor, config: InferenceConfig) -> tu
         output = run_network(model, resize_shortest_edge(pixels, config.min_size, config.max_size)[None])[0]
     finally:
         model.train(was_training)
+    return query_probabilities(output)
+
+
+@torch.inference_mode()
+def query_probabilities(output: QueryOutput) -> tuple[Tensor, Tensor]:
+    """Return what each query says in the network's output for one image, as `query_masks` does."""
     classes = require_queries(output).float().softmax(-1)
     extent = zip(output.mask_logits.shape[-2:], output.crop, output.input_size, strict=True)
     rows, columns = (math.ceil(cells * valid / padded) for cells, valid, padded in extent)

@@ -43,7 +43,7 @@ def test_the_command_trains_scores_and_names_its_files_and_what_comes_next(tmp_p
         f"  maskformer-ext predict checkpoint={tmp_path} input=photo.jpg output=predictions",
         f"  maskformer-ext demo checkpoint={tmp_path}",
         f"  maskformer-ext evaluate checkpoint={tmp_path}",
-        f"  maskformer-ext export checkpoint={tmp_path} output=model.onnx size=64x64",
+        f"  maskformer-ext export checkpoint={tmp_path} output=model.onnx",
     ]
     assert sum("images/s" in line for line in lines) == 4
     metrics = json.loads((tmp_path / "metrics.json").read_text())
