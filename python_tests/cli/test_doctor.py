@@ -40,7 +40,8 @@ def test_a_sound_installation_is_fine(tmp_path: Path, capsys: pytest.CaptureFixt
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["fine"] is True
     assert set(report["self-test of ops (cpu)"]) == {op.name for op in (*OPS, *NUMPY_OPS)}
-    assert report["installed"]["torch"] == {"value": torch.__version__.partition("+")[0], "state": "ok"}
+    torch_told = report["installed"]["torch"]
+    assert torch_told["state"] == "ok" and torch_told["value"].startswith(torch.__version__.partition("+")[0])
     assert report["kernels"]["CPU library"]["value"].startswith("loads, ")
     for fact in report["self-test of ops (cpu)"].values():
         assert fact["state"] == "ok" and " ms" in fact["value"]

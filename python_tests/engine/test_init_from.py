@@ -57,7 +57,7 @@ def _fine_tuning(tmp_path: Path, weights: Path, *overrides: str) -> list[str]:
         write_folder(root, "background\nobject\n", lambda g, s, n: squares(1, shape=(96, 64)))
     own = [f"data.root={root}", f"init_from={weights}", "reset_head=true", f"output_dir={tmp_path / 'run'}"]
     small = ["train.max_iters=1", "train.batch_size=2", "data.num_workers=0"]
-    return ["config=semantic_folder", *own, *small, *overrides]
+    return ["config=folder", *own, *small, *overrides]
 
 
 def test_a_recipe_trains_the_network_that_comes_with_the_weights(others: Path, tmp_path: Path, capsys) -> None:

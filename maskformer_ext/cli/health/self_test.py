@@ -47,8 +47,8 @@ def check_model() -> Section:
         from maskformer_ext.config import ModelConfig
         from maskformer_ext.inference import segment
 
-        sizes = {"pixel_decoder_dim": 32, "mask_dim": 16, "hidden_dim": 32, "num_heads": 2, "feedforward_dim": 32}
-        config = ModelConfig(backbone="resnet18", num_classes=3, num_queries=8, decoder_layers=1, **sizes)
+        config = ModelConfig(backbone="resnet18", num_classes=3, num_queries=8, decoder_layers=1, num_heads=2)
+        config.pixel_decoder_dim = config.hidden_dim = config.feedforward_dim = 32
         torch.manual_seed(0)
         model = build_model(config).eval()
         image = torch.randint(0, 256, (3, 96, 128), dtype=torch.uint8)
