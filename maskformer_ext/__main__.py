@@ -22,6 +22,7 @@ COMMANDS = {
     "export": "maskformer_ext.export",
     "convert": "maskformer_ext.convert",
     "analyze": "maskformer_ext.analyze",
+    "doctor": "maskformer_ext.cli.doctor",
 }
 """The module of each command. It has ``main(arguments) -> int``, and the first words of its text say what it does."""
 
@@ -29,10 +30,11 @@ _GROUPS = {
     "Data and training": ("prepare", "train", "evaluate"),
     "Use a model": ("predict", "demo", "export"),
     "Weights and recipes": ("convert", "analyze"),
+    "This machine": ("doctor",),
 }
 _EXAMPLES = """Examples:
   maskformer-ext predict checkpoint=facebook/maskformer-swin-tiny-ade input=photo.jpg output=predictions
-  maskformer-ext train config=semantic_folder data.root=/my/images"""
+  maskformer-ext train config=folder data.root=/my/images"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

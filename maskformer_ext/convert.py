@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from maskformer_ext.cli.arguments import boolean, choice, split_arguments, split_places, whole_number
 from maskformer_ext.cli.command import run_command
 from maskformer_ext.cli.early import check_weights
+from maskformer_ext.cli.hints import print_next, shell
 from maskformer_ext.config.values import LAYOUTS
 from maskformer_ext.errors import UserError
 
@@ -86,6 +87,7 @@ def _convert(arguments: list[str]) -> int:
             if done.problem:
                 print(f"warning: {source}: the weights are not finite: {done.problem}", file=sys.stderr)
             print(done.folder)
+            print_next([f"predict checkpoint={shell(output)} input=photo.jpg output=predictions"])
             return 0
     for key in ("to", "config", "classes", "num_classes", "reset_head"):
         if values[key] != _OWN[key]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from maskformer_ext.cli.arguments import boolean, choice, new_file, required, size, split_arguments, whole_number
 from maskformer_ext.cli.command import run_command
 from maskformer_ext.cli.early import check_weights
+from maskformer_ext.cli.hints import print_next, shell
 from maskformer_ext.config.tasks import TASKS
 from maskformer_ext.config.values import check_choice
 from maskformer_ext.errors import UserError, printable
@@ -81,6 +82,8 @@ def _export(arguments: list[str]) -> int:
     for line in export_checkpoint(checkpoint, path, request):
         print(line)
     print(printable(path))
+    if not outputs or "queries" in outputs:
+        print_next([f"predict checkpoint={shell(path)} input=photo.jpg output=predictions"])
     return 0
 
 

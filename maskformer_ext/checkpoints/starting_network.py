@@ -45,8 +45,8 @@ def adopt_network(config: Config) -> tuple[Config, str]:
     for key in differing:
         if f"model.{key}" in config.init_keep:
             raise UserError(
-                f"{weights.file} belongs to a model with model.{key}={getattr(theirs, key)}, but the configuration says "
-                f"{getattr(ours, key)}: leave the key out, since init_from brings its own network"
+                f"{weights.file} belongs to a model with model.{key}={getattr(theirs, key)}, but the configuration "
+                f"says {getattr(ours, key)}: leave the key out, since init_from brings its own network"
             )
     kept: dict[str, Any] = {
         field.name: getattr(ours, field.name)

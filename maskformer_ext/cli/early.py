@@ -45,6 +45,8 @@ def check_run(config: Config) -> None:
     check_location(config.data, ("train", "val"))
     if config.init_from:
         check_weights("init_from", config.init_from)
+    elif config.reset_head:
+        raise UserError("reset_head=true needs init_from=WEIGHTS, whose classifier it replaces")
     if config.resume not in ("none", "auto") and not Path(config.resume).expanduser().exists():
         raise UserError(
             f"resume: the checkpoint {printable(config.resume)} does not exist: give none, auto or a checkpoint folder"

@@ -18,6 +18,11 @@ _EXTRAS = {
 }
 
 
+def optional_packages() -> dict[str, tuple[str, ...]]:
+    """Return the modules of the optional packages by the extra that installs them."""
+    return dict(_EXTRAS)
+
+
 class MissingPackage(UserError, ImportError):
     """A package is needed that is not installed; the sentence names the extra that has it."""
 

@@ -8,7 +8,6 @@ from maskformer_ext.config import DataConfig
 from maskformer_ext.data.classes import configured_classes
 from maskformer_ext.data.description import Recognition, configured_folders
 from maskformer_ext.data.listing import list_files
-from maskformer_ext.media.decoding import EXTENSIONS
 
 
 def recognise_folders(root: Path, *, instances: bool) -> Recognition | None:
@@ -18,6 +17,8 @@ def recognise_folders(root: Path, *, instances: bool) -> Recognition | None:
         root: the folder.
         instances: whether label images of instances are meant; the classes file decides, by naming things.
     """
+    from maskformer_ext.media.decoding import EXTENSIONS  # brings Pillow, which `--help` does without
+
     config = DataConfig()
     splits = {split: [root / folder for folder in configured_folders(config, split)] for split in ("train", "val")}
     if not all(folder.is_dir() for folders in splits.values() for folder in folders):

@@ -1,4 +1,4 @@
-"""Try a model in the browser: ``python -m maskformer_ext demo checkpoint=RUN``."""
+"""Try a model in the browser: ``maskformer-ext demo checkpoint=RUN``."""
 
 from __future__ import annotations
 

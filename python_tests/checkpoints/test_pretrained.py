@@ -212,7 +212,8 @@ def test_the_command_converts_back_and_forth(resnet, tmp_path: Path, capsys) -> 
     ]
     for step in steps:
         assert main(step) == 0
-        assert capsys.readouterr().out.splitlines()[-1] == step[1]
+        predict = f"  maskformer-ext predict checkpoint={step[1]} input=photo.jpg output=predictions"
+        assert capsys.readouterr().out.splitlines()[-3:] == [step[1], "next:", predict]
     assert_same_files(tmp_path / "a", tmp_path / "c")
     model, _, info = load_checkpoint(tmp_path / "c")
     assert_same_weights(model, resnet)

@@ -63,6 +63,25 @@ def _cuda_problem(index: int) -> str | None:
     return None if answer is None else answer.decode()
 
 
+def kernels(device: str) -> frozenset[str]:
+    """Return the native ops that have a kernel for a type of device."""
+    return _KERNELS.get(device, frozenset())
+
+
+def outdated() -> list[str]:
+    """Return the ops, of those that have been imported, that the library was built without."""
+    return sorted(_OUTDATED)
+
+
+def gpu_problem(index: int) -> str | None:
+    """Return why the kernels cannot run on a GPU, None where they can.
+
+    Args:
+        index: of the GPU, which must be there.
+    """
+    return CUDA_ERROR if CUDA_ERROR is not None else _cuda_problem(index)
+
+
 def _gpu_is_served(index: int) -> bool:
     """Return whether a GPU runs the CUDA library, asked once; where it does not, one warning says why."""
     if index not in _SERVED:
