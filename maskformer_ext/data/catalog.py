@@ -17,6 +17,7 @@ _NAMES = (
     "nuclei",
     "semantic_folder",
     "instance_folder",
+    "coco",
     "ade20k",
     "ade20k_panoptic",
     "ade20k_full",
