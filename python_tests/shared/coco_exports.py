@@ -1,4 +1,4 @@
-"""Own data in COCO's JSON as annotation tools export it: drawn images, or some of COCO's, in the layout of each tool."""
+"""Own data in COCO's JSON as annotation tools export it: drawn images, or some of COCO's, laid out by each tool."""
 
 from __future__ import annotations
 

@@ -64,8 +64,9 @@ def first_image(path: Path) -> str | None:
     """Return the name of the first image of a file, as it is written there; None where it names none."""
     with _mapped(path) as data:
         match = _FIRST_NAME.search(data)
+        text = None if match is None else match.group(1)
     try:
-        return None if match is None else str(json.loads(match.group(1)))
+        return None if text is None else str(json.loads(text))
     except ValueError:
         return None
 

@@ -20,8 +20,8 @@ _SHOWN = 6  # folders that an error names
 class ImagePlaces:
     """The folders in which the images of an annotation file may lie, the likeliest first.
 
-    A name is looked for as it is, then without its first folders, one after the other, until only the file's own name is
-    left. So absolute paths, ``../`` and URLs work, and no name leads out of the folders.
+    A name is looked for as it is, then without its first folders, one after the other. The file's own name comes last.
+    So absolute paths, ``../`` and URLs work, and no name leads out of the folders.
 
     Args:
         folders: to look in, each directly.
@@ -72,6 +72,15 @@ class ImagePlaces:
         return self._by_name.get(composed(name), [])
 
 
+def _of_address(name: str) -> list[str]:
+    """Return the paths that a URL holds: Label Studio writes /data/local-files/?d=path."""
+    try:
+        address = urlsplit(name)
+    except ValueError:
+        return [name]
+    return [*parse_qs(address.query).get("d", []), *([] if address.scheme else [name]), address.path]
+
+
 def _images(folder: Path) -> list[Path]:
     found = []
     for place, inside, files in os.walk(folder):
@@ -86,15 +95,12 @@ def _ends(name: str) -> list[str]:
     """Return the paths that a name may stand for, the longest first: its last parts, never with ``..``."""
     texts = [name]
     if "://" in name or "?" in name:
-        address = urlsplit(name)
-        query = parse_qs(address.query)
-        texts = [*query.get("d", []), address.path if address.scheme else name, address.path]  # Label Studio: ?d=path
+        texts = _of_address(name)
     texts += [unquote(text) for text in texts if "%" in text]
     ends = []
     for text in texts:
-        parts = [
-            part for part in text.replace("\\", "/").split("/") if part not in ("", ".", "..") and "\0" not in part
-        ]
+        pieces = text.replace("\0", "").replace("\\", "/").split("/")
+        parts = [piece for piece in pieces if piece not in ("", ".", "..")]
         parts = parts[1:] if len(parts) > 1 and parts[0][1:] == ":" else parts
         ends += ["/".join(parts[first:]) for first in range(max(0, len(parts) - _MOST_PARTS), len(parts))]
     return sorted(dict.fromkeys(ends), key=lambda end: -end.count("/"))

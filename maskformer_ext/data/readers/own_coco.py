@@ -59,8 +59,8 @@ class OwnCocoOptions:
 class OwnCoco(Dataset):
     """Images with the objects that a COCO JSON file outlines, for any task.
 
-    Annotations without a mask are left out, and a log line counts them. A file of nothing else is refused. Crowd regions
-    are void in training, unless the task is semantic. Images without objects are kept.
+    Annotations without a mask are left out, and a log line counts them. A file of nothing else is refused. Crowd
+    regions are void in training, unless the task is semantic. Images without objects are kept.
 
     Args:
         annotations: the JSON file.
@@ -186,11 +186,10 @@ def _images(content: dict[str, Any], path: Path, places: ImagePlaces) -> tuple[d
             )
     if not missing:
         return images, []
-    split = "the images" if len(missing) == len(images) else "them"
+    skip = "" if len(missing) == len(images) else ", or data.on_error=skip to go on without them"
     return images, [
-        f"{path}: {len(missing)} of its {len(images)} images are nowhere, the first is "
-        f"{printable(missing[0])}; looked in {places.where()}: set data.train_images and data.val_images to the folders "
-        f"of {split}" + ("." if len(missing) == len(images) else ", or data.on_error=skip to go on without.")
+        f"{path}: {len(missing)} of its {len(images)} images are not there, the first is {printable(missing[0])}: set "
+        f"data.train_images and data.val_images to their folders{skip} (looked in {places.where()})."
     ]
 
 
