@@ -18,6 +18,7 @@ _NAMES = (
     "semantic_folder",
     "instance_folder",
     "coco",
+    "huggingface",
     "ade20k",
     "ade20k_panoptic",
     "ade20k_full",
