@@ -17,6 +17,8 @@ _NAMES = (
     "nuclei",
     "semantic_folder",
     "instance_folder",
+    "coco",
+    "huggingface",
     "ade20k",
     "ade20k_panoptic",
     "ade20k_full",
