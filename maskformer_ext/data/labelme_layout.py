@@ -104,7 +104,7 @@ def _scan(stamps: tuple[tuple[Path, int, int], ...]) -> Scan:
             continue
         found.labels.update(shape.label for shape in file.shapes)
         found.without_area.update(file.without_area)
-        found.beyond += [f"shape {number} of {path.name}" for number in file.beyond]
+        found.beyond.extend(f"shape {number} of {path.name}" for number in file.beyond)
     return found
 
 

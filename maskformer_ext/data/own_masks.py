@@ -67,7 +67,7 @@ def _counts(root: Path, layout: Layout) -> str:
     """Return in words how many images each split has, and where they lie if that is not as usual."""
     train = len(_files(root, layout.train[1], LABEL_EXTENSIONS))
     if layout.train == layout.val:
-        return f"{train} without a split of their own (data.val_share draws one), in {layout.train[0]}"
+        return f"{train} without a split of their own (data.val_share draws one)"
     val = len(_files(root, layout.val[1], LABEL_EXTENSIONS))
     where = f" ({layout.val[0]})" if layout.keys else ""
     return f"{train} for training and {val} for validation{where}"

@@ -103,7 +103,7 @@ def write_yolo(
     yaml: str | None = "path: .\ntrain: train/images\nval: valid/images\nnc: {count}\nnames: {names}\n",
     folder: str = "{split}/{part}",
 ) -> Path:
-    """Write a YOLO-seg data set; "{split}/{part}" is how Roboflow lays it out, "{part}/{split}" how ultralytics does."""
+    """Write a YOLO-seg data set: "{split}/{part}" as Roboflow lays it out, or "{part}/{split}" as ultralytics does."""
     for split, found in splits.items():
         for drawing in found:
             save_image(drawing, root / folder.format(split=split, part="images"))
@@ -118,7 +118,7 @@ def write_yolo(
 def labelme(drawing: Drawing, image_path: str, **more: Any) -> dict[str, Any]:
     """Return the LabelMe file of a drawing."""
     height, width = drawing.pixels.shape[:2]
-    shapes = [
+    shapes: list[dict[str, Any]] = [
         {
             "label": label,
             "points": [list(point) for point in zip(polygon[::2], polygon[1::2], strict=True)],

@@ -78,31 +78,29 @@ def class_numbers(path: Path, table: ClassTable, *, exif: bool = True) -> np.nda
     colored.setdefault(VOID_COLOR, VOID)
     with open_image(path, "a label image") as image:
         rgb = image.mode == "RGB"
+    stored = read_color_ids(path, exif=exif) if rgb else read_label(path, exif=exif)
+    found, index = np.unique(stored, return_inverse=True)
     if rgb:
-        stored = read_color_ids(path, exif=exif)
-        found, index = np.unique(stored, return_inverse=True)
-        keys = found.tolist()
+        numbers = [colored.get(color, -1) for color in found.tolist()]
     else:
-        stored = read_label(path, exif=exif)
-        found, index = np.unique(stored, return_inverse=True)
-        palette = read_palette(path)
-        inside = palette is not None and all(number < len(palette) for number in found.tolist())
-        keys = [_key(palette[number].tolist()) for number in found.tolist()] if inside and palette is not None else []
-        if not table.own_colors or not all(
-            key in colored for key, number in zip(keys, found, strict=False) if number != VOID
-        ):
-            keys = []
-    numbers = [colored.get(key, -1) for key in keys] if keys else found.tolist()
-    if not rgb:  # the number of void means it whatever its colour
-        numbers = [VOID if number == VOID else value for number, value in zip(found.tolist(), numbers, strict=True)]
+        numbers = _by_palette(path, found.tolist(), colored) if table.own_colors else found.tolist()
     for number, value in zip(found.tolist(), numbers, strict=True):
         if value != VOID and not 0 <= value < len(table.classes):
             what = f"the colour {[number & 255, number >> 8 & 255, number >> 16]}" if rgb else f"the value {number}"
             raise UserError(
-                f"{path} holds {what}, which is none of the {len(table.classes)} classes ({printable(table.classes[0])}, "
-                "...): correct the mask, or name the class in labelmap.txt."
+                f"{path} holds {what}, which is none of the {len(table.classes)} classes "
+                f"({printable(table.classes[0])}, ...): correct the mask, or name the class in labelmap.txt."
             )
     return np.array(numbers, np.uint8)[index.reshape(stored.shape)]
+
+
+def _by_palette(path: Path, found: list[int], colored: dict[int, int]) -> list[int]:
+    """Return the classes of numbers by the colours of a palette, or the numbers where it has other colours."""
+    palette = read_palette(path)
+    if palette is None or any(number >= len(palette) for number in found if number != VOID):
+        return found
+    keys = [VOID_COLOR if number == VOID else _key(palette[number].tolist()) for number in found]
+    return [colored[key] for key in keys] if all(key in colored for key in keys) else found
 
 
 def _key(color: Color | list[int]) -> int:

@@ -55,12 +55,12 @@ class SemanticFolder(PairedImages):
         skip_errors: bool = False,
     ) -> None:
         count = len(table.classes)
-        self.void = ignore_label if table.ignore_label is None else table.ignore_label
+        self.void: int | None = ignore_label if table.ignore_label is None else table.ignore_label
         self.first = 1 if self.void == 0 and not table.values else 0  # number of the first class in a label image
         self.values = table.values or tuple(range(self.first, self.first + count))
         if table.values:
             self.void = None if self.void in table.values else self.void
-        elif 0 < self.void < count or not 0 <= self.void <= _LARGEST:
+        elif self.void is not None and (0 < self.void < count or not 0 <= self.void <= _LARGEST):
             raise UserError(
                 f"data.ignore_label must be 0 (the classes are then 1 to {count}) or beyond the {count} class ids, at "
                 f"most {_LARGEST}, got {self.void}."
@@ -122,8 +122,8 @@ class SemanticFolder(PairedImages):
         if self.values != tuple(range(first, last + 1)):
             values = ", ".join(map(str, self.values[:_NAMED])) + ", ..." * (len(self.values) > _NAMED)
             return (
-                f"{path} holds the label {found}, but the values of the {len(self.values)} classes are {values}: correct "
-                'the image, or name the class in a classes.json with "classes" and "values".'
+                f"{path} holds the label {found}, but the values of the {len(self.values)} classes are {values}: "
+                'correct the image, or name the class in a classes.json with "classes" and "values".'
             )
         hint = ""
         if first == 0 and found == last + 1:

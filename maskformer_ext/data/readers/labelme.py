@@ -35,8 +35,8 @@ class LabelMeFiles(OutlinedFiles):
     All JSON files are read once at the start, for the names of the classes and so that a wrong file is an error before
     training. Log lines count what is left out: shapes without area, images without file, other JSON files.
 
-    Shapes of one group and label are one object. Those called "__ignore__" are void. "_background_" is what lies outside
-    of every shape. Where shapes overlap, the smaller one owns the pixel.
+    Shapes of one group and label are one object. Those called "__ignore__" are void. "_background_" is what lies
+    outside of every shape. Where shapes overlap, the smaller one owns the pixel.
 
     Args:
         root: the folder.
@@ -83,8 +83,8 @@ class LabelMeFiles(OutlinedFiles):
         found = find_image(image, content.image_path, self.root)
         if found is None and not content.embedded:
             raise UserError(
-                f"{image}: its image {printable(content.image_path) or image.stem} is missing, and the file does not hold "
-                "it: put it beside the file."
+                f"{image}: its image {printable(content.image_path) or image.stem} is missing, and the file does not "
+                "hold it: put it beside the file."
             )
         pixels = read_image(found, exif=self.exif) if found is not None else _embedded(image, self.exif)
         size = tuple(pixels.shape[-2:])

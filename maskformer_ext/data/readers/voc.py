@@ -121,12 +121,8 @@ class VocObjects(PairedImages):
                 class_of_id[number] = self._new_class[of]
         class_of_id[first : first + count] = self._new_class
         class_of_id[[0, VOID]] = NO_SEGMENT
-        return segments_from_groups(
-            ids_tensor(ids),
-            areas,
-            torch.where(class_of_id == NO_SEGMENT, NO_SEGMENT, torch.arange(len(areas))),
-            class_of_id,
-        )
+        groups = torch.arange(len(areas)).masked_fill_(class_of_id == NO_SEGMENT, NO_SEGMENT)
+        return segments_from_groups(ids_tensor(ids), areas, groups, class_of_id)
 
 
 def voc_pairs(layout: VocLayout, split: str, share: float) -> tuple[list[Pair], list[str]]:
@@ -155,7 +151,7 @@ def voc_pairs(layout: VocLayout, split: str, share: float) -> tuple[list[Pair], 
             continue
         what, folder = ("image", layout.images) if name not in images else ("mask", layout.classes)
         problems.append(
-            f"{chosen}, line {numbers[name]}: the {what} of {printable(name)} is missing: expected {folder / name} with an "
-            f"ending. Add the file, or take the line out."
+            f"{chosen}, line {numbers[name]}: the {what} of {printable(name)} is missing: expected {folder / name} "
+            "with an ending. Add the file, or take the line out."
         )
     return found, problems

@@ -82,12 +82,13 @@ def _checked(images: list[tuple[str, Path]], classes: int, layout: YoloLayout) -
         records.append((name, image, file))
     if len(without) == len(images):
         raise UserError(
-            f"{layout.root}: none of {len(images)} images has a label file: {images[0][1]} needs {label_file(images[0][1])}."
+            f"{layout.root}: none of {len(images)} images has a label file: {images[0][1]} needs "
+            f"{label_file(images[0][1])}."
         )
     if boxes and not polygons:
         raise UserError(
-            f"{layout.root}: none of its {len(boxes)} labels is a polygon, they are boxes ({boxes[0]}): export the data "
-            "for segmentation, as polygons."
+            f"{layout.root}: none of its {len(boxes)} labels is a polygon, they are boxes ({boxes[0]}): export the "
+            "data for segmentation, as polygons."
         )
     report_some(layout.root, "left out {} boxes without a polygon", boxes)
     report_some(layout.root, "{} polygons reach over the border of their image and end there", beyond)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _PNG = (".png",)
 _LOOKED = 24
 _NAMED = 6
+_BACKGROUND = ("background", "_background_")  # as CVAT and LabelMe call it
 
 
 def build(config: DataConfig, root: Path, split: str) -> VocClasses | VocObjects:
@@ -38,8 +39,8 @@ def build(config: DataConfig, root: Path, split: str) -> VocClasses | VocObjects
         return VocClasses(layout, table, split, share=config.val_share, skip_errors=skip)
     if layout.objects is None:
         raise UserError(
-            f"data.task={config.task} needs masks of instances, but {layout.root / 'SegmentationObject'} is missing: set "
-            "data.task=semantic."
+            f"data.task={config.task} needs masks of instances, but {layout.root / 'SegmentationObject'} is missing: "
+            "set data.task=semantic."
         )
     return VocObjects(layout, table, split, task=config.task, share=config.val_share, skip_errors=skip)
 
@@ -79,17 +80,13 @@ def _classes(layout: VocLayout, config: DataConfig) -> ClassTable:
                 )
         return voc_table()
     table = configured_classes(config, layout.root)
-    background = next(
-        (index for index, name in enumerate(table.classes) if name.lower() in ("background", "_background_")), None
-    )
     if len(table.classes) > VOID:
         raise UserError(
             f"{layout.root}: masks in Pascal VOC's layout hold 255 classes at most, got {len(table.classes)}."
         )
-    stuff = {background} if background is not None else set()
     if 0 < len(table.things) < len(table.classes):
         return table
-    return replace(table, things=tuple(index for index in range(len(table.classes)) if index not in stuff))
+    return replace(table, things=tuple(i for i, name in enumerate(table.classes) if name.lower() not in _BACKGROUND))
 
 
 def _tells_instances_apart(layout: VocLayout) -> bool:

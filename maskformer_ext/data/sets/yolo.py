@@ -1,4 +1,4 @@
-"""The user's own images with polygons in YOLO-seg's text files, as ultralytics, Roboflow and Label Studio write them."""
+"""The user's own images with polygons in YOLO's text files, as ultralytics, Roboflow and Label Studio write them."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def _refuse_boxes(images: list[Path], layout: YoloLayout) -> None:
         boxes += len(labels.boxes)
     if boxes:
         raise UserError(
-            f"{layout.root}: its YOLO labels are boxes, not polygons, so there are no masks to learn: export the data for "
-            "segmentation, as polygons."
+            f"{layout.root}: its YOLO labels are boxes, not polygons, so there are no masks to learn: export the data "
+            "for segmentation, as polygons."
         )
 
 
