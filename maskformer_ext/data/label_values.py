@@ -97,7 +97,7 @@ def tells_instances_apart(values: Values) -> bool | None:
 def derived_classes(values: Values, where: str) -> ClassTable:
     """Return classes that are named by the values of their pixels.
 
-    Two values are background and object. Of more, 0 is the background. The value 255 is void beside small numbers.
+    Two values, one of them 0, are background and object. The value 255 is void beside small numbers.
 
     Args:
         values: what the label images hold.
@@ -146,7 +146,7 @@ def _is_void(found: Sequence[int]) -> bool:
 def _names(classes: Sequence[int], form: str) -> list[str]:
     if len(classes) == 2 and classes[0] == 0:
         return ["background", "object"]
-    return ["background" if value == 0 else form.format(value) for value in classes]
+    return [form.format(value) for value in classes]
 
 
 def _of_colors(values: Values, where: str) -> ClassTable:
