@@ -102,7 +102,7 @@ def _data_config(recipe: str | None, positional: list[str], overrides: list[str]
 def _recognised(recipe: str, overrides: list[str]) -> DataConfig:
     config, recognition = load_run_config(recipe, overrides)
     if recognition is not None:
-        print(printable(f"{config.data.root}: {recognition.said}"))
+        print(printable(f"{config.data.root or config.data.train_json}: {recognition.said}"))
     return config.data
 
 

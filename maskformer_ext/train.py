@@ -39,7 +39,7 @@ def _train(arguments: list[str]) -> int:
     )
     check_run(config)
     if recognition is not None and os.environ.get("RANK", "0") == "0":
-        print(printable(f"{config.data.root}: {recognition.said}"))
+        print(printable(f"{config.data.root or config.data.train_json}: {recognition.said}"))
 
     import torch
 

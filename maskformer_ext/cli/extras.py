@@ -11,6 +11,7 @@ _EXTRAS = {
     ),
     "video": ("av",),
     "heif": ("pillow_heif",),
+    "datasets": ("datasets", "pyarrow"),
     "onnx": ("onnx", "onnxscript"),
     "coco-stuff": ("h5py",),
 }

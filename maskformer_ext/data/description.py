@@ -101,6 +101,10 @@ class Description:
         recognise: from a folder to what it holds, without torch and within a moment; None where it is another format.
             It raises a ``UserError`` where a folder is of this format, but cannot be read. Formats of the user's own
             data have it.
+        recognise_given: from a configuration that names its files otherwise than by a folder in ``data.root`` to what
+            they hold; None where it does not.
+        locate: from a configuration to what its paths are relative to, where it needs no folder in ``data.root``; None
+            where it does.
         no_recipe: why no recipe trains on it; "" where one does.
     """
 
@@ -115,6 +119,8 @@ class Description:
     generated: bool = False
     own_classes: bool = False
     recognise: Callable[[Path], Recognition | None] | None = None
+    recognise_given: Callable[[DataConfig], Recognition | None] | None = None
+    locate: Callable[[DataConfig], Path | None] | None = None
     no_recipe: str = ""
 
 

@@ -159,8 +159,8 @@ def _choose(
         return None
     if len(labels) > 1:
         raise UserError(
-            f"{root} holds labels in {' and '.join(labels)}: say which are meant, as in data.train_labels={labels[0]} "
-            f"data.train_images={images[0]}, and the same for val, with data.name=semantic_folder or instance_folder."
+            f"{root} holds labels in {' and '.join(labels)}. Say which are meant: config=semantic_folder (or "
+            f"instance_folder) data.train_images={images[0]} data.train_labels={labels[0]}, and the same for val."
         )
     return (images[0], labels[0] + _ending(root / images[0], root / labels[0], extensions))
 

@@ -78,11 +78,16 @@ def check_name(config: DataConfig) -> str:
 def find_root(config: DataConfig) -> Path:
     """Return the folder of a data set: ``data.root``, or its folder below ``MASKFORMER_EXT_DATA``.
 
+    Data that needs no such folder is where its description says.
+
     Raises:
         UserError: if neither is set, or the folder is missing.
     """
     name = canonical_name(config.name)
     folder = CATALOG[name].folder if name in CATALOG else ""
+    locate = CATALOG[name].locate if name in CATALOG else None
+    if locate is not None and (located := locate(config)) is not None:
+        return located
     if config.root:
         root = Path(config.root).expanduser()
     elif folder and os.environ.get("MASKFORMER_EXT_DATA"):
