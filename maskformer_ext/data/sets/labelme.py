@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data.description import Description, Recognition
 from maskformer_ext.data.folder_layouts import some_files
-from maskformer_ext.data.labelme_layout import JSON, class_names, is_labelme, labelme_files, split_folders
+from maskformer_ext.data.labelme_layout import JSON, class_names, is_labelme, labelme_files, scan, split_folders
 
 if TYPE_CHECKING:
     from maskformer_ext.data.readers.labelme import LabelMeFiles
@@ -34,6 +34,8 @@ def recognise(root: Path) -> Recognition | None:
     every = sorted(path for files in found.values() for path in files.values())
     step = max(1, len(every) // _LOOKED)
     looked = every[::step][:_LOOKED]
+    if not scan(looked).labels and not scan(looked).problems:
+        return None
     names, named_by = class_names(root, DataConfig(), looked)
     shown = ", ".join(names[:_NAMED]) + ", ..." * (len(names) > _NAMED)
     more = " or more" if named_by is None and len(looked) < len(every) else ""
@@ -55,4 +57,5 @@ DESCRIPTION = Description(
     build=build,
     own_classes=True,
     recognise=recognise,
+    no_recipe="config=folder recognises it, and takes the recipe of its task",
 )

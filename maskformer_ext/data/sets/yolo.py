@@ -81,4 +81,5 @@ DESCRIPTION = Description(
     build=build,
     own_classes=True,
     recognise=recognise,
+    no_recipe="config=folder recognises it, and takes the recipe of its task",
 )
