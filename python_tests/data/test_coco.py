@@ -193,7 +193,7 @@ def test_batches_of_instances_that_overlap(tmp_path, overlaps):
         (
             {**_square(1, 0, 0, 2), "segmentation": {}},
             SIZE,
-            "annotation 1 of a.png is neither polygons nor run lengths",
+            "1 of a.png is neither polygons nor run lengths",
         ),
         ({**_square(1, 0, 0, 2), "segmentation": [[1, 1, 1e12, 1, 1, 5]]}, SIZE, "must lie in the image or near it"),
         ({**_square(1, 0, 0, 2), "segmentation": [[1, 1, math.nan, 1, 1, 5]]}, SIZE, "must lie in the image or near"),
