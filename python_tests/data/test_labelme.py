@@ -181,7 +181,10 @@ def test_what_is_left_out_is_said(tmp_path: Path, caplog) -> None:
         (_shape("cat", [[200, 0], [300, 9], [200, 9]]), "lies outside its image: x is 200"),
         (_shape("cat", [[20, 0], [300, 9], [20, 9]]), "reaches far out of its image: x is 300"),
         (_shape("cat", [[0, 0], [9, 9]], "mask", mask="bm90IGFuIGltYWdl"), '"mask" holds no PNG image'),
-        (_shape("cat", [[60, 0], [99, 9]], "mask", mask=base64_png(np.ones((4, 9), np.uint8))), "lies outside its image"),
+        (
+            _shape("cat", [[60, 0], [99, 9]], "mask", mask=base64_png(np.ones((4, 9), np.uint8))),
+            "lies outside its image",
+        ),
         ("cat", "must be an object"),
     ],
 )

@@ -169,7 +169,7 @@ def test_boxes_alone_are_refused(tmp_path: Path, capsys) -> None:
     for file in root.rglob("picture_*.txt"):
         file.write_text("0 0.5 0.5 0.2 0.2\n")
     for look in (recognise, _build):
-        with pytest.raises(UserError, match="boxes.*export the data for segmentation, as polygons"):
+        with pytest.raises(UserError, match=r"boxes.*export the data for segmentation, as polygons"):
             look(root)
     assert main([str(root)]) == 2 and "Traceback" not in capsys.readouterr().err
 
@@ -209,9 +209,14 @@ def test_polygons_in_parts_and_numbers_as_floats(tmp_path: Path) -> None:
 
 @pytest.mark.skipif("MASKFORMER_EXT_DATA" not in os.environ, reason="MASKFORMER_EXT_DATA is not set")
 def test_real_photos(tmp_path: Path, capsys) -> None:
-    found = {split: list(coco_drawings(Path(os.environ["MASKFORMER_EXT_DATA"]) / "coco_tiny", split)) for split in ("train", "val")}
+    found = {
+        split: list(coco_drawings(Path(os.environ["MASKFORMER_EXT_DATA"]) / "coco_tiny", split))
+        for split in ("train", "val")
+    }
     names = sorted({label for part in found.values() for one in part for label, _ in one.objects})
-    root = write_yolo(tmp_path / "coco", found, names, yaml="train: ../train/images\nval: ../val/images\nnames: {names}\n")
+    root = write_yolo(
+        tmp_path / "coco", found, names, yaml="train: ../train/images\nval: ../val/images\nnames: {names}\n"
+    )
     config, _ = load_run_config("folder", [f"data.root={root}"])
     assert config.data.name == "yolo" and config.data.task == "instance"
     assert main([str(root), "workers=0"]) == 0 and "ready: " in capsys.readouterr().out

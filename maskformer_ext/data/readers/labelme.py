@@ -77,6 +77,11 @@ class LabelMeFiles(OutlinedFiles):
         if split == "train" or folders:
             self._report(folders[split] if folders else root, files, others)
 
+    def image_file(self, index: int) -> Path:
+        """Return the file of an image; the LabelMe file where that holds it."""
+        file = self.records[index][1]
+        return find_image(file, read_labelme(file, masks=False).image_path, self.root) or file
+
     def read(self, image: Path, file: Path | None) -> Tensor:
         """Read the image of a LabelMe file: from the disk, or from the file itself."""
         content = read_labelme(image, masks=False)

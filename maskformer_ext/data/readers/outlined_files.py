@@ -68,6 +68,10 @@ class OutlinedFiles(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
+    def image_file(self, index: int) -> Path:
+        """Return the file of an image."""
+        return self.records[index][1]
+
     def __getitem__(self, index: int) -> Sample:
         name, path, file = self.records[index]
         image = self.read(path, file)
