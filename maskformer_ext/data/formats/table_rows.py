@@ -9,6 +9,7 @@ from typing import Any
 
 from maskformer_ext.errors import UserError, why
 
+_SECONDS = 10  # to wait for the hub
 _NAMES = ("file_name", "filename", "image_name", "image_id", "id")
 
 
@@ -139,12 +140,17 @@ def describe_hub(name: str) -> tuple[dict[str, Any], dict[str, int]]:
 
 @contextmanager
 def _from_hub(name: str) -> Iterator[None]:
+    from huggingface_hub import HfApi
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
     try:
+        if not HF_HUB_OFFLINE:  # ask once: the library would go on asking for half a minute
+            HfApi().dataset_info(name, timeout=_SECONDS)
         yield
     except Exception as error:  # of the hub's, of the network's and of the library
         raise UserError(
             f"the data set {name} cannot be had from the Hugging Face hub ({why(error)}): check its name and the "
-            "network, or set data.root to a folder."
+            "network, set data.root to a folder, or HF_HUB_OFFLINE=1 for what was downloaded before."
         ) from None
 
 

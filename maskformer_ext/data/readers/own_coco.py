@@ -115,6 +115,10 @@ class OwnCoco(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
+    def image_file(self, index: int) -> Path:
+        """Return the file of an image."""
+        return Path(self.records[index][0])
+
     def __getitem__(self, index: int) -> Sample:
         file, size, objects, name = self.records[index]
         path = Path(file)
