@@ -75,15 +75,20 @@ def load_run_config(name: str, overrides: Sequence[str]) -> tuple[Config, Recogn
     keys = {override.partition("=")[0] for override in overrides}
     task = given.task if "data.task" in keys else recognition.task
     found: dict[str, Any] = {"name": recognition.name, "task": task, **recognition.keys}
-    called = _plain(Path(given.root).expanduser().resolve().name)
+    called = plain_name(Path(given.root))
     values = {f"data.{key}": value for key, value in found.items() if f"data.{key}" not in keys}
     values |= {"name": called, "output_dir": f"output/{called}"}
-    return override_config(load_config(_RECIPES[task], values), overrides), recognition
+    return override_config(load_config(recipe_of_task(task), values), overrides), recognition
 
 
-def _plain(name: str) -> str:
-    """Return the name of a folder as a run may be called."""
-    return re.sub(r"[^\w.-]+", "_", name).strip("._") or FOLDER
+def recipe_of_task(task: str) -> str:
+    """Return the name of the recipe that trains on own data for a task."""
+    return _RECIPES[task]
+
+
+def plain_name(folder: Path) -> str:
+    """Return what a run on a folder is called: the folder's name without spaces and the like."""
+    return re.sub(r"[^\w.-]+", "_", folder.expanduser().resolve().name).strip("._") or FOLDER
 
 
 def _contents(root: Path) -> str:

@@ -89,6 +89,10 @@ class CocoInstance(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
+    def image_file(self, index: int) -> Path:
+        """Return the file of an image."""
+        return find_file(self.images, self.records[index][0])
+
     def __getitem__(self, index: int) -> Sample:
         file_name, size, instances, name = self.records[index]
         path = find_file(self.images, file_name)
