@@ -7,7 +7,7 @@ A document says by a comment on a line of its own where something of the code be
   <!-- site: speed -->       README's table of figures, as bars
   <!-- site: meta KEYS -->   in the first line: the page's settings, for instance ``hide: [toc]``
 
-A sample of Python with ``title="examples/NAME.py"`` is a part of that program, which is checked.
+A sample of Python with ``title="examples/NAME.py"`` must be a part of that program, whatever its indentation.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import posixpath
 import re
 import subprocess
 import sys
+import textwrap
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -33,6 +34,10 @@ _OUTSIDE = {
 _FENCE = re.compile(r"^( *```.*?^ *```)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?P<image>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<target>[^)\s]+)\)")
 _SITE = re.compile(r"^<!-- site: (\w+) ?(.*?) -->$", re.MULTILINE)
+
+
+class SiteError(Exception):
+    """The site cannot be built; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def make_pages(root: Path) -> list[Page]:
     """Return all pages, in the order of their paths.
 
     Raises:
-        ValueError: if a sample of Python is not part of the program that its title names.
+        SiteError: if a sample of Python is not part of the program that its title names.
     """
     documents = [path for path in (root / "docs").rglob("*.md") if "site" not in path.relative_to(root).parts[1:2]]
     places = {str(path.relative_to(root)): str(path.relative_to(root / "docs")) for path in documents}
@@ -78,7 +83,7 @@ def command_names(root: Path) -> list[str]:
     for node in tree.body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "COMMANDS":
             return list(ast.literal_eval(node.value))
-    raise ValueError("maskformer_ext/__main__.py has no COMMANDS")
+    raise SiteError("maskformer_ext/__main__.py has no COMMANDS")
 
 
 def _read(root: Path, source: str) -> str:
@@ -114,7 +119,7 @@ def _fill_in(root: Path, text: str, source: str) -> str:
             return f"```text\n{read_help(root, rest)}\n```"
         if word == "speed":
             return speed_bars((root / "README.md").read_text(encoding="utf-8"))
-        raise ValueError(f"{source}: nothing is known as {match[0]}")
+        raise SiteError(f"{source}: nothing is known as {match[0]}")
 
     return _SITE.sub(made, text)
 
@@ -125,7 +130,7 @@ def read_help(root: Path, command: str) -> str:
     environment = os.environ | {"PYTHONPATH": str(root), "COLUMNS": "100", "NO_COLOR": "1"}
     done = subprocess.run(called, cwd=root, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
-        raise ValueError(f"{' '.join(called[1:])} ended with {done.returncode}: {done.stderr.strip()}")
+        raise SiteError(f"{' '.join(called[1:])} ended with {done.returncode}: {done.stderr.strip()}")
     return done.stdout.strip("\n")
 
 
@@ -133,13 +138,14 @@ def check_samples(root: Path, text: str, source: str) -> None:
     """Check that a sample whose title names a program is a part of it, word for word.
 
     Raises:
-        ValueError: if it is not.
+        SiteError: if it is not.
     """
     for name, sample in re.findall(r"^```python title=\"(examples/\w+\.py)\"\n(.*?)^```", text, re.M | re.S):
         program = (root / name).read_text(encoding="utf-8") if (root / name).is_file() else ""
-        if sample.strip("\n") not in program:
-            first = sample.strip("\n").partition("\n")[0]
-            raise ValueError(f"{source}: the sample that begins with {first!r} is not in {name}")
+        shown = sample.strip("\n")
+        if not any(textwrap.indent(shown, " " * depth) in program for depth in (0, 4, 8)):
+            first = shown.partition("\n")[0]
+            raise SiteError(f"{source}: the sample that begins with {first!r} is not in {name}")
 
 
 def rewrite_links(text: str, source: str, places: dict[str, str]) -> str:

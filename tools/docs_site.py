@@ -26,16 +26,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from docs_pages import Page, command_names, make_pages
+from docs_pages import Page, SiteError, command_names, make_pages
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 _THEME = DOCS / "site"  # configuration, style sheet, script
 _WATCHED = ("docs", "examples", "maskformer_ext", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "csrc/README.md")
-
-
-class SiteError(Exception):
-    """The site cannot be built; the text says why."""
 
 
 def assemble(folder: Path) -> Path:
