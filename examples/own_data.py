@@ -23,7 +23,7 @@ def draw(generator: np.random.Generator) -> tuple[Image.Image, Image.Image]:
     labels = np.zeros((192, 256), np.uint16)
     for number in range(int(generator.integers(4, 10))):
         kind = int(generator.integers(2))
-        x, y, side = generator.integers(-8, 220), generator.integers(-8, 160), int(generator.integers(24, 56))
+        x, y, side = (int(generator.integers(*limits)) for limits in ((-8, 220), (-8, 160), (24, 56)))
         mask = Image.new("L", image.size)
         shape = ImageDraw.Draw(mask).ellipse if kind == 0 else ImageDraw.Draw(mask).rectangle
         shape((x, y, x + side, y + side), fill=255)

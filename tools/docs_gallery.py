@@ -73,7 +73,9 @@ class Gallery:
         names = self.name != "nuclei"
         drawn = draw_segments(image, owners, labels, self.info, names=names, short_side=_SIDE * 2 // 3, long_side=_SIDE)
         base = f"{self.name}-{index}"
-        before = _save(Image.fromarray(image).resize(drawn.size, Image.Resampling.BICUBIC), self.folder / f"{base}-image")
+        before = _save(
+            Image.fromarray(image).resize(drawn.size, Image.Resampling.BICUBIC), self.folder / f"{base}-image"
+        )
         after = _save(drawn, self.folder / f"{base}-prediction")
         return (
             '<div class="compare" markdown>\n\n'
@@ -143,7 +145,9 @@ def main() -> int:
         indices = np.linspace(0, len(gallery.dataset) - 1, arguments.count).astype(int).tolist()
     section = gallery.section(indices)
     page = PAGE if arguments.local is None else arguments.local / f"{gallery.name}.md"
-    text = page.read_text(encoding="utf-8") if page.exists() else f"# {gallery.name.capitalize()}, on this machine only\n"
+    text = (
+        page.read_text(encoding="utf-8") if page.exists() else f"# {gallery.name.capitalize()}, on this machine only\n"
+    )
     page.write_text(put_section(text, gallery.name, section), encoding="utf-8")
     print(page)
     return 0

@@ -95,8 +95,7 @@ def _read(root: Path, source: str) -> str:
         text = path.read_text(encoding="utf-8")
         words = ast.get_docstring(ast.parse(text)) or ""
         code = text.partition('"""')[2].partition('"""')[2].strip("\n")
-        title = path.stem.replace("_", " ").capitalize()
-        return f"# {title}\n\n{_as_markdown(words)}\n\n```python title=\"{source}\"\n{code}\n```\n"
+        return f'# `{path.name}`\n\n{_as_markdown(words)}\n\n```python title="{source}"\n{code}\n```\n'
     if not path.exists():  # a command without a page of its own
         return f"# {path.stem}\n\n<!-- site: help {path.stem} -->\n"
     return path.read_text(encoding="utf-8")

@@ -2,9 +2,9 @@
 
 Usage: python tools/docs_site.py [--to FOLDER] [--serve] [--data FOLDER]
 
-The pages are the Markdown files of ``docs/``, which GitHub shows as they are. This tool copies them, makes what follows
-from the code (``docs_pages.py``), and lets Zensical make HTML of it. A warning is an error. It needs no network, neither
-do the pages. What is written:
+The pages are the Markdown files of ``docs/``, which GitHub shows as they are. This tool copies them, makes what
+follows from the code (``docs_pages.py``), and lets Zensical make HTML of it. A warning is an error. Neither the build
+nor the pages need a network. What is written:
 
   FOLDER/docs-source   the pages as Zensical reads them
   FOLDER/site          the site; index.html can be opened without a server
@@ -77,11 +77,11 @@ def make_config(template: str, pages: list[Page]) -> str:
         "KERNELS": sorted(path for path in paths if path.startswith("kernels/") and path not in named),
         "OTHERS": sorted(path for path in paths if "/" not in path and path not in named),
     }
-    for word, entries in parts.items():
-        template = re.sub(
-            rf"^( *)- {word}\n", lambda match: "".join(f"{match[1]}- {entry}\n" for entry in entries), template, flags=re.M
-        )
-    return template.replace("SOURCES", str(ROOT))
+
+    def filled(match: re.Match[str]) -> str:
+        return "".join(f"{match[1]}- {entry}\n" for entry in parts[match[2]])
+
+    return re.sub(rf"^( *)- ({'|'.join(parts)})\n", filled, template, flags=re.M).replace("SOURCES", str(ROOT))
 
 
 def build(folder: Path) -> Path:
@@ -176,7 +176,8 @@ def serve(folder: Path) -> None:
 
 def _newest() -> float:
     """Return when the newest source was written."""
-    files = [path for place in _WATCHED for path in ((ROOT / place).rglob("*") if (ROOT / place).is_dir() else [ROOT / place])]
+    places = [ROOT / place for place in _WATCHED]
+    files = [path for place in places for path in ([place] if place.is_file() else place.rglob("*"))]
     return max(path.stat().st_mtime for path in files if path.suffix in {".md", ".py", ".css", ".js", ".yml", ".svg"})
 
 
