@@ -15,10 +15,13 @@ import argparse
 import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from maskformer_ext.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "gallery" / "README.md"
@@ -27,7 +30,8 @@ _MOST_BYTES = 200_000
 # Data sets whose images anybody may pass on, and the words that say so.
 LICENCES = {
     "nuclei": "Images: BBBC038v1, 2018 Data Science Bowl (CC0).",
-    "digits": "Images: handwritten digits of the UCI repository (CC BY 4.0) on textures, drawn by this project.",
+    "digits": "Scans of digits: UCI repository (CC BY 4.0). Textures: scikit-image (public domain). Photographs: "
+    "scikit-learn (CC BY 2.0, danielbuechele and vultilion).",
 }
 
 
@@ -48,11 +52,18 @@ class Gallery:
         self.dataset = build_dataset(self.config.data, "val")
         self.folder = folder
         self.name = self.config.data.name
-        metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
-        wanted = ("PQ", "AP50") if self.config.data.task != "semantic" else ("mIoU",)
-        self.scores = ", ".join(f"{key} {metrics[key]:.3f}" for key in wanted if key in metrics)
         history = [json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()]
         self.iterations = max(entry["iteration"] for entry in history)
+        self.scores = self._scores(run / "metrics.json")
+
+    def _scores(self, file: Path) -> str:
+        """Return a sentence with the scores; of a run that was stopped before they were computed, none."""
+        if not file.exists():
+            return ""
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+        wanted = ("PQ", "AP50") if self.config.data.task != "semantic" else ("mIoU",)
+        scores = ", ".join(f"{key} {metrics[key]:.3f}" for key in wanted if key in metrics)
+        return f"Scores on {len(self.dataset)} validation images: {scores}."
 
     def picture(self, index: int) -> str:
         """Write the pictures of one image, and return the Markdown that shows them side by side."""
@@ -96,10 +107,9 @@ class Gallery:
         self.folder.mkdir(parents=True, exist_ok=True)
         shown = "\n\n".join(self.picture(index) for index in indices)
         licence = LICENCES.get(self.name, "These images may not be passed on. This page stays on your machine.")
+        words = f"Recipe `{self.name}` after {self.iterations} iterations. {self.scores} {licence}"
         return (
-            f"## {self.name.capitalize()}\n\n"
-            f"Recipe `{self.name}` after {self.iterations} iterations, on two CPU cores. Scores on "
-            f"{len(self.dataset)} validation images: {self.scores}. {licence}\n\n"
+            f"## {self.name.capitalize()}\n\n{textwrap.fill(words, 120)}\n\n"
             f'<div class="pictures" markdown>\n\n{shown}\n\n</div>'
         )
 
@@ -131,7 +141,11 @@ def main() -> int:
     parser.add_argument("--images", help="their numbers instead, as 3,11,42")
     parser.add_argument("--local", type=Path, nargs="?", const=ROOT / "build" / "gallery", help="a folder for the page")
     arguments = parser.parse_args()
-    gallery = Gallery(arguments.run, arguments.local or PAGE.parent)
+    try:
+        gallery = Gallery(arguments.run, arguments.local or PAGE.parent)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     if arguments.local is None and gallery.name not in LICENCES:
         print(
             f"error: images of {gallery.name} may not be in the repository, only those of {', '.join(LICENCES)}: "

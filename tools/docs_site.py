@@ -1,6 +1,6 @@
 """Build the documentation as a site: ``python tools/docs_site.py``, which ``make docs`` runs.
 
-Usage: python tools/docs_site.py [--to FOLDER] [--serve] [--data FOLDER]
+Usage: python tools/docs_site.py [--to FOLDER] [--serve]
 
 The pages are the Markdown files of ``docs/``, which GitHub shows as they are. This tool copies them, makes what
 follows from the code (``docs_pages.py``), and lets Zensical make HTML of it. A warning is an error. Neither the build
@@ -9,8 +9,9 @@ nor the pages need a network. What is written:
   FOLDER/docs-source   the pages as Zensical reads them
   FOLDER/site          the site; index.html can be opened without a server
 
-``--serve`` shows the site at http://localhost:8000 and follows changes. ``--data`` adds a gallery page of images that
-may not be in the repository (``docs_gallery.py``). It needs ``pip install 'maskformer-ext[docs]'`` only.
+Pages in FOLDER/gallery are part of the site: ``docs_gallery.py --local`` writes them, of images that may not be in the
+repository. ``--serve`` shows the site at http://localhost:8000 and follows changes. All that is needed is ``pip install
+'maskformer-ext[docs]'``.
 """
 
 from __future__ import annotations
@@ -34,14 +35,18 @@ _THEME = DOCS / "site"  # configuration, style sheet, script
 _WATCHED = ("docs", "examples", "maskformer_ext", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "csrc/README.md")
 
 
-def assemble(folder: Path) -> Path:
+def assemble(folder: Path, gallery: Path | None = None) -> Path:
     """Write what Zensical reads, and return its configuration file. Only files that changed are written.
 
     Args:
         folder: for the configuration and, below ``pages``, for the pages.
+        gallery: a folder with pages and pictures of this machine.
     """
     pages = make_pages(ROOT)
+    local = sorted(gallery.iterdir()) if gallery is not None and gallery.is_dir() else []
+    pages += [Page(f"gallery/local/{path.name}", "", path.read_text()) for path in local if path.suffix == ".md"]
     files = {f"pages/{page.path}": page.text.encode() for page in pages}
+    files |= {f"pages/gallery/local/{path.name}": path.read_bytes() for path in local if path.suffix == ".jpg"}
     for source in DOCS.rglob("*"):
         if source.is_file() and source.suffix != ".md" and _THEME not in source.parents:
             files[f"pages/{source.relative_to(DOCS)}"] = source.read_bytes()
@@ -56,7 +61,7 @@ def assemble(folder: Path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
     for old in (folder / "pages").rglob("*"):
-        if old.is_file() and str(old.relative_to(folder)) not in files and "local" not in old.parts:
+        if old.is_file() and str(old.relative_to(folder)) not in files:
             old.unlink()
     return folder / "mkdocs.yml"
 
@@ -65,8 +70,8 @@ def make_config(template: str, pages: list[Page]) -> str:
     """Fill in the parts of the navigation that follow from the code, and the path to the sources.
 
     Args:
-        template: the text of ``docs/site/mkdocs.yml``. The line ``- COMMANDS`` stands for a page per command,
-            ``- EXAMPLES`` for a page per program, and ``- OTHERS`` for documents that nothing else names.
+        template: the text of ``docs/site/mkdocs.yml``. The line ``- COMMANDS`` stands for a page per command.
+            The others in capitals stand for programs, kernels, galleries of this machine, and what no entry names.
         pages: all pages.
     """
     paths = [page.path for page in pages]
@@ -74,6 +79,7 @@ def make_config(template: str, pages: list[Page]) -> str:
     parts = {
         "COMMANDS": [f"{name}: commands/{name}.md" for name in command_names(ROOT)],
         "EXAMPLES": sorted(path for path in paths if path.startswith("examples/") and path not in named),
+        "GALLERIES": [path for path in paths if path.startswith("gallery/local/")],
         "KERNELS": sorted(path for path in paths if path.startswith("kernels/") and path not in named),
         "OTHERS": sorted(path for path in paths if "/" not in path and path not in named),
     }
@@ -90,7 +96,7 @@ def build(folder: Path) -> Path:
     Raises:
         SiteError: if Zensical warns, or a page has a dead link or needs something from the network.
     """
-    config = assemble(folder / "docs-source")
+    config = assemble(folder / "docs-source", folder / "gallery")
     site = folder / "site"
     shutil.rmtree(config.parent / "site", ignore_errors=True)
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "--config-file", str(config)]
@@ -157,7 +163,7 @@ def find_problems(site: Path) -> Iterator[str]:
 
 def serve(folder: Path) -> None:
     """Show the site at http://localhost:8000 until Ctrl-C. Pages follow their sources."""
-    config = assemble(folder / "docs-source")
+    config = assemble(folder / "docs-source", folder / "gallery")
     command = [sys.executable, "-m", "zensical", "serve", "--config-file", str(config)]
     server = subprocess.Popen(command, cwd=config.parent)
     try:
@@ -166,7 +172,7 @@ def serve(folder: Path) -> None:
             time.sleep(1)
             if (now := _newest()) != seen:
                 seen = now
-                assemble(folder / "docs-source")
+                assemble(folder / "docs-source", folder / "gallery")
     except KeyboardInterrupt:
         pass
     finally:
