@@ -18,7 +18,12 @@ from maskformer_ext.__main__ import COMMANDS
 from maskformer_ext.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = sorted(path.relative_to(ROOT) for place in ("*.md", "docs/**/*.md") for path in ROOT.glob(place))
+DOCUMENTS = sorted(
+    path.relative_to(ROOT)
+    for place in ("*.md", "docs/**/*.md")
+    for path in ROOT.glob(place)
+    if path.name != "CHANGELOG.md" and (path.parent.name != "commands" or path.stem in (*COMMANDS, "README"))
+)
 _CALL = re.compile(r"(?:maskformer-ext +|-m maskformer_ext[. ])(\w+)\b(.*)")
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="the tests of an installed package")
 
@@ -64,7 +69,7 @@ def find_mistakes(text: str) -> list[str]:
     return mistakes
 
 
-@pytest.mark.parametrize("document", [path for path in DOCUMENTS if path.name != "CHANGELOG.md"], ids=str)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_commands_and_keys_exist(document: Path) -> None:
     assert find_mistakes((ROOT / document).read_text(encoding="utf-8")) == []
 

@@ -62,11 +62,16 @@ def make_pages(root: Path) -> list[Page]:
         SiteError: if a sample of Python is not part of the program that its title names.
     """
     documents = [path for path in (root / "docs").rglob("*.md") if "site" not in path.relative_to(root).parts[1:2]]
-    places = {str(path.relative_to(root)): str(path.relative_to(root / "docs")) for path in documents}
+    commands = command_names(root)
+    places = {
+        str(path.relative_to(root)): str(path.relative_to(root / "docs"))
+        for path in documents
+        if path.parent.name != "commands" or path.stem in (*commands, "README")
+    }
     places |= _OUTSIDE | {"examples/README.md": "examples/README.md"}
     examples = sorted((root / "examples").glob("*.py"))
     places |= {f"examples/{path.name}": f"examples/{path.stem}.md" for path in examples}
-    for name in command_names(root):
+    for name in commands:
         places.setdefault(f"docs/commands/{name}.md", f"commands/{name}.md")
     pages = []
     for source, place in places.items():

@@ -72,9 +72,12 @@ def make_config(template: str, pages: list[Page]) -> str:
     Args:
         template: the text of ``docs/site/mkdocs.yml``. The line ``- COMMANDS`` stands for a page per command.
             The others in capitals stand for programs, kernels, galleries of this machine, and what no entry names.
+            An entry with the comment "where it is there" is left out where its page is missing.
         pages: all pages.
     """
     paths = [page.path for page in pages]
+    optional = re.compile(r"^ *- .*?([\w/-]+\.md)  # where it is there\n", re.MULTILINE)
+    template = optional.sub(lambda match: match[0] if match[1] in paths else "", template)
     named = set(re.findall(r"[\w/-]+\.md", template))
     parts = {
         "COMMANDS": [f"{name}: commands/{name}.md" for name in command_names(ROOT)],
