@@ -133,3 +133,15 @@ def test_warnings_of_the_builder_end_the_build(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(docs_site, "make_pages", lambda root: [page])
     with pytest.raises(docs_site.SiteError, match=r"page does not exist[\s\S]*index\.md"):
         docs_site.build(tmp_path)
+
+
+def test_docstrings_that_name_a_wrong_parameter_end_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("zensical")
+    pytest.importorskip("mkdocstrings_handlers.python")
+    (tmp_path / "wrong.py").write_text('def f(x: int) -> None:\n    """Do.\n\n    Args:\n        y: no.\n    """\n')
+    page = docs_pages.Page("index.md", "docs/index.md", "# Start\n\n::: wrong.f\n")
+    monkeypatch.setattr(docs_site, "make_pages", lambda root: [page])
+    monkeypatch.setattr(docs_site, "ROOT", tmp_path)
+    monkeypatch.setattr(docs_site, "command_names", lambda root: [])
+    with pytest.raises(docs_site.SiteError, match=r"wrong\.py:5: .*'y'"):
+        docs_site.build(tmp_path)
