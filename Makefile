@@ -9,7 +9,7 @@ free_gb = $$(df -Pk $(1) | awk 'NR == 2 { printf "%.1f", $$4 / 1048576 }')
 CLANG_FILES = $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh') $(wildcard python_tests/host_cuda/*.cpp tools/*.cu)
 
 .DEFAULT_GOAL := help
-.PHONY: help train test build bench lint format cuda cuda-report gpu-check test-abi test-transformers test-sanitize test-host-cuda wheel clean
+.PHONY: help train test build bench lint format docs docs-serve cuda cuda-report gpu-check test-abi test-transformers test-sanitize test-host-cuda wheel clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -38,6 +38,12 @@ format: $(STAMPS)/dev ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CLANG_FILES)
+
+docs: $(STAMPS)/dev ## build the documentation as a site, in build/site; a warning is an error
+	@$(BIN)/python tools/docs_site.py $(ARGS)
+
+docs-serve: $(STAMPS)/dev ## show the documentation at http://localhost:8000 while you write
+	@$(BIN)/python tools/docs_site.py --serve $(ARGS)
 
 cuda: $(STAMPS)/train ## build with the CUDA library for every GPU, and fail where nvcc is missing
 	@CMAKE_ARGS="-DMASKFORMER_EXT_CUDA=ON -DMASKFORMER_EXT_CUDA_ALL=ON $(CMAKE_ARGS)" \
