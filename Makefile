@@ -77,7 +77,7 @@ $(STAMPS)/tools: setup.py
 	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); } || { \
 	  echo "$(PYTHON) cannot create a virtual environment: install its venv module (Debian: apt install python3-venv)"; exit 1; }
 	@echo "Installing torch and the build tools (several GB, a few minutes)"
-	@$(PIP) install "setuptools>=77" wheel "cmake>=3.26" ninja "pybind11>=2.13" "torch>=2.11" numpy || { \
+	@$(PIP) install "setuptools>=77" wheel "cmake>=3.26" ninja "torch>=2.11" numpy || { \
 	  echo "The installation failed (see above). On Linux torch and its CUDA libraries take 6.5 GB in $(VENV), and pip 3 GB in $${TMPDIR:-/tmp}" \
 	    "while it unpacks them; free are $(call free_gb,.) GB and $(call free_gb,$${TMPDIR:-/tmp}) GB."; exit 1; }
 	@mkdir -p $(STAMPS) && touch $@
