@@ -61,8 +61,8 @@ test-sanitize: $(STAMPS)/dev ## run the tests of the ops on kernels built with A
 test-host-cuda: $(STAMPS)/dev build ## run the CUDA kernels on the host, without a GPU, against the CPU's results
 	$(BIN)/python tools/host_cuda.py $(ARGS)
 
-wheel: $(STAMPS)/dev ## build a wheel in dist/
-	$(BIN)/python -m build --wheel --no-isolation
+wheel: $(STAMPS)/dev ## build the source distribution and the wheel in dist/, for every Python, and check both
+	$(BIN)/python tools/wheel.py $(ARGS)
 
 clean: ## remove what was built, keep .venv
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
