@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -96,10 +95,7 @@ def segment_view(
         The packed answer: its header lists the segments, its body is the map (h, w) of uint16, 1 + the place in that
         list, 0 = none.
     """
-    with model.lock:
-        start = time.perf_counter()
-        result = view.seen.segment(task, size=view.map_size, thing_classes=_things(model), **options)
-        milliseconds = 1000 * (time.perf_counter() - start)
+    result, milliseconds = model.reduce(view.seen, task, options, view.map_size)
     owners, labels, scores, areas = _owned(result, min_score, hidden)
     colors = segment_colors(labels, model.info)
     pixels = owners.size
@@ -119,10 +115,6 @@ def segment_view(
         "tiles": len(view.seen.tiles),
     }
     return pack(header, (owners + 1).astype("<u2"))
-
-
-def _things(model: DemoModel) -> tuple[int, ...] | None:
-    return model.info.thing_classes or None
 
 
 def _owned(

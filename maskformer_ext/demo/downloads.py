@@ -53,10 +53,8 @@ def make_download(
         UserError: if the kind is unknown, or there are more segments than a map of ids can number.
     """
     check_choice("kind", kind, KINDS)
-    with model.lock:
-        result = view.seen.segment(task, thing_classes=model.info.thing_classes or None, **options)
+    result, _ = model.reduce(view.seen, task, options)
     stem = PurePosixPath(view.name.replace(" frame ", "_")).stem
-    result = result.with_context(info=model.info, name=stem)
     if kind == "coco":
         text = json.dumps(_coco(result, view.name, min_score), allow_nan=False)
         return text.encode(), "application/json", f"{stem}_coco.json"

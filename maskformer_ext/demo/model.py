@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from maskformer_ext.config.load import override_checkpoint
 from maskformer_ext.config.tasks import choose_task, possible_tasks
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import printable
+from maskformer_ext.inference.results import Result
 from maskformer_ext.inference.seen_image import SeenImage, see
 
 _SETTINGS = ("object_mask_threshold", "overlap_threshold", "mask_threshold", "top_k", "semantic", "resize")
@@ -66,6 +67,7 @@ class DemoModel:
         self.device = next(model.parameters()).device
         self.runs = 0
         self.lock = threading.Lock()  # one run or reduction at a time: each uses all cores
+        self._kept: list[tuple[SeenImage, tuple[Any, ...], Result, float]] = []
 
     def see(self, pixels: Tensor) -> tuple[SeenImage, float]:
         """Run the network on an image (3, H, W) uint8; return what it said and the milliseconds that it took."""
@@ -76,6 +78,34 @@ class DemoModel:
                 torch.cuda.synchronize(self.device)
             self.runs += 1
             return seen, 1000 * (time.perf_counter() - start)
+
+    def reduce(
+        self, seen: SeenImage, task: str, options: Mapping[str, Any], size: tuple[int, int] | None = None
+    ) -> tuple[Result, float]:
+        """Reduce what the network said of an image; the newest results are kept.
+
+        Args:
+            seen: what it said.
+            task: what to do.
+            options: of the task.
+            size: height and width of the result; None: those of the image.
+
+        Returns:
+            The result, with the model's classes, and the milliseconds that the reduction took.
+        """
+        asked = (task, tuple(sorted(options.items())), size)
+        with self.lock:
+            for own, key, result, milliseconds in self._kept:
+                if own is seen and key == asked:
+                    return result, milliseconds
+            start = time.perf_counter()
+            result = seen.segment(task, size=size, thing_classes=self.info.thing_classes or None, **options)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            milliseconds = 1000 * (time.perf_counter() - start)
+            result = result.with_context(info=self.info)
+            self._kept = [*self._kept[-1:], (seen, asked, result, milliseconds)]
+            return result, milliseconds
 
     def describe(self, limits: Limits) -> dict[str, Any]:
         """Return what the page must know of the model."""

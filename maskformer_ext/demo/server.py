@@ -16,7 +16,7 @@ from maskformer_ext.errors import UserError, printable, why
 
 HOST = "127.0.0.1"
 _TRIED_PORTS = 50
-_MOST_THREADS = 24
+_MOST_THREADS = 48
 _MOST_JSON = 1 << 20
 _GUARDS = {
     "Content-Security-Policy": (
@@ -94,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = f"maskformer-ext/{__version__}"
     sys_version = ""
-    timeout = 60
+    timeout = 20  # seconds without a byte
 
     def do_GET(self) -> None:
         self._answer(self._get)
@@ -150,7 +150,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _check_sender(self) -> None:
         """Refuse what other pages of the browser send, and names of this machine that others may have made."""
-        if self.headers.get("Host", "") not in {f"{name}:{self._server.port}" for name in (HOST, "localhost")}:
+        name, _, port = self.headers.get("Host", "").partition(":")
+        if name not in (HOST, "localhost") or port not in (
+            str(self._server.port),
+            "" if self._server.port == 80 else "-",
+        ):
             raise Refusal(403, f"this page answers at {self._server.address} only")
         if not self._path.startswith("/api/"):
             return

@@ -16,6 +16,7 @@ from maskformer_ext.pictures.sizes import LONG_SIDE, resize_image, shown_size
 
 _MOST_BYTES = 1 << 30
 _MAP_SIDE, _MOST_ENLARGED = 1024, 8
+_MANY_CLASSES, _SMALLER_SIDES = 64, {True: 768, False: 512}  # by whether there are queries; a reduction's cost grows
 _GROUND_SIDE, _SHORT_SIDE = 1600, 512
 
 
@@ -39,7 +40,10 @@ class View:
     def map_size(self) -> tuple[int, int]:
         """Height and width of the maps that the page draws: of small pictures larger, so that borders are smooth."""
         height, width = self.seen.size
-        scale = min(_MAP_SIDE / max(height, width), _MOST_ENLARGED)
+        logits = self.seen.outputs[0].class_logits
+        classes = len(self.seen.outputs[0].mask_logits) if logits is None else logits.shape[-1] - 1
+        side = _SMALLER_SIDES[logits is not None] if classes > _MANY_CLASSES else _MAP_SIDE
+        scale = min(side / max(height, width), _MOST_ENLARGED)
         return max(1, round(height * scale)), max(1, round(width * scale))
 
     @property

@@ -3,6 +3,7 @@
 - run.py cuts the work into runs of the network.
 - network.py normalises, pads and runs the network; reduction.py makes results/ of its output.
 - large_images.py cuts an image into tiles.py; stitching.py and score_band.py join their results.
+- seen_image.py keeps the network's output of an image, which is then reduced again and again.
 - views.py averages test-time augmentations.
 - weight_warnings.py warns about weights that are untrained or not finite.
 - query_output.py is what a network says of an image.
@@ -13,6 +14,7 @@ from maskformer_ext.config.tasks import TASKS
 from maskformer_ext.inference.programs.exported_model import ExportedModel
 from maskformer_ext.inference.results import InstanceResult, PanopticResult, Result, Segment, SemanticResult
 from maskformer_ext.inference.run import segment, segment_tasks
+from maskformer_ext.inference.seen_image import SeenImage, see
 from maskformer_ext.ops.instance_inference import Instances
 
 __all__ = [
@@ -22,8 +24,10 @@ __all__ = [
     "Instances",
     "PanopticResult",
     "Result",
+    "SeenImage",
     "Segment",
     "SemanticResult",
+    "see",
     "segment",
     "segment_tasks",
 ]

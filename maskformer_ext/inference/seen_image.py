@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.config.tasks import TASKS
@@ -18,7 +18,7 @@ from maskformer_ext.inference.reduction import Reducer
 from maskformer_ext.inference.results import Result
 from maskformer_ext.inference.results.times import Laps
 from maskformer_ext.inference.tiles import Tile, make_tiles
-from maskformer_ext.media.images import resize_shortest_edge
+from maskformer_ext.media.images import resize_shortest_edge, to_pixels
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,21 @@ _FIXED = {"tile", "tta", "tta_min_sizes", "tta_max_size", "tta_flip", "min_size"
 
 
 @torch.inference_mode()
-def see(model: nn.Module, pixels: Tensor, config: InferenceConfig | None = None, *, batch_size: int = 1) -> SeenImage:
+def see(model: nn.Module, image: Any, config: InferenceConfig | None = None, *, batch_size: int = 1) -> SeenImage:
     """Run the network on an image, in tiles where ``config.tile`` asks for them, and keep what it said.
 
     Args:
         model: a ``MaskFormer`` or ``PerPixelBaseline``; it is run in evaluation mode.
-        pixels: (3, H, W) uint8.
+        image: one image in any form that `segment` takes.
         config: the recipe's options for inference; None: their defaults. One view is run, whatever ``tta`` says.
         batch_size: how many tiles go through the network at once.
+
+    Raises:
+        ValueError, TypeError: if the image is of another form.
+        UserError: if a path is not a readable image.
     """
     config = config or InferenceConfig()
+    pixels = to_pixels(image)
     resized = resize_shortest_edge(pixels, config.min_size, config.max_size if not config.tile else 0)
     shape = (resized.shape[-2], resized.shape[-1])
     was_training = model.training

@@ -195,6 +195,17 @@ def test_only_the_page_itself_is_answered(client: Client) -> None:
     assert client.server.server_address[0] == "127.0.0.1"
 
 
+@pytest.mark.parametrize("sent", [b"nonsense\r\n\r\n", b"TRACE / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\r\n\r\n"])
+def test_what_is_no_request_gets_a_sentence(client: Client, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", client.server.port), timeout=30) as raw:
+        raw.sendall(sent)
+        answer = b""
+        while chunk := raw.recv(4096):
+            answer += chunk
+    assert b'{"error": "' in answer and b"Traceback" not in answer
+    assert client.send("/")[0] == 200
+
+
 @pytest.mark.parametrize(
     "path", ["/../../etc/passwd", "/%2e%2e/server.py", "/api/samples/../../x", "/api/nothing", "//etc"]
 )

@@ -20,7 +20,7 @@ function report(error) {
 function busy(text) {
   $("busy").hidden = !text;
   $("busy-text").textContent = text ?? "";
-  $("frame").classList.toggle("waiting", Boolean(text));
+  $("frame").classList.toggle("waiting", Boolean(text) && !shown);
 }
 
 // A file, or the number of a sample, takes the place of what is shown.
@@ -238,11 +238,13 @@ function listen() {
   for (const button of $("downloads").querySelectorAll("[data-kind]")) button.onclick = async () => {
     if (!view) return report(new Error("Open a picture first."));
     button.disabled = true;
+    busy("Writing the file");
     try {
       await download({ ...view, ...panels.asked(), kind: button.dataset.kind });
     } catch (error) {
       report(error);
     }
+    busy(null);
     button.disabled = false;
   };
 }

@@ -146,7 +146,8 @@ export class Stage {
     }
     const place = map[row * size[1] + column];
     const segment = this.result.segments[place - 1];
-    if (!segment || this.hidden.has(segment.label)) return null;
+    if (!segment) return { color: "transparent", name: "nothing", facts: "no mask passes the thresholds here", under: 0 };
+    if (this.hidden.has(segment.label)) return { color: "transparent", name: this.classes[segment.label], facts: "hidden", under: 0 };
     const color = `rgb(${segment.color})`;
     return { color, name: this.classes[segment.label], facts: this.describe(segment), under: place };
   }
