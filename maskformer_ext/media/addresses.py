@@ -91,7 +91,8 @@ def _remote(text: str, scheme: str) -> Address:
         if parts.path.lower().endswith(_PLAYLISTS):
             kind = STREAM
     names = [_plain(part) for part in (host, *PurePosixPath(unquote(parts.path)).parts) if part.strip("/.")]
-    return Address(kind, target, printable(shown), names[-1], "/".join(names))
+    name = names[-1] if len(names) > 1 else names[0].replace(".", "_")  # the end of a host is no ending of a file
+    return Address(kind, target, printable(shown), name, "/".join(names))
 
 
 def _plain(part: str) -> str:

@@ -20,12 +20,12 @@ def test_names_of_files_are_no_addresses(text: str) -> None:
         ("-", STANDARD_INPUT, "stdin", "stdin"),
         ("https://a.org/photo.jpg", WEB, "photo.jpg", "a.org/photo.jpg"),
         ("HTTP://A.org/x/photo.jpg?size=3#top", WEB, "photo.jpg", "a.org/x/photo.jpg"),
-        ("http://a.org", WEB, "a.org", "a.org"),
+        ("http://a.org", WEB, "a_org", "a.org"),
         ("http://a.org/a%2Fb%20c.png", WEB, "b_c.png", "a.org/a/b_c.png"),
         ("http://a.org/../.hidden", WEB, "hidden", "a.org/hidden"),
         ("http://a.org/live.m3u8", STREAM, "live.m3u8", "a.org/live.m3u8"),
         ("rtsp://cam:554/front/door", STREAM, "door", "cam/front/door"),
-        ("udp://@239.0.0.1:1234", STREAM, "239.0.0.1", "239.0.0.1"),
+        ("udp://@239.0.0.1:1234", STREAM, "239_0_0_1", "239.0.0.1"),
     ],
 )
 def test_addresses_and_names(text: str, kind: str, name: str, path: str) -> None:

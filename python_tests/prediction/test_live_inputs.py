@@ -175,7 +175,8 @@ def test_ctrl_c_among_files_says_how_to_go_on(run, tmp_path, output, capsys, mon
 
 
 def _interrupt_after(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, written = prediction_run.write_prediction, []
+    write = prediction_run.write_prediction
+    written: list[str] = []
 
     def interrupted(*arguments, **options):
         if len(written) == images:
@@ -208,8 +209,10 @@ def test_photos_of_telephones_are_read_upright(run, tmp_path, output, kind) -> N
     tags[0x0112] = 6  # a quarter turn clockwise: what is at the right comes to the bottom
     if kind == "heic":
         pytest.importorskip("pillow_heif").register_heif_opener()
-    photo.info["exif"] = tags.tobytes()  # from which pillow-heif makes HEIC's own turn
-    photo.save(tmp_path / f"photo.{kind}", quality=95, **({"exif": tags} if kind == "avif" else {}))
+        photo.info["exif"] = tags.tobytes()  # from which pillow-heif makes HEIC's own turn
+        photo.save(tmp_path / "photo.heic", quality=95)
+    else:
+        photo.save(tmp_path / "photo.avif", quality=95, exif=tags)
     assert _predict(run, tmp_path / f"photo.{kind}", output) == 0
     assert Image.open(output / "ids" / "photo.png").size == (600, 800)
     overlay = np.asarray(Image.open(output / "overlays" / "photo.png").convert("L")).astype(int)
