@@ -11,8 +11,9 @@ from pathlib import Path
 from maskformer_ext.cli.command import run_command
 from maskformer_ext.cli.early import check_run
 from maskformer_ext.config.help import describe_usage
-from maskformer_ext.config.load import available_configs, load_config
-from maskformer_ext.errors import UserError
+from maskformer_ext.config.load import available_configs
+from maskformer_ext.data.recognition import load_run_config
+from maskformer_ext.errors import UserError, printable
 
 _PURPOSE = (
     "Train a model, score it, and write checkpoints, metrics.json and a results page below output_dir.\n"
@@ -33,10 +34,12 @@ def _train(arguments: list[str]) -> int:
     names = [argument.removeprefix("config=") for argument in arguments if argument.startswith("config=")]
     if len(names) > 1:
         raise UserError(f"config= is given {len(names)} times: {', '.join(names)}")
-    config = load_config(
+    config, recognition = load_run_config(
         names[0] if names else "digits", [argument for argument in arguments if not argument.startswith("config=")]
     )
     check_run(config)
+    if recognition is not None and os.environ.get("RANK", "0") == "0":
+        print(printable(f"{config.data.root}: {recognition.said}"))
 
     import torch
 

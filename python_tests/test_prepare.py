@@ -166,7 +166,7 @@ def test_panoptic_files_of_ade20k_hold_the_same_segments(tmp_path, capsys):
     [
         (["imagenet", "."], "unknown data set 'imagenet': expected one of ade20k"),
         (["camvi", "."], "unknown data set 'camvi' (did you mean camvid?): expected one of"),
-        (["ade20k"], "expected NAME and ROOT, got ade20k"),
+        (["ade20k"], "expected a folder, or NAME and ROOT, got ade20k"),
         (["ade20k", "/no/such/folder"], "the folder /no/such/folder is missing"),
         (["ade20k", ".", "split=test"], "split must be one of both, train, val, got 'test'"),
         (["ade20k", ".", "files=some"], "files must be all or a whole number, at least 0, got 'some'"),
@@ -181,4 +181,4 @@ def test_mistakes_in_the_arguments_are_named(capsys, arguments, sentence):
 def test_help(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert "usage: python -m maskformer_ext.prepare NAME ROOT" in text and "(ade20k_full, coco_stuff_10k)" in text
+    assert "python -m maskformer_ext.prepare NAME ROOT" in text and "(ade20k_full, coco_stuff_10k)" in text

@@ -76,14 +76,18 @@ class AugmentationConfig:
 class DataConfig:
     """Where the images come from."""
 
-    name: str = "digits"  # digits | semantic_folder | instance_folder | another of docs/data.md
+    name: str = "digits"  # digits | semantic_folder | instance_folder | coco | yolo | another of docs/data.md
     root: str | None = None  # the folder of the data set; None: $MASKFORMER_EXT_DATA/<name>
     task: str = "semantic"  # which targets: semantic | instance | panoptic
     classes_file: str | None = None  # of folder data sets; None: classes.json, classes.txt or labelmap.txt below root
-    train_images: str = "train/images"  # folder data sets: paths below root
-    train_labels: str = "train/labels"
-    val_images: str = "val/images"
-    val_labels: str = "val/labels"
+    train_images: str = ""  # own data: folders below root; empty: as the format has them (folders: train/images)
+    train_labels: str = ""
+    val_images: str = ""
+    val_labels: str = ""
+    train_json: str = ""  # coco: annotation files below root; empty: as the usual exports lay them
+    val_json: str = ""
+    val_share: float = 0.1  # own data without a split: share of the images that validate, drawn by their names
+    background: str = "background"  # outlines, tasks with stuff: class of all other pixels; empty: void
     ignore_label: int = 255  # of semantic_folder: void in label images; 0: their classes count from 1
     exif: bool = True  # turn images and labels upright as the files say; false for labels drawn on the raw image
     max_pixels: int = 0  # the most pixels that an image file may have; 0 = Pillow's limit, 178956970

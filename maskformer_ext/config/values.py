@@ -72,6 +72,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "data.augmentation.max_size": (1, 65_536),
     "data.augmentation.crop_size": (1, 65_536),
     "data.num_workers": (0, 4096),
+    "data.val_share": (0, 0.9),
     "data.num_train": (1, 100_000_000),
     "data.num_val": (1, 100_000_000),
     "data.image_size": (1, 16_384),

@@ -27,6 +27,9 @@ _NAMES = (
     "coco_instance",
 )
 
+FOLDER = "folder"
+"""The recipe and the ``data.name`` that stand for any format of own data: what lies in ``data.root`` decides."""
+
 CATALOG: dict[str, Description] = {
     name: importlib.import_module(f"maskformer_ext.data.sets.{name}").DESCRIPTION for name in _NAMES
 }

@@ -13,6 +13,23 @@ Build = Callable[[DataConfig, Path, str], Any]
 
 
 @dataclass(frozen=True)
+class Recognition:
+    """What a folder was found to hold.
+
+    Attributes:
+        name: the value of ``data.name`` that reads it.
+        task: "instance" where its labels tell instances apart, else "semantic".
+        said: what was found, in words: the format and who writes it so, how many images, how many classes.
+        keys: other values below ``data`` that reading it needs, by their names there.
+    """
+
+    name: str
+    task: str
+    said: str
+    keys: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Distribution:
     """What a public data set looks like as its authors distribute it.
 
@@ -81,6 +98,9 @@ class Description:
         conversion: what `prepare` can make of its files.
         generated: there are no files.
         own_classes: the user names the classes.
+        recognise: from a folder to what it holds, without torch and within a moment; None where it is another format.
+            It raises a ``UserError`` where a folder is of this format, but cannot be read. Formats of the user's own
+            data have it.
         no_recipe: why no recipe trains on it; "" where one does.
     """
 
@@ -94,6 +114,7 @@ class Description:
     conversion: Conversion | None = None
     generated: bool = False
     own_classes: bool = False
+    recognise: Callable[[Path], Recognition | None] | None = None
     no_recipe: str = ""
 
 
@@ -105,5 +126,5 @@ def partial(path: Path) -> Path:
 def configured_folders(config: DataConfig, split: str) -> tuple[str, str]:
     """Return where images and labels of a split of the user's own data lie, as paths below the root."""
     if split == "train":
-        return config.train_images, config.train_labels
-    return config.val_images, config.val_labels
+        return config.train_images or "train/images", config.train_labels or "train/labels"
+    return config.val_images or "val/images", config.val_labels or "val/labels"

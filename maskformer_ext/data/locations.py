@@ -9,7 +9,7 @@ from pathlib import Path
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.config.values import CHOICES, nearest_hint
-from maskformer_ext.data.catalog import CATALOG, canonical_name
+from maskformer_ext.data.catalog import CATALOG, FOLDER, canonical_name
 from maskformer_ext.data.description import Description, Distribution
 from maskformer_ext.errors import UserError
 
@@ -53,6 +53,11 @@ def check_name(config: DataConfig) -> str:
         UserError: if the name, the task or ``on_error`` is none that exists.
     """
     name = canonical_name(config.name)
+    if name == FOLDER:
+        raise UserError(
+            f"data.name={FOLDER} stands for a format that is still to be recognised: `train` and `prepare` do so for "
+            f"config={FOLDER}, and load_run_config of maskformer_ext.data.recognition does in Python."
+        )
     for key, value, allowed in (
         ("name", name, tuple(CATALOG)),
         ("task", config.task, CATALOG[name].tasks if name in CATALOG else ()),

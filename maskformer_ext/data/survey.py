@@ -17,6 +17,9 @@ from maskformer_ext.data.types import DatasetInfo, Sample, SampleDataset
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.media.decoding import open_image
 
+TINY = 4
+"""Pixels that an object has at least, unless it is probably a slip of the pen."""
+
 _LEAST = 12  # images that are looked at whatever the time
 
 
@@ -33,6 +36,8 @@ class Survey:
         looked: images whose labels were read.
         pixels: (K,) pixels of each class.
         images: (K,) images in which each class owns a pixel.
+        segments: (K,) segments of each class.
+        tiny: segments of thing classes that own fewer than `TINY` pixels.
         void: pixels where nothing is known.
         all_void: images that are void everywhere.
         instances: of thing classes, in each image.
@@ -49,6 +54,8 @@ class Survey:
     looked: int = 0
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     images: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    segments: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    tiny: int = 0
     void: int = 0
     all_void: int = 0
     instances: list[int] = field(default_factory=list)
@@ -65,6 +72,7 @@ class Survey:
     def __post_init__(self) -> None:
         self.pixels = np.zeros(self.info.num_classes, np.int64)
         self.images = np.zeros(self.info.num_classes, np.int64)
+        self.segments = np.zeros(self.info.num_classes, np.int64)
 
     @property
     def complete(self) -> bool:
@@ -91,6 +99,8 @@ class Survey:
         self.looked += 1
         self.pixels += count.pixels
         self.images += count.pixels > 0
+        self.segments += count.segments
+        self.tiny += count.tiny
         self.void += count.void
         self.all_void += int(not count.pixels.any())
         self.instances.append(count.instances)
@@ -106,14 +116,18 @@ class Count:
     Attributes:
         pixels: (K,) pixels of each class.
         void: pixels where nothing is known.
+        segments: (K,) segments of each class.
         instances: of thing classes.
+        tiny: segments of thing classes that own fewer than `TINY` pixels.
         lone_id: the value of the only instance, where there is one only and a label image says so.
         in_parts: whether that instance lies in several separate parts.
     """
 
     pixels: np.ndarray
     void: int
+    segments: np.ndarray
     instances: int
+    tiny: int
     lone_id: int | None = None
     in_parts: bool = False
 
@@ -148,11 +162,13 @@ def count_classes(info: DatasetInfo, segment_map: Tensor, labels: Tensor, ids: n
     """
     void, areas = count_segments(segment_map, len(labels))
     pixels = torch.bincount(labels, areas.double(), minlength=info.num_classes).long().numpy()
+    segments = torch.bincount(labels, minlength=info.num_classes).numpy()
     things = np.flatnonzero(np.isin(labels.numpy(), info.thing_classes))
+    tiny = int((areas.numpy()[things] < TINY).sum())
     if len(things) != 1 or ids is None:
-        return Count(pixels, void, len(things))
+        return Count(pixels, void, segments, len(things), tiny)
     inside = segment_map.numpy() == things[0]
-    return Count(pixels, void, 1, int(ids[inside][0]), least_parts(inside) > 1)
+    return Count(pixels, void, segments, 1, tiny, int(ids[inside][0]), least_parts(inside) > 1)
 
 
 def look(

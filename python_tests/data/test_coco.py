@@ -190,7 +190,11 @@ def test_batches_of_instances_that_overlap(tmp_path, overlaps):
             "a polygon must have x and y of three points or more",
         ),
         ({**_square(1, 0, 0, 2), "segmentation": "none"}, SIZE, "must be a list or an object, got 'none'"),
-        ({**_square(1, 0, 0, 2), "segmentation": {}}, SIZE, "annotation 1 is neither polygons nor run lengths"),
+        (
+            {**_square(1, 0, 0, 2), "segmentation": {}},
+            SIZE,
+            "1 of a.png is neither polygons nor run lengths",
+        ),
         ({**_square(1, 0, 0, 2), "segmentation": [[1, 1, 1e12, 1, 1, 5]]}, SIZE, "must lie in the image or near it"),
         ({**_square(1, 0, 0, 2), "segmentation": [[1, 1, math.nan, 1, 1, 5]]}, SIZE, "must lie in the image or near"),
         ({**_square(1, 0, 0, 2), "segmentation": {"counts": [0, 9], "size": [3, 3]}}, SIZE, "their size is [3, 3]"),

@@ -183,7 +183,7 @@ def test_the_folder_recipes_are_neutral() -> None:
         augmentation = config.data.augmentation
         assert not augmentation.vertical_flip and not augmentation.rotate90 and config.inference.tile == 0
         assert config.inference.min_size == sorted(augmentation.min_sizes)[len(augmentation.min_sizes) // 2]
-    others = [name for name in available_configs() if not name.endswith("_folder")]
+    others = [name for name in available_configs() if not name.endswith("folder")]
     assert all(load_config(name).data.fit == [] for name in others)
 
 

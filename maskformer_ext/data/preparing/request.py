@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ class Request:
         convert: "faster", "all" or "none".
         workers: processes.
         track: shows how far a loop is; gets what to iterate, its length and a name.
+        draw: gets the splits of own data that can be read, to draw samples of them.
     """
 
     config: DataConfig
@@ -30,3 +31,4 @@ class Request:
     convert: str
     workers: int
     track: Track
+    draw: Callable[[Mapping[str, Any]], None]

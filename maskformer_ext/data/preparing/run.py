@@ -44,9 +44,11 @@ def prepare(request: Request, report: str | None) -> int:
         from maskformer_ext.data.preparing.own_folders import check_folder  # brings torch
 
         print(f"{request.config.name} ({request.config.task}): {root}")
-        problems, warnings = check_folder(request)
-        for warning in warnings:
+        splits, found = check_folder(request)
+        problems = found.faults
+        for warning in found.warnings:
             print(f"warning: {printable(warning)}", file=sys.stderr)
+        request.draw(splits)
     _report(problems, report)
     if not problems:
         print(f"ready: data.name={name} data.root={root}")

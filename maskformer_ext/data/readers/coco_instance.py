@@ -6,9 +6,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from maskformer_ext.data.formats.coco_json import (
@@ -20,19 +17,17 @@ from maskformer_ext.data.formats.coco_json import (
     read_annotations,
     sample_names,
 )
-from maskformer_ext.data.formats.coco_masks import rasterise
 from maskformer_ext.data.formats.own_categories import choose_categories
 from maskformer_ext.data.listing import find_file
+from maskformer_ext.data.readers.outlines import Outline, sample_of_outlines
 from maskformer_ext.data.readers.packed import PackedList
 from maskformer_ext.data.readers.pairs import turned_hint
 from maskformer_ext.data.tables import Categories
-from maskformer_ext.data.targets import count_segments, keep_segments
 from maskformer_ext.data.tasks import TaskView
-from maskformer_ext.data.types import FileIds, Sample, TrueInstance, Truth
-from maskformer_ext.errors import UserError, printable, why
+from maskformer_ext.data.types import FileIds, Sample
+from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import reading
 from maskformer_ext.media.images import read_image
-from maskformer_ext.ops.targets import VOID
 
 _log = logging.getLogger(__name__)
 _SHOWN = 3  # annotations that the log names
@@ -94,6 +89,10 @@ class CocoInstance(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
+    def image_file(self, index: int) -> Path:
+        """Return the file of an image."""
+        return find_file(self.images, self.records[index][0])
+
     def __getitem__(self, index: int) -> Sample:
         file_name, size, instances, name = self.records[index]
         path = find_file(self.images, file_name)
@@ -103,58 +102,16 @@ class CocoInstance(Dataset):
                 f"{path} is {image.shape[-1]}x{image.shape[-2]} pixels, but {self.annotations} says "
                 f"{size[1]}x{size[0]}.{turned_hint(size, image.shape[-2:])}"
             )
-        masks, labels, whole = [], [], []
+        outlines = []
         for number, category, segmentation, crowd, area in instances:
+            where = f"annotation {printable(number)} of {printable(file_name)}"
             if category not in self.class_of_category:
                 raise UserError(
-                    f"{self.annotations}: annotation {printable(number)} of {printable(file_name)} has the category "
-                    f"{printable(category)}, which is no category of {self.info.name}."
+                    f"{self.annotations}: {where} has the category {printable(category)}, which is no category of "
+                    f"{self.info.name}."
                 )
-            label = self.class_of_category[category]
-            try:
-                rle, mask = rasterise(segmentation, (size[0], size[1]))
-            except ValueError as error:
-                raise UserError(
-                    f"{self.annotations}: the segmentation of annotation {printable(number)} is neither polygons nor "
-                    f"run lengths of its image, {printable(file_name)} ({why(error)})."
-                ) from None
-            area = int(mask.sum()) if area is None else area
-            whole.append(TrueInstance(int(self.view.new_class[label]), rle, area, bool(crowd)))
-            if not crowd:
-                labels.append(label)
-                masks.append(mask)
-        stack = torch.from_numpy(np.array(masks, bool).reshape(-1, *size))
-        areas = mask_areas(stack)
-        drawn = areas > 0  # a polygon may be too thin for a pixel
-        if not drawn.all():
-            stack, areas = stack[drawn], areas[drawn]
-        segment_map = paint_smaller_on_top(stack, areas)
-        kept = self.view.new_class[torch.tensor(labels, dtype=torch.int64)[drawn]]
-        void, visible = count_segments(segment_map, len(kept))
-        top, top_labels = keep_segments(segment_map, kept, visible > 0)
-        overlap = int(areas.sum()) > segment_map.numel() - void
-        return Sample(
-            image=image,
-            segment_map=segment_map,
-            labels=kept,
-            name=name,
-            size=(size[0], size[1]),
-            truth=Truth(top, top_labels, instances=tuple(whole)),
-            masks=stack if overlap else None,
-        )
-
-
-def mask_areas(masks: Tensor) -> Tensor:
-    """Return how many pixels each of the masks (T, H, W) bool owns: (T,) int32."""
-    return masks.view(torch.uint8).flatten(1).sum(1, dtype=torch.int32)
-
-
-def paint_smaller_on_top(masks: Tensor, areas: Tensor) -> Tensor:
-    """Return the segment map (H, W) int32 of masks (T, H, W) bool: the smallest owns a pixel, VOID none."""
-    segment_map = torch.full(masks.shape[1:], VOID, dtype=torch.int32)
-    for index in areas.argsort(descending=True, stable=True).tolist():
-        segment_map.masked_fill_(masks[index], index)
-    return segment_map
+            outlines.append(Outline(where, self.class_of_category[category], segmentation, bool(crowd), area))
+        return sample_of_outlines(image, name, outlines, self.view, self.annotations)
 
 
 def _records(content: dict[str, Any], path: Path, folder: Path) -> tuple[list[Any], dict[str, int | str], list[str]]:

@@ -53,6 +53,10 @@ class PairedImages(Dataset):
         size = (label.shape[0], label.shape[1])
         return Sample(image, segment_map, labels, name, size)
 
+    def image_file(self, index: int) -> Path:
+        """Return the file of an image."""
+        return self.pairs[index][1]
+
     def read(self, image: Path, label: Path) -> tuple[torch.Tensor, np.ndarray]:
         """Read an image (3, H, W) uint8 and its labels (H, W) or (H, W, C)."""
         return read_image(image, exif=self.exif), self.read_labels(label)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data.classes import configured_classes
-from maskformer_ext.data.description import Description, configured_folders
+from maskformer_ext.data.description import Description, Recognition, configured_folders
+from maskformer_ext.data.folder_layouts import recognise_folders
 
 if TYPE_CHECKING:
     from maskformer_ext.data.readers.folders import SemanticFolder
@@ -23,6 +24,11 @@ def build(config: DataConfig, root: Path, split: str) -> SemanticFolder:
     return SemanticFolder(root / images, root / labels, table, ignore_label=config.ignore_label, skip_errors=skip)
 
 
+def recognise(root: Path) -> Recognition | None:
+    """Return what a folder holds that is laid out as docs/data.md shows it, and whose classes file names no things."""
+    return recognise_folders(root, instances=False)
+
+
 DESCRIPTION = Description(
     title="Your own images with one label image each",
     tasks=("semantic",),
@@ -30,4 +36,5 @@ DESCRIPTION = Description(
     build=build,
     split_folders=configured_folders,
     own_classes=True,
+    recognise=recognise,
 )

@@ -1,0 +1,115 @@
+"""Which format a folder of the user's own data has, and the whole configuration that trains on it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from maskformer_ext.config import Config
+from maskformer_ext.config.load import load_config, override_config
+from maskformer_ext.config.values import nearest_hint
+from maskformer_ext.data.catalog import CATALOG, FOLDER, canonical_name
+from maskformer_ext.data.description import Recognition
+from maskformer_ext.errors import UserError, printable
+
+_RECIPES = {"semantic": "semantic_folder", "instance": "instance_folder", "panoptic": "instance_folder"}
+_MOST_FILES = 2000  # that the error for an unknown folder counts
+_NAMED = 5
+
+
+def recognise(root: Path, name: str | None = None) -> Recognition:
+    """Find out what a folder of the user's own data holds.
+
+    Args:
+        root: the folder.
+        name: the value of ``data.name``, where the user gives one; None: the format is found out, too.
+
+    Raises:
+        UserError: if the folder is missing or of no known format, fits several, or is damaged.
+    """
+    if not root.is_dir():
+        problem = "is a file" if root.exists() else "is missing"
+        raise UserError(f"the folder {root} {problem}: set data.root to the folder of your images and labels.")
+    formats = {known: found.recognise for known, found in CATALOG.items() if found.recognise is not None}
+    if name is not None:
+        name = canonical_name(name)
+        if name not in formats:
+            hint = nearest_hint(name, formats)
+            raise UserError(f"data.name={name} is no format of own data{hint}: give one of {', '.join(formats)}.")
+        formats = {name: formats[name]}
+    found = [recognition for look in formats.values() if (recognition := look(root)) is not None]
+    if len(found) > 1:
+        fits = "; ".join(f"data.name={one.name} ({one.said})" for one in found)
+        raise UserError(f"{root} fits {len(found)} formats. Say which is meant: {fits}.")
+    if not found:
+        kind = "any format that is known" if name is None else f"data.name={name}"
+        raise UserError(
+            f"{root} is not laid out as {kind}: it holds {_contents(root)}. docs/data.md shows the layouts of "
+            f"{', '.join(formats)}."
+        )
+    return found[0]
+
+
+def load_run_config(name: str, overrides: Sequence[str]) -> tuple[Config, Recognition | None]:
+    """Read a recipe as `load_config` does; for ``folder``, the one that fits what lies in ``data.root``.
+
+    Args:
+        name: of a recipe, a YAML file or a run.
+        overrides: ``key=value`` texts.
+
+    Returns:
+        The configuration, which names the format in ``data.name``, and what was recognised; None for other recipes.
+
+    Raises:
+        UserError: as `load_config` and `recognise`, and if ``folder`` comes without ``data.root``.
+    """
+    if name != FOLDER:
+        return load_config(name, overrides), None
+    given = load_config(FOLDER, overrides).data
+    if not given.root:
+        raise UserError(f"config={FOLDER} needs data.root=PATH, the folder of your images and labels.")
+    recognition = recognise(Path(given.root).expanduser(), None if given.name == FOLDER else given.name)
+    keys = {override.partition("=")[0] for override in overrides}
+    task = given.task if "data.task" in keys else recognition.task
+    found: dict[str, Any] = {"name": recognition.name, "task": task, **recognition.keys}
+    called = plain_name(Path(given.root))
+    values = {f"data.{key}": value for key, value in found.items() if f"data.{key}" not in keys}
+    values |= {"name": called, "output_dir": f"output/{called}"}
+    return override_config(load_config(recipe_of_task(task), values), overrides), recognition
+
+
+def recipe_of_task(task: str) -> str:
+    """Return the name of the recipe that trains on own data for a task."""
+    return _RECIPES[task]
+
+
+def plain_name(folder: Path) -> str:
+    """Return what a run on a folder is called: the folder's name without spaces and the like."""
+    return re.sub(r"[^\w.-]+", "_", folder.expanduser().resolve().name).strip("._") or FOLDER
+
+
+def _contents(root: Path) -> str:
+    """Return in words what a folder holds: its entries, and which endings its files have."""
+    entries = sorted(entry.name + "/" * entry.is_dir() for entry in root.iterdir() if not entry.name.startswith("."))
+    if not entries:
+        return "nothing"
+    endings = Counter(path.suffix.lower() or "no ending" for path in _files(root))
+    kinds = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(_NAMED))
+    more = f" and {len(entries) - _NAMED} more" if len(entries) > _NAMED else ""
+    return printable(f"{', '.join(entries[:_NAMED])}{more} (files: {kinds or 'none'})")
+
+
+def _files(root: Path) -> Iterator[Path]:
+    waiting, seen = [root], 0
+    while waiting and seen < _MOST_FILES:
+        for entry in sorted(waiting.pop(0).iterdir()):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                waiting.append(entry)
+            elif entry.is_file():
+                seen += 1
+                yield entry
