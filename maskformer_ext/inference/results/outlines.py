@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+_STRAIGHT = 1e-6  # pixels by which points of one line may be off: at 0 scikit-image keeps them all
+_AREA_CHANGE = 0.03  # the most of its area that a polygon loses or gains by fewer points
+
 
 def mask_polygons(mask: np.ndarray, box: Sequence[int], *, tolerance: float) -> list[np.ndarray]:
     """Return the outlines of a mask's parts, the largest part first; holes are filled.
@@ -34,8 +37,10 @@ def mask_polygons(mask: np.ndarray, box: Sequence[int], *, tolerance: float) -> 
         return []
     polygons = []
     for contour in find_contours(binary_fill_holes(part).astype(np.float32), 0.5, fully_connected="high"):
-        closed = approximate_polygon(contour, tolerance)
-        closed = closed if len(closed) > 3 else contour  # a sliver would vanish
+        closed = approximate_polygon(contour, max(tolerance, _STRAIGHT))
+        exact = polygon_area(contour)
+        if len(closed) < 4 or abs(polygon_area(closed) - exact) > _AREA_CHANGE * exact:  # what is thin would vanish
+            closed = approximate_polygon(contour, _STRAIGHT)
         rows, columns = closed[:-1].T
         polygons.append(np.stack([columns + (x0 - 0.5), rows + (y0 - 0.5)], axis=1))
     return sorted(polygons, key=polygon_area, reverse=True)
