@@ -230,11 +230,14 @@ def _first(**values: Any) -> Callable[[dict[str, Any]], None]:
 _OF_JSON: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "far outside": (_first(segmentation=[[700, 10, 800, 10, 800, 90]]), "annotation 0 of part_000.jpg lies outside of"),
     "much too far": (_first(segmentation=[[1, 1, 1e12, 1, 1, 9]]), "must lie in the image or near it"),
-    "NaN": (_first(segmentation=[[1, 1, math.nan, 1, 1, 9]]), "must lie in the image or near it"),
+    "NaN": (
+        _first(segmentation=[[1, 1, math.nan, 1, 1, 9]]),
+        "annotation 0 of part_000.jpg has a coordinate that is no",
+    ),
     "two points": (_first(segmentation=[[1, 1, 9, 9]]), "x and y of three points or more, got 4 numbers"),
     "unknown category": (
         _first(category_id=12),
-        'has the category 12, which "categories" does not list (it lists 1, 2)',
+        'has the category 12, which "categories" does not list: add it there (it lists 1, 2)',
     ),
     "unknown image": (_first(image_id=99), "annotation 0 is of image 99, which is not among"),
     "no image": (lambda content: content["annotations"][0].pop("image_id"), 'annotation 0 has no "image_id"'),
