@@ -150,6 +150,12 @@ def test_labels_from_1_and_void(tmp_path: Path) -> None:
     assert dataset.info.classes == CLASSES and bool((dataset[0].segment_map == -1).any())
 
 
+def test_one_name_for_two_numbers_stays_two_classes(tmp_path: Path) -> None:
+    root = _save(tmp_path / "set", "labels")
+    (root / "id2label.json").write_text(json.dumps({"0": "table", "1": "screen", "2": "screen"}))
+    assert build_dataset(_config(root), "train").info.classes == ("table", "screen", "screen (2)")
+
+
 def test_columns_can_be_named(tmp_path: Path) -> None:
     rows = [{"left": row["image"], "right": row["image"], "truth": row["label"]} for row in label_rows(drawn(2))]
     image = datasets.Image()
