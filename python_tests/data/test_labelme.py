@@ -21,7 +21,7 @@ from maskformer_ext.prepare import main
 _FOUND = drawings(6)
 
 
-def _build(root: Path, split: str = "train", task: str = "instance", **more):
+def _build(root: Path, split: str = "train", task: str = "instance", **more) -> Any:
     return build_dataset(DataConfig(name="labelme", root=str(root), task=task, **more), split)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ _NAMES = ("cat", "dog")
 _TRAIN, _VAL = drawings(4), drawings(2, start=4)
 
 
-def _build(root: Path, split: str = "train", task: str = "instance", **more):
+def _build(root: Path, split: str = "train", task: str = "instance", **more) -> Any:
     return build_dataset(DataConfig(name="yolo", root=str(root), task=task, **more), split)
 
 
