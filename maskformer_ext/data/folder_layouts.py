@@ -86,6 +86,8 @@ def some_files(folder: Path, extensions: Sequence[str]) -> Iterator[Path]:
             continue
         for entry in entries:
             seen += 1
+            if seen > _MOST:
+                return
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
