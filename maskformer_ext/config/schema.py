@@ -100,7 +100,7 @@ class DataConfig:
     image_size: int = 128  # digits: side in pixels
     fine_classes: bool = False  # digits: tell digits apart by texture and size too, 126 classes instead of 16
     drop_empty: bool = False  # drop segments that a crop removed
-    overlaps: bool = False  # coco_instance: train on whole masks where instances overlap, not on what lies on top
+    overlaps: bool = False  # coco, coco_instance: train on whole masks where instances overlap, not on what lies on top
     on_error: str = "raise"  # raise | skip (counted and reported)
     check: str = "error"  # error | warn | none: a look before training at labels that cannot teach what the classes say
     fit: list[str] = field(default_factory=list)  # keys that training sets from the data, unless they are given

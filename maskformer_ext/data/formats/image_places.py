@@ -82,7 +82,7 @@ def _of_address(name: str) -> list[str]:
 
 
 def _images(folder: Path) -> list[Path]:
-    found = []
+    found: list[Path] = []
     for place, inside, files in os.walk(folder):
         inside[:] = [name for name in inside if not name.startswith(".")]
         if len(found) > _MOST_FILES:
