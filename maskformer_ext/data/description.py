@@ -129,8 +129,27 @@ def partial(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
+def in_pattern(path: str) -> tuple[str, str]:
+    """Return the folder of a configured path, and how the names of its files end: "" where it does not say.
+
+    Args:
+        path: below the root: "masks", or "masks/*_mask.png".
+    """
+    folder, _, ending = path.partition("*")
+    return folder.rstrip("/") or ".", ending
+
+
+def plain_folders(config: DataConfig, split: str) -> tuple[str, str]:
+    """Return the folders of `configured_folders` without their patterns."""
+    images, labels = configured_folders(config, split)
+    return in_pattern(images)[0], in_pattern(labels)[0]
+
+
 def configured_folders(config: DataConfig, split: str) -> tuple[str, str]:
-    """Return where images and labels of a split of the user's own data lie, as paths below the root."""
+    """Return where images and labels of a split of the user's own data lie, as paths below the root.
+
+    A path may end with ``*`` and how the names of the files end.
+    """
     if split == "train":
         return config.train_images or "train/images", config.train_labels or "train/labels"
     return config.val_images or "val/images", config.val_labels or "val/labels"
