@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskformer_ext.errors import UserError
-from maskformer_ext.media.decoding import EXTENSIONS
+from maskformer_ext.media.extensions import EXTENSIONS
 
 IMAGES = ("images", "image", "imgs", "img", "jpegimages", "photos", "input", "inputs", "x")
 """Names of folders of images, in small letters, the most usual first."""

@@ -18,7 +18,7 @@ from maskformer_ext.data.label_values import (
 from maskformer_ext.data.listing import list_files
 from maskformer_ext.data.voc_layout import find_voc
 from maskformer_ext.errors import UserError
-from maskformer_ext.media.decoding import EXTENSIONS
+from maskformer_ext.media.extensions import EXTENSIONS
 
 _JPEG = (".jpg", ".jpeg", ".jfif", ".webp")
 

@@ -13,7 +13,6 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from maskformer_ext.errors import UserError, printable, why
-from maskformer_ext.media.extensions import EXTENSIONS as EXTENSIONS
 from maskformer_ext.media.extensions import HEIF
 
 _LIMIT_VARIABLE = "MASKFORMER_EXT_MAX_PIXELS"  # an environment variable, so that loader processes know it too

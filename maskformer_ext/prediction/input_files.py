@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from maskformer_ext.errors import UserError, printable, why
-from maskformer_ext.media.decoding import EXTENSIONS
+from maskformer_ext.media.extensions import EXTENSIONS
 from maskformer_ext.media.videos import VIDEO_EXTENSIONS, is_video
 from maskformer_ext.prediction.output_folder import EarlierResults, results_of
 
