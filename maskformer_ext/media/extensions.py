@@ -10,3 +10,6 @@ EXTENSIONS = (
     *(".avif", *HEIF),
 )
 """Endings of the files that are taken for images, in small letters."""
+
+LABEL_EXTENSIONS = (".png", ".tif", ".tiff", ".bmp", ".pgm", ".pbm", ".pnm", ".gif")
+"""Endings of the files that are taken for label images, in small letters."""
