@@ -145,7 +145,7 @@ def test_wrong_lines_are_named(tmp_path: Path, line: str, expected: str) -> None
         ("names: [cat, cat]\ntrain: train/images\n", "names the class 'cat' twice"),
         ("names: {0: cat, 2: dog}\ntrain: train/images\n", "numbers of 'names' must be 0 to 1, got '2'"),
         ("names: [cat, dog]\nnc: 3\ntrain: train/images\n", "'nc' is 3, but 'names' holds 2"),
-        ("names: [cat, dog]\ntrain: nowhere/images\n", "'train' names nowhere/images, which is not there: expected it below"),
+        ("names: [cat, dog]\ntrain: nowhere/images\n", "'train' names nowhere/images, which is not there"),
         ("names: [cat, dog]\ntrain: {a: 1}\n", "'train' must be a folder, a list file"),
         ("names: [cat]\ntrain: train/images\n", "the class 1 has no name, as the names end with that of 0"),
         ("names: !!python/object/apply:os.system [ls]\ntrain: train/images\n", "names"),
