@@ -76,9 +76,7 @@ class AugmentationConfig:
 class DataConfig:
     """Where the images come from."""
 
-    name: str = (
-        "digits"  # digits | semantic_folder | instance_folder | coco | yolo | huggingface | another of docs/data.md
-    )
+    name: str = "digits"  # digits | semantic_folder | coco | yolo | huggingface | another of docs/data.md
     root: str | None = None  # the folder of the data set; None: $MASKFORMER_EXT_DATA/<name>
     task: str = "semantic"  # which targets: semantic | instance | panoptic
     classes_file: str | None = None  # of folder data sets; None: classes.json, classes.txt or labelmap.txt below root
@@ -92,7 +90,7 @@ class DataConfig:
     label_column: str = ""
     val_share: float = 0.1  # own data without a split: share of the images that validate, drawn by their names
     background: str = "background"  # outlines, tasks with stuff: class of all other pixels; empty: void
-    ignore_label: int = 255  # of semantic_folder: void in label images; 0: their classes count from 1
+    ignore_label: int = 255  # semantic_folder, huggingface: void in label images; 0: their classes count from 1
     exif: bool = True  # turn images and labels upright as the files say; false for labels drawn on the raw image
     max_pixels: int = 0  # the most pixels that an image file may have; 0 = Pillow's limit, 178956970
     num_train: int = 2000  # digits: how many different images are generated
@@ -100,7 +98,7 @@ class DataConfig:
     image_size: int = 128  # digits: side in pixels
     fine_classes: bool = False  # digits: tell digits apart by texture and size too, 126 classes instead of 16
     drop_empty: bool = False  # drop segments that a crop removed
-    overlaps: bool = False  # coco_instance: train on whole masks where instances overlap, not on what lies on top
+    overlaps: bool = False  # coco, coco_instance: train on whole masks where instances overlap, not on what lies on top
     on_error: str = "raise"  # raise | skip (counted and reported)
     check: str = "error"  # error | warn | none: a look before training at labels that cannot teach what the classes say
     fit: list[str] = field(default_factory=list)  # keys that training sets from the data, unless they are given

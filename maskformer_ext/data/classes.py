@@ -116,9 +116,9 @@ def read_classes_file(path: Path) -> ClassTable:
     """Read a classes file: JSON, plain text with one name per line, or the ``labelmap.txt`` that CVAT writes.
 
     Args:
-        path: a ``.json`` file with "classes" (or "things" and "stuff") and, as needed, "colors", "background",
-            "id_divisor", "values" and "ignore_label"; a ``.csv`` file with a row "value, name" for each class, as
-            Roboflow writes it; any other file is text. There, lines that begin with "#" are comments.
+        path: a ``.json`` file with "classes" (or "things" and "stuff"), and with "colors", "background", "id_divisor",
+            "values" and "ignore_label" as needed. A ``.csv`` file has a row "value, name" for each class, as Roboflow
+            writes it. Any other file is text. There, lines that begin with "#" are comments.
 
     Raises:
         UserError: if the file is missing or does not say what it must; the sentence names the file and the key.

@@ -172,10 +172,10 @@ def image_folders(config: DataConfig, root: Path, annotations: Path, split: str)
         UserError: if the configuration names a folder that is missing.
     """
     given = {"train": config.train_images, "val": config.val_images}
-    for key, folder in given.items():
-        if folder and not (root / Path(folder).expanduser()).is_dir():
+    for key, name in given.items():
+        if name and not (root / Path(name).expanduser()).is_dir():
             raise UserError(
-                f"the folder {root / Path(folder).expanduser()} is missing: set data.{key}_images to the folder of the "
+                f"the folder {root / Path(name).expanduser()} is missing: set data.{key}_images to the folder of the "
                 "images."
             )
     if given[split]:
@@ -234,7 +234,8 @@ def _json_files(root: Path) -> Iterator[Path]:
                 entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
             except OSError:
                 continue
-            inside += [Path(e.path) for e in entries if e.is_dir() and not e.name.startswith(".")][:_MOST_FILES]
+            below = [Path(e.path) for e in entries if e.is_dir() and not e.name.startswith(".")]
+            inside += sorted(below, key=lambda path: not _is_usual(path.name))[:_MOST_FILES]
             files = [Path(e.path) for e in entries if e.name.lower().endswith(".json") and not e.name.startswith(".")]
             likely = [path for path in files if _SAYS_COCO.fullmatch(path.name)]
             if len(files) <= _MOST_FILES or likely:
@@ -242,6 +243,11 @@ def _json_files(root: Path) -> Iterator[Path]:
             else:
                 yield from (path for path in files if path.name in (_FIFTYONE, *_LABEL_STUDIO) or split_word(path))
         folders = [] if depth == 2 else inside
+
+
+def _is_usual(name: str) -> bool:
+    """Return whether a folder is called as those with annotation files are."""
+    return name.lower() in _ANNOTATION_FOLDERS or any(name.lower() in names for names in SPLITS.values())
 
 
 def split_word(path: Path) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskformer_ext.errors import UserError
-from maskformer_ext.media.decoding import EXTENSIONS
+from maskformer_ext.media.extensions import EXTENSIONS
 
 IMAGES = ("images", "image", "imgs", "img", "jpegimages", "photos", "input", "inputs", "x")
 """Names of folders of images, in small letters, the most usual first."""
@@ -86,6 +86,8 @@ def some_files(folder: Path, extensions: Sequence[str]) -> Iterator[Path]:
             continue
         for entry in entries:
             seen += 1
+            if seen > _MOST:
+                return
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):

@@ -11,9 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from maskformer_ext.data.classes import ClassTable, Color, palette
-from maskformer_ext.data.formats.labels import read_color_ids, read_label
 from maskformer_ext.errors import UserError
-from maskformer_ext.media.decoding import open_image
 
 LOOKED = 64  # label images, spread over all
 _MOST = 32  # classes that are named by their values
@@ -66,6 +64,9 @@ def look_at_values(paths: Sequence[Path]) -> Values:
 
 @lru_cache(maxsize=4)
 def _look(paths: tuple[Path, ...]) -> Values:
+    from maskformer_ext.data.formats.labels import read_color_ids, read_label  # brings Pillow
+    from maskformer_ext.media.decoding import open_image
+
     numbers, colors = [], []
     for path in paths:
         with open_image(path, "a label image") as image:

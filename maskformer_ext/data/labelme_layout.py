@@ -16,7 +16,7 @@ from maskformer_ext.data.folder_layouts import TRAIN, VAL, some_files
 from maskformer_ext.data.formats.labelme_json import BACKGROUND, IGNORE, read_labelme
 from maskformer_ext.data.listing import composed, list_files
 from maskformer_ext.errors import UserError
-from maskformer_ext.media.decoding import EXTENSIONS
+from maskformer_ext.media.extensions import EXTENSIONS
 
 JSON = (".json",)
 _START = 1 << 16  # bytes in which a LabelMe file names its shapes

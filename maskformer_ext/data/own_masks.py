@@ -8,7 +8,6 @@ from maskformer_ext.config import DataConfig
 from maskformer_ext.data.classes import configured_classes, find_classes_file
 from maskformer_ext.data.description import Recognition, in_pattern
 from maskformer_ext.data.folder_layouts import Layout, find_layout, has_files
-from maskformer_ext.data.formats.labels import LABEL_EXTENSIONS
 from maskformer_ext.data.label_values import (
     derived_classes,
     described_classes,
@@ -18,7 +17,7 @@ from maskformer_ext.data.label_values import (
 from maskformer_ext.data.listing import list_files
 from maskformer_ext.data.voc_layout import find_voc
 from maskformer_ext.errors import UserError
-from maskformer_ext.media.decoding import EXTENSIONS
+from maskformer_ext.media.extensions import EXTENSIONS, LABEL_EXTENSIONS
 
 _JPEG = (".jpg", ".jpeg", ".jfif", ".webp")
 

@@ -14,7 +14,7 @@ from maskformer_ext.data.formats.yolo_yaml import find_yaml, listed_images, read
 from maskformer_ext.data.listing import list_files
 from maskformer_ext.data.splitting import split_by_name
 from maskformer_ext.errors import UserError
-from maskformer_ext.media.decoding import EXTENSIONS
+from maskformer_ext.media.extensions import EXTENSIONS
 
 TEXT = (".txt",)
 _LABELS = "labels"

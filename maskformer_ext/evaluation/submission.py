@@ -17,7 +17,7 @@ from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import make_folder, write_json
 from maskformer_ext.inference.results.formats import panoptic_picture
-from maskformer_ext.media.decoding import EXTENSIONS
+from maskformer_ext.media.extensions import EXTENSIONS
 from maskformer_ext.media.images import write_png
 
 FORMATS = ("ade20k", "ade20k_panoptic", "cityscapes", "coco_panoptic", "coco_instance", "mapillary_vistas")

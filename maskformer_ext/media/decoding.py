@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError, features
 
 from maskformer_ext.errors import UserError, printable, why
+from maskformer_ext.media.extensions import HEIF
 
 _LIMIT_VARIABLE = "MASKFORMER_EXT_MAX_PIXELS"  # an environment variable, so that loader processes know it too
 _DEFAULT_LIMIT = 178_956_970  # beyond this many pixels Pillow takes a file for an attack
@@ -27,13 +28,6 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _PNG_START = 24  # bytes of a PNG up to its height
-_HEIF = (".heic", ".heif", ".hif")
-
-EXTENSIONS = (
-    *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"),
-    *(".avif", *_HEIF),
-)
-"""Endings of the files that are taken for images, in small letters."""
 
 
 def limit_pixels(count: int | None) -> None:
@@ -151,7 +145,7 @@ _without_pillows_limit = _WithoutPillowsLimit()
 
 
 def _learn_heif(path: Path) -> None:
-    if path.suffix.lower() not in _HEIF:
+    if path.suffix.lower() not in HEIF:
         return
     try:
         from pillow_heif import register_heif_opener

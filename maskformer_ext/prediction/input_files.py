@@ -15,7 +15,7 @@ from typing import TypeAlias
 from maskformer_ext.errors import UserError, printable, why
 from maskformer_ext.files import read_text
 from maskformer_ext.media.addresses import Address, parse_address
-from maskformer_ext.media.decoding import EXTENSIONS
+from maskformer_ext.media.extensions import EXTENSIONS
 from maskformer_ext.media.videos import VIDEO_EXTENSIONS, is_video
 from maskformer_ext.prediction.output_folder import EarlierResults, results_of
 

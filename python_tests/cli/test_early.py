@@ -51,7 +51,7 @@ def test_help_needs_no_torch(tmp_path: Path, command: str) -> None:
         ("train", ["config=nuclei"], "data.root is not set: give the folder of nuclei (or of all data sets in"),
         ("train", ["config=coco-panoptic/maskformer_panoptic_R50_bs64_554k", "data.root=."], "train2017 is missing"),
         ("train", ["data.name=cityscapes", "data.task=panoptic", "data.root=."], "data.task must be semantic"),
-        ("train", ["data.name=coco"], "data.name must be digits or"),
+        ("train", ["data.name=imagenet"], "data.name must be digits or"),
         ("train", ["config=digtis"], "did you mean 'digits'"),
         ("train", ["config=mine.yaml"], "'mine.yaml' does not exist"),
         ("train", ["semantic_folder"], "did you mean config=semantic_folder?"),

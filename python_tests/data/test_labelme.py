@@ -21,7 +21,7 @@ from maskformer_ext.prepare import main
 _FOUND = drawings(6)
 
 
-def _build(root: Path, split: str = "train", task: str = "instance", **more):
+def _build(root: Path, split: str = "train", task: str = "instance", **more) -> Any:
     return build_dataset(DataConfig(name="labelme", root=str(root), task=task, **more), split)
 
 
@@ -152,9 +152,14 @@ def test_numbers_in_labels_sort_by_their_value(tmp_path: Path) -> None:
 
 
 def test_files_are_read_once_for_both_splits(tmp_path: Path, monkeypatch) -> None:
-    root, read = write_labelme(tmp_path, _FOUND), []
-    real = labelme_layout.read_labelme
-    monkeypatch.setattr(labelme_layout, "read_labelme", lambda path, **more: read.append(path) or real(path, **more))
+    root = write_labelme(tmp_path, _FOUND)
+    real, read = labelme_layout.read_labelme, []
+
+    def counting(path: Path, **more: Any) -> Any:
+        read.append(path)
+        return real(path, **more)
+
+    monkeypatch.setattr(labelme_layout, "read_labelme", counting)
     recognise(root)
     _build(root), _build(root, "val")
     assert len(read) <= 2 * len(_FOUND)  # recognition, and both splits together

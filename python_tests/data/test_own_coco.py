@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from coco_exports import CLASSES, LAYOUTS, content_of, cvat, drawn, of_coco, one_file, roboflow, write_json
+from typed import present
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data import build_dataset
@@ -22,6 +23,11 @@ from maskformer_ext.errors import UserError
 def root(tmp_path: Path) -> Path:
     """A folder as CVAT exports it, four images for training and two for validation."""
     return cvat(tmp_path / "parts", drawn(4), drawn(2, first=4))
+
+
+def _build(config: DataConfig, split: str) -> Any:
+    """Return a split, whose reader has more than every data set has."""
+    return build_dataset(config, split)
 
 
 def _config(root: Path, **values: Any) -> DataConfig:
@@ -57,8 +63,8 @@ def test_layouts_give_the_same_objects(tmp_path: Path, tool: str) -> None:
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_real_objects_are_those_of_cocos_own_reader(data_dir: Path, tmp_path: Path, split: str) -> None:
     pictures = of_coco(data_dir / "coco_tiny", split, 6)
-    dataset = build_dataset(_config(cvat(tmp_path, pictures, pictures)), "train")
-    coco = build_dataset(DataConfig(name="coco_instance", root=str(data_dir / "coco_tiny"), task="instance"), split)
+    dataset = _build(_config(cvat(tmp_path, pictures, pictures)), "train")
+    coco = _build(DataConfig(name="coco_instance", root=str(data_dir / "coco_tiny"), task="instance"), split)
     theirs = {coco.records[index][3]: index for index in range(len(coco))}
     for index in range(len(dataset)):
         mine, other = dataset[index], coco[theirs[dataset.records[index][3]]]
@@ -69,13 +75,13 @@ def test_real_objects_are_those_of_cocos_own_reader(data_dir: Path, tmp_path: Pa
 
 
 def test_the_background_is_a_class_where_the_task_knows_stuff(root: Path) -> None:
-    dataset = build_dataset(_config(root, task="semantic"), "train")
+    dataset = _build(_config(root, task="semantic"), "train")
     assert dataset.info.classes == (*CLASSES, "background") and dataset.info.thing_classes == ()
     assert dataset[0].labels.tolist() == [0, 1, 2] and (dataset[0].segment_map >= 0).all()
-    dataset = build_dataset(_config(root, task="panoptic"), "train")
+    dataset = _build(_config(root, task="panoptic"), "train")
     assert dataset.info.thing_classes == (0, 1) and _names(dataset) == [*CLASSES, "background"]
-    assert dataset.info.file_ids.categories == (1, 2, 0)
-    dataset = build_dataset(_config(root, task="semantic", background=""), "train")
+    assert present(dataset.info.file_ids).categories == (1, 2, 0)
+    dataset = _build(_config(root, task="semantic", background=""), "train")
     assert dataset.info.classes == CLASSES and (dataset[0].segment_map == -1).any()
 
 
@@ -88,7 +94,7 @@ def test_classes_of_both_files_count_by_their_names(root: Path, caplog: pytest.L
     _edit(root, other_ids, "Validation")
     train, val = (build_dataset(_config(root), split) for split in ("train", "val"))
     assert train.info == val.info and train.info.classes == ("bolt", "nut", "screw")
-    assert _names(val) == list(CLASSES) and val.info.file_ids.categories == (4, 9, 5)
+    assert _names(val) == list(CLASSES) and present(val.info.file_ids).categories == (4, 9, 5)
     assert "instances_Validation.json names 'screw'" in caplog.text
 
 
@@ -129,10 +135,10 @@ def test_what_tools_leave_out_or_write_otherwise(root: Path, caplog: pytest.LogC
         content["annotations"][7]["category_id"] = 2.0
 
     _edit(root, change)
-    dataset = build_dataset(_config(root), "train")
+    dataset = _build(_config(root), "train")
     assert [len(dataset[index].labels) for index in range(4)] == [2, 0, 2, 2]
     assert (dataset[0].segment_map == 0).sum() == 480 and (dataset[0].segment_map == 1)[40:, 90:].all()
-    assert dataset.info.file_ids.images["part_000"] == "0"
+    assert present(dataset.info.file_ids).images["part_000"] == "0"
     assert (
         "left out 2 annotations without a mask" in caplog.text
         and "1 annotation ids occur more than once" in caplog.text
@@ -152,21 +158,21 @@ def test_run_lengths_of_both_kinds_and_crowds(root: Path) -> None:
         third.update(iscrowd=1)
 
     _edit(root, change)
-    dataset = build_dataset(_config(root), "train")
-    assert dataset[0].masks.sum((1, 2)).tolist() == [640, 640]
+    dataset = _build(_config(root), "train")
+    assert present(dataset[0].masks).sum((1, 2)).tolist() == [640, 640]
     assert dataset[1].labels.tolist() == [1]
-    assert [true.crowd for true in dataset[1].scored().instances] == [True, False]
+    assert [true.crowd for true in present(dataset[1].scored().instances)] == [True, False]
 
 
 def test_a_split_is_drawn_by_names_and_keeps_its_images(tmp_path: Path) -> None:
     root = one_file(tmp_path, drawn(30))
     names = {
-        split: set(build_dataset(_config(root, val_share=0.3), split).info.file_ids.images)
+        split: set(present(build_dataset(_config(root, val_share=0.3), split).info.file_ids).images)
         for split in ("train", "val")
     }
     assert not names["train"] & names["val"] and len(names["train"] | names["val"]) == 30 and len(names["val"]) > 3
     one_file(tmp_path, drawn(60))
-    assert names["val"] <= set(build_dataset(_config(root, val_share=0.3), "val").info.file_ids.images)
+    assert names["val"] <= set(present(build_dataset(_config(root, val_share=0.3), "val").info.file_ids).images)
     with pytest.raises(UserError, match=r"my parts.json: none of its 60 images is for validation.*data.val_share=0"):
         build_dataset(_config(root, val_share=0.0), "val")
 
@@ -178,9 +184,10 @@ def test_files_and_folders_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             picture.save(tmp_path / "photos" / split / picture.name)
     files = {"train_json": f"{tmp_path}/labels/learn.json", "val_json": f"{tmp_path}/labels/check.json"}
     folders = {"train_images": f"{tmp_path}/photos/learn", "val_images": f"{tmp_path}/photos/check"}
-    config = DataConfig(name="coco", task="instance", **files, **folders)
+    given: dict[str, Any] = {**files, **folders}
+    config = DataConfig(name="coco", task="instance", **given)
     assert [len(build_dataset(config, split)) for split in ("train", "val")] == [3, 2]
-    below = {key: path.removeprefix(f"{tmp_path}/") for key, path in (files | folders).items()}
+    below: dict[str, Any] = {key: path.removeprefix(f"{tmp_path}/") for key, path in (files | folders).items()}
     assert len(build_dataset(_config(tmp_path, **below), "val")) == 2
     assert len(build_dataset(_config(tmp_path, **{**below, "train_images": "", "val_images": ""}), "val")) == 2
     monkeypatch.chdir(tmp_path)
@@ -194,7 +201,7 @@ def test_images_that_are_nowhere_are_counted_once(root: Path) -> None:
         build_dataset(_config(root), "train")
     assert "2 of its 4 images are not there, the first is part_001.jpg" in str(error.value)
     assert "data.on_error=skip" in str(error.value) and str(root / "images" / "Train") in str(error.value)
-    dataset = build_dataset(_config(root, on_error="skip"), "train")
+    dataset = _build(_config(root, on_error="skip"), "train")
     assert len(dataset) == 2 and len(dataset.problems) == 1
 
 
@@ -223,11 +230,14 @@ def _first(**values: Any) -> Callable[[dict[str, Any]], None]:
 _OF_JSON: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "far outside": (_first(segmentation=[[700, 10, 800, 10, 800, 90]]), "annotation 0 of part_000.jpg lies outside of"),
     "much too far": (_first(segmentation=[[1, 1, 1e12, 1, 1, 9]]), "must lie in the image or near it"),
-    "NaN": (_first(segmentation=[[1, 1, math.nan, 1, 1, 9]]), "must lie in the image or near it"),
+    "NaN": (
+        _first(segmentation=[[1, 1, math.nan, 1, 1, 9]]),
+        "annotation 0 of part_000.jpg has a coordinate that is no",
+    ),
     "two points": (_first(segmentation=[[1, 1, 9, 9]]), "x and y of three points or more, got 4 numbers"),
     "unknown category": (
         _first(category_id=12),
-        'has the category 12, which "categories" does not list (it lists 1, 2)',
+        'has the category 12, which "categories" does not list: add it there (it lists 1, 2)',
     ),
     "unknown image": (_first(image_id=99), "annotation 0 is of image 99, which is not among"),
     "no image": (lambda content: content["annotations"][0].pop("image_id"), 'annotation 0 has no "image_id"'),
@@ -312,7 +322,7 @@ def test_unknown_categories_are_skipped_with_their_image(root: Path, caplog: pyt
     caplog.set_level(logging.WARNING)
     _edit(root, _first(category_id=12))
     _edit(root, lambda content: content["annotations"][3].update(image_id=99))
-    dataset = build_dataset(_config(root, on_error="skip"), "train")
+    dataset = _build(_config(root, on_error="skip"), "train")
     assert len(dataset) == 4 and "is of image 99" in dataset.problems[0]
     with pytest.raises(UserError, match="has the category 12"):
         dataset[0]

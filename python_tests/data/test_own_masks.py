@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def _binary(inside: int = 255) -> list[np.ndarray]:
     return [(mask > 0).astype(np.uint8) * np.uint8(inside) for mask in _masks()]
 
 
-def _build(root: Path, split: str = "train", *more: str):
+def _build(root: Path, split: str = "train", *more: str) -> Any:
     config, _ = load_run_config("folder", [f"data.root={root}", *more])
     return build_dataset(config.data, split)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from coco_exports import CLASSES, drawn
 from tables_saved import label_rows, mask_rows, object_rows, png
+from typed import present
 
 from maskformer_ext.config import Config, DataConfig, TrainConfig
 from maskformer_ext.data import build_dataset, build_loader
@@ -99,7 +100,10 @@ def test_objects_saved_to_disk(tmp_path: Path, kind: str) -> None:
     panoptic = build_dataset(_config(root, task="panoptic"), "val")
     assert panoptic.info.classes == (*CLASSES, "background") and panoptic[0].labels.tolist() == [0, 1, 2]
     if kind == "objects":
-        assert dataset.info.file_ids.images["100"] == 100 and dataset.info.file_ids.categories == (0, 1)
+        assert present(dataset.info.file_ids).images["100"] == 100 and present(dataset.info.file_ids).categories == (
+            0,
+            1,
+        )
 
 
 def test_parquet_as_the_hub_exports_it(tmp_path: Path) -> None:
@@ -144,6 +148,12 @@ def test_labels_from_1_and_void(tmp_path: Path) -> None:
     (root / "id2label.json").write_text(json.dumps(_NAMES))
     dataset = build_dataset(_config(root, ignore_label=0), "train")
     assert dataset.info.classes == CLASSES and bool((dataset[0].segment_map == -1).any())
+
+
+def test_one_name_for_two_numbers_stays_two_classes(tmp_path: Path) -> None:
+    root = _save(tmp_path / "set", "labels")
+    (root / "id2label.json").write_text(json.dumps({"0": "table", "1": "screen", "2": "screen"}))
+    assert build_dataset(_config(root), "train").info.classes == ("table", "screen", "screen (2)")
 
 
 def test_columns_can_be_named(tmp_path: Path) -> None:

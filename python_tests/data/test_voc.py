@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ _FOUND = drawings(8)
 _LISTS = {"train": _FOUND[:6], "val": _FOUND[6:]}
 
 
-def _build(root: Path, split: str = "train", task: str = "semantic", **more):
+def _build(root: Path, split: str = "train", task: str = "semantic", **more) -> Any:
     return build_dataset(DataConfig(name="voc", root=str(root), task=task, **more), split)
 
 
@@ -150,7 +151,7 @@ def test_mistakes_are_named(tmp_path: Path, capsys) -> None:
 @pytest.mark.skipif("MASKFORMER_EXT_DATA" not in os.environ, reason="MASKFORMER_EXT_DATA is not set")
 def test_real_road_scenes_in_colours(tmp_path: Path) -> None:
     source = Path(os.environ["MASKFORMER_EXT_DATA"]) / "camvid"
-    own = build_dataset(DataConfig(name="semantic_folder", root=str(source)), "train")
+    own: Any = build_dataset(DataConfig(name="semantic_folder", root=str(source)), "train")
     colors = np.zeros((256, 3), np.uint8)
     colors[: len(own.info.classes)], colors[255] = own.info.colors, (224, 224, 192)
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ _NAMES = ("cat", "dog")
 _TRAIN, _VAL = drawings(4), drawings(2, start=4)
 
 
-def _build(root: Path, split: str = "train", task: str = "instance", **more):
+def _build(root: Path, split: str = "train", task: str = "instance", **more) -> Any:
     return build_dataset(DataConfig(name="yolo", root=str(root), task=task, **more), split)
 
 
@@ -113,7 +114,7 @@ def test_what_is_left_out_is_said(tmp_path: Path, caplog) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("7 0.1 0.1 0.5 0.1 0.5 0.5", "the class 7 has no name: 2 classes are named, 0 to 1"),
+        ("7 0.1 0.1 0.5 0.1 0.5 0.5", "the class 7 has no name, as the names end with that of 1"),
         ("-1 0.1 0.1 0.5 0.1 0.5 0.5", "the class must be a whole number from 0"),
         ("cat 0.1 0.1 0.5 0.1 0.5 0.5", "'cat' is no number"),
         ("0 0.1 0.1 nan 0.1 0.5 0.5", "'nan' is no number"),
@@ -144,9 +145,9 @@ def test_wrong_lines_are_named(tmp_path: Path, line: str, expected: str) -> None
         ("names: [cat, cat]\ntrain: train/images\n", "names the class 'cat' twice"),
         ("names: {0: cat, 2: dog}\ntrain: train/images\n", "numbers of 'names' must be 0 to 1, got '2'"),
         ("names: [cat, dog]\nnc: 3\ntrain: train/images\n", "'nc' is 3, but 'names' holds 2"),
-        ("names: [cat, dog]\ntrain: nowhere/images\n", "'train' names nowhere/images, which is neither below"),
+        ("names: [cat, dog]\ntrain: nowhere/images\n", "'train' names nowhere/images, which is not there"),
         ("names: [cat, dog]\ntrain: {a: 1}\n", "'train' must be a folder, a list file"),
-        ("names: [cat]\ntrain: train/images\n", "the class 1 has no name: 1 classes are named"),
+        ("names: [cat]\ntrain: train/images\n", "the class 1 has no name, as the names end with that of 0"),
         ("names: !!python/object/apply:os.system [ls]\ntrain: train/images\n", "names"),
     ],
 )

@@ -95,7 +95,8 @@ def content_of(
         plain: leave out "iscrowd" and "area".
     """
     ids = {label: first_id + place for place, label in enumerate(classes)}
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, picture in enumerate(pictures):
         size = {"width": picture.size[0], "height": picture.size[1]} if sizes else {}
         images.append({"id": number, "file_name": name(picture.name), **size})

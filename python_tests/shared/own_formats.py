@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ def yolo_lines(drawing: Drawing, names: Sequence[str]) -> str:
 
 def write_yolo(
     root: Path,
-    splits: dict[str, Sequence[Drawing]],
+    splits: Mapping[str, Sequence[Drawing]],
     names: Sequence[str],
     *,
     yaml: str | None = "path: .\ntrain: train/images\nval: valid/images\nnc: {count}\nnames: {names}\n",
@@ -163,7 +163,7 @@ def write_voc(
     found: Sequence[Drawing],
     names: Sequence[str],
     *,
-    lists: dict[str, Sequence[Drawing]],
+    lists: Mapping[str, Sequence[Drawing]],
     colors: bool = False,
     labelmap: bool = True,
 ) -> Path:

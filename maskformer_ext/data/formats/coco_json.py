@@ -12,7 +12,7 @@ from typing import Any
 from maskformer_ext.data.listing import check_below, composed
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import parse_json, read_json, read_text
-from maskformer_ext.media.decoding import EXTENSIONS
+from maskformer_ext.media.extensions import EXTENSIONS
 
 NUMBER, REAL, TEXT, LIST, LIST_OR_OBJECT = (int,), (int, float), (str,), (list,), (list, dict)
 _ID = NUMBER + TEXT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -54,20 +55,22 @@ def check_inside(segmentation: Any, size: tuple[int, int]) -> None:
         size: height and width of the image.
 
     Raises:
-        ValueError: if they lie outside of the image, by more than a pixel.
+        ValueError: if they lie outside of the image, by more than a pixel, or a coordinate is no number.
     """
     if not isinstance(segmentation, list) or not all(isinstance(polygon, list) for polygon in segmentation):
         return
     numbers = [value for polygon in segmentation for value in polygon]
     if len(numbers) < 6 or not all(type(value) in (int, float) for value in numbers):
         return
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("has a coordinate that is no number (NaN or infinite)")
     height, width = size
     xs = [value for polygon in segmentation for value in polygon[::2]]
     ys = [value for polygon in segmentation for value in polygon[1::2]]
     if max(xs) < -1 or max(ys) < -1 or min(xs) > width + 1 or min(ys) > height + 1:
         raise ValueError(
             f"lies outside of its image, which is {width}x{height} pixels: x from {min(xs):g} to {max(xs):g}, y from "
-            f"{min(ys):g} to {max(ys):g}; were the images resized after labelling"
+            f"{min(ys):g} to {max(ys):g}; perhaps the images were resized after labelling"
         )
 
 

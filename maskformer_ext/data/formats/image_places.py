@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from maskformer_ext.data.listing import composed
 from maskformer_ext.errors import UserError, printable
-from maskformer_ext.media.decoding import EXTENSIONS
+from maskformer_ext.media.extensions import EXTENSIONS
 
 _MOST_PARTS = 6  # of a path that are tried, from its end
 _MOST_FILES = 1_000_000  # that are looked through by name
@@ -82,7 +82,7 @@ def _of_address(name: str) -> list[str]:
 
 
 def _images(folder: Path) -> list[Path]:
-    found = []
+    found: list[Path] = []
     for place, inside, files in os.walk(folder):
         inside[:] = [name for name in inside if not name.startswith(".")]
         if len(found) > _MOST_FILES:

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import read_json, reading
-from maskformer_ext.media.decoding import check_size
 
 IGNORE, BACKGROUND = "__ignore__", "_background_"
 """Labels that LabelMe's own converters treat apart: void, and the class of pixels outside of every shape."""
@@ -180,6 +178,10 @@ def _reaches_over(polygon: list[float], size: tuple[int, int] | None, where: str
 
 def _mask(shape: dict[str, Any], where: str, path: Path) -> np.ndarray:
     """Return the pixels of a mask, which is a PNG file in base64."""
+    from PIL import Image  # recognition needs neither
+
+    from maskformer_ext.media.decoding import check_size
+
     try:
         data = base64.b64decode(shape.get("mask") or "", validate=False)
         with Image.open(io.BytesIO(data)) as image:

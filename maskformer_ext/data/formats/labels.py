@@ -11,9 +11,6 @@ from maskformer_ext.data.formats.raw_labels import bmp_numbers, netpbm_maximum, 
 from maskformer_ext.errors import UserError
 from maskformer_ext.media.decoding import as_stored, open_image, upright
 
-LABEL_EXTENSIONS = (".png", ".tif", ".tiff", ".bmp", ".pgm", ".pbm", ".pnm", ".gif")
-"""Endings of the files that are taken for label images, in small letters."""
-
 _FORMATS = ("PNG", "TIFF", "BMP", "PPM", "GIF")  # as Pillow calls those that keep numbers
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 259, 262, 339  # tags of TIFF
 _LOSSY = {6: "JPEG", 7: "JPEG", 34892: "JPEG", 50001: "WebP"}  # compressions of TIFF

@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from maskformer_ext.data.classes import ClassTable, Color
-from maskformer_ext.data.formats.labels import read_color_ids, read_label, read_palette
 from maskformer_ext.errors import UserError, printable
-from maskformer_ext.media.decoding import open_image
 
 VOID = 255
 """The number of void."""
@@ -48,6 +46,9 @@ def agrees_with_voc(path: Path) -> bool:
     Raises:
         UserError: if the file cannot be read.
     """
+    from maskformer_ext.data.formats.labels import read_color_ids, read_label, read_palette
+    from maskformer_ext.media.decoding import open_image
+
     with open_image(path, "a label image") as image:
         mode = image.mode
     if mode == "RGB":
@@ -74,6 +75,9 @@ def class_numbers(path: Path, table: ClassTable, *, exif: bool = True) -> np.nda
     Raises:
         UserError: if the file cannot be read, or a number or colour is no class.
     """
+    from maskformer_ext.data.formats.labels import read_color_ids, read_label
+    from maskformer_ext.media.decoding import open_image
+
     colored = {_key(color): number for number, color in enumerate(table.colors)} if table.own_colors else {}
     colored.setdefault(VOID_COLOR, VOID)
     with open_image(path, "a label image") as image:
@@ -96,6 +100,8 @@ def class_numbers(path: Path, table: ClassTable, *, exif: bool = True) -> np.nda
 
 def _by_palette(path: Path, found: list[int], colored: dict[int, int]) -> list[int]:
     """Return the classes of numbers by the colours of a palette, or the numbers where it has other colours."""
+    from maskformer_ext.data.formats.labels import read_palette
+
     palette = read_palette(path)
     if palette is None or any(number >= len(palette) for number in found if number != VOID):
         return found

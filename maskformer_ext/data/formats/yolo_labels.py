@@ -76,7 +76,7 @@ def _label(text: str, value: float, classes: int, where: str) -> int:
         raise UserError(f"{where}: the class must be a whole number from 0, got {printable(text)!r:.40}.")
     if value >= classes:
         raise UserError(
-            f"{where}: the class {int(value)} has no name: {classes} classes are named, 0 to {classes - 1}. "
+            f"{where}: the class {int(value)} has no name, as the names end with that of {classes - 1}. "
             "Correct the line, or add the name."
         )
     return int(value)

@@ -157,8 +157,8 @@ def _locate(entry: str, base: str, path: Path, root: Path, key: str) -> Path:
         if place.exists():
             return place
     raise UserError(
-        f"{path}: {key!r} names {printable(entry)}, which is neither below {printable(bases[0])} nor below {root}: "
-        "correct the file."
+        f"{path}: {key!r} names {printable(entry)}, which is not there: expected it below {printable(bases[0])}. "
+        "Correct the file, or put the images there."
     )
 
 

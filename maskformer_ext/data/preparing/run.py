@@ -51,8 +51,14 @@ def prepare(request: Request, report: str | None) -> int:
         request.draw(splits)
     _report(problems, report)
     if not problems:
-        print(f"ready: data.name={name} data.root={root}")
+        print(f"ready: data.name={name} data.root={root}{_folders(request.config)}")
     return 1 if problems else 0
+
+
+def _folders(config: DataConfig) -> str:
+    """Return the keys that say where images and labels lie, where that is not as usual."""
+    keys = ("train_images", "train_labels", "val_images", "val_labels")
+    return "".join(f" data.{key}={getattr(config, key)}" for key in keys if getattr(config, key))
 
 
 def _public_root(config: DataConfig, name: str, description: Description, download: str) -> Path:

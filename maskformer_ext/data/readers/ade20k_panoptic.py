@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskformer_ext.data.formats.labels import LABEL_EXTENSIONS, read_color_ids, read_label
+from maskformer_ext.data.formats.labels import read_color_ids, read_label
 from maskformer_ext.data.listing import list_files
 from maskformer_ext.data.readers.label_images import check_values, value_table
 from maskformer_ext.data.readers.pairs import (
@@ -20,6 +20,7 @@ from maskformer_ext.data.tables import load_categories
 from maskformer_ext.data.targets import count_ids, ids_tensor, segments_from_ids
 from maskformer_ext.data.tasks import TaskView
 from maskformer_ext.errors import UserError
+from maskformer_ext.media.extensions import LABEL_EXTENSIONS
 from maskformer_ext.media.images import read_image
 from maskformer_ext.ops.targets import VOID
 

@@ -25,7 +25,8 @@ from maskformer_ext.data.targets import keep_segments
 from maskformer_ext.data.tasks import TaskView
 from maskformer_ext.data.types import Sample, Truth
 from maskformer_ext.errors import UserError, printable
-from maskformer_ext.media.decoding import EXTENSIONS, upright
+from maskformer_ext.media.decoding import upright
+from maskformer_ext.media.extensions import EXTENSIONS
 from maskformer_ext.media.images import pil_to_rgb, read_image, to_tensor
 
 

@@ -139,12 +139,14 @@ class OwnCoco(Dataset):
             known = ", ".join(map(str, list(self.class_of_id)[:_SHOWN]))
             raise UserError(
                 f'{self.annotations}: {where} has the category {printable(category)}, which "categories" does not '
-                f"list (it lists {known}{', ...' if len(self.class_of_id) > _SHOWN else ''})."
+                f"list: add it there (it lists {known}{', ...' if len(self.class_of_id) > _SHOWN else ''})."
             )
         try:
             check_inside(segmentation, size)
         except ValueError as error:
-            raise UserError(f"{self.annotations}: {where} {why(error)}.") from None
+            raise UserError(
+                f"{self.annotations}: {where} {why(error)}; data.on_error=skip leaves its image out."
+            ) from None
         return Outline(where, self.class_of_id[category], segmentation, bool(crowd), area)
 
 

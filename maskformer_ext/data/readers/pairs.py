@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from maskformer_ext.data.formats.labels import LABEL_EXTENSIONS, read_label
+from maskformer_ext.data.formats.labels import read_label
 from maskformer_ext.data.listing import composed, list_files
 from maskformer_ext.data.types import DatasetInfo, Sample
 from maskformer_ext.errors import UserError, printable
-from maskformer_ext.media.decoding import EXTENSIONS
+from maskformer_ext.media.extensions import EXTENSIONS, LABEL_EXTENSIONS
 from maskformer_ext.media.images import read_image
 
 Pair = tuple[str, Path, Path]

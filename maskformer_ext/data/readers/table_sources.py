@@ -144,10 +144,9 @@ def _id2label(path: Path, void: int, columns: Columns) -> tuple[ClassTable, list
     if not found:
         raise UserError(f'{path} names no class: it must map numbers to names, such as {{"0": "wall"}}.')
     values = sorted(found)
-    names = [found[value] for value in values]
-    if len(set(names)) < len(names):
-        twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise UserError(f"{path} names the class {twice!r} twice.")
+    names: list[str] = []
+    for value in values:  # public tables give one name to several numbers
+        names.append(f"{found[value]} ({value})" if found[value] in names else found[value])
     return _table(names), values
 
 

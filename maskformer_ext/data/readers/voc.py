@@ -19,7 +19,8 @@ from maskformer_ext.data.tasks import TaskView
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.data.voc_layout import VocLayout, read_list
 from maskformer_ext.errors import printable
-from maskformer_ext.media.decoding import EXTENSIONS, open_image
+from maskformer_ext.media.decoding import open_image
+from maskformer_ext.media.extensions import EXTENSIONS
 from maskformer_ext.ops.targets import VOID as NO_SEGMENT
 
 

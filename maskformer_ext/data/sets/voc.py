@@ -12,11 +12,9 @@ from maskformer_ext.config import DataConfig
 from maskformer_ext.data.classes import ClassTable, configured_classes, find_classes_file
 from maskformer_ext.data.description import Description, Recognition
 from maskformer_ext.data.folder_layouts import some_files
-from maskformer_ext.data.formats.labels import read_color_ids, read_label
 from maskformer_ext.data.formats.voc_colors import VOID, VOID_COLOR, agrees_with_voc, voc_table
 from maskformer_ext.data.voc_layout import VocLayout, find_voc, read_list
 from maskformer_ext.errors import UserError
-from maskformer_ext.media.decoding import open_image
 
 if TYPE_CHECKING:
     from maskformer_ext.data.readers.voc import VocClasses, VocObjects
@@ -102,6 +100,9 @@ def _tells_instances_apart(layout: VocLayout) -> bool:
 
 def _count(path: Path) -> int:
     """Return how many values or colours a mask holds beside background and void."""
+    from maskformer_ext.data.formats.labels import read_color_ids, read_label
+    from maskformer_ext.media.decoding import open_image
+
     with open_image(path, "a label image") as image:
         colored = image.mode == "RGB"
     found = np.unique(read_color_ids(path) if colored else read_label(path))
