@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,10 +21,10 @@ from maskformer_ext.errors import UserError, printable
 from maskformer_ext.media.addresses import STANDARD_INPUT, Address
 from maskformer_ext.media.downloads import MOST_BYTES
 from maskformer_ext.prediction.options import PredictionOptions, Reading
-from maskformer_ext.prediction.report import summary, total
+from maskformer_ext.prediction.report import Counts, summary, total
 
 if TYPE_CHECKING:
-    from maskformer_ext.prediction.input_files import Listing
+    from maskformer_ext.prediction.input_files import Listing, Place
     from maskformer_ext.prediction.run import PredictionRun
 
 _HELP = """usage: maskformer-ext predict checkpoint=RUN input=FILE|FOLDER|GLOB|URL|... output=FOLDER [key=value ...]
@@ -117,21 +118,36 @@ def _predict(arguments: list[str]) -> int:
         run(listing.files, progress, shared.take(len(listing.files)))
 
     with_progress("images", work, rate=True, shown=shared.world == 1 and not options.quiet)
-    run.finish()
-    endless = all(isinstance(place, Address) and place.is_endless for place, _ in listing.files)
-    counts = total(shared.gather(run.counts.to_dict()))
+    if run.interrupted and shared.world > 1:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # torchrun sends another one, after that of the terminal
+    run.write_films()
+    left_over = run.interrupted and not (run.is_live and len(listing.files) == 1)
+    _, *others = shared.gather({"counts": run.counts.to_dict(), "queries": run.queries_so_far()})
+    counts = run.counts
     if is_first:
-        if not options.quiet:
-            print(summary(counts))
-        print(printable(run.output))
-        if counts.failed:
-            print(f"error: {counts.failed} of {counts.images} images failed", file=sys.stderr)
-        if run.interrupted and not endless:
-            print("error: interrupted: the same command with resume=true does the rest", file=sys.stderr)
+        run.write_queries([part["queries"] for part in others])
+        counts = total([run.counts.to_dict(), *(part["counts"] for part in others)])
+        _tell(run, counts, hint=None if not left_over else _how_to_go_on(listing))
     shared.leave()
-    if run.interrupted and not endless:
+    if left_over:
         return 130
     return int(is_first and bool(counts.failed or counts.lost))
+
+
+def _tell(run: PredictionRun, counts: Counts, *, hint: str | None) -> None:
+    """Print what came of it all."""
+    if not run.options.quiet:
+        print(summary(counts))
+    print(printable(run.output), flush=True)
+    if counts.failed:
+        print(f"error: {counts.failed} of {counts.images} images failed", file=sys.stderr)
+    if hint is not None:
+        print(f"error: interrupted{hint}", file=sys.stderr)
+
+
+def _how_to_go_on(listing: Listing) -> str:
+    changing = any(_is_new_each_time(place) for place, _ in listing.files)
+    return "" if changing else ": the same command with resume=true does the rest"
 
 
 def _start(arguments: list[str]) -> tuple[PredictionRun, Listing, SharedFiles]:
@@ -164,14 +180,12 @@ def _start(arguments: list[str]) -> tuple[PredictionRun, Listing, SharedFiles]:
     from maskformer_ext.prediction.input_files import list_files
 
     limit_pixels(max_pixels)
-    if is_launched() and source in ("-", "@-"):
-        raise UserError(f"input={source}: several processes cannot share standard input: give a file")
+    if source in ("-", "@-"):
+        _check_standard_input(source)
     listing = list_files(source, output)
     _check_resume(listing, options.reading)
     check_weights("checkpoint", checkpoint)
     override_checkpoint(Config(), overrides)  # for its errors, before torch is imported
-    if is_launched() and options.queries:
-        raise UserError("queries=true needs all images in one process: run without torchrun")
     is_program = Path(checkpoint).suffix in PROGRAM_ENDINGS
     device = values["device"] if is_program else choose_own_device(values)
     shared = SharedFiles()
@@ -191,14 +205,25 @@ def _start(arguments: list[str]) -> tuple[PredictionRun, Listing, SharedFiles]:
     return run, listing, shared
 
 
+def _check_standard_input(source: str) -> None:
+    what = "an image" if source == "-" else "a list"
+    if is_launched():
+        raise UserError(f"input={source}: several processes cannot share standard input: give a file")
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UserError(f"input={source}: standard input is a terminal: pipe {what} into it, as in predict ... < FILE")
+
+
 def _most(values: Mapping[str, str | None], key: str, what: str) -> int | None:
     return None if values[key] is None else whole_number(values, key, what, least=1)
 
 
 def _check_resume(listing: Listing, reading: Reading) -> None:
-    for place, _ in listing.files if reading.resume else ():
-        if isinstance(place, Address) and (place.is_endless or place.kind == STANDARD_INPUT):
-            raise UserError(f"resume=true: {place} brings other images each time: give resume=false")
+    if reading.resume and (changing := [place for place, _ in listing.files if _is_new_each_time(place)]):
+        raise UserError(f"resume=true: {changing[0]} brings other images each time: give resume=false")
+
+
+def _is_new_each_time(place: Place) -> bool:
+    return isinstance(place, Address) and (place.is_endless or place.kind == STANDARD_INPUT)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ _EXTRAS = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("openvino",),
     "coco-stuff": ("h5py",),
+    "results": ("supervision",),
 }
 
 

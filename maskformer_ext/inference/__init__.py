@@ -1,7 +1,7 @@
 """From images to their segmentation: `segment`, and what it is made of.
 
 - run.py cuts the work into runs of the network.
-- network.py normalises, pads and runs the network; reduction.py makes results.py of its output.
+- network.py normalises, pads and runs the network; reduction.py makes results/ of its output.
 - large_images.py cuts an image into tiles.py; stitching.py and score_band.py join their results.
 - views.py averages test-time augmentations.
 - weight_warnings.py warns about weights that are untrained or not finite.
@@ -11,8 +11,19 @@
 
 from maskformer_ext.config.tasks import TASKS
 from maskformer_ext.inference.programs.exported_model import ExportedModel
-from maskformer_ext.inference.results import PanopticResult, SemanticResult
+from maskformer_ext.inference.results import InstanceResult, PanopticResult, Result, Segment, SemanticResult
 from maskformer_ext.inference.run import segment, segment_tasks
 from maskformer_ext.ops.instance_inference import Instances
 
-__all__ = ["TASKS", "ExportedModel", "Instances", "PanopticResult", "SemanticResult", "segment", "segment_tasks"]
+__all__ = [
+    "TASKS",
+    "ExportedModel",
+    "InstanceResult",
+    "Instances",
+    "PanopticResult",
+    "Result",
+    "Segment",
+    "SemanticResult",
+    "segment",
+    "segment_tasks",
+]

@@ -11,20 +11,32 @@ from torch import Tensor, nn
 
 from maskformer_ext.inference.programs.exported_model import ExportedModel
 from maskformer_ext.inference.query_output import QueryOutput
+from maskformer_ext.inference.results.times import Laps
 from maskformer_ext.media.images import normalize
 from maskformer_ext.ops.support.constants import constant
 
 
-def run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
+def run_network(model: nn.Module, pixels: Tensor, laps: Sequence[Laps] = ()) -> list[QueryOutput]:
     """Normalise, pad and run the model on images of one size.
 
     Args:
         model: its ``config`` gives mean, standard deviation and the multiple to pad to. A program does all this itself.
         pixels: (B, 3, H, W) uint8.
+        laps: of the images that share this run; the time is divided among them.
 
     Returns:
         One output per image.
     """
+    begin = [one.mark() for one in laps[:1]]
+    outputs = _run_network(model, pixels)
+    if laps:
+        end = laps[0].mark()
+        for one in laps:
+            one.add("network", begin[0], end, share=1 / len(laps))
+    return outputs
+
+
+def _run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
     if isinstance(model, ExportedModel):
         return model.run_queries(pixels)
     weight = next(model.parameters())
@@ -37,6 +49,11 @@ def run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
     masks = output.mask_logits()
     classes = [None] * len(masks) if output.class_logits is None else output.class_logits[-1]
     return [QueryOutput(*of_image, input_size, crop) for of_image in zip(classes, masks, strict=True)]
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where a model's output is."""
+    return model.device if isinstance(model, ExportedModel) else next(model.parameters()).device
 
 
 def batch_of(images: Sequence[Tensor]) -> Tensor:

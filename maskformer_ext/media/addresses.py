@@ -55,7 +55,7 @@ def parse_address(text: str) -> Address | None:
     """Return what a text addresses; None where it is the name of a file.
 
     Args:
-        text: ``-``, ``webcam:N``, ``/dev/videoN`` or an address with a scheme, as ``https://...``.
+        text: ``-``, ``webcam:N``, ``webcam:DEVICE``, ``/dev/videoN`` or an address with a scheme, as ``https://...``.
 
     Raises:
         UserError: if the scheme is unknown, the address has no host, or there is no such camera.
@@ -64,7 +64,7 @@ def parse_address(text: str) -> Address | None:
         return Address(STANDARD_INPUT, text, "standard input", "stdin", "stdin")
     if text.startswith("webcam:"):
         return _camera(text.removeprefix("webcam:"), text)
-    if text.startswith("/dev/") and _is_device(Path(text)):
+    if re.fullmatch(r"/dev/video\d+", text):
         return _camera(text, text)
     found = _SCHEME.match(text)
     return None if found is None else _remote(text, found[1].lower())
@@ -91,7 +91,8 @@ def _remote(text: str, scheme: str) -> Address:
         if parts.path.lower().endswith(_PLAYLISTS):
             kind = STREAM
     names = [_plain(part) for part in (host, *PurePosixPath(unquote(parts.path)).parts) if part.strip("/.")]
-    return Address(kind, target, printable(shown), names[-1], "/".join(names))
+    name = names[-1] if len(names) > 1 else names[0].replace(".", "_")  # the end of a host is no ending of a file
+    return Address(kind, target, printable(shown), name, "/".join(names))
 
 
 def _plain(part: str) -> str:
@@ -103,15 +104,17 @@ def _camera(device: str, text: str) -> Address:
     if device.isascii() and device.isdecimal():
         device = f"/dev/video{int(device)}"
     path = Path(device)
+    if not device.startswith("/dev/"):
+        raise UserError(
+            f"input={printable(text)}: a camera has a number, as in webcam:0, or a device, as in /dev/video0"
+        )
     if not _is_device(path):
         found = sorted(str(camera) for camera in Path("/dev").glob("video[0-9]*"))
-        have = f"there are {', '.join(found)}" if found else "this machine has none"
+        have = f"there {'is' if len(found) == 1 else 'are'} {', '.join(found)}" if found else "this machine has none"
         raise UserError(f"input={printable(text)}: there is no camera {printable(device)}: {have}")
     if not os.access(path, os.R_OK):
-        raise UserError(
-            f"input={printable(text)}: the camera {device} may not be read: add yourself to its group (often video)"
-        )
-    name = f"webcam{path.name.removeprefix('video')}"
+        raise UserError(f"input={text}: the camera {device} may not be read: add yourself to its group (often video)")
+    name = f"webcam{_plain(path.name).removeprefix('video')}"
     return Address(CAMERA, device, text, name, name)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
@@ -29,23 +30,20 @@ class LiveFrames:
     """Read a camera or a stream; use it in a ``with`` block and iterate over it.
 
     A camera does not wait for a slow network: what it sends meanwhile is dropped, and the newest frame comes next.
-    Streams over http and tcp wait for their reader. Frames keep their own numbers.
+    Streams over http, tcp and srt wait for their reader, but for motion JPEG. Frames keep their own numbers.
 
     Args:
         address: of the kind CAMERA or STREAM.
         stride: take every so-manyth frame.
-
-    Attributes:
-        rate: frames per second that the source names; None where it names none.
 
     Raises:
         UserError: if it cannot be opened, holds no video, breaks off, or is silent for too long.
     """
 
     def __init__(self, address: Address, *, stride: int = 1) -> None:
-        self.rate: Fraction | None = None
+        self._named_rate: Fraction | None = None
         self._address, self._stride = address, stride
-        self._waits = address.target.startswith(_WAITS_FOR_READER)
+        self._waits, self._begun, self._latest = False, 0.0, 0.0
         self._frames: deque[tuple[int, Any]] = deque()
         self._changed = threading.Condition()
         self._stopped, self._ended, self._count = False, False, 0
@@ -56,7 +54,8 @@ class LiveFrames:
         if not self._container.streams.video:
             self._container.close()
             raise UserError(f"{self._address}: holds no video")
-        self.rate = self._container.streams.video[0].average_rate
+        self._waits = self._address.target.startswith(_WAITS_FOR_READER) and self._container.format.name != "mpjpeg"
+        self._named_rate = self._container.streams.video[0].average_rate
         self._thread = threading.Thread(target=self._read, name="frames", daemon=True)
         self._thread.start()
         return self
@@ -66,6 +65,14 @@ class LiveFrames:
             self._stopped = True
             self._changed.notify_all()
         self._thread.join(_TICK_SECONDS)  # it may wait for a frame, and ends after it
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Frames per second: as the source names it, or as they arrive where it does not wait; None where unknown."""
+        seconds = self._latest - self._begun
+        if self._waits or self._count < 2 or seconds <= 0:
+            return self._named_rate
+        return Fraction((self._count - 1) / seconds).limit_denominator(1000) or self._named_rate
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the number of each frame, from 0, and its pixels, (H, W, 3) uint8 RGB."""
@@ -104,6 +111,8 @@ class LiveFrames:
             with self._container:
                 for packet in self._container.demux(video=0):
                     for frame in self._decoded(packet):
+                        self._latest = time.monotonic()
+                        self._begun = self._begun or self._latest
                         self._count += 1
                         if not self._offer(self._count - 1, frame):
                             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,6 +73,21 @@ class QuerySummary:
         self.images += 1
         self.masks += resized * used[:, None, None]
         self.counts[used, labels[used]] += 1
+
+    def state(self) -> dict[str, Any]:
+        """Return the sums as JSON takes them, for `merge` in another process."""
+        return {"images": self.images, "masks": self.masks.tolist(), "counts": self.counts.tolist()}
+
+    def merge(self, state: dict[str, Any]) -> None:
+        """Add the sums of another process.
+
+        Args:
+            state: as `state` returns it, of the same model.
+        """
+        if state["images"]:
+            self.images += state["images"]
+            self.masks = self.masks + torch.tensor(state["masks"])
+            self.counts = self.counts + torch.tensor(state["counts"])
 
     def draw(self, *, columns: int = 0) -> Image.Image:
         """Show the average mask of every query that is used, the most used first, with its most frequent classes.

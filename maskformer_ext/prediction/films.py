@@ -51,7 +51,7 @@ class Films:
         if image.video not in self._films:
             self._films[image.video] = _Film(image.rate or _USUAL_RATE, image.is_live, image.frame, image.frame)
         film = self._films[image.video]
-        film.read, film.last = film.read + 1, image.frame
+        film.read, film.last, film.rate = film.read + 1, image.frame, image.rate or film.rate
 
     def drawn(self, image: InputImage, *, is_new: bool) -> None:
         """Note that the overlay of a frame is there, from this run or an earlier one."""

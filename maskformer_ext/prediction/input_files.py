@@ -250,6 +250,9 @@ def _named(files: Sequence[tuple[Place, Path]]) -> list[tuple[Place, str]]:
         folder, _, name = stem.rpartition("/")
         if folder in owners and name.isdecimal() and len(name) >= 6 and _may_have_frames(owners[folder]):
             raise _same_result(owners[folder], place, stem)  # frame 7 of a.mp4 is called a/000007
+        film = owners.get(stem.removesuffix(".mp4")) if _may_have_frames(place) else None
+        if film is not None and film != place and _may_have_frames(film):
+            raise _same_result(film, place, stem)  # the film of one, and the folder of the other's frames
         while folder:
             other = owners.get(folder[:-4] if folder.endswith(".png") else folder[:-5])
             if other is not None and folder.endswith((".png", ".json")):

@@ -20,7 +20,8 @@ class Counts:
     """What became of the images.
 
     Attributes:
-        images: how many there were.
+        images: how many were read, or should have been.
+        done: those of them whose results were written now.
         failed: those of them that could not be read, segmented or written.
         skipped: those that were done already.
         lost: films and summaries that could not be written.
@@ -30,6 +31,7 @@ class Counts:
     """
 
     images: int = 0
+    done: int = 0
     failed: int = 0
     skipped: int = 0
     lost: int = 0
@@ -51,7 +53,7 @@ def total(parts: Sequence[dict[str, Any]]) -> Counts:
     """
     sums = Counts(seconds=max(part["seconds"] for part in parts))
     for part in parts:
-        for key in ("images", "failed", "skipped", "lost", "dropped"):
+        for key in ("images", "done", "failed", "skipped", "lost", "dropped"):
             setattr(sums, key, getattr(sums, key) + part[key])
         sums.times.extend(part["times"])
     return sums
@@ -59,7 +61,7 @@ def total(parts: Sequence[dict[str, Any]]) -> Counts:
 
 def summary(counts: Counts) -> str:
     """Return one line: how many images were segmented, how fast, and what else became of the others."""
-    done = counts.images - counts.failed - counts.skipped
+    done = counts.done
     parts = [f"{done} image{'' if done == 1 else 's'} in {_duration(counts.seconds)}"]
     if done and counts.seconds:
         parts.append(f"{done / counts.seconds:.3g} images/s")
@@ -99,13 +101,14 @@ class Report:
             found: in a few words.
             milliseconds: of network and masks.
         """
+        self.counts.done += 1
         self.counts.times.append(milliseconds)
         self.say(f"{number}/{self._files} {shown} {size[1]}x{size[0]}: {found} ({milliseconds:.0f} ms)")
 
     def say(self, text: object) -> None:
-        """Print a line."""
+        """Print a line, whole and at once: several processes may write to one log."""
         if not self._quiet:
-            print(printable(text))
+            print(printable(text) + "\n", end="", flush=True)
 
     def fail(self, message: str) -> None:
         """Count an image that failed, and say why."""

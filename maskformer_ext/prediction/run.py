@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -101,6 +101,7 @@ class PredictionRun:
 
     Attributes:
         interrupted: whether the user stopped the work.
+        is_live: whether the last image came from a camera or a stream, which has no other end than that.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class PredictionRun:
         options: PredictionOptions,
     ) -> None:
         self.model, self.info, self.task, self.output, self.options = model, info, task, output, options
-        self.interrupted = False
+        self.interrupted, self.is_live = False, False
         self._prepare = Preparation(settings, options.overlay_size, queries=options.queries)
         self._summary = QuerySummary(info) if options.queries else None
         self._films = Films(output / "overlays")
@@ -140,11 +141,11 @@ class PredictionRun:
         self._report = Report(len(files), quiet=self.options.quiet)
         steps, start = Steps(len(files), progress), time.perf_counter()
         waiting: list[PreparedImage] = []
-        video = ""
+        video, self.is_live = "", False
         try:
             with closing(read_images(files, self._is_done, self.options.reading, order)) as images:
                 for image in images:
-                    video = image.video
+                    video, self.is_live = image.video, image.is_live
                     waiting += self._prepared(image)
                     image = replace(image, rgb=None)  # a large one need not be kept
                     if len(waiting) == self.options.batch:
@@ -241,17 +242,29 @@ class PredictionRun:
         except Exception as error:
             self._report.fail(_sentence(image.source, error))
 
-    def finish(self) -> None:
-        """Write what several images make together: the films of the overlays, and ``queries.png``."""
+    def write_films(self) -> None:
+        """Join the overlays of each video into a film, where that is wanted."""
         if self.options.film:
             self._films.write(self._report.say, self._report.lose)
-        if self._summary is not None and self._summary.images:
-            self._write_summary(self._summary)
 
-    def _write_summary(self, summary: QuerySummary) -> None:
+    def queries_so_far(self) -> dict[str, Any] | None:
+        """Return what the queries stood for in the images of this process, as JSON takes it; None if nobody asks."""
+        return None if self._summary is None else self._summary.state()
+
+    def write_queries(self, others: Sequence[dict[str, Any]] = ()) -> None:
+        """Write ``queries.png``, where it is wanted.
+
+        Args:
+            others: what other processes have seen, as `queries_so_far` returns it.
+        """
+        if self._summary is None:
+            return
+        for state in others:
+            self._summary.merge(state)
         file = self.output / "queries.png"
         try:
-            write_png(summary.draw(), file)
+            if self._summary.images:
+                write_png(self._summary.draw(), file)
         except Exception as error:
             self._report.lose(file, error)
 

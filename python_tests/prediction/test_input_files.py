@@ -24,7 +24,7 @@ def _touch(root: Path, *names: str) -> Path:
 
 
 def find_files(source: str, output: Path | None = None) -> list[tuple[Path, str]]:
-    return list_files(source, output).files
+    return [(place, name) for place, name in list_files(source, output).files if isinstance(place, Path)]
 
 
 def _names(source: str | Path, output: Path | None = None) -> list[str]:

@@ -32,6 +32,7 @@ class ExportedModel(nn.Module):
         dataset_info: the classes.
         config: of the network.
         runtime: that runs it.
+        device: where its results are.
 
     Raises:
         UserError: if the file is damaged or was not written by ``export``, or the runtime is missing.
@@ -47,6 +48,8 @@ class ExportedModel(nn.Module):
         self.recipe, self.dataset_info = self.metadata.recipe, self.metadata.info
         self.config = self.recipe.model
         self._device = device
+        usual = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device((device or usual) if self.runtime == "torch" else "cpu")
         self.eval()
 
     def open(self) -> None:
