@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_segment_gives_what_the_checkpoint_gives(files: dict[str, Path], runtime
     exported = ExportedModel(files[file], runtime=runtime)
     assert exported.dataset_info == INFO
     assert exported.recipe.inference == config.inference
-    options = {"thing_classes": INFO.thing_classes, "config": config.inference}
+    options: dict[str, Any] = {"thing_classes": INFO.thing_classes, "config": config.inference}
     images = [_photo(), _photo(70, 90)[::-1].copy(), _photo(33, 60)]
     for image, found in zip(images, segment(exported, images, batch_size=2, **options), strict=True):
         expected = segment(model, image, **options)
@@ -160,8 +161,8 @@ def test_a_file_says_all_of_itself_and_nothing_of_the_machine(files: dict[str, P
     assert values["maskformer_ext.thresholds"]["object_mask_threshold"] == 0.3
     assert values["maskformer_ext.resize"]["min_size"] == 64
     assert values["maskformer_ext.recipe"]["data"]["root"] is None
-    for path in files.values():
-        content = path.read_bytes() if path.is_file() else b""
+    for file in files.values():
+        content = file.read_bytes() if file.is_file() else b""
         assert b"/somewhere" not in content and b"site-packages" not in content and b"tracing.py" not in content
 
 

@@ -29,7 +29,7 @@ def _prediction(seed: int, batch: int = 2, queries: int = 20, classes: int = 6) 
 def _of_ops(class_logits: torch.Tensor, mask_logits: torch.Tensor, task: str, **settings) -> list:
     reduce = Reducer([task], THINGS, InferenceConfig(**settings))
     pairs = zip(class_logits, mask_logits, strict=True)
-    return [reduce(QueryOutput(classes, masks, INPUT, SIZE), SIZE)[task] for classes, masks in pairs]
+    return [getattr(reduce, task)(QueryOutput(classes, masks, INPUT, SIZE), SIZE) for classes, masks in pairs]
 
 
 def _plain(class_logits: torch.Tensor, mask_logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

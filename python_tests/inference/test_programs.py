@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from maskformer_ext.modeling.swin import Swin
 OTHER_SIZES = ((1, 64, 64), (3, 50, 141))  # batch, height and width; not those of the tracing
 
 
-def _network(model: torch.nn.Module, *outputs: str, **settings: object) -> ProgramNetwork:
+def _network(model: torch.nn.Module, *outputs: str, **settings: Any) -> ProgramNetwork:
     return ProgramNetwork(model, outputs, (0, 1), InferenceConfig(**settings)).eval()
 
 

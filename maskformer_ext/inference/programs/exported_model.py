@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -116,5 +117,5 @@ class ExportedModel(nn.Module):
             )
         return self._open(wanted)
 
-    def _open(self, wanted: tuple[str, ...] | list[str]) -> Run:
+    def _open(self, wanted: Sequence[str]) -> Run:
         return open_program(self.path, self.metadata.outputs, wanted, self.runtime, self._device)
