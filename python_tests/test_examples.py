@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 NEEDS = {
     "accelerate_transformers.py": ("transformers",),
+    "run_an_onnx_file.py": ("onnx", "onnxscript", "onnxruntime"),
     "finetune_eomt.py": ("transformers.models.eomt", "accelerate", "scipy"),
     "finetune_mask2former.py": ("transformers", "accelerate", "scipy"),
 }

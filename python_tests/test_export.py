@@ -1,4 +1,4 @@
-"""Exported programs: plain operators only, the network's own classes, and what the command says."""
+"""The command export: what it writes and checks, what it refuses, and that it says so in one line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from maskformer_ext.inference.export import check_exportable
+from PIL import Image
 from tiny import tiny_config
 
 from maskformer_ext import build_model, export
@@ -17,72 +17,66 @@ from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine.checkpoints import save_checkpoint
 from maskformer_ext.errors import UserError
-from maskformer_ext.inference import programs
+from maskformer_ext.inference.programs import agreement
+from maskformer_ext.inference.programs.export import ExportRequest, check_exportable
+from maskformer_ext.inference.programs.metadata import read_metadata
 
 INFO = DatasetInfo("five", tuple("abcde"), ((9, 9, 9),) * 5)
+THINGS = dataclasses.replace(INFO, thing_classes=(0, 1))
 SIZE = (50, 70)
 
 
-def _model(**overrides) -> torch.nn.Module:
+def _save_run(folder: Path, info: DatasetInfo = INFO, task: str = "semantic") -> Path:
     torch.manual_seed(0)
-    return build_model(tiny_config(num_classes=5), **overrides).eval()
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        {},
-        {"masked_attention": True},
-        {"architecture": "per_pixel_baseline"},
-        {"architecture": "per_pixel_baseline_plus"},
-    ],
-    ids=["maskformer", "masked_attention", "per_pixel_baseline", "per_pixel_baseline_plus"],
-)
-def test_programs_hold_plain_operators_and_give_the_networks_scores(overrides: dict, tmp_path: Path) -> None:
-    model = _model(**overrides)
-    program = programs.export_program(model, SIZE, batch_size=2, scores=True)
-    targets = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
-    assert targets and not [target for target in targets if target.startswith("maskformer_ext")]
-    programs.save_program(program, tmp_path / "model.pt2")
-    assert [path.name for path in tmp_path.iterdir()] == ["model.pt2"]
-    assert "scores agree" in programs.check_export(model, tmp_path / "model.pt2", SIZE, 2, scores=True)
-    with pytest.raises(UserError, match="its scores differ from the network's"):
-        programs.check_export(_other(model), tmp_path / "model.pt2", SIZE, 2, scores=True)
-
-
-def _other(model: torch.nn.Module) -> torch.nn.Module:
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(1.1)
-    return model
+    config = Config(name="tiny")
+    config.model, config.data.task = tiny_config(INFO.num_classes, backbone="resnet10t"), task
+    save_checkpoint(folder, 0, model=build_model(config.model).eval(), config=config, info=info, training={})
+    return folder
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of a run: an untrained model."""
-    config = Config(name="tiny")
-    config.model = tiny_config(INFO.num_classes)
-    folder = tmp_path_factory.mktemp("run")
-    save_checkpoint(folder, 0, model=_model(), config=config, info=INFO, training={})
-    return folder
+    return _save_run(tmp_path_factory.mktemp("run"))
 
 
-def test_the_command_writes_and_checks_a_program(run: Path, tmp_path: Path, capsys) -> None:
+def test_the_command_writes_and_checks_a_program(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     file = tmp_path / "model.pt2"
-    assert export.main([f"checkpoint={run}", f"output={file}", "size=48,40"]) == 0
-    assert "classes agree with the network's in" in capsys.readouterr().out
-    classes = torch.export.load(file).module()(torch.zeros((1, 3, 48, 40), dtype=torch.uint8))
+    assert export.main([f"checkpoint={run}", f"output={file}", "size=48,40", "batch=1"]) == 0
+    out, err = capsys.readouterr()
+    written, agrees, path = out.splitlines()
+    assert "images (1, 3, 48, 40) uint8 RGB -> classes, class_logits, mask_logits" in written
+    assert re.search(r"agrees with the network in torch .* 1920 of 1920 pixels have the same class", agrees)
+    assert (path, err) == (str(file), "")
+    classes = torch.export.load(file).module()(torch.zeros((1, 3, 48, 40), dtype=torch.uint8))["classes"]
     assert (tuple(classes.shape), classes.dtype) == ((1, 48, 40), torch.int64)
+    assert read_metadata(file).size == (48, 40)
 
 
-@pytest.mark.parametrize("overrides", [{}, {"architecture": "per_pixel_baseline"}], ids=["maskformer", "per_pixel"])
-def test_onnx_gives_the_networks_scores_in_onnxruntime(overrides: dict, tmp_path: Path) -> None:
+def test_a_file_that_does_something_else_is_an_error(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    open_program = agreement.open_program
+
+    def other(*arguments: object) -> object:
+        run_program = open_program(*arguments)  # type: ignore[arg-type]
+        return lambda images: [values + 1 for values in run_program(images)]
+
+    monkeypatch.setattr(agreement, "open_program", other)
+    assert export.main([f"checkpoint={run}", f"output={tmp_path / 'a.pt2'}", "size=48,40", "batch=1"]) == 2
+    assert "a.pt2 in torch does not do what the network does" in capsys.readouterr().err
+
+
+def test_instances_are_checked_on_an_image_in_onnx_runtimes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="ONNX is an optional dependency")
-    model = _model(**overrides)
-    programs.export_onnx(programs.export_program(model, SIZE, scores=True), tmp_path / "model.onnx")
-    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
-    assert "scores agree" in programs.check_export(model, tmp_path / "model.onnx", SIZE, 1, scores=True)
+    run = _save_run(tmp_path / "run", THINGS, "instance")
+    Image.effect_noise((70, 50), 90).convert("RGB").save(tmp_path / "photo.png")
+    arguments = [f"checkpoint={run}", f"output={tmp_path / 'a.onnx'}", f"check={tmp_path / 'photo.png'}"]
+    assert export.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "instance, " in out and "masks, scores, labels, boxes, class_logits, mask_logits" in out
+    assert re.search(r"in onnxruntime \S+, images 1x3?\d+x\d+: (\d+) of \1 instances have the same class", out)
 
 
 def test_onnx_without_its_packages_says_what_to_install(run: Path, tmp_path: Path, monkeypatch, capsys) -> None:
@@ -94,55 +88,58 @@ def test_onnx_without_its_packages_says_what_to_install(run: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("task", "inference", "classes", "size", "message"),
+    ("task", "inference", "info", "request_", "expected"),
     [
-        ("instance", {}, 5, SIZE, "never learnt: it was trained with data.task=instance"),
-        ("semantic", {"tta": True}, 5, SIZE, "inference.tta=true"),
-        ("semantic", {"semantic": "argmax"}, 5, SIZE, "inference.semantic=argmax"),
-        ("panoptic", {"tile": 64}, 5, SIZE, "size=64x64"),
-        ("semantic", {}, 1, SIZE, "one class only"),
-        ("panoptic", {"tile": 70}, 5, SIZE, None),
-        ("panoptic", {}, 5, SIZE, None),
+        ("semantic", {}, INFO, {}, ("semantic", ("classes", "queries"))),
+        ("semantic", {}, INFO, {"outputs": ("scores",)}, ("semantic", ("scores",))),
+        ("panoptic", {}, THINGS, {}, ("panoptic", ("segments", "queries"))),
+        ("panoptic", {}, THINGS, {"outputs": ("classes",)}, ("semantic", ("classes",))),
+        ("instance", {}, THINGS, {}, ("instance", ("instances", "queries"))),
+        ("panoptic", {"tile": 70}, INFO, {"size": SIZE}, ("semantic", ("classes", "queries"))),
+        ("semantic", {"semantic": "argmax"}, INFO, {}, ("semantic", ("classes", "queries"))),
+        ("semantic", {"tta": True, "tile": 64}, INFO, {"outputs": ("queries",)}, ("semantic", ("queries",))),
+        ("instance", {}, THINGS, {"task": "semantic"}, "task=semantic is what this model never learnt"),
+        ("semantic", {"tta": True}, INFO, {}, "inference.tta=true"),
+        ("semantic", {"semantic": "argmax"}, INFO, {"outputs": ("scores",)}, "inference.semantic=sum"),
+        ("panoptic", {"tile": 64}, INFO, {"size": SIZE}, "size=64x64"),
+        ("panoptic", {"tile": 64}, INFO, {}, "cuts images into tiles (inference.tile=64)"),
+        ("panoptic", {}, THINGS, {"task": "panoptic", "outputs": ("classes",)}, "outputs=classes belongs to"),
+        ("semantic", {}, DatasetInfo("one", ("a",), ((9, 9, 9),)), {}, "one class only"),
     ],
 )
-def test_what_a_program_cannot_do_is_refused(
-    task: str, inference: dict, classes: int, size: tuple[int, int], message: str | None
-) -> None:
+def test_what_a_program_can_do(task: str, inference: dict, info: DatasetInfo, request_: dict, expected: object) -> None:
     config = Config()
     config.data.task = task
     for key, value in inference.items():
         setattr(config.inference, key, value)
-    if message is None:
-        check_exportable(config, size, classes)
+    if not isinstance(expected, str):
+        assert check_exportable(config, info, ExportRequest(**request_)) == expected
         return
-    with pytest.raises(UserError, match=re.escape(message)):
-        check_exportable(config, size, classes)
+    with pytest.raises(UserError, match=re.escape(expected)):
+        check_exportable(config, info, ExportRequest(**request_))
 
 
-def test_a_model_for_instances_is_not_exported(tmp_path: Path, capsys) -> None:
-    config = Config(name="tiny")
-    config.model, config.data.task = tiny_config(INFO.num_classes), "instance"
-    info = dataclasses.replace(INFO, thing_classes=(0, 1, 2, 3, 4))
-    save_checkpoint(tmp_path / "run", 0, model=_model(), config=config, info=info, training={})
-    assert export.main([f"checkpoint={tmp_path / 'run'}", f"output={tmp_path / 'a.pt2'}", "size=32x32"]) == 2
-    assert "data.task=panoptic or semantic, or use maskformer_ext.predict" in capsys.readouterr().err
-    assert not (tmp_path / "a.pt2").exists()
+def test_a_per_pixel_baseline_has_classes_only() -> None:
+    config = Config()
+    config.model.architecture = "per_pixel_baseline"
+    assert check_exportable(config, THINGS, ExportRequest())[0] == "semantic"
+    with pytest.raises(UserError, match="can do semantic only"):
+        check_exportable(config, THINGS, ExportRequest(outputs=("segments",)))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["checkpoint=x", "output=y.pt2"], "size= is missing"),
-        (["checkpoint=x", "output=y.pb", "size=32,32"], "must end in .onnx or .pt2"),
+        (["checkpoint=x", "output=y.pb"], "must end in .onnx or .pt2"),
+        (["checkpoint=x.onnx", "output=y.onnx"], "x.onnx is exported already"),
         (["checkpoint=x", "output=y.pt2", "size=32"], "size must be height and width"),
-        (["checkpoint=x", "output=y.pt2", "size=32,32", "batch=0"], "batch must be a number of images"),
-        (
-            ["checkpoint=x", "output=y.pt2", "size=32,32", "outputs=masks"],
-            "outputs must be one of classes, scores",
-        ),
-        (["checkpoint=x", "output=/nowhere/y.pt2", "size=32,32"], "the folder /nowhere does not exist"),
-        (["checkpoint=x", "output=y.pt2", "size=32,32", "inference.tile=3"], "unknown key 'inference.tile'"),
-        (["checkpoint=/nowhere", "output=y.pt2", "size=32,32"], "does not exist"),
+        (["checkpoint=x", "output=y.pt2", "batch=0"], "batch must be dynamic or a number"),
+        (["checkpoint=x", "output=y.pt2", "task=boxes"], "task must be one of semantic, instance, panoptic"),
+        (["checkpoint=x", "output=y.pt2", "outputs=masks"], "outputs must be one of classes, scores, segments"),
+        (["checkpoint=x", "output=y.pt2", "check=maybe"], "check must be true or false"),
+        (["checkpoint=x", "output=/nowhere/y.pt2"], "the folder /nowhere does not exist"),
+        (["checkpoint=x", "output=y.pt2", "inference.tile=3"], "unknown key 'inference.tile'"),
+        (["checkpoint=/nowhere", "output=y.pt2"], "does not exist"),
     ],
 )
 def test_export_says_in_one_sentence_what_is_wrong(tmp_path, monkeypatch, capsys, arguments, message) -> None:

@@ -51,6 +51,11 @@ def _run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
     return [QueryOutput(*of_image, input_size, crop) for of_image in zip(classes, masks, strict=True)]
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Return where a model's output is."""
+    return model.device if isinstance(model, ExportedModel) else next(model.parameters()).device
+
+
 def batch_of(images: Sequence[Tensor]) -> Tensor:
     """Return images (3, H, W) of one size as (B, 3, H, W); one image alone is not copied."""
     return images[0].unsqueeze(0) if len(images) == 1 else torch.stack(list(images))

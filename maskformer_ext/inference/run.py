@@ -13,7 +13,7 @@ from maskformer_ext.config import InferenceConfig
 from maskformer_ext.config.tasks import TASKS
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.inference.large_images import segment_tiles
-from maskformer_ext.inference.network import batch_of, run_network
+from maskformer_ext.inference.network import batch_of, device_of, run_network
 from maskformer_ext.inference.programs.exported_model import ExportedModel
 from maskformer_ext.inference.reduction import Reducer
 from maskformer_ext.inference.results.context import name_of
@@ -141,7 +141,7 @@ def _segment_tasks(
     batch_size: int,
 ) -> list[dict[str, Any]]:
     settings = reduce.settings
-    device = next(model.parameters()).device
+    device = device_of(model)
     results: list[dict[str, Any]] = []
     pending: list[tuple[Tensor, tuple[int, int], Laps]] = []  # network inputs of one size that wait to be run together
 

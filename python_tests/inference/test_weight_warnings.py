@@ -15,7 +15,7 @@ from maskformer_ext import build_model
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.inference import segment
 from maskformer_ext.inference.network import run_network
-from maskformer_ext.inference.programs import SemanticNetwork
+from maskformer_ext.inference.programs.tracing import ProgramNetwork
 from maskformer_ext.inference.queries import query_masks
 from maskformer_ext.inference.reduction import Reducer
 from maskformer_ext.modeling.layers import group_norm
@@ -88,7 +88,7 @@ def test_weights_of_other_types_get_inputs_of_theirs(architecture: str, dtype: t
     model = model.to(dtype)
     with torch.inference_mode():
         scores = reduce.scores(run_network(model, PIXELS[None])[0], (40, 50))
-        exported = SemanticNetwork(model, scores=True)(PIXELS[None])
+        exported = ProgramNetwork(model, ["scores"], (), InferenceConfig())(PIXELS[None])["scores"]
     assert scores.dtype == torch.float32
     scale = float(expected.abs().max())
     assert float((scores - expected).abs().max()) < (1e-4 if dtype == torch.float64 else 0.2) * scale

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class ExportedModel(nn.Module):
         dataset_info: the classes.
         config: of the network.
         runtime: that runs it.
+        device: where its results are.
 
     Raises:
         UserError: if the file is damaged or was not written by ``export``, or the runtime is missing.
@@ -47,6 +49,8 @@ class ExportedModel(nn.Module):
         self.recipe, self.dataset_info = self.metadata.recipe, self.metadata.info
         self.config = self.recipe.model
         self._device = device
+        usual = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device((device or usual) if self.runtime == "torch" else "cpu")
         self.eval()
 
     def open(self) -> None:
@@ -113,5 +117,5 @@ class ExportedModel(nn.Module):
             )
         return self._open(wanted)
 
-    def _open(self, wanted: tuple[str, ...] | list[str]) -> Run:
+    def _open(self, wanted: Sequence[str]) -> Run:
         return open_program(self.path, self.metadata.outputs, wanted, self.runtime, self._device)

@@ -129,9 +129,9 @@ def instances(
         mask_threshold: a pixel belongs to a mask where its probability exceeds this.
 
     Returns:
-        n rows in the order of class probability, n being ``top_k`` or less where there are fewer pairs: ``masks``
-        (B, n, H, W) bool, ``scores`` (B, n) float32, ``labels`` (B, n) int64, ``boxes`` (B, n, 4) float32 x0, y0, x1,
-        y1 in half-open pixels. Rows without a pixel have the label -1, the score 0, and an empty box and mask.
+        n rows in the order of class probability; n is ``top_k``, or the number of pairs where it is smaller. They are
+        ``masks`` (B, n, H, W) bool, ``scores`` (B, n) float32 and ``labels`` (B, n) int64. ``boxes`` (B, n, 4) float32
+        are x0, y0, x1, y1 in half-open pixels. Rows without a pixel have the label -1, the score 0, and empty masks.
     """
     batch, queries, columns = probability.shape
     pairs = probability[..., :-1].flatten(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 from collections.abc import Sequence
@@ -142,7 +143,7 @@ def trace(
     """
     network = network.eval().to(next(network.model.parameters()).device)
     images = torch.zeros((batch or 2, 3, *(size or _TRACED_SIZE)), dtype=torch.uint8, device=network.mean.device)
-    problem: Exception | None = None
+    problem: Exception = RuntimeError("nothing was tried")
     for least in _LEAST if size is None else (1,):
         dimensions: dict[int, Any] = {} if batch else {0: torch.export.Dim("batch", min=1, max=_LARGEST)}
         if size is None:
@@ -158,7 +159,7 @@ def trace(
 
 
 def _trace(network: nn.Module, images: Tensor, dimensions: dict[int, Any]) -> torch.export.ExportedProgram:
-    from torch.fx.experimental import _config as symbolic_shapes
+    symbolic_shapes: Any = importlib.import_module("torch.fx.experimental._config")
 
     with torch.no_grad(), quiet(), symbolic_shapes.patch(backed_size_oblivious=True):  # so that a side may be 1
         program = torch.export.export(
