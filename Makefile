@@ -67,8 +67,8 @@ test-sanitize: $(STAMPS)/dev ## run the tests of the ops on kernels built with A
 test-host-cuda: $(STAMPS)/dev build ## run the CUDA kernels on the host, without a GPU, against the CPU's results
 	$(BIN)/python tools/host_cuda.py $(ARGS)
 
-wheel: $(STAMPS)/dev ## build a wheel in dist/
-	$(BIN)/python -m build --wheel --no-isolation
+wheel: $(STAMPS)/dev ## build the source distribution and the wheel in dist/, for every Python, and check both
+	$(BIN)/python tools/wheel.py $(ARGS)
 
 clean: ## remove what was built, keep .venv
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
@@ -83,7 +83,7 @@ $(STAMPS)/tools: setup.py
 	@test -x $(BIN)/python || { echo "Creating $(VENV)"; $(PYTHON) -m venv $(VENV); } || { \
 	  echo "$(PYTHON) cannot create a virtual environment: install its venv module (Debian: apt install python3-venv)"; exit 1; }
 	@echo "Installing torch and the build tools (several GB, a few minutes)"
-	@$(PIP) install "setuptools>=77" wheel "cmake>=3.26" ninja "pybind11>=2.13" "torch>=2.11" numpy || { \
+	@$(PIP) install "setuptools>=77" wheel "cmake>=3.26" ninja "torch>=2.11" numpy || { \
 	  echo "The installation failed (see above). On Linux torch and its CUDA libraries take 6.5 GB in $(VENV), and pip 3 GB in $${TMPDIR:-/tmp}" \
 	    "while it unpacks them; free are $(call free_gb,.) GB and $(call free_gb,$${TMPDIR:-/tmp}) GB."; exit 1; }
 	@mkdir -p $(STAMPS) && touch $@

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
@@ -93,9 +94,9 @@ class CMakeBuild(build_ext):
         if "CXX" not in os.environ and not any(map(find_tool, ("c++", "g++", "clang++"))):
             sys.exit("maskformer-ext: no C++ compiler was found: install GCC 11 or newer (Debian: apt install g++)")
         here = self.inplace or self.editable_mode
-        # One folder per Python and torch, so that a second build compiles only what changed. What is built for other
+        # One folder per torch, so that a second build compiles only what changed. What is built for other
         # machines has one of its own, since its CUDA library holds all architectures.
-        tag = f"{sys.implementation.cache_tag}-torch{version('torch')}{'' if here else '-wheel'}"
+        tag = f"torch{version('torch')}{'' if here else '-wheel'}"
         build = Path(os.environ.get("MASKFORMER_EXT_BUILD_DIR", ROOT / "build" / tag))
         destination = ROOT / PACKAGE if here else Path(self.build_lib) / PACKAGE
         try:
@@ -137,5 +138,15 @@ class CMakeBuild(build_ext):
         return {}
 
 
-# The extension without sources tells setuptools that the wheel belongs to one platform and Python.
-setup(ext_modules=[Extension(f"{PACKAGE}._native", sources=[])], cmdclass={"build_ext": CMakeBuild})
+class PlatformWheel(bdist_wheel):
+    """One wheel serves every Python: the libraries know no version of it, only the platform."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
+
+
+# The extension without sources tells setuptools that the wheel belongs to one platform.
+setup(
+    ext_modules=[Extension(f"{PACKAGE}._ops_cpu", sources=[])],
+    cmdclass={"build_ext": CMakeBuild, "bdist_wheel": PlatformWheel},
+)

@@ -35,7 +35,7 @@ def write_data(root: Path) -> None:
 
 def command(name: str, *arguments: str) -> None:
     """Run a command of the package as a shell would, and show it."""
-    print(f"\n$ python -m maskformer_ext.{name} {' '.join(arguments)}", flush=True)
+    print(f"\n$ maskformer-ext {name} {' '.join(arguments)}", flush=True)
     subprocess.run([sys.executable, "-m", f"maskformer_ext.{name}", *arguments], check=True)
 
 

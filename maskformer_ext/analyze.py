@@ -1,4 +1,4 @@
-"""Compare recipes by size, cost and speed: ``python -m maskformer_ext.analyze [RECIPE ...]``."""
+"""Compare recipes by size, cost and speed: ``maskformer-ext analyze [RECIPE ...]``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from maskformer_ext.cli.arguments import choose_device, new_file, size, split_ar
 from maskformer_ext.cli.command import run_command
 from maskformer_ext.files import write_json
 
-_HELP = """usage: python -m maskformer_ext.analyze [RECIPE ...] [key=value ...]
+_HELP = """usage: maskformer-ext analyze [RECIPE ...] [key=value ...]
 
 Print the parameters, multiply-adds and images per second of recipes in one table, beside the paper's figures.
 

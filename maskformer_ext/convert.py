@@ -1,4 +1,4 @@
-"""Convert weights: ``python -m maskformer_ext.convert INPUT OUTPUT [--to native|hf] [key=value ...]``."""
+"""Convert weights: ``maskformer-ext convert INPUT OUTPUT [--to native|hf] [key=value ...]``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from maskformer_ext.cli.arguments import boolean, choice, split_arguments, split_places, whole_number
 from maskformer_ext.cli.command import run_command
 from maskformer_ext.cli.early import check_weights
+from maskformer_ext.cli.hints import print_next, shell
 from maskformer_ext.config.values import LAYOUTS
 from maskformer_ext.errors import UserError
 
-_HELP = """usage: python -m maskformer_ext.convert INPUT OUTPUT [--to native|hf] [key=value ...]
+_HELP = """usage: maskformer-ext convert INPUT OUTPUT [--to native|hf] [key=value ...]
 
 Read weights in any layout, check every name and shape, and write them to a new folder.
 
@@ -86,6 +87,7 @@ def _convert(arguments: list[str]) -> int:
             if done.problem:
                 print(f"warning: {source}: the weights are not finite: {done.problem}", file=sys.stderr)
             print(done.folder)
+            print_next([f"predict checkpoint={shell(output)} input=photo.jpg output=predictions"])
             return 0
     for key in ("to", "config", "classes", "num_classes", "reset_head"):
         if values[key] != _OWN[key]:

@@ -1,9 +1,10 @@
-"""Score a checkpoint: ``python -m maskformer_ext.evaluate checkpoint=RUN key=value ...``."""
+"""Score a checkpoint: ``maskformer-ext evaluate checkpoint=RUN key=value ...``."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from maskformer_ext.cli.arguments import choice, new_file, required, split_arguments, whole_number
@@ -12,14 +13,16 @@ from maskformer_ext.cli.early import check_data_root, check_weights
 from maskformer_ext.cli.processes import is_launched, join_processes
 from maskformer_ext.config import Config
 from maskformer_ext.config.load import override_checkpoint
+from maskformer_ext.config.values import PROGRAM_ENDINGS
 from maskformer_ext.errors import UserError
 from maskformer_ext.files import write_json
 
-_HELP = """usage: python -m maskformer_ext.evaluate checkpoint=RUN [key=value ...]
+_HELP = """usage: maskformer-ext evaluate checkpoint=RUN [key=value ...]
 
 Score a checkpoint on its data set and write the scores as JSON.
 
-  checkpoint=PATH   output folder of a run (its newest checkpoint), a checkpoints/iter_* folder, or model.safetensors
+  checkpoint=PATH   output folder of a run (its newest checkpoint), a checkpoints/iter_* folder, model.safetensors, or a
+                    .onnx or .pt2 file of export
   split=val         val or train
   limit=N           the first N images only; all by default
   submission=FOLDER also write the results as a benchmark takes them, in the format that format= names:
@@ -27,11 +30,12 @@ Score a checkpoint on its data set and write the scores as JSON.
                     ade20k_panoptic (JSON and PNGs), coco_instance (JSON)
   output=FILE       where the JSON goes; by default evaluation.json in the output folder of the run
   device=NAME       cpu, cuda, cuda:1 ...; by default a GPU where there is one
+  runtime=NAME      of a .onnx file: onnxruntime or openvino; by default the first that is installed
 
 Several GPUs share the images: torchrun --nproc-per-node 4 -m maskformer_ext.evaluate checkpoint=RUN
 
 Every key of the configuration below data and inference can be changed too, for instance data.root=FOLDER,
-inference.tile=512 or inference.tasks=[panoptic]; python -m maskformer_ext.train --help lists them."""
+inference.tile=512 or inference.tasks=[panoptic]; maskformer-ext train --help lists them."""
 
 _OWN = {
     "checkpoint": None,
@@ -41,6 +45,7 @@ _OWN = {
     "format": None,
     "output": None,
     "device": None,
+    "runtime": None,
 }
 
 
@@ -69,7 +74,8 @@ def _evaluate(arguments: list[str]) -> int:
         checkpoint,
         split,
         overrides=overrides,
-        device=place.device,
+        device=values["device"] if Path(checkpoint).suffix in PROGRAM_ENDINGS else place.device,
+        runtime=values["runtime"],
         submission=values["submission"],
         format=values["format"],
     )

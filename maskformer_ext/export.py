@@ -1,4 +1,4 @@
-"""Export network and semantic post-processing: ``python -m maskformer_ext.export checkpoint=RUN output=FILE``."""
+"""Export a model as one program for other runtimes: ``maskformer-ext export checkpoint=RUN output=FILE``."""
 
 from __future__ import annotations
 
@@ -9,26 +9,47 @@ from pathlib import Path
 from maskformer_ext.cli.arguments import boolean, choice, new_file, required, size, split_arguments, whole_number
 from maskformer_ext.cli.command import run_command
 from maskformer_ext.cli.early import check_weights
-from maskformer_ext.errors import UserError
+from maskformer_ext.cli.hints import print_next, shell
+from maskformer_ext.config.tasks import TASKS
+from maskformer_ext.config.values import check_choice
+from maskformer_ext.errors import UserError, printable
 
-_HELP = """usage: python -m maskformer_ext.export checkpoint=RUN output=FILE.onnx|FILE.pt2 size=HxW [key=value ...]
+_OUTPUTS = ("classes", "scores", "segments", "instances", "queries")
 
-Write the network and its semantic post-processing as one program of plain PyTorch or ONNX operators, for images of one
-size: uint8 RGB (B, 3, H, W) in, classes (B, H, W) int64 out.
+_HELP = """usage: maskformer-ext export checkpoint=RUN output=FILE.onnx|FILE.pt2 [key=value ...]
+
+Write the network with everything around it as one program of plain operators: uint8 RGB images (batch, 3, height,
+width) in, results of their size out. It normalises and pads the images itself, and holds names and colours of the
+classes in its metadata. predict and evaluate take the file as checkpoint=, and run it without the network's code.
 
   checkpoint=PATH   output folder of a run (its newest checkpoint), a checkpoints/iter_* folder, or model.safetensors
   output=FILE       .onnx, or .pt2 for torch.export.load
-  size=HxW          of the images in pixels, after the resize of test time (inference.min_size of the run)
-  batch=1           how many images a call takes
-  outputs=classes   classes, or scores: (B, K, H, W) float32
-  check=true        run what was written on a random image, and compare with the network (ONNX: in onnxruntime)
+  task=NAME         semantic, instance or panoptic; by default what the model was trained for
+  size=dynamic      images of any size, or of one: size=512x768 (height x width)
+  batch=dynamic     any number of images per call, or one number
+  outputs=NAMES     with commas; by default the first of the task, and queries:
+                      classes    semantic: class id per pixel
+                      scores     semantic: score of each class per pixel
+                      segments   panoptic: segment_map, and ids, labels, scores and areas of the segments
+                      instances  masks, scores, labels and boxes; the number of rows is inference.top_k
+                      queries    the network's class_logits and mask_logits, which predict and evaluate need
+  check=true        run what was written, and compare each result with the network: in onnxruntime and OpenVINO, where
+                    they are installed; check=PHOTO.jpg compares on this image
 
-Only semantic results are written: a model that was trained for instances (data.task=instance), and recipes with tiles
-smaller than the image or with test-time augmentation, are refused. A model for panoptic results gives its classes.
+The resize of test time (inference.min_size of the run) is not part of the program. Rows that stand for nothing have the
+label -1. Recipes that cut images into tiles or average over views are refused, except with outputs=queries.
 
-ONNX needs pip install 'maskformer-ext[onnx]'."""
+ONNX needs pip install 'maskformer-ext[onnx]', OpenVINO 'maskformer-ext[openvino]'."""
 
-_OWN = {"checkpoint": None, "output": None, "size": None, "batch": "1", "outputs": "classes", "check": "true"}
+_OWN = {
+    "checkpoint": None,
+    "output": None,
+    "task": None,
+    "size": "dynamic",
+    "batch": "dynamic",
+    "outputs": None,
+    "check": "true",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,21 +61,29 @@ def _export(arguments: list[str]) -> int:
     values, _ = split_arguments(arguments, _OWN, sections=())
     checkpoint = required(values, "checkpoint", "the output folder of a run or a checkpoint")
     output = required(values, "output", "a file that ends in .onnx or .pt2")
-    required(values, "size", "height and width of the images, as in size=512x1024")
-    image_size = size(values, "size")
     if Path(output).suffix not in (".onnx", ".pt2"):
         raise UserError(f"output={output} must end in .onnx or .pt2")
+    if Path(checkpoint).suffix in (".onnx", ".pt2"):
+        raise UserError(f"checkpoint={checkpoint} is exported already: give the checkpoint that it was made of")
     path = new_file(values, "output")
-    batch = whole_number(values, "batch", "a number of images", least=1)
-    scores = choice(values, "outputs", ("classes", "scores")) == "scores"
-    check = boolean(values, "check")
+    task = None if values["task"] is None else choice(values, "task", TASKS)
+    image_size = None if values["size"] == "dynamic" else size(values, "size")
+    batch = None if values["batch"] == "dynamic" else whole_number(values, "batch", "dynamic or a number", least=1)
+    outputs = tuple(name.strip() for name in (values["outputs"] or "").split(",") if name.strip())
+    for name in outputs:
+        check_choice("outputs", name, _OUTPUTS)
+    image = values["check"] if Path(values["check"] or "").expanduser().is_file() else None
+    check = image is not None or boolean(values, "check")
     check_weights("checkpoint", checkpoint)
 
-    from maskformer_ext.inference.export import export_checkpoint
+    from maskformer_ext.inference.programs.export import ExportRequest, export_checkpoint
 
-    if said := export_checkpoint(checkpoint, path, image_size, batch_size=batch, scores=scores, check=check):
-        print(said)
-    print(path)
+    request = ExportRequest(task, outputs, image_size, batch, check, image)
+    for line in export_checkpoint(checkpoint, path, request):
+        print(line)
+    print(printable(path))
+    if not outputs or "queries" in outputs:
+        print_next([f"predict checkpoint={shell(path)} input=photo.jpg output=predictions"])
     return 0
 
 

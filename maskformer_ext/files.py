@@ -176,7 +176,11 @@ def read_json(path: str | Path, what: str) -> Any:
     Raises:
         UserError: if it is missing, cannot be read, is no JSON, or is nested too deeply.
     """
-    text = read_text(path, what)
+    return parse_json(read_text(path, what), path, what)
+
+
+def parse_json(text: str, path: str | Path, what: str) -> Any:
+    """Parse the text of a JSON file; arguments and errors are those of `read_json`."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""Check a data set, draw samples of it, convert public ones: ``python -m maskformer_ext.prepare FOLDER``."""
+"""Check a data set, draw samples of it, convert public ones: ``maskformer-ext prepare FOLDER``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 from maskformer_ext.cli.arguments import choice, split_arguments, whole_number
 from maskformer_ext.cli.command import run_command
-from maskformer_ext.config import Config
+from maskformer_ext.cli.hints import print_next, shell
+from maskformer_ext.config import Config, DataConfig
 from maskformer_ext.config.load import available_configs, load_config, override_config
 from maskformer_ext.config.values import nearest_hint
 from maskformer_ext.data.catalog import CATALOG, FOLDER, canonical_name
@@ -19,9 +20,9 @@ from maskformer_ext.data.preparing.run import prepare
 from maskformer_ext.data.recognition import load_run_config, plain_name, recipe_of_task
 from maskformer_ext.errors import UserError, printable
 
-_HELP = """usage: python -m maskformer_ext.prepare FOLDER [key=value ...]
-       python -m maskformer_ext.prepare NAME ROOT [key=value ...]
-       python -m maskformer_ext.prepare config=RECIPE [data.root=ROOT] [key=value ...]
+_HELP = """usage: maskformer-ext prepare FOLDER [key=value ...]
+       maskformer-ext prepare NAME ROOT [key=value ...]
+       maskformer-ext prepare config=RECIPE [data.root=ROOT] [key=value ...]
 
 Check the folder of a data set and report what is missing or wrong. Of your own images, also report how many images and
 pixels each class has, how much is void, how large images are, which occur twice, and what looks like a slip. Then look
@@ -77,7 +78,30 @@ def _prepare(arguments: list[str]) -> int:
         track=_track,
         draw=lambda splits: _draw(config, splits, sheet),
     )
-    return prepare(request, values["report"])
+    status = prepare(request, values["report"])
+    if status == 0:
+        recipe = FOLDER if len(places) == 1 else values["config"]
+        print_next([_training(recipe, request.config, others)])
+    return status
+
+
+def _training(recipe: str | None, data: DataConfig, overrides: Sequence[str]) -> str:
+    """Return the command that trains on what was checked.
+
+    Args:
+        recipe: that the user named; None: one for this data set.
+        data: its section.
+        overrides: the keys below ``data`` that were given.
+    """
+    keys = [] if data.root is None else [f"data.root={data.root}"]
+    keys += [override for override in overrides if not override.startswith("data.root=")]
+    if recipe is None:
+        name = canonical_name(data.name)
+        known = [known for known in available_configs() if canonical_name(known.partition("/")[0]) == name]
+        recipe = next((known for known in known if "maskformer_" in known and "R50" in known), (known or [""])[0])
+        if not recipe:
+            recipe, keys = "instance_folder", [f"data.name={name}", *keys]
+    return " ".join(["train", *map(shell, [f"config={recipe}", *keys])])
 
 
 def _help() -> str:
@@ -120,7 +144,7 @@ def _config(recipe: str | None, positional: list[str], overrides: list[str]) -> 
 def _recognised(recipe: str, overrides: list[str]) -> Config:
     config, recognition = load_run_config(recipe, overrides)
     if recognition is not None:
-        print(printable(f"{config.data.root}: {recognition.said}"))
+        print(printable(f"{config.data.root or config.data.train_json}: {recognition.said}"))
     return config
 
 

@@ -1,4 +1,4 @@
-"""Train a model: ``python -m maskformer_ext.train config=digits key=value ...``."""
+"""Train a model: ``maskformer-ext train config=digits key=value ...``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from pathlib import Path
 
 from maskformer_ext.cli.command import run_command
 from maskformer_ext.cli.early import check_run
+from maskformer_ext.cli.hints import print_next, shell
 from maskformer_ext.config.help import describe_usage
 from maskformer_ext.config.load import available_configs
+from maskformer_ext.config.values import HUB_ID
+from maskformer_ext.data.catalog import FOLDER
 from maskformer_ext.data.recognition import load_run_config
 from maskformer_ext.errors import UserError, printable
 
@@ -28,9 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(arguments: list[str]) -> int:
-    for argument in arguments:
-        if "=" not in argument:
-            raise UserError(_not_a_key(argument))
+    given = any(argument.startswith("config=") for argument in arguments)
+    if bare := [argument for argument in arguments if "=" not in argument]:
+        raise UserError(f"{bare[0]!r} is not of the form key=value: {_meant(bare, given)}")
     names = [argument.removeprefix("config=") for argument in arguments if argument.startswith("config=")]
     if len(names) > 1:
         raise UserError(f"config= is given {len(names)} times: {', '.join(names)}")
@@ -39,7 +42,7 @@ def _train(arguments: list[str]) -> int:
     )
     check_run(config)
     if recognition is not None and os.environ.get("RANK", "0") == "0":
-        print(printable(f"{config.data.root}: {recognition.said}"))
+        print(printable(f"{config.data.root or config.data.train_json}: {recognition.said}"))
 
     import torch
 
@@ -60,16 +63,47 @@ def _train(arguments: list[str]) -> int:
         ) from error
     if os.environ.get("RANK", "0") == "0":
         print(f"{config.output_dir}/{METRICS_FILE}\n{config.output_dir}/{RESULTS_FILE}")
+        _print_next(Path(config.output_dir))
     return 0
 
 
-def _not_a_key(argument: str) -> str:
-    """Return what an argument without ``=`` was probably meant to be."""
-    if argument in available_configs() or Path(argument).suffix in (".yaml", ".yml") or Path(argument).is_dir():
-        return f"{argument!r} is not of the form key=value: did you mean config={argument}?"
-    near = difflib.get_close_matches(argument, available_configs(), n=1, cutoff=0.7)
-    hint = f"did you mean config={near[0]}?" if near else "for instance config=digits or train.max_iters=1000"
-    return f"{argument!r} is not of the form key=value: {hint}"
+def _print_next(output: Path) -> None:
+    """Print what one does with a model that has been trained."""
+    model = f"checkpoint={shell(output)}"
+    commands = [
+        f"predict {model} input=photo.jpg output=predictions",
+        f"demo {model}",
+        f"evaluate {model}",
+        f"export {model} output=model.onnx",
+    ]
+    print_next(commands)
+
+
+def _meant(bare: list[str], given: bool) -> str:
+    """Return what arguments without ``=`` were probably meant to be; ``given`` says that there is a recipe."""
+    meant: dict[str, str] = {}
+    for argument in bare:
+        key, value = _meant_key(argument)
+        if key == "data.root" and not given:
+            meant.setdefault("config", FOLDER)
+        if not key or (key in meant and meant[key] != FOLDER):
+            return "for instance config=digits or train.max_iters=1000"
+        meant[key] = value
+    return f"did you mean {' '.join(f'{key}={shell(value)}' for key, value in sorted(meant.items()))}?"
+
+
+def _meant_key(argument: str) -> tuple[str, str]:
+    """Return the key that an argument looks like a value of, and the value: a recipe's, a run's, images', weights'."""
+    path, recipes = Path(argument), available_configs()
+    if argument in recipes or path.suffix in (".yaml", ".yml") or (path / "config.yaml").is_file():
+        return "config", argument
+    if path.is_dir() and not (path / "model.safetensors").is_file():
+        return "data.root", argument
+    if near := difflib.get_close_matches(argument, recipes, n=1, cutoff=0.7):
+        return "config", near[0]
+    if path.exists() or (HUB_ID.fullmatch(argument) and not path.is_absolute()):
+        return "init_from", argument
+    return "", argument
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from maskformer_ext.inference.export import check_exportable
 from tiny import tiny_config
 
 from maskformer_ext import build_model, export
@@ -17,7 +18,6 @@ from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine.checkpoints import save_checkpoint
 from maskformer_ext.errors import UserError
 from maskformer_ext.inference import programs
-from maskformer_ext.inference.export import check_exportable
 
 INFO = DatasetInfo("five", tuple("abcde"), ((9, 9, 9),) * 5)
 SIZE = (50, 70)

@@ -22,22 +22,24 @@ LEVELS = [
     "data",
     "modeling",
     "checkpoints",
-    "inference",
     "pictures",
+    "inference",
     "prediction",
     "evaluation",
     "engine",
     "cli",
+    "demo",
     "commands",
 ]
 BESIDE = {"integrations": {"errors", "ops", "modeling"}}  # a room that nothing imports, and what it may import
+AT_THE_TOP = {module.split(".")[1] for module in COMMANDS.values() if module.count(".") == 1}  # others have rooms
 MOST_PLACES = 24
 MOST_LINES = 400
 
 
 def _room(module: str) -> str:
     name = module.split(".")[1]
-    return "commands" if name in (*COMMANDS, "__main__") else name
+    return "commands" if name in {*AT_THE_TOP, "__main__"} else name
 
 
 def _modules() -> dict[str, Path]:

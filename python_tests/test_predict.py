@@ -93,8 +93,8 @@ def test_predicted_files_hold_what_was_painted(tmp_path: Path) -> None:
     for task in ("panoptic", "instance", "semantic"):
         result = segment_image(PaintModel(3), image, task=task, thing_classes=INFO.thing_classes)
         found = prediction_files.write_prediction(result, image, tmp_path, task, source="painted", task=task, info=INFO)
-        if task == "instance":
-            assert found.startswith("instances: 4 (") and found.endswith("more below min_score=0.5)")
+        expected = {"panoptic": "2 tile, 2 box, ground 91%", "instance": "2 tile, 2 box"}
+        assert found == expected.get(task, found)
     ids = np.asarray(Image.open(tmp_path / "ids" / "panoptic.png"))
     described = json.loads((tmp_path / "json" / "panoptic.json").read_text())["segments"]
     assert len(described) == 5
@@ -148,7 +148,7 @@ def test_an_interrupted_run_is_completed(run: Path, photos: Path, tmp_path: Path
     capsys.readouterr()
     assert predict.main(arguments) == 0
     printed = capsys.readouterr().out
-    assert "two.png: " in printed and "one.jpg" not in printed
+    assert "more/two.png 30x50: " in printed and "one.jpg" not in printed
     assert "1 were done already" in printed
     assert written.stat().st_mtime_ns == before
     assert predict.main([*arguments, "inference.resize=logits"]) == 2

@@ -15,7 +15,8 @@ from maskformer_ext.checkpoints.models import load_checkpoint
 from maskformer_ext.data.build import build_dataset
 from maskformer_ext.engine.report_pictures import embed
 from maskformer_ext.inference import segment
-from maskformer_ext.pictures.segments import draw_segments, segments_of
+from maskformer_ext.inference.results import segments_of
+from maskformer_ext.pictures.segments import draw_segments
 
 _SIDE, _GAP, _MARGIN = 180, 6, 92
 

@@ -9,6 +9,7 @@ import hashlib
 from pathlib import Path
 
 from maskformer_ext.checkpoints.layouts.native import MODEL_FILE
+from maskformer_ext.config.values import PROGRAM_ENDINGS
 from maskformer_ext.errors import UserError, visible, why
 from maskformer_ext.files import read_json
 
@@ -57,9 +58,12 @@ def _mismatch(folder: Path) -> str | None:
 
 
 def resolve_checkpoint(path: str | Path) -> Path:
-    """Return the ``model.safetensors`` that a run's output folder, a checkpoint folder or a file stands for."""
+    """Return the ``model.safetensors`` that a run's output folder, a checkpoint folder or a file stands for.
+
+    An exported program stands for itself.
+    """
     path = Path(path).expanduser()
-    if path.is_file() and path.suffix == ".safetensors":
+    if path.is_file() and path.suffix in (".safetensors", *PROGRAM_ENDINGS):
         return path
     if not path.exists():
         raise UserError(f"checkpoint {path} does not exist")

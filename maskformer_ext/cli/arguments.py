@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from maskformer_ext.cli.hints import meant_keys
 from maskformer_ext.config.values import check_choice
 from maskformer_ext.errors import UserError, why
 
@@ -34,7 +35,9 @@ def split_arguments(
     for argument in arguments:
         key, separator, value = argument.partition("=")
         if not separator or not key:
-            raise UserError(f"{argument!r} is not of the form key=value, for instance {next(iter(own))}=...")
+            meant = meant_keys(arguments, own)
+            hint = f": did you mean {meant}?" if meant else f", for instance {next(iter(own))}=..."
+            raise UserError(f"{argument!r} is not of the form key=value{hint}")
         if key in own:
             values[key] = value
         elif "." in key and (sections is None or key.partition(".")[0] in sections):

@@ -53,16 +53,26 @@ def _status(command: Callable[[list[str]], int], help_text: str | Callable[[], s
         return 130
 
 
-def with_progress(what: str, work: Callable[[Callable[[int, int], None]], Any]) -> Any:
+def with_progress(
+    what: str, work: Callable[[Callable[[int, int | None], None]], Any], *, rate: bool = False, shown: bool = True
+) -> Any:
     """Run ``work(progress)`` and return its result; on a terminal ``progress(done, total)`` moves a bar.
 
     Args:
         what: is counted.
-        work: calls ``progress`` as it goes on; what it prints appears above the bar.
+        work: calls ``progress`` as it goes on; what it prints appears above the bar. A total of None is not known.
+        rate: also show how many there are per second.
+        shown: False: there is no bar.
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.text import Text
 
-    columns = (TextColumn(what), BarColumn(bar_width=30), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as bar:
+    class Rate(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            return Text(f"{task.speed:.3g}/s" if task.speed else "", style="cyan")
+
+    columns: list[ProgressColumn] = [TextColumn(what), BarColumn(bar_width=30), MofNCompleteColumn()]
+    columns += [Rate()] if rate else []
+    with Progress(*columns, TimeRemainingColumn(), transient=True, disable=not (shown and sys.stdout.isatty())) as bar:
         task = bar.add_task(what, total=None)
         return work(lambda done, total: bar.update(task, completed=done, total=total))

@@ -9,7 +9,7 @@ from maskformer_ext.config import Config, DataConfig
 from maskformer_ext.config.values import HUB_ID
 from maskformer_ext.errors import UserError, printable
 
-_FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".pkl", ".bin")
+_FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".pkl", ".bin", ".onnx", ".pt2")
 
 
 def check_weights(key: str, source: str) -> None:
@@ -45,6 +45,8 @@ def check_run(config: Config) -> None:
     check_location(config.data, ("train", "val"))
     if config.init_from:
         check_weights("init_from", config.init_from)
+    elif config.reset_head:
+        raise UserError("reset_head=true needs init_from=WEIGHTS, whose classifier it replaces")
     if config.resume not in ("none", "auto") and not Path(config.resume).expanduser().exists():
         raise UserError(
             f"resume: the checkpoint {printable(config.resume)} does not exist: give none, auto or a checkpoint folder"

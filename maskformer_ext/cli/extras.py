@@ -11,9 +11,17 @@ _EXTRAS = {
     ),
     "video": ("av",),
     "heif": ("pillow_heif",),
-    "onnx": ("onnx", "onnxscript"),
+    "datasets": ("datasets", "pyarrow"),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("openvino",),
     "coco-stuff": ("h5py",),
+    "results": ("supervision",),
 }
+
+
+def optional_packages() -> dict[str, tuple[str, ...]]:
+    """Return the modules of the optional packages by the extra that installs them."""
+    return dict(_EXTRAS)
 
 
 class MissingPackage(UserError, ImportError):

@@ -35,7 +35,7 @@ def describe_usage(command: str, purpose: str) -> str:
     """Return the whole help text of a command that takes ``config=NAME key=value ...``."""
     recipes = "\n".join(f"  {name}" for name in available_configs())
     return (
-        f"usage: python -m maskformer_ext.{command} [config=NAME_OR_FILE] [key=value ...]\n\n{purpose}\n\n"
+        f"usage: maskformer-ext {command} [config=NAME_OR_FILE] [key=value ...]\n\n{purpose}\n\n"
         "config is one of these names, a YAML file (which may start from one of them: 'base: digits'), or the\n"
         f"output folder of a run:\n{recipes}\n\n"
         f"Keys and their defaults, of which a configuration changes some:\n{describe_keys()}\n"

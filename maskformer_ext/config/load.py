@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from maskformer_ext.config.schema import Config, to_dict
-from maskformer_ext.config.values import check_values
+from maskformer_ext.config.values import RATE, check_values
 from maskformer_ext.config.yaml_files import STRANGE, read_yaml, reason, refuse_resolvers
 from maskformer_ext.errors import UserError, visible, why
 from maskformer_ext.files import write_text
@@ -160,13 +160,22 @@ def _take(merged: Any, values: Mapping[Any, Any], where: str) -> None:
     from omegaconf import OmegaConf
 
     _set_values(OmegaConf.structured(Config), values, where)
-    _keep_given(merged, values)
+    packaged = Path(where.removesuffix(": ")).is_relative_to(CONFIG_DIR.resolve())
+    _keep_given(merged, values, by_user=not packaged)
 
 
-def _keep_given(config: Any, values: Mapping[Any, Any]) -> None:
-    """Take the keys that somebody gives out of ``data.fit``: what is given is not chosen."""
+def _keep_given(config: Any, values: Mapping[Any, Any], *, by_user: bool = True) -> None:
+    """Note the keys that somebody gives: they leave ``data.fit``, and the user's ones come into ``init_keep``.
+
+    What is given is neither chosen from the data nor taken from weights.
+    """
     from omegaconf import OmegaConf
 
+    if by_user:
+        keep = list(OmegaConf.select(config, "init_keep", default=None) or [])
+        new = [key for key, _ in _leaves(values, set()) if key.startswith("model.") or key == RATE]
+        if new:
+            OmegaConf.update(config, "init_keep", list(dict.fromkeys([*keep, *new])), merge=False, force_add=True)
     fit = OmegaConf.select(config, "data.fit", default=None)
     if fit:
         given = {key for key, _ in _leaves(values, set())}

@@ -76,7 +76,9 @@ class AugmentationConfig:
 class DataConfig:
     """Where the images come from."""
 
-    name: str = "digits"  # digits | semantic_folder | instance_folder | coco | yolo | another of docs/data.md
+    name: str = (
+        "digits"  # digits | semantic_folder | instance_folder | coco | yolo | huggingface | another of docs/data.md
+    )
     root: str | None = None  # the folder of the data set; None: $MASKFORMER_EXT_DATA/<name>
     task: str = "semantic"  # which targets: semantic | instance | panoptic
     classes_file: str | None = None  # of folder data sets; None: classes.json, classes.txt or labelmap.txt below root
@@ -86,6 +88,8 @@ class DataConfig:
     val_labels: str = ""
     train_json: str = ""  # coco: annotation files below root; empty: as the usual exports lay them
     val_json: str = ""
+    image_column: str = ""  # huggingface: columns of images and labels; empty: by their types and names
+    label_column: str = ""
     val_share: float = 0.1  # own data without a split: share of the images that validate, drawn by their names
     background: str = "background"  # outlines, tasks with stuff: class of all other pixels; empty: void
     ignore_label: int = 255  # of semantic_folder: void in label images; 0: their classes count from 1
@@ -171,7 +175,7 @@ class InferenceConfig:
 
 @dataclass
 class Config:
-    """Everything that a run depends on; ``python -m maskformer_ext.train --help`` prints it."""
+    """Everything that a run depends on; ``maskformer-ext train --help`` prints it."""
 
     name: str = "run"
     output_dir: str = "output"
@@ -179,6 +183,7 @@ class Config:
     resume: str = "none"  # none | auto | a checkpoint folder
     init_from: str | None = None  # start from these weights: a run, a file or a hub id in any layout that is known
     reset_head: bool = False  # init_from: start with a new classifier, for other classes than those of the weights
+    init_keep: list[str] = field(default_factory=list)  # keys that win over init_from's network; by default the given
     eval_untrained: bool = False  # also evaluate before the first step
     model: ModelConfig = field(default_factory=ModelConfig)
     criterion: CriterionConfig = field(default_factory=CriterionConfig)

@@ -16,7 +16,13 @@ LAYOUTS = ("native", "hf")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 """What a model on the Hugging Face hub is called: OWNER/NAME."""
 
+PROGRAM_ENDINGS = (".onnx", ".pt2")
+"""Of the files that ``export`` writes."""
+
 _TASKS = ("semantic", "instance", "panoptic")
+
+RATE = "optimizer.lr"
+"""The one key outside of ``model`` that the network of ``init_from`` changes."""
 
 CHOICES = {
     "model.architecture": ("maskformer", "per_pixel_baseline", "per_pixel_baseline_plus"),
@@ -138,6 +144,9 @@ def check_values(config: Config, where: str = "") -> None:
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, int | float) and not isinstance(number, bool):
                 _check_number(f"{where}{key}", number, *_RANGES.get(key, (-math.inf, math.inf)))
+    for key in config.init_keep:
+        if key != RATE and not (key.startswith("model.") and key in values):
+            raise UserError(f"{where}init_keep must list keys below model or {RATE}, got {key!r:.80}")
     if 0 < config.inference.tile < _SMALLEST_TILE:
         raise UserError(f"{where}inference.tile must be 0 or at least {_SMALLEST_TILE}, got {config.inference.tile}")
     if not 0 <= config.train.ema_decay < 1:

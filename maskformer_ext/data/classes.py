@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ Color = tuple[int, int, int]
 _LARGEST = 65535  # number in a label image
 _CVAT = re.compile(r"([^:]+):(?:(\d+),(\d+),(\d+))?:[^:]*:[^:]*")  # name:red,green,blue:parts:actions
 _KEYS = {"classes", "colors", "things", "stuff", "background", "id_divisor", "ignore_label", "ignore_index", "label"}
+_KEYS |= {"values"}
+_FILES = ("classes.json", "classes.txt", "labelmap.txt")
+_ROBOFLOW = "_classes.csv"  # beside the images of each split: a row with value and name of each class
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class ClassTable:
         id_divisor: instance labels hold class number x divisor + instance number; 0: plain instance ids.
         ignore_label: the void value of semantic labels, where the file gives one.
         own_colors: whether the file gives the colours, so that a colour image can be a label image.
+        values: the number of each class in semantic label images; (): the class ids.
     """
 
     classes: tuple[str, ...]
@@ -41,6 +46,7 @@ class ClassTable:
     id_divisor: int = 0
     ignore_label: int | None = None
     own_colors: bool = False
+    values: tuple[int, ...] = ()
 
 
 def void_id(value: int, count: int) -> int:
@@ -66,16 +72,44 @@ def palette(count: int) -> tuple[Color, ...]:
     return tuple(colors)
 
 
+def unique_names(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return names of classes as any terminal shows them.
+
+    Args:
+        names: of the classes, in the order of their ids.
+        where: what errors call their file.
+
+    Raises:
+        UserError: if there is none, or one is empty or occurs twice.
+    """
+    shown = [printable(name) for name in names]
+    if not shown:
+        raise UserError(f"{where} names no class.")
+    if "" in shown:
+        raise UserError(f"{where} holds an empty name.")
+    if len(set(shown)) < len(shown):
+        twice = next(name for index, name in enumerate(shown) if name in shown[:index])
+        raise UserError(f"{where} names the class {twice!r} twice.")
+    return tuple(shown)
+
+
 def configured_classes(config: DataConfig, root: Path) -> ClassTable:
     """Return what the classes file says that the configuration names, or that lies in the root.
 
     Raises:
         UserError: as `read_classes_file`.
     """
+    return read_classes_file(find_classes_file(config, root) or root / _FILES[0])
+
+
+def find_classes_file(config: DataConfig, root: Path) -> Path | None:
+    """Return the classes file that the configuration names, or that lies in the root; None where there is none."""
     if config.classes_file:
-        return read_classes_file(root / Path(config.classes_file).expanduser())
-    named = [root / name for name in ("classes.json", "classes.txt", "labelmap.txt") if (root / name).is_file()]
-    return read_classes_file(named[0] if named else root / "classes.json")
+        return root / Path(config.classes_file).expanduser()
+    places = [root / name for name in _FILES]
+    if config.name not in ("yolo", "labelme"):
+        places += [root / folder / _ROBOFLOW for folder in ("", "train")]
+    return next((path for path in places if path.is_file()), None)
 
 
 def read_classes_file(path: Path) -> ClassTable:
@@ -83,14 +117,17 @@ def read_classes_file(path: Path) -> ClassTable:
 
     Args:
         path: a ``.json`` file with "classes" (or "things" and "stuff") and, as needed, "colors", "background",
-            "id_divisor" and "ignore_label"; any other file is text. There, lines that begin with "#" are comments.
+            "id_divisor", "values" and "ignore_label"; a ``.csv`` file with a row "value, name" for each class, as
+            Roboflow writes it; any other file is text. There, lines that begin with "#" are comments.
 
     Raises:
         UserError: if the file is missing or does not say what it must; the sentence names the file and the key.
     """
     if not os.path.isfile(path):
         raise UserError(f"{path} is missing: name the classes there, as docs/data.md shows, or set data.classes_file.")
-    if path.suffix.lower() == ".json":
+    if path.suffix.lower() == ".csv":
+        content = _rows(path, read_text(path, "a valid classes file"))
+    elif path.suffix.lower() == ".json":
         content = read_json(path, "a valid classes file")
     else:
         content = _lines(path, read_text(path, "a valid classes file"))
@@ -105,6 +142,16 @@ def read_classes_file(path: Path) -> ClassTable:
             f"{path}: unknown key {printable(unknown[0])!r:.60}; valid keys are {', '.join(sorted(_KEYS))}."
         )
     return _parse(path, content)
+
+
+def _rows(path: Path, text: str) -> dict[str, Any]:
+    """Return the values and names of a table whose first row is a heading."""
+    rows = [[part.strip() for part in line.split(",", 1)] for line in text.splitlines() if line.strip()]
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != 2 or not row[0].isdecimal():
+            wrong = printable(", ".join(row))
+            raise UserError(f"{path}, row {number}: expected a value and a name, as in 1, cat, got {wrong!r:.60}.")
+    return {"classes": [name for _, name in rows[1:]], "values": [int(value) for value, _ in rows[1:]]}
 
 
 def _lines(path: Path, text: str) -> dict[str, Any]:
@@ -131,9 +178,7 @@ def _parse(path: Path, content: dict[str, Any]) -> ClassTable:
     classes = given["classes"] or given["things"] + given["stuff"]
     if not classes:
         raise UserError(f'{path} names no class: give "classes", or "things" and "stuff".')
-    if len(set(classes)) < len(classes):
-        twice = next(name for index, name in enumerate(classes) if name in classes[:index])
-        raise UserError(f"{path} names the class {twice!r} twice.")
+    unique_names(classes, str(path))
     background = content.get("background")
     if background is not None and not isinstance(background, str):
         raise UserError(f'{path}: "background" must be a name, got {background!r:.40}.')
@@ -157,7 +202,20 @@ def _parse(path: Path, content: dict[str, Any]) -> ClassTable:
         id_divisor=id_divisor,
         ignore_label=_integer(path, content, "ignore_label", content.get("ignore_index")),
         own_colors=content.get("colors") is not None,
+        values=_values(path, content.get("values"), len(classes)),
     )
+
+
+def _values(path: Path, values: Any, count: int) -> tuple[int, ...]:
+    if values is None:
+        return ()
+    valid = isinstance(values, list) and all(type(value) is int and 0 <= value <= _LARGEST for value in values)
+    if not valid or len(set(values)) != count or len(values) != count:
+        raise UserError(
+            f'{path}: "values" must be a list of {count} different whole numbers within 0 and {_LARGEST}, one per '
+            "class."
+        )
+    return tuple(values)
 
 
 def _names(path: Path, content: dict[str, Any], key: str) -> list[str]:

@@ -101,6 +101,10 @@ class Description:
         recognise: from a folder to what it holds, without torch and within a moment; None where it is another format.
             It raises a ``UserError`` where a folder is of this format, but cannot be read. Formats of the user's own
             data have it.
+        recognise_given: from a configuration that names its files otherwise than by a folder in ``data.root`` to what
+            they hold; None where it does not.
+        locate: from a configuration to what its paths are relative to, where it needs no folder in ``data.root``; None
+            where it does.
         no_recipe: why no recipe trains on it; "" where one does.
     """
 
@@ -115,6 +119,8 @@ class Description:
     generated: bool = False
     own_classes: bool = False
     recognise: Callable[[Path], Recognition | None] | None = None
+    recognise_given: Callable[[DataConfig], Recognition | None] | None = None
+    locate: Callable[[DataConfig], Path | None] | None = None
     no_recipe: str = ""
 
 
@@ -123,8 +129,27 @@ def partial(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
+def in_pattern(path: str) -> tuple[str, str]:
+    """Return the folder of a configured path, and how the names of its files end: "" where it does not say.
+
+    Args:
+        path: below the root: "masks", or "masks/*_mask.png".
+    """
+    folder, _, ending = path.partition("*")
+    return folder.rstrip("/") or ".", ending
+
+
+def plain_folders(config: DataConfig, split: str) -> tuple[str, str]:
+    """Return the folders of `configured_folders` without their patterns."""
+    images, labels = configured_folders(config, split)
+    return in_pattern(images)[0], in_pattern(labels)[0]
+
+
 def configured_folders(config: DataConfig, split: str) -> tuple[str, str]:
-    """Return where images and labels of a split of the user's own data lie, as paths below the root."""
+    """Return where images and labels of a split of the user's own data lie, as paths below the root.
+
+    A path may end with ``*`` and how the names of the files end.
+    """
     if split == "train":
         return config.train_images or "train/images", config.train_labels or "train/labels"
     return config.val_images or "val/images", config.val_labels or "val/labels"

@@ -34,7 +34,7 @@ def check_location(config: DataConfig, splits: Sequence[str]) -> None:
     if description.distribution is not None:
         if missing := missing_paths(description.distribution, source_root(description, root), splits):
             more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-            command = f"python -m maskformer_ext.prepare {name} {root}"
+            command = f"maskformer-ext prepare {name} {root}"
             raise UserError(f"{missing[0]}{more} `{command}` says what belongs where.")
         return
     for split in splits:
@@ -78,11 +78,16 @@ def check_name(config: DataConfig) -> str:
 def find_root(config: DataConfig) -> Path:
     """Return the folder of a data set: ``data.root``, or its folder below ``MASKFORMER_EXT_DATA``.
 
+    Data that needs no such folder is where its description says.
+
     Raises:
         UserError: if neither is set, or the folder is missing.
     """
     name = canonical_name(config.name)
     folder = CATALOG[name].folder if name in CATALOG else ""
+    locate = CATALOG[name].locate if name in CATALOG else None
+    if locate is not None and (located := locate(config)) is not None:
+        return located
     if config.root:
         root = Path(config.root).expanduser()
     elif folder and os.environ.get("MASKFORMER_EXT_DATA"):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from maskformer_ext.config import Config
+from maskformer_ext.config import Config, DataConfig
 from maskformer_ext.config.load import load_config, override_config
 from maskformer_ext.config.values import nearest_hint
 from maskformer_ext.data.catalog import CATALOG, FOLDER, canonical_name
@@ -53,6 +53,20 @@ def recognise(root: Path, name: str | None = None) -> Recognition:
     return found[0]
 
 
+def recognise_given(config: DataConfig) -> Recognition | None:
+    """Return what a configuration gives that names files itself; None where a folder has to be looked at.
+
+    Raises:
+        UserError: if those files are missing or damaged.
+    """
+    for name, known in CATALOG.items():
+        if known.recognise_given is None or config.name not in (FOLDER, name):
+            continue
+        if (found := known.recognise_given(config)) is not None:
+            return found
+    return None
+
+
 def load_run_config(name: str, overrides: Sequence[str]) -> tuple[Config, Recognition | None]:
     """Read a recipe as `load_config` does; for ``folder``, the one that fits what lies in ``data.root``.
 
@@ -69,13 +83,15 @@ def load_run_config(name: str, overrides: Sequence[str]) -> tuple[Config, Recogn
     if name != FOLDER:
         return load_config(name, overrides), None
     given = load_config(FOLDER, overrides).data
-    if not given.root:
+    recognition = recognise_given(given)
+    if recognition is None and not given.root:
         raise UserError(f"config={FOLDER} needs data.root=PATH, the folder of your images and labels.")
-    recognition = recognise(Path(given.root).expanduser(), None if given.name == FOLDER else given.name)
+    if recognition is None:
+        recognition = recognise(Path(given.root or "").expanduser(), None if given.name == FOLDER else given.name)
     keys = {override.partition("=")[0] for override in overrides}
     task = given.task if "data.task" in keys else recognition.task
     found: dict[str, Any] = {"name": recognition.name, "task": task, **recognition.keys}
-    called = plain_name(Path(given.root))
+    called = plain_name(Path(given.root or given.train_json))
     values = {f"data.{key}": value for key, value in found.items() if f"data.{key}" not in keys}
     values |= {"name": called, "output_dir": f"output/{called}"}
     return override_config(load_config(recipe_of_task(task), values), overrides), recognition

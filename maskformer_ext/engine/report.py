@@ -191,9 +191,9 @@ def _usage(folder: Path, metrics: Mapping[str, Any]) -> str:
     tasks = [task for task, key in (("semantic", "mIoU"), ("panoptic", "PQ"), ("instance", "AP")) if key in metrics]
     task = "panoptic" if "panoptic" in tasks else (tasks or ["semantic"])[0]
     commands = (
-        f"# the scores above, again\npython -m maskformer_ext.evaluate checkpoint={folder}\n\n"
+        f"# the scores above, again\nmaskformer-ext evaluate checkpoint={folder}\n\n"
         "# your own images: a file, a folder or a glob\n"
-        f"python -m maskformer_ext.predict checkpoint={folder} input=images/ output=predictions task={task}"
+        f"maskformer-ext predict checkpoint={folder} input=images/ output=predictions task={task}"
     )
     code = (
         "from maskformer_ext.checkpoints import load_checkpoint\nfrom maskformer_ext.inference import segment\n\n"

@@ -15,7 +15,8 @@ from maskformer_ext.data.skipping import read_sample
 from maskformer_ext.data.types import DatasetInfo, Sample, SampleDataset
 from maskformer_ext.evaluation.run import tasks_of
 from maskformer_ext.inference import segment_tasks
-from maskformer_ext.pictures.segments import draw_errors, draw_segments, segment_colors, segments_of
+from maskformer_ext.inference.results import segments_of
+from maskformer_ext.pictures.segments import draw_errors, draw_segments, segment_colors
 from maskformer_ext.pictures.sizes import resize_image, resize_map, shown_size
 
 _SHORT_SIDE, _LONG_SIDE = 384, 640

@@ -16,7 +16,8 @@ from maskformer_ext.evaluation.coverage import describe_coverage
 from maskformer_ext.evaluation.run import evaluate, tasks_of
 from maskformer_ext.files import write_json
 from maskformer_ext.inference import segment_tasks
-from maskformer_ext.pictures.segments import draw_segments, segments_of
+from maskformer_ext.inference.results import segments_of
+from maskformer_ext.pictures.segments import draw_segments
 from maskformer_ext.pictures.sizes import resize_image
 
 METRICS_FILE = "metrics.json"

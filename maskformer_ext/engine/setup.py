@@ -23,6 +23,7 @@ from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.engine.average import WeightAverage
 from maskformer_ext.engine.checkpoints import TRAINING_FILE, load_training_state, save_checkpoint
 from maskformer_ext.engine.fitting import fit_to_data
+from maskformer_ext.engine.network import settle_network
 from maskformer_ext.engine.optimizer import build_optimizer, restore_optimizer, restore_scaler
 from maskformer_ext.errors import UserError, why
 from maskformer_ext.modeling.build_criterion import build_criterion
@@ -151,6 +152,7 @@ def build_setup(config: Config, accelerator: Accelerator) -> Setup:
         start=0,
         stop=config.train.max_iters,
     )
+    config, note = settle_network(config, accelerator, checkpoint)
     val_set = build_dataset(config.data, "val")
     info = val_set.info
     fitted = fit_to_data(config, val_set, accelerator, checkpoint)
@@ -198,7 +200,7 @@ def build_setup(config: Config, accelerator: Accelerator) -> Setup:
         scaler=scaler,
         average=average,
         train_set=fitted.train_set,
-        notes=fitted.notes,
+        notes=[note, *fitted.notes] if note else fitted.notes,
     )
     _take_up(setup, state, checkpoint / TRAINING_FILE if checkpoint else "the checkpoint")
     if accelerator.is_main_process and not checkpoint:

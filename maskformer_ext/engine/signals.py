@@ -21,7 +21,7 @@ class TrainingInterrupted(Exception):
         name = signal.Signals(signal_number).name
         super().__init__(
             f"stopped by {name} {done}; go on with: "
-            f"python -m maskformer_ext.train config={output_dir / 'config.yaml'} resume=auto"
+            f"maskformer-ext train config={output_dir / 'config.yaml'} resume=auto"
         )
         self.signal_number = signal_number
 

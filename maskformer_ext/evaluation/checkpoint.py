@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from maskformer_ext.checkpoints.models import load_checkpoint
 from maskformer_ext.checkpoints.runs import resolve_checkpoint
 from maskformer_ext.config import Config
 from maskformer_ext.config.load import override_checkpoint
@@ -20,6 +19,7 @@ from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
 from maskformer_ext.evaluation.run import evaluate, tasks_of
 from maskformer_ext.evaluation.submission import FORMATS, SubmissionWriter, create_writer
+from maskformer_ext.inference.programs.loading import load_for_inference
 
 
 @dataclass(frozen=True)
@@ -63,24 +63,26 @@ def load_evaluation(
     split: str,
     *,
     overrides: Sequence[str] = (),
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
+    runtime: str | None = None,
     submission: str | None = None,
     format: str | None = None,
 ) -> CheckpointEvaluation:
     """Load a checkpoint and the data set that it is scored on.
 
     Args:
-        checkpoint: whatever `load_checkpoint` reads.
+        checkpoint: whatever `load_for_inference` reads.
         split: "train" or "val".
         overrides: ``key=value`` for the configuration of the checkpoint.
-        device: where the model goes.
+        device: where the model goes; None: the CPU, or where the runtime of a program likes best.
+        runtime: of an exported program.
         submission: folder for the results as a benchmark takes them; None: they are not written.
         format: of these results, one of ``FORMATS``.
 
     Raises:
         UserError: if one of them cannot be read, or they have different classes.
     """
-    model, config, info = load_checkpoint(checkpoint, device)
+    model, config, info = load_for_inference(checkpoint, device, runtime=runtime)
     trained, config = config.data.task, override_checkpoint(config, overrides)
     dataset = build_dataset(config.data, split)
     if not info.name and info.num_classes == dataset.info.num_classes:

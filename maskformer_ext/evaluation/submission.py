@@ -16,6 +16,7 @@ from maskformer_ext.data.tables import load_categories
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import make_folder, write_json
+from maskformer_ext.inference.results.formats import panoptic_picture
 from maskformer_ext.media.decoding import EXTENSIONS
 from maskformer_ext.media.images import write_png
 
@@ -141,9 +142,7 @@ class CocoPanopticWriter(_CocoWriter):
         """Write the ``PanopticResult`` of one image; raises a ``UserError`` if another one has the same file or id."""
         image_id, file = self._take_id(index, name), f"{_file_stem(name)}.png"
         self._files.take(file, "file", index, name)
-        ids = result.segment_map.cpu().numpy()
-        colors = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
-        write_png(Image.fromarray(colors), self.folder / "panoptic_results" / file)
+        write_png(panoptic_picture(result.segment_map.cpu().numpy()), self.folder / "panoptic_results" / file)
         segments = [
             {"id": int(segment["id"]), "category_id": self.category_ids[segment["category_id"]]}
             for segment in result.segments_info

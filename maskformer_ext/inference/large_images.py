@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maskformer_ext.inference.network import QueryOutput, batch_of, run_network
+from maskformer_ext.inference.network import batch_of, run_network
+from maskformer_ext.inference.query_output import QueryOutput
 from maskformer_ext.inference.reduction import Reducer
-from maskformer_ext.inference.results import PanopticResult, SemanticResult
+from maskformer_ext.inference.results import InstanceResult, PanopticResult, Result, SemanticResult
+from maskformer_ext.inference.results.times import Laps
 from maskformer_ext.inference.score_band import ScoreBand
 from maskformer_ext.inference.stitching import Piece, cut_piece, stitch_instances, stitch_panoptic
 from maskformer_ext.inference.tiles import Tile, make_tiles
-from maskformer_ext.ops.instance_inference import Instances
 
 
 def segment_tiles(
-    model: nn.Module, pixels: Tensor, size: tuple[int, int], reduce: Reducer, batch_size: int
-) -> dict[str, Any]:
+    model: nn.Module, pixels: Tensor, size: tuple[int, int], reduce: Reducer, batch_size: int, laps: Laps
+) -> dict[str, Result]:
     """Segment one image in overlapping tiles.
 
     Semantic scores are averaged, with less weight near a tile's cuts; things that two tiles see are joined. ``top_k``
@@ -32,17 +32,45 @@ def segment_tiles(
         size: height and width of the result.
         reduce: which tasks, and their thresholds; ``reduce.settings.tile`` is the side of a tile.
         batch_size: how many tiles go through the network at once.
+        laps: the times before it.
 
     Returns:
         The result of each task.
     """
     height, width = pixels.shape[-2:]
     tiles = make_tiles(height, width, reduce.settings.tile)
+    outputs = run_tiles(model, pixels, tiles, batch_size, laps)
+    return join_tiles(outputs, tiles, (height, width), size, reduce, laps)
+
+
+def join_tiles(
+    outputs: Iterable[tuple[Tile, QueryOutput]],
+    tiles: list[Tile],
+    shape: tuple[int, int],
+    size: tuple[int, int],
+    reduce: Reducer,
+    laps: Laps,
+) -> dict[str, Result]:
+    """Reduce the network's output for every tile and join the results.
+
+    Args:
+        outputs: of each tile, in the order of ``tiles``; they are taken one at a time.
+        tiles: of the image.
+        shape: height and width of the image that was cut.
+        size: height and width of the result.
+        reduce: which tasks, and their thresholds.
+        laps: the times before it.
+
+    Returns:
+        The result of each task.
+    """
+    begin = laps.mark()
+    height, width = shape
     classes = ScoreBand((height, width), size, lambda rows: rows.argmax(0))
     panoptic: list[PanopticResult] = []
     pieces: list[list[Piece]] = []
     things: tuple[int, ...] = ()
-    for tile, output in _run_tiles(model, pixels, tiles, batch_size):
+    for tile, output in outputs:
         extent = output.crop
         if "semantic" in reduce.tasks:
             classes.add(reduce.scores(output, extent), tile)
@@ -51,7 +79,7 @@ def segment_tiles(
             things = reduce.things(output)
         if "instance" in reduce.tasks:
             pieces.append(_pieces(reduce, output, tile))
-    results: dict[str, Any] = {}
+    results: dict[str, Result] = {}
     for task in reduce.tasks:
         if task == "semantic":
             results[task] = SemanticResult(classes.result())
@@ -59,24 +87,29 @@ def segment_tiles(
             results[task] = _join_panoptic(panoptic, tiles, (height, width), size, things)
         else:
             results[task] = _pack(stitch_instances(pieces, tiles), (height, width), size)
-    return results
+    laps.add_around_network(begin)
+    return {task: result.with_context(times=laps) for task, result in results.items()}
 
 
-def tile_scores(model: nn.Module, pixels: Tensor, size: tuple[int, int], reduce: Reducer, batch_size: int) -> Tensor:
+def tile_scores(
+    model: nn.Module, pixels: Tensor, size: tuple[int, int], reduce: Reducer, batch_size: int, laps: Laps
+) -> Tensor:
     """Return the class scores (K, H, W) of an image, averaged over tiles; arguments as `segment_tiles`'s."""
     height, width = pixels.shape[-2:]
     scores = ScoreBand((height, width), size, lambda rows: rows)
-    for tile, output in _run_tiles(model, pixels, make_tiles(height, width, reduce.settings.tile), batch_size):
+    tiles = make_tiles(height, width, reduce.settings.tile)
+    for tile, output in run_tiles(model, pixels, tiles, batch_size, laps):
         scores.add(reduce.scores(output, output.crop), tile)
     return scores.result()
 
 
-def _run_tiles(
-    model: nn.Module, pixels: Tensor, tiles: list[Tile], batch_size: int
+def run_tiles(
+    model: nn.Module, pixels: Tensor, tiles: list[Tile], batch_size: int, laps: Laps
 ) -> Iterator[tuple[Tile, QueryOutput]]:
+    """Yield each tile of an image (3, h, w) uint8 with the network's output for it, ``batch_size`` at a time."""
     for start in range(0, len(tiles), batch_size):
         chosen = tiles[start : start + batch_size]
-        outputs = run_network(model, batch_of([pixels[:, tile.rows, tile.columns] for tile in chosen]))
+        outputs = run_network(model, batch_of([pixels[:, tile.rows, tile.columns] for tile in chosen]), [laps])
         yield from zip(chosen, outputs, strict=True)
 
 
@@ -112,7 +145,7 @@ def _pieces(reduce: Reducer, output: QueryOutput, tile: Tile) -> list[Piece]:
     return [piece for piece in cut if piece is not None]
 
 
-def _pack(pieces: list[Piece], extent: tuple[int, int], size: tuple[int, int]) -> Instances:
+def _pack(pieces: list[Piece], extent: tuple[int, int], size: tuple[int, int]) -> InstanceResult:
     """Return instances of the whole image, eight pixels per byte."""
     whole = Tile(0, 0, *extent)
     sources = None if extent == tuple(size) else np.ix_(*_nearest(extent, size))
@@ -125,7 +158,7 @@ def _pack(pieces: list[Piece], extent: tuple[int, int], size: tuple[int, int]) -
             boxes.append((cut.left, cut.top, cut.left + cut.mask.shape[1], cut.top + cut.mask.shape[0]))
             packed.append(np.packbits(mask, axis=-1, bitorder="little"))
     masks = np.stack(packed) if packed else np.zeros((0, size[0], (size[1] + 7) // 8), dtype=np.uint8)
-    return Instances(
+    return InstanceResult(
         torch.tensor([piece.score for piece in kept], dtype=torch.float32),
         torch.tensor([piece.label for piece in kept], dtype=torch.int64),
         torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),

@@ -3,45 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskformer_ext.inference.programs.exported_model import ExportedModel
+from maskformer_ext.inference.query_output import QueryOutput
+from maskformer_ext.inference.results.times import Laps
 from maskformer_ext.media.images import normalize
-from maskformer_ext.modeling.per_pixel import PerPixelOutput
 from maskformer_ext.ops.support.constants import constant
 
 
-@dataclass(frozen=True)
-class QueryOutput:
-    """The network's output for one image.
-
-    Attributes:
-        class_logits: (Q, K + 1), or None for a per-pixel baseline.
-        mask_logits: (Q, h, w); for a per-pixel baseline the class logits (K, h, w).
-        input_size: height and width of the padded network input.
-        crop: height and width of the image in it.
-    """
-
-    class_logits: Tensor | None
-    mask_logits: Tensor
-    input_size: tuple[int, int]
-    crop: tuple[int, int]
-
-
-def run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
+def run_network(model: nn.Module, pixels: Tensor, laps: Sequence[Laps] = ()) -> list[QueryOutput]:
     """Normalise, pad and run the model on images of one size.
 
     Args:
-        model: its ``config`` gives mean, standard deviation and the multiple to pad to.
+        model: its ``config`` gives mean, standard deviation and the multiple to pad to. A program does all this itself.
         pixels: (B, 3, H, W) uint8.
+        laps: of the images that share this run; the time is divided among them.
 
     Returns:
         One output per image.
     """
+    begin = [one.mark() for one in laps[:1]]
+    outputs = _run_network(model, pixels)
+    if laps:
+        end = laps[0].mark()
+        for one in laps:
+            one.add("network", begin[0], end, share=1 / len(laps))
+    return outputs
+
+
+def _run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
+    if isinstance(model, ExportedModel):
+        return model.run_queries(pixels)
     weight = next(model.parameters())
     device = weight.device
     config: Any = model.config
@@ -49,10 +46,9 @@ def run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
     images = network_input(pixels.to(device), mean, std, config.size_divisibility)
     crop, input_size = (pixels.shape[-2], pixels.shape[-1]), (images.shape[-2], images.shape[-1])
     output = model(images.to(weight.dtype))  # normalised in float32, whatever the weights are
-    if isinstance(output, PerPixelOutput):
-        return [QueryOutput(None, logits, input_size, crop) for logits in output.logits]
-    pairs = zip(output.class_logits[-1], output.mask_logits(), strict=True)
-    return [QueryOutput(class_logits, mask_logits, input_size, crop) for class_logits, mask_logits in pairs]
+    masks = output.mask_logits()
+    classes = [None] * len(masks) if output.class_logits is None else output.class_logits[-1]
+    return [QueryOutput(*of_image, input_size, crop) for of_image in zip(classes, masks, strict=True)]
 
 
 def batch_of(images: Sequence[Tensor]) -> Tensor:
@@ -72,14 +68,3 @@ def network_input(pixels: Tensor, mean: Tensor, std: Tensor, multiple: int) -> T
     images = normalize(pixels, mean, std)
     bottom, right = (-side % max(1, multiple) for side in images.shape[-2:])
     return F.pad(images, (0, right, 0, bottom)) if bottom or right else images
-
-
-def require_queries(output: QueryOutput) -> Tensor:
-    """Return the class logits of the queries (Q, K + 1).
-
-    Raises:
-        ValueError: if the output is that of a per-pixel baseline.
-    """
-    if output.class_logits is None:
-        raise ValueError('segment: task must be "semantic" for a per-pixel baseline, which has no queries')
-    return output.class_logits

@@ -10,13 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskformer_ext.config import InferenceConfig
-from maskformer_ext.inference.network import QueryOutput, require_queries
-from maskformer_ext.inference.results import PanopticResult, SemanticResult
-from maskformer_ext.modeling.per_pixel import enlarge, stride_of
-from maskformer_ext.ops.instance_inference import Instances, instance_inference
+from maskformer_ext.inference.query_output import QueryOutput, require_queries
+from maskformer_ext.inference.results import InstanceResult, PanopticResult, Result, SemanticResult
+from maskformer_ext.inference.results.times import Laps
+from maskformer_ext.ops.instance_inference import instance_inference
 from maskformer_ext.ops.panoptic_inference import panoptic_inference
 from maskformer_ext.ops.semantic_inference import semantic_inference, semantic_scores
 from maskformer_ext.ops.support.rows import Stored, bands, first_argmax, resized
+from maskformer_ext.ops.support.strided_logits import enlarge, stride_of
 
 _ROWS = 256  # of a class map that are looked up at a time
 _MOST_LOGITS = 1 << 26  # of a per-pixel baseline that are stored at the size of the result
@@ -36,9 +37,16 @@ class Reducer:
         self.settings = settings
         self.thing_classes = None if thing_classes is None else tuple(sorted(thing_classes))
 
-    def __call__(self, output: QueryOutput, size: tuple[int, int]) -> dict[str, Any]:
-        """Return the result of each task at ``size``."""
-        return {task: getattr(self, task)(output, size) for task in self.tasks}
+    def __call__(self, output: QueryOutput, size: tuple[int, int], laps: Laps) -> dict[str, Result]:
+        """Return the result of each task at ``size``; ``laps`` has the times before it."""
+        results: dict[str, Any] = {}
+        for task in self.tasks:
+            own = laps.copy()
+            begin = own.mark()
+            result = getattr(self, task)(output, size)
+            own.add("reduction", begin)
+            results[task] = result.with_context(times=own)
+        return results
 
     def things(self, output: QueryOutput) -> tuple[int, ...]:
         """Return the ids of the thing classes."""
@@ -119,9 +127,9 @@ class Reducer:
         )
         return PanopticResult(segment_map, segments_info)
 
-    def instance(self, output: QueryOutput, size: tuple[int, int]) -> Instances:
+    def instance(self, output: QueryOutput, size: tuple[int, int]) -> InstanceResult:
         """Return the instances of thing classes; they may overlap."""
-        return instance_inference(
+        found = instance_inference(
             require_queries(output),
             output.mask_logits,
             size,
@@ -131,6 +139,7 @@ class Reducer:
             input_size=output.input_size,
             crop=output.crop,
         )
+        return InstanceResult.of(found)
 
 
 def _classes_of_queries(class_logits: Tensor) -> tuple[Tensor, Tensor]:

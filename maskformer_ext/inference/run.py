@@ -11,9 +11,14 @@ from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.config.tasks import TASKS
+from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.inference.large_images import segment_tiles
 from maskformer_ext.inference.network import batch_of, run_network
+from maskformer_ext.inference.programs.exported_model import ExportedModel
 from maskformer_ext.inference.reduction import Reducer
+from maskformer_ext.inference.results.context import name_of
+from maskformer_ext.inference.results.kinds import numbered
+from maskformer_ext.inference.results.times import Laps
 from maskformer_ext.inference.views import segment_views
 from maskformer_ext.inference.weight_warnings import warn_about_weights
 from maskformer_ext.media.images import resize_shortest_edge, to_pixels
@@ -28,12 +33,14 @@ def segment(
     thing_classes: Collection[int] | None = None,
     config: InferenceConfig | None = None,
     batch_size: int = 1,
+    info: DatasetInfo | None = None,
     **options: Any,
 ) -> Any:
     """Segment an image, or each image of a list.
 
     Args:
-        model: a ``MaskFormer`` or ``PerPixelBaseline``; it is run in evaluation mode, on the device that it is on.
+        model: a ``MaskFormer``, ``PerPixelBaseline`` or ``ExportedModel``; it is run in evaluation mode, on the device
+            that it is on.
         image: a PIL image, a path, a uint8 array (H, W, 3) or (H, W), a uint8 tensor (3, H, W), or a list.
         task: "semantic", "instance" or "panoptic". `config.tasks.default_task` returns what a model was trained for.
             A model for instances knows instances only.
@@ -41,23 +48,28 @@ def segment(
         thing_classes: ids of the classes whose instances are told apart; None: all classes.
         config: the recipe's options for inference; None: their defaults.
         batch_size: how many images (or tiles) of equal size go through the network at once.
+        info: names and colours of the classes, for what results show and write; None: ``model.dataset_info``, or
+            numbered classes.
         options: single fields of ``InferenceConfig`` that replace those of ``config``, as ``tile=512``.
 
     Returns:
-        ``SemanticResult``, ``Instances`` or ``PanopticResult``; for a list, a list of them. A result does not depend on
-        the other images of the list.
+        ``SemanticResult``, ``InstanceResult`` or ``PanopticResult``; for a list, a list of them. A result does not
+        depend on the other images of the list. It remembers the image, without a copy, to draw on it.
 
     Raises:
-        ValueError: if ``task`` is unknown or the model cannot do it, or an image is of another form.
+        ValueError: if ``task`` is unknown or the model cannot do it, or an image is of another form, or ``info`` has
+            another number of classes.
         TypeError: if an option is not a field of ``InferenceConfig``.
         UserError: if a path is not a readable image.
 
     Warns:
         UserWarning: once for a model whose weights are untrained or not finite.
     """
-    warn_about_weights(model)
+    if not isinstance(model, ExportedModel):  # whose weights were looked at before they were written
+        warn_about_weights(model)
     several = isinstance(image, list | tuple)
     images = image if several else [image]
+    classes = _classes(model, info, task, thing_classes)
     results = segment_tasks(
         model,
         images,
@@ -68,8 +80,28 @@ def segment(
         batch_size=batch_size,
         **options,
     )
-    found = [result[task] for result in results]
+    found = [
+        result[task].with_context(info=classes, image=image, name=name_of(image, index if several else None))
+        for index, (image, result) in enumerate(zip(images, results, strict=True))
+    ]
     return found if several else found[0]
+
+
+def _classes(
+    model: nn.Module, info: DatasetInfo | None, task: str, thing_classes: Collection[int] | None
+) -> DatasetInfo | None:
+    """Return the classes that results show, whose things are those that the task tells apart."""
+    count = getattr(model, "num_classes", None)
+    if info is not None and count is not None and info.num_classes != count:
+        raise ValueError(f"segment: info must name the {count} classes of the model, got {info.num_classes}")
+    info = info or getattr(model, "dataset_info", None) or (None if count is None else numbered(count))
+    if info is None or task == "semantic":
+        return info
+    things = tuple(range(info.num_classes)) if thing_classes is None else tuple(sorted(thing_classes))
+    if things == info.thing_classes:
+        return info
+    changed = replace(info, thing_classes=things)
+    return changed if info.file_ids is None else changed.with_file_ids(info.file_ids)
 
 
 @torch.inference_mode()
@@ -109,30 +141,35 @@ def _segment_tasks(
     batch_size: int,
 ) -> list[dict[str, Any]]:
     settings = reduce.settings
+    device = next(model.parameters()).device
     results: list[dict[str, Any]] = []
-    pending: list[tuple[Tensor, tuple[int, int]]] = []  # network inputs of one size that wait to be run together
+    pending: list[tuple[Tensor, tuple[int, int], Laps]] = []  # network inputs of one size that wait to be run together
 
     def flush() -> None:
         if pending:
-            sizes = [final for _, final in pending]
-            outputs = run_network(model, batch_of([pixels for pixels, _ in pending]))
-            results.extend(reduce(output, final) for output, final in zip(outputs, sizes, strict=True))
+            inputs, sizes, laps = zip(*pending, strict=True)
+            outputs = run_network(model, batch_of(inputs), laps)
+            results.extend(map(reduce, outputs, sizes, laps))
             pending.clear()
 
     for image in images:
+        laps = Laps(device)
+        begin = laps.mark()
         pixels = to_pixels(image)
         final = size or (pixels.shape[-2], pixels.shape[-1])
         if settings.tta:
-            results.append(segment_views(model, pixels, final, reduce, batch_size))
+            laps.add("preprocessing", begin)
+            results.append(segment_views(model, pixels, final, reduce, batch_size, laps))
             continue
         resized = resize_shortest_edge(pixels, settings.min_size, settings.max_size if not settings.tile else 0)
+        laps.add("preprocessing", begin)
         if settings.tile and max(resized.shape[-2:]) > settings.tile:
             flush()
-            results.append(segment_tiles(model, resized, final, reduce, batch_size))
+            results.append(segment_tiles(model, resized, final, reduce, batch_size, laps))
             continue
         if pending and pending[0][0].shape != resized.shape:
             flush()
-        pending.append((resized, final))
+        pending.append((resized, final, laps))
         if len(pending) == batch_size:
             flush()
     flush()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.inference.large_images import tile_scores
 from maskformer_ext.inference.network import batch_of, run_network
 from maskformer_ext.inference.reduction import Reducer
-from maskformer_ext.inference.results import SemanticResult
+from maskformer_ext.inference.results import Result, SemanticResult
+from maskformer_ext.inference.results.times import Laps
 from maskformer_ext.media.images import resize_shortest_edge
 
 
@@ -25,8 +24,8 @@ def view_limits(settings: InferenceConfig) -> list[tuple[int, int]]:
 
 
 def segment_views(
-    model: nn.Module, pixels: Tensor, size: tuple[int, int], reduce: Reducer, batch_size: int
-) -> dict[str, Any]:
+    model: nn.Module, pixels: Tensor, size: tuple[int, int], reduce: Reducer, batch_size: int, laps: Laps
+) -> dict[str, Result]:
     """Segment one image by the average of its views' class scores.
 
     The scores of every view are made at the size of the result, mirrored back on the way, and added to one tensor.
@@ -38,6 +37,7 @@ def segment_views(
         size: height and width of the result.
         reduce: ``reduce.settings`` names the views.
         batch_size: 2 or more lets a view and its mirror image share one run of the network.
+        laps: the times before it.
 
     Returns:
         The semantic result.
@@ -54,6 +54,7 @@ def segment_views(
     flips = (False, True) if settings.tta_flip else (False,)
     limits = view_limits(settings)
     weight = 1.0 / (len(limits) * len(flips))
+    begin = laps.mark()
     total: Tensor | None = None
     for shortest, longest in limits:
         view = resize_shortest_edge(pixels, shortest, longest)
@@ -62,11 +63,13 @@ def segment_views(
             images = [view.flip(-1) if flip else view for flip in chosen]
             if settings.tile and max(view.shape[-2:]) > settings.tile:
                 for image, flip in zip(images, chosen, strict=True):
-                    scores = tile_scores(model, image, size, reduce, batch_size)
+                    scores = tile_scores(model, image, size, reduce, batch_size, laps)
                     scores = (scores.flip(-1) if flip else scores).mul_(weight)
                     total = scores if total is None else total.add_(scores)
                 continue
-            for output, flip in zip(run_network(model, batch_of(images)), chosen, strict=True):
+            for output, flip in zip(run_network(model, batch_of(images), [laps]), chosen, strict=True):
                 total = reduce.scores(output, size, flip=flip, out=total, weight=weight)
     assert total is not None
-    return {"semantic": SemanticResult(total.argmax(0))}
+    result = SemanticResult(total.argmax(0))
+    laps.add_around_network(begin)
+    return {"semantic": result.with_context(times=laps)}

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from maskformer_ext.errors import UserError, printable, why
 
@@ -113,7 +113,7 @@ def _orientation(image: Image.Image) -> int:
     return orientation if isinstance(orientation, int) else 1
 
 
-def check_size(path: Path, size: tuple[int, int]) -> None:
+def check_size(path: object, size: tuple[int, int]) -> None:
     """Check that a file's width and height are within the limit of `limit_pixels`.
 
     Raises:
@@ -172,6 +172,8 @@ def _why_unreadable(path: Path, error: BaseException) -> str:
     width, height = (int.from_bytes(start[offset : offset + 4], "big") for offset in (16, 20))
     if start.startswith(b"\x89PNG") and len(start) == _PNG_START and not (width and height):
         return f"it has {width}x{height} pixels"
+    if path.suffix.lower() == ".avif" and not features.check("avif"):
+        return "this Pillow reads no AVIF: pip install 'pillow>=11.3'"
     if isinstance(error, UnidentifiedImageError):  # whose text repeats the path
         return "it is damaged, or of a format or a depth that Pillow does not read"
     return why(error).replace(printable(path), "the file")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from maskformer_ext.files import writing
 from maskformer_ext.media.decoding import check_size, open_image, upright
 
 VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
-_MAYBE_ANIMATED = (".gif", ".webp", ".apng", ".png")
+_MAYBE_ANIMATED = (".gif", ".webp", ".apng", ".png", ".avif")
 _USUAL_RATE = Fraction(25)  # frames per second, where a file does not say
 
 
@@ -38,11 +39,12 @@ def is_video(path: Path) -> bool:
         return False  # read_image says what is wrong
 
 
-def read_frames(path: Path) -> Iterator[np.ndarray]:
+def read_frames(path: Path, *, stride: int = 1) -> Iterator[np.ndarray]:
     """Decode a video frame by frame, upright as its display matrix says: animated images by Pillow, all others by PyAV.
 
     Args:
         path: of the file.
+        stride: yield every so-manyth frame, from the first one.
 
     Yields:
         (H, W, 3) uint8 RGB.
@@ -55,22 +57,22 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
 
     if not is_film(path):
         with open_image(path) as image:
-            for frame in ImageSequence.Iterator(image):
+            for frame in islice(ImageSequence.Iterator(image), 0, None, stride):
                 yield pil_to_rgb(upright(frame))
         return
-    av = _pyav(path)
+    av = pyav(path)
     try:
         with _for_pyav(path) as source, av.open(source) as container:
             if not container.streams.video:
                 raise UserError(f"{path}: holds no video")
             container.streams.video[0].thread_type = "AUTO"
-            incomplete = False
+            incomplete, number = False, 0
             for packet in container.demux(video=0):
                 incomplete |= packet.is_corrupt  # what a file lacks at its end does not make the decoder fail
                 for frame in packet.decode():
-                    check_size(path, (frame.width, frame.height))
-                    turns = round(frame.rotation / 90)  # counter-clockwise; a telephone held upright writes -90
-                    yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+                    if number % stride == 0:
+                        yield frame_rgb(frame, path)
+                    number += 1
             if incomplete:
                 raise UserError(f"{path}: parts of the video are missing; what could be decoded was read")
     except UserError:
@@ -79,13 +81,42 @@ def read_frames(path: Path) -> Iterator[np.ndarray]:
         raise UserError(f"{path}: cannot be read as a video ({why(error)})") from None
 
 
+def frame_rgb(frame: Any, source: object) -> np.ndarray:
+    """Return a frame of PyAV as (H, W, 3) uint8 RGB, upright.
+
+    Args:
+        frame: decoded.
+        source: what an error calls the video.
+
+    Raises:
+        UserError: if it has more pixels than the limit.
+    """
+    check_size(source, (frame.width, frame.height))
+    turns = round(frame.rotation / 90)  # counter-clockwise; a telephone held upright writes -90
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+
+
+def count_frames(path: Path) -> int:
+    """Return how many frames a video file says that it has; 0 where it does not say, or cannot be read."""
+    try:
+        if not is_film(path):
+            with open_image(path) as image:
+                return getattr(image, "n_frames", 1)
+        with _for_pyav(path) as source, pyav(path).open(source) as container:
+            stream = container.streams.video[0]
+            seconds = float(container.duration or 0) / 1e6
+            return stream.frames or round(seconds * float(stream.average_rate or 0))
+    except Exception:  # reading the frames says what is wrong
+        return 0
+
+
 def frame_rate(path: Path) -> Fraction:
     """Return the average frames per second that a video file names; 25 where it names none.
 
     Raises:
         UserError: if the file cannot be opened, or PyAV is not installed.
     """
-    av = _pyav(path)
+    av = pyav(path)
     try:
         with _for_pyav(path) as source, av.open(source) as container:
             stream = container.streams.video[0]
@@ -105,7 +136,7 @@ def write_film(pictures: Sequence[Path], path: Path, rate: Fraction) -> None:
     Raises:
         UserError: if it cannot be written, or PyAV is not installed.
     """
-    av = _pyav(path)
+    av = pyav(path)
     codec, options = ("libx264", {"crf": "20"}) if "libx264" in av.codecs_available else ("mpeg4", {"qscale": "3"})
     with writing(path) as temporary:
         try:
@@ -143,9 +174,17 @@ def _for_pyav(path: Path, mode: str = "rb") -> Iterator[Any]:
         yield str(path)
 
 
-def _pyav(path: Path) -> Any:
+def pyav(source: object) -> Any:
+    """Import PyAV.
+
+    Args:
+        source: what needs it, for the error.
+
+    Raises:
+        UserError: if it is not installed.
+    """
     try:
         import av
     except ImportError:
-        raise UserError(f"{path}: reading videos needs PyAV: pip install 'maskformer-ext[video]'") from None
+        raise UserError(f"{source}: reading videos needs PyAV: pip install 'maskformer-ext[video]'") from None
     return av

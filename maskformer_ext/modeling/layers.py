@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_MOST_FINE = 8  # times as fine as the coarsest feature map (stride 32) are the mask features (stride 4)
+
 
 class Backbone(nn.Module):
     """A network that maps (B, 3, H, W) images to feature maps, finest first.
@@ -20,6 +22,11 @@ class Backbone(nn.Module):
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+
+
+def round_up(length: int, multiple: int) -> int:
+    """Return the least multiple that is not below ``length``, in a form that `torch.export` can tell is a multiple."""
+    return (length + multiple - 1) // multiple * multiple
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -113,6 +120,28 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
+def max_pool_to(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Take the maximum of the cells that each cell of a coarser (..., h, w) map touches, as adaptive pooling does.
+
+    Args:
+        x: (B, C, H, W), with at most `_MOST_FINE` times as many rows and columns as the result.
+        size: height and width of the result.
+    """
+    if not torch.compiler.is_exporting():
+        return F.adaptive_max_pool2d(x, size)
+    # ONNX knows adaptive pooling for fixed sizes only
+    return _max_pool_axis(_max_pool_axis(x, -1, size[1]), -2, size[0])
+
+
+def _max_pool_axis(x: Tensor, dim: int, cells: int) -> Tensor:
+    length, cell = x.shape[dim], torch.arange(cells, device=x.device)
+    begin, end = cell * length // cells, ((cell + 1) * length + cells - 1) // cells
+    touched = torch.arange(_MOST_FINE + 2, device=x.device)[:, None] + begin
+    index = torch.minimum(touched, end - 1)  # the last cell again, where fewer are touched
+    parts = [x.index_select(dim, row) for row in index.unbind(0)]
+    return torch.stack(parts).amax(0)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

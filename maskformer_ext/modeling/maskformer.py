@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskformer_ext.config import ModelConfig
-from maskformer_ext.modeling.layers import MLP, Backbone
+from maskformer_ext.modeling.layers import MLP, Backbone, max_pool_to
 from maskformer_ext.modeling.outputs import MaskFormerOutput
 from maskformer_ext.modeling.pixel_level import PixelLevelModule
 from maskformer_ext.ops.mask_dot import mask_dot
@@ -69,7 +68,7 @@ class MaskFormer(PixelLevelModule):
 
         def attended(queries: Tensor) -> Tensor:
             with torch.no_grad():
-                touched = F.adaptive_max_pool2d(mask_dot(self.mask_head(queries), features), cells).flatten(2) > 0
+                touched = max_pool_to(mask_dot(self.mask_head(queries), features), cells).flatten(2) > 0
                 return touched | ~touched.any(-1, keepdim=True)
 
         return attended

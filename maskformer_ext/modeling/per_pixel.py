@@ -14,6 +14,7 @@ from maskformer_ext.modeling.maskformer import MASK_EMBED_LAYERS
 from maskformer_ext.modeling.pixel_level import PixelLevelModule
 from maskformer_ext.ops.mask_dot import mask_dot
 from maskformer_ext.ops.support import value_checks
+from maskformer_ext.ops.support.strided_logits import enlarge
 from maskformer_ext.ops.targets import SegmentTargets
 
 _IGNORE = -100
@@ -31,24 +32,13 @@ class PerPixelOutput:
     logits: Tensor
     aux: list[Tensor] = field(default_factory=list)
 
+    @property
+    def class_logits(self) -> None:
+        """None: there are no queries."""
 
-def stride_of(logits: Tensor, height: int) -> int:
-    """Return the integer stride of (..., h, w) logits in a network input of this height."""
-    return -(-height // logits.shape[-2])
-
-
-def enlarge(logits: Tensor, height: int) -> Tensor:
-    """Resize logits by their stride, as the original does.
-
-    Args:
-        logits: (B, K, h, w).
-        height: of the network input.
-
-    Returns:
-        (B, K, h * stride, w * stride) float32. What rounding up added lies at the right and bottom, to be cut off.
-    """
-    stride = stride_of(logits, height)
-    return F.interpolate(logits.float(), scale_factor=stride, mode="bilinear", align_corners=False)
+    def mask_logits(self) -> Tensor:
+        """Return ``logits``, under the name that inference has for what lies at a network's stride."""
+        return self.logits
 
 
 class PerPixelBaseline(PixelLevelModule):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maskformer_ext.modeling.layers import Backbone, DropPath
+from maskformer_ext.modeling.layers import Backbone, DropPath, round_up
 
 _PATCH = 4
 _BETWEEN_REGIONS = -100.0  # added to the attention between tokens that the shift brought together
@@ -44,7 +44,7 @@ class WindowAttention(nn.Module):
         bias = bias.unflatten(0, self.relative_position_index.shape).permute(2, 0, 1)
         attention = (q * q.shape[-1] ** -0.5) @ k.mT + bias
         if mask is not None:
-            attention = (attention.unflatten(0, (-1, len(mask))) + mask.unsqueeze(1)).flatten(0, 1)
+            attention = (attention.unflatten(0, (-1, mask.shape[0])) + mask.unsqueeze(1)).flatten(0, 1)
         x = attention.softmax(-1) @ v
         return self.proj(x.transpose(1, 2).flatten(2))
 
@@ -82,8 +82,8 @@ class SwinBlock(nn.Module):
     def _attend(self, x: Tensor, mask: Tensor) -> Tensor:
         _, height, width, _ = x.shape
         # the padding takes part in attention, as in the original
-        x = F.pad(x, (0, 0, 0, -width % self.window, 0, -height % self.window))
-        padded = x.shape[1:3]
+        padded = round_up(height, self.window), round_up(width, self.window)
+        x = F.pad(x, (0, 0, 0, padded[1] - width, 0, padded[0] - height))
         if self.shift:
             x = x.roll((-self.shift, -self.shift), dims=(1, 2))
         windows = self.attn(_to_windows(x, self.window), mask if self.shift else None)
@@ -103,7 +103,7 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         _, height, width, _ = x.shape
-        x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
+        x = F.pad(x, (0, 0, 0, round_up(width, 2) - width, 0, round_up(height, 2) - height))
         corners = [x[:, row::2, column::2] for column in (0, 1) for row in (0, 1)]
         return self.reduction(self.norm(torch.cat(corners, dim=-1)))
 
@@ -138,7 +138,8 @@ class PatchEmbed(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
-        x = self.proj(F.pad(images, (0, -width % _PATCH, 0, -height % _PATCH)))
+        right, bottom = round_up(width, _PATCH) - width, round_up(height, _PATCH) - height
+        x = self.proj(F.pad(images, (0, right, 0, bottom)))
         return self.norm(x.permute(0, 2, 3, 1))
 
 
@@ -237,6 +238,6 @@ def _shift_mask(height: int, width: int, window: int, device: torch.device, dtyp
 
 def _regions(length: int, window: int, device: torch.device) -> Tensor:
     """Number the parts of a shifted axis: whole windows, the rest of the last one, and what came from the other end."""
-    padded = length + -length % window
+    padded = round_up(length, window)
     position = torch.arange(padded, device=device)
     return (position >= padded - window).long() + (position >= padded - window // 2).long()

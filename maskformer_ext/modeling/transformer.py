@@ -165,11 +165,11 @@ class TransformerDecoder(nn.Module):
         """
         memory, position = _flatten_with_position(self.input_proj(feature))
         memory_key = memory + position
-        query_embed = self.query_embed.weight.expand(len(memory), -1, -1).to(memory.dtype)
+        query_embed = self.query_embed.weight.expand(memory.shape[0], -1, -1).to(memory.dtype)
         if self.query_input is None:
             x = torch.zeros_like(query_embed)
         else:
-            x = self.query_input.weight.expand(len(memory), -1, -1).to(memory.dtype)
+            x = self.query_input.weight.expand(memory.shape[0], -1, -1).to(memory.dtype)
         outputs: list[Tensor] = []
         for layer in self.layers:
             allowed = attended(outputs[-1]) if attended and outputs else None

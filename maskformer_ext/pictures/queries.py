@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
-from torch import Tensor, nn
+from torch import Tensor
 
-from maskformer_ext.config import InferenceConfig
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.inference.network import require_queries, run_network
-from maskformer_ext.media.images import resize_shortest_edge
 from maskformer_ext.pictures.segments import outline
 from maskformer_ext.pictures.sizes import resize_image
 from maskformer_ext.pictures.text import load_font, shortened
@@ -24,36 +22,6 @@ _GAP, _TEXT = 6, 12
 _BACKGROUND, _BRIGHT, _DIM = (24, 26, 31), (232, 234, 238), (138, 143, 152)
 _LEAST_BRIGHT = 210.0  # of a class colour's largest channel: dark colours would not show
 _SUMMARY_CELLS = (48, 64)  # height and width of the maps that are averaged, whatever the images' shapes
-
-
-@torch.inference_mode()
-def query_masks(model: nn.Module, pixels: Tensor, config: InferenceConfig) -> tuple[Tensor, Tensor]:
-    """Run the network on one whole image, whatever ``config.tile``, and return what each query says.
-
-    Args:
-        model: a ``MaskFormer``; it is run in evaluation mode.
-        pixels: (3, H, W) uint8.
-        config: the resize of test time.
-
-    Returns:
-        (Q, K + 1) class probabilities, the last one "no object"; (Q, h, w) mask probabilities at the network's
-        resolution, without padding. Queries that are not finite are all 0.
-
-    Raises:
-        ValueError: if the model is a per-pixel baseline, which has no queries.
-    """
-    was_training = model.training
-    model.eval()
-    try:
-        output = run_network(model, resize_shortest_edge(pixels, config.min_size, config.max_size)[None])[0]
-    finally:
-        model.train(was_training)
-    classes = require_queries(output).float().softmax(-1)
-    extent = zip(output.mask_logits.shape[-2:], output.crop, output.input_size, strict=True)
-    rows, columns = (math.ceil(cells * valid / padded) for cells, valid, padded in extent)
-    masks = output.mask_logits[:, :rows, :columns].float().sigmoid()
-    finite = classes.isfinite().all(-1) & masks.isfinite().flatten(1).all(-1)
-    return classes.where(finite[:, None], 0).cpu(), masks.where(finite[:, None, None], 0).cpu()
 
 
 def draw_queries(
@@ -97,7 +65,7 @@ class QuerySummary:
         self.masks, self.counts = torch.zeros(()), torch.zeros(())
 
     def add(self, classes: Tensor, masks: Tensor) -> None:
-        """Count one image; arguments as `query_masks` returns them. What `draw_queries` shows bright counts."""
+        """Count one image; arguments as those of `draw_queries`. What that shows bright counts."""
         resized = F.interpolate(masks[None], _SUMMARY_CELLS, mode="bilinear", align_corners=False, antialias=True)[0]
         labels, used = classes[:, :-1].argmax(-1), _used(classes)
         if self.images == 0:
@@ -105,6 +73,21 @@ class QuerySummary:
         self.images += 1
         self.masks += resized * used[:, None, None]
         self.counts[used, labels[used]] += 1
+
+    def state(self) -> dict[str, Any]:
+        """Return the sums as JSON takes them, for `merge` in another process."""
+        return {"images": self.images, "masks": self.masks.tolist(), "counts": self.counts.tolist()}
+
+    def merge(self, state: dict[str, Any]) -> None:
+        """Add the sums of another process.
+
+        Args:
+            state: as `state` returns it, of the same model.
+        """
+        if state["images"]:
+            self.images += state["images"]
+            self.masks = self.masks + torch.tensor(state["masks"])
+            self.counts = self.counts + torch.tensor(state["counts"])
 
     def draw(self, *, columns: int = 0) -> Image.Image:
         """Show the average mask of every query that is used, the most used first, with its most frequent classes.

@@ -64,7 +64,7 @@ def boxes_and_areas(ids: np.ndarray, least: int = 0) -> tuple[np.ndarray, np.nda
     """Return the box and the area of each value of a map.
 
     Args:
-        ids: (H, W) uint8 or uint16.
+        ids: (H, W) integers, none negative.
         least: N at least.
 
     Returns:

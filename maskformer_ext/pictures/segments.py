@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.inference.results import SemanticResult
-from maskformer_ext.ops.instance_inference import Instances
-from maskformer_ext.pictures.segment_maps import bands, index_of, instance_owners, present_values
+from maskformer_ext.pictures.segment_maps import bands
 from maskformer_ext.pictures.sizes import resize_image, resize_map, shown_size
 from maskformer_ext.pictures.text import load_font, shortened, text_size, write_names
 
@@ -23,9 +20,6 @@ _ERROR = (235, 64, 52)
 _LEGEND_ENTRIES = 150  # the most classes that are listed
 _LEGEND_WIDTH = 24  # letters' heights that a legend is wide at least, however thin the picture
 _LEGEND_BACKGROUND, _LEGEND_TEXT = (24, 26, 31), (232, 234, 238)
-
-PICTURED_SCORE = 0.5
-"""Instances of a lower score are not drawn."""
 
 
 def segment_colors(labels: Sequence[int], info: DatasetInfo) -> np.ndarray:
@@ -67,27 +61,6 @@ def _instance_color(base: tuple[int, int, int], number: int, *, by_hue: bool) ->
         lightness = min(0.82, max(0.28, lightness + 0.36 * shift))
     red, green, blue = colorsys.hls_to_rgb(hue, lightness, saturation)
     return round(255 * red), round(255 * green), round(255 * blue)
-
-
-def segments_of(result: Any, *, min_score: float = PICTURED_SCORE) -> tuple[np.ndarray, list[int]]:
-    """Return a result of `segment` as what the functions below draw.
-
-    Args:
-        result: ``SemanticResult``, ``PanopticResult`` or ``Instances`` (where these overlap, the better score shows).
-        min_score: instances below it own no pixel: average precision wants many guesses, pictures the likely ones.
-
-    Returns:
-        (H, W) int32 index of the segment that owns each pixel, -1 = void, and the class id of each segment.
-    """
-    if isinstance(result, Instances):
-        return instance_owners(result, min_score) - np.int32(1), result.labels.tolist()
-    if isinstance(result, SemanticResult):
-        classes = result.class_map.cpu().numpy()
-        present = present_values(classes)
-        return index_of(classes, present), present
-    ids = [segment["id"] for segment in result.segments_info]
-    labels = [segment["category_id"] for segment in result.segments_info]
-    return index_of(result.segment_map.cpu().numpy(), ids), labels
 
 
 def draw_segments(

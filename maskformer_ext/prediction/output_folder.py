@@ -15,13 +15,14 @@ _SUMMARY_FILE = "queries.png"
 _SETTINGS = ("checkpoint", "task", "min_score", "inference")
 
 
-def note_settings(folder: Path, settings: dict[str, Any], *, resume: bool) -> None:
+def note_settings(folder: Path, settings: dict[str, Any], *, resume: bool, write: bool = True) -> None:
     """Write down what the results of a folder were made with; by this file the folder is recognised later.
 
     Args:
         folder: of the results.
         settings: values for ``checkpoint``, ``task``, ``min_score`` and ``inference``.
         resume: what is there is to be completed.
+        write: False: check only, as another process writes.
 
     Raises:
         UserError: if the file is somebody else's. With ``resume`` also if earlier results were made with something
@@ -45,7 +46,8 @@ def note_settings(folder: Path, settings: dict[str, Any], *, resume: bool) -> No
                 raise UserError(
                     f"resume=true: {folder} holds results of another {key}; give another output or resume=false"
                 )
-    write_json(file, settings)
+    if write:
+        write_json(file, settings)
 
 
 class EarlierResults:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
-from maskformer_ext.checkpoints.models import load_checkpoint
 from maskformer_ext.checkpoints.runs import resolve_checkpoint
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.config.load import override_checkpoint
@@ -21,29 +22,42 @@ from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, printable, why
 from maskformer_ext.files import make_folder
 from maskformer_ext.inference import Instances, PanopticResult, SemanticResult, segment
+from maskformer_ext.inference.programs.loading import load_for_inference
+from maskformer_ext.inference.queries import query_masks
 from maskformer_ext.media.images import to_tensor, write_png
-from maskformer_ext.media.videos import frame_rate, is_film, write_film
-from maskformer_ext.pictures.queries import QuerySummary, draw_queries, query_masks
-from maskformer_ext.prediction.input_images import read_images
+from maskformer_ext.pictures.queries import QuerySummary, draw_queries
+from maskformer_ext.prediction.films import Films
+from maskformer_ext.prediction.input_files import Place
+from maskformer_ext.prediction.input_images import InputImage, read_images
 from maskformer_ext.prediction.options import PredictionOptions
 from maskformer_ext.prediction.output_folder import note_settings
 from maskformer_ext.prediction.prepared_images import Preparation, PreparedImage
+from maskformer_ext.prediction.report import Counts, Report, Steps
 from maskformer_ext.prediction.result_files import description_file, write_prediction
 
 _Result: TypeAlias = SemanticResult | PanopticResult | Instances
 
 
 def start_run(
-    checkpoint: str, output: Path, options: PredictionOptions, *, overrides: Sequence[str] = (), device: str = "cpu"
+    checkpoint: str,
+    output: Path,
+    options: PredictionOptions,
+    *,
+    overrides: Sequence[str] = (),
+    device: str | None = None,
+    runtime: str | None = None,
+    is_first: bool = True,
 ) -> PredictionRun:
     """Load a checkpoint, make the folder of the results and note in it what they are made with.
 
     Args:
-        checkpoint: whatever `load_checkpoint` reads.
+        checkpoint: whatever `load_for_inference` reads.
         output: the folder of the results.
         options: of the run; without a task it is the one that the model was trained for.
         overrides: ``key=value`` for the configuration of the checkpoint.
-        device: where the model goes.
+        device: where the model goes; None: the CPU, or where the runtime of a program likes best.
+        runtime: of an exported program.
+        is_first: of several processes that share the work: the first one writes the settings, and warns.
 
     Returns:
         The run; it is called with the files.
@@ -52,12 +66,12 @@ def start_run(
         UserError: if the checkpoint cannot be read, its model cannot do what is asked for, or the folder holds
             something else.
     """
-    model, config, info = load_checkpoint(checkpoint, device)
+    model, config, info = load_for_inference(checkpoint, device, runtime=runtime)
     config = override_checkpoint(config, overrides)
     architecture, things = config.model.architecture, bool(info.thing_classes)
     trained = config.data.task
     task = choose_task(options.task, architecture, things, tta=config.inference.tta, trained=trained)
-    if options.task and (doubt := never_learnt(trained, [task], things)):
+    if is_first and options.task and (doubt := never_learnt(trained, [task], things)):
         print(f"warning: {doubt}", file=sys.stderr)
     if options.queries and architecture != "maskformer":
         raise UserError(f"queries=true: a {architecture} model has no queries")
@@ -70,25 +84,8 @@ def start_run(
         "overlay_size": options.overlay_size,
         "inference": asdict(config.inference),
     }
-    note_settings(output, settings, resume=options.resume)
+    note_settings(output, settings, resume=options.reading.resume, write=is_first)
     return PredictionRun(model, info, config.inference, task, output, options)
-
-
-@dataclass
-class Counts:
-    """What became of the images.
-
-    Attributes:
-        images: how many there were.
-        failed: those of them that could not be read, segmented or written.
-        skipped: those that were done already.
-        lost: films and summaries that could not be written.
-    """
-
-    images: int = 0
-    failed: int = 0
-    skipped: int = 0
-    lost: int = 0
 
 
 class PredictionRun:
@@ -103,7 +100,8 @@ class PredictionRun:
         options: of the run.
 
     Attributes:
-        counts: of what was done.
+        interrupted: whether the user stopped the work.
+        is_live: whether the last image came from a camera or a stream, which has no other end than that.
     """
 
     def __init__(
@@ -116,71 +114,111 @@ class PredictionRun:
         options: PredictionOptions,
     ) -> None:
         self.model, self.info, self.task, self.output, self.options = model, info, task, output, options
-        self.counts = Counts()
+        self.interrupted, self.is_live = False, False
         self._prepare = Preparation(settings, options.overlay_size, queries=options.queries)
         self._summary = QuerySummary(info) if options.queries else None
-        self._frames: dict[str, int] = {}  # of each video, how many
-        self._new_frames: set[str] = set()  # the videos of which some were segmented in this run
+        self._films = Films(output / "overlays")
+        self._report = Report(0, quiet=options.quiet)
 
-    def __call__(self, files: list[tuple[Path, str]], progress: Callable[[int, int], None]) -> None:
-        """Segment and write the files; ``progress(done, total)`` counts them."""
+    @property
+    def counts(self) -> Counts:
+        """What was done."""
+        return self._report.counts
 
-        def is_done(name: str) -> bool:
-            return self.options.resume and description_file(self.output, name).is_file()
+    def __call__(
+        self,
+        files: Sequence[tuple[Place, str]],
+        progress: Callable[[int, int | None], None],
+        order: Iterable[int] | None = None,
+    ) -> None:
+        """Segment and write the files; a first Ctrl-C ends the work with all results whole.
 
+        Args:
+            files: as `list_files` finds them.
+            progress: gets the number of images that are done, and of all; None where that is not known.
+            order: which of the files are read, by their index; None: all.
+        """
+        self._report = Report(len(files), quiet=self.options.quiet)
+        steps, start = Steps(len(files), progress), time.perf_counter()
         waiting: list[PreparedImage] = []
-        for image in read_images(files, is_done):
-            self.counts.images += 1
-            number = image.number
-            if image.is_frame:
-                self._frames[image.video] = self._frames.get(image.video, 0) + 1
-            if image.error is not None:
-                self._fail(image.error)
-            elif image.rgb is None:
-                self.counts.skipped += 1
-            else:
-                try:
-                    waiting.append(self._prepare(image))
-                except Exception as error:  # such as too little memory
-                    self._fail(_sentence(image.source, error))
-            del image  # a large one need not be kept
-            if len(waiting) == self.options.batch:
-                self._segment(waiting, len(files))
-                waiting = []
-            progress(number, len(files))
-        self._segment(waiting, len(files))
+        video, self.is_live = "", False
+        try:
+            with closing(read_images(files, self._is_done, self.options.reading, order)) as images:
+                for image in images:
+                    video, self.is_live = image.video, image.is_live
+                    waiting += self._prepared(image)
+                    image = replace(image, rgb=None)  # a large one need not be kept
+                    if len(waiting) == self.options.batch:
+                        self._segment(waiting)
+                        waiting = []
+                    steps.take(image.number, image.siblings)
+            self._segment(waiting)
+        except KeyboardInterrupt:
+            self.interrupted = True
+            self._films.interrupt(video)
+        self.counts.seconds = time.perf_counter() - start
+        self.counts.dropped = self._films.dropped(self.options.reading.stride)
 
-    def _segment(self, images: list[PreparedImage], files: int) -> None:
+    def _is_done(self, name: str) -> bool:
+        return self.options.reading.resume and description_file(self.output, name).is_file()
+
+    def _prepared(self, image: InputImage) -> list[PreparedImage]:
+        """Count an image, and return it for the network; nothing where it is done already or fails."""
+        self.counts.images += 1
+        if image.error is not None:
+            self._report.fail(image.error)
+            return []
+        if image.is_frame:
+            self._films.read(image)
+        if image.rgb is None:
+            self.counts.skipped += 1
+            if image.is_frame:
+                self._films.drawn(image, is_new=False)
+            return []
+        try:
+            return [self._prepare(image)]
+        except Exception as error:  # such as too little memory
+            self._report.fail(_sentence(image.source, error))
+            return []
+
+    def _segment(self, images: list[PreparedImage]) -> None:
         """Segment images together; where that fails each one alone, as the others may be fine."""
         try:
             results = self._results(images)
         except Exception as error:
             if len(images) == 1:
-                self._fail(_sentence(images[0].image.source, error))
+                self._report.fail(_sentence(images[0].image.source, error))
                 return
             results = None
         if results is None:  # outside of the handler, which would keep the memory of what failed
             for image in images:
-                self._segment([image], files)
+                self._segment([image])
             return
         while images:
-            self._write(images.pop(0), results.pop(0), files)  # popped, so that one result is alive at a time
+            self._write(images.pop(0), *results.pop(0))  # popped, so that one result is alive at a time
 
-    def _results(self, images: list[PreparedImage]) -> list[_Result]:
-        results: list[_Result] = []
+    def _results(self, images: list[PreparedImage]) -> list[tuple[_Result, float]]:
+        """Return the result of each image, and how many milliseconds it took."""
+        results: list[tuple[_Result, float]] = []
         for size, group in groupby(images, lambda image: image.size):
-            results += segment(
+            pixels = [image.pixels for image in group]
+            start = time.perf_counter()
+            found = segment(
                 self.model,
-                [image.pixels for image in group],
+                pixels,
                 task=self.task,
                 size=size,
                 thing_classes=self.info.thing_classes or None,
                 config=self._prepare.settings,
                 batch_size=self.options.batch,
             )
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
+            milliseconds = 1000 * (time.perf_counter() - start) / len(pixels)
+            results += [(result, milliseconds) for result in found]
         return results
 
-    def _write(self, prepared: PreparedImage, result: _Result, files: int) -> None:
+    def _write(self, prepared: PreparedImage, result: _Result, milliseconds: float) -> None:
         image, options = prepared.image, self.options
         try:
             found = write_prediction(
@@ -197,40 +235,38 @@ class PredictionRun:
                 legend=not image.is_frame,  # frames of a video keep one size
             )
             if image.is_frame:
-                self._new_frames.add(image.video)
+                self._films.drawn(image, is_new=True)
             if self._summary is not None:
                 self._draw_queries(self._summary, prepared)
-            print(printable(f"{image.number}/{files}  {image.source}: {found}"))
+            self._report.done(image.number, image.shown, prepared.size, found, milliseconds)
         except Exception as error:
-            self._fail(_sentence(image.source, error))
+            self._report.fail(_sentence(image.source, error))
 
-    def finish(self, files: list[tuple[Path, str]]) -> None:
-        """Write what several images make together: the films of the overlays, and ``queries.png``."""
+    def write_films(self) -> None:
+        """Join the overlays of each video into a film, where that is wanted."""
         if self.options.film:
-            self._write_films(files)
-        if self._summary is not None and self._summary.images:
-            self._write_summary(self._summary)
+            self._films.write(self._report.say, self._report.lose)
 
-    def _write_films(self, files: list[tuple[Path, str]]) -> None:
-        """Join the overlays of each video into ``overlays/NAME.mp4``, where there are new ones or no film yet."""
-        for path, name in files:
-            overlays, film = self.output / "overlays" / name, self.output / "overlays" / f"{name}.mp4"
-            numbers = range(self._frames.get(name, 0) if is_film(path) else 0)
-            frames = [file for number in numbers if (file := overlays / f"{number:06d}.png").is_file()]
-            if not frames or (film.is_file() and name not in self._new_frames):
-                continue
-            try:
-                write_film(frames, film, frame_rate(path))
-                print(printable(film))
-            except Exception as error:
-                self._lose(film, error)
+    def queries_so_far(self) -> dict[str, Any] | None:
+        """Return what the queries stood for in the images of this process, as JSON takes it; None if nobody asks."""
+        return None if self._summary is None else self._summary.state()
 
-    def _write_summary(self, summary: QuerySummary) -> None:
+    def write_queries(self, others: Sequence[dict[str, Any]] = ()) -> None:
+        """Write ``queries.png``, where it is wanted.
+
+        Args:
+            others: what other processes have seen, as `queries_so_far` returns it.
+        """
+        if self._summary is None:
+            return
+        for state in others:
+            self._summary.merge(state)
         file = self.output / "queries.png"
         try:
-            write_png(summary.draw(), file)
+            if self._summary.images:
+                write_png(self._summary.draw(), file)
         except Exception as error:
-            self._lose(file, error)
+            self._report.lose(file, error)
 
     def _draw_queries(self, summary: QuerySummary, prepared: PreparedImage) -> None:
         assert prepared.whole is not None
@@ -238,15 +274,6 @@ class PredictionRun:
         summary.add(classes, masks)
         drawn = draw_queries(to_tensor(prepared.whole), classes, masks, self.info)
         write_png(drawn, self.output / "queries" / f"{prepared.image.name}.png")
-
-    def _fail(self, message: str) -> None:
-        self.counts.failed += 1
-        print(f"error: {printable(message)}", file=sys.stderr)
-
-    def _lose(self, file: Path, error: Exception) -> None:
-        self.counts.lost += 1
-        text = str(error)
-        print(f"error: {printable(text if str(file) in text else f'{file}: {why(error)}')}", file=sys.stderr)
 
 
 def _sentence(source: str, error: Exception) -> str:

@@ -212,7 +212,8 @@ def test_the_command_converts_back_and_forth(resnet, tmp_path: Path, capsys) -> 
     ]
     for step in steps:
         assert main(step) == 0
-        assert capsys.readouterr().out.splitlines()[-1] == step[1]
+        predict = f"  maskformer-ext predict checkpoint={step[1]} input=photo.jpg output=predictions"
+        assert capsys.readouterr().out.splitlines()[-3:] == [step[1], "next:", predict]
     assert_same_files(tmp_path / "a", tmp_path / "c")
     model, _, info = load_checkpoint(tmp_path / "c")
     assert_same_weights(model, resnet)
@@ -238,7 +239,7 @@ def test_the_command_says_what_is_wrong(arguments, message: str, capsys) -> None
 
 def test_the_command_explains_itself(capsys) -> None:
     assert main(["--help"]) == 0
-    assert capsys.readouterr().out.startswith("usage: python -m maskformer_ext.convert INPUT OUTPUT")
+    assert capsys.readouterr().out.startswith("usage: maskformer-ext convert INPUT OUTPUT")
 
 
 def test_weights_can_be_read_by_whom_the_other_files_can(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from maskformer_ext.__main__ import COMMANDS
 
 _RUN = """
 import sys
-from maskformer_ext.{command} import main
+from {module} import main
 status = main(sys.argv[1:])
 heavy = [name for name in ("torch", "timm", "torchvision", "accelerate", "matplotlib") if name in sys.modules]
 print(status, heavy)
@@ -26,7 +26,7 @@ def _run(folder: Path, command: str, *arguments: str) -> tuple[str, str]:
     environment = os.environ | {"PYTHONPATH": str(Path(maskformer_ext.__file__).parents[1])}
     environment.pop("MASKFORMER_EXT_DATA", None)
     done = subprocess.run(
-        [sys.executable, "-c", _RUN.format(command=command), *arguments],
+        [sys.executable, "-c", _RUN.format(module=COMMANDS[command]), *arguments],
         capture_output=True,
         text=True,
         env=environment,

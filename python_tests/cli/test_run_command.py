@@ -36,7 +36,7 @@ def _python(code: str, *arguments: str, **options) -> subprocess.CompletedProces
 
 
 def _command(name: str) -> str:
-    return f"import runpy, sys; sys.argv[0] = {name!r}; runpy.run_module('maskformer_ext.{name}', run_name='__main__')"
+    return f"import runpy, sys; sys.argv[0] = {name!r}; runpy.run_module('{COMMANDS[name]}', run_name='__main__')"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -46,8 +46,9 @@ def lacks(name: str, found: Description, help_text: str) -> Iterator[str]:
         yield "tasks among semantic, instance and panoptic"
     if found.usual_task not in found.tasks:
         yield "a usual task among its tasks"
-    if sum((found.generated, found.split_folders is not None, public is not None)) != 1:
-        yield "one of generated, split_folders and distribution, which say where its files lie"
+    places = (found.generated, found.split_folders is not None, public is not None)
+    if sum(places) > 1 or not any((*places, found.recognise is not None)):
+        yield "one of generated, split_folders, distribution and recognise, which say where its files lie"
     if bool(found.folder) == (found.generated or found.own_classes):
         yield "the name of its folder, unless it is generated or the user's own"
     if public is not None:

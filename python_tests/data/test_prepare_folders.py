@@ -30,7 +30,8 @@ def test_a_folder_is_described(tmp_path: Path, capsys, form: list[str]) -> None:
 
     root = write_folder(tmp_path / "data", _TWO, draw)
     status, out, err = _run(capsys, *(part.format(root=root) for part in form))
-    assert status == 0 and out.splitlines()[-1] == f"ready: data.name=semantic_folder data.root={root}"
+    assert status == 0 and f"ready: data.name=semantic_folder data.root={root}" in out.splitlines()
+    assert out.endswith(f"next:\n  maskformer-ext train config=semantic_folder data.root={root}\n")
     words = " ".join(out.split())
     assert "train: 4 of 4 images looked at, from 60x40 to 50x80 pixels, median shorter side 40" in words
     assert "id class pixels images 0 background 58.9% 3 1 object 2.7% 3 255 void 38.4%" in words

@@ -32,11 +32,19 @@ from maskformer_ext.errors import UserError
 _STILL = ["model.dropout=0", "model.freeze_batch_norm=true"]  # nothing in the network depends on how a batch is split
 
 
-def test_the_command_trains_scores_and_names_its_files_last(tmp_path, capsys):
+def test_the_command_trains_scores_and_names_its_files_and_what_comes_next(tmp_path, capsys):
     arguments = small_arguments(tmp_path, "data.task=panoptic", "train.eval_period=2", "eval_untrained=true")
     assert command.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2:] == [f"{tmp_path}/metrics.json", f"{tmp_path}/results.html"]
+    assert lines[-7:] == [
+        f"{tmp_path}/metrics.json",
+        f"{tmp_path}/results.html",
+        "next:",
+        f"  maskformer-ext predict checkpoint={tmp_path} input=photo.jpg output=predictions",
+        f"  maskformer-ext demo checkpoint={tmp_path}",
+        f"  maskformer-ext evaluate checkpoint={tmp_path}",
+        f"  maskformer-ext export checkpoint={tmp_path} output=model.onnx",
+    ]
     assert sum("images/s" in line for line in lines) == 4
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert 0 <= metrics["mIoU"] <= 1 and 0 <= metrics["PQ"] <= 1

@@ -7,7 +7,7 @@ import torch
 
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.inference import reduction
-from maskformer_ext.inference.network import QueryOutput
+from maskformer_ext.inference.query_output import QueryOutput
 from maskformer_ext.inference.reduction import Reducer
 
 

@@ -17,7 +17,7 @@ from maskformer_ext.checkpoints.models import Model
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.inference import segment, segment_tasks
-from maskformer_ext.inference.network import QueryOutput
+from maskformer_ext.inference.query_output import QueryOutput
 from maskformer_ext.inference.reduction import Reducer
 from maskformer_ext.media.images import read_image, resize_shortest_edge
 

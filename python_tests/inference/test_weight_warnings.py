@@ -16,9 +16,9 @@ from maskformer_ext.config import InferenceConfig
 from maskformer_ext.inference import segment
 from maskformer_ext.inference.network import run_network
 from maskformer_ext.inference.programs import SemanticNetwork
+from maskformer_ext.inference.queries import query_masks
 from maskformer_ext.inference.reduction import Reducer
 from maskformer_ext.modeling.layers import group_norm
-from maskformer_ext.pictures.queries import query_masks
 
 ARCHITECTURES = ("maskformer", "per_pixel_baseline", "per_pixel_baseline_plus")
 PIXELS = torch.arange(3 * 40 * 50, dtype=torch.int64).remainder(251).to(torch.uint8).view(3, 40, 50)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -106,16 +107,15 @@ def test_the_limit_of_pixels_names_the_way_out(tmp_path: Path, monkeypatch: pyte
     assert Image.MAX_IMAGE_PIXELS is not None  # the process keeps Pillow's own setting
 
 
-def test_heic_without_its_package_names_the_package(tmp_path: Path) -> None:
-    pytest.importorskip("PIL")
-    try:
-        import pillow_heif  # noqa: F401
-    except ImportError:
-        (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
-        with pytest.raises(UserError, match=r"maskformer-ext\[heif\]"):
-            read_image(tmp_path / "a.HEIC")
-    else:
-        pytest.skip("pillow-heif is installed")
+def test_formats_without_their_package_name_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "a.avif").write_bytes(b"\0\0\0\x18ftypavif")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(UserError, match=r"maskformer-ext\[heif\]"):
+        read_image(tmp_path / "a.HEIC")
+    monkeypatch.setattr("PIL.features.check", lambda feature: None)
+    with pytest.raises(UserError, match=r"this Pillow reads no AVIF: pip install 'pillow>=11\.3'"):
+        read_image(tmp_path / "a.avif")
 
 
 def test_threads_leave_pillows_own_limit_as_it_was(tmp_path: Path) -> None:

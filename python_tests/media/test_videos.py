@@ -10,32 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from clips import write_clip
 from PIL import Image
 
 from maskformer_ext.errors import UserError
 from maskformer_ext.media.videos import frame_rate, is_video, read_frames, write_film
 from maskformer_ext.prediction.input_images import read_images
+from maskformer_ext.prediction.options import Reading
 
 # Quarter turns clockwise, and the file's matrix (a, b, c, d) that means them. It maps (x, y) to (a x + c y, b x + d y).
 TURNS = {0: (1, 0, 0, 1), 1: (0, 1, -1, 0), 2: (-1, 0, 0, -1), 3: (0, -1, 1, 0)}
-
-
-def write_clip(path: Path, codec: str = "libx264", frames: int = 8, size: tuple[int, int] = (48, 64)) -> Path:
-    """Write a video whose n-th frame is grey of brightness 20 n modulo 240, with a red quarter at the top left."""
-    av = pytest.importorskip("av")
-    pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-    index_first = (
-        {"movflags": "faststart"} if path.suffix == ".mp4" else {}
-    )  # so that a cut file can be read up to the cut
-    with av.open(str(path), "w", options=index_first) as container:
-        stream = container.add_stream(codec, rate=Fraction(25))
-        stream.height, stream.width, stream.pix_fmt = *size, pixel_format
-        for number in range(frames):
-            pixels = np.full((*size, 3), 20 * number % 240, np.uint8)
-            pixels[: size[0] // 2, : size[1] // 2] = (255, 0, 0)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode())
-    return path
 
 
 @pytest.mark.parametrize(
@@ -59,6 +43,24 @@ def test_every_frame_is_read_in_its_order(tmp_path: Path, name: str, codec: str)
         np.testing.assert_allclose(frame[10, 10], [255, 0, 0], atol=12)
     assert frame_rate(path) == 25
     assert [picture.name for picture in read_images([(path, "a")], lambda _: False)][-1] == "a/000007"
+
+
+@pytest.mark.parametrize("ending", ["mp4", "gif", "avif"])
+def test_every_third_frame_keeps_its_number(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    if ending == "mp4":
+        write_clip(path)
+    else:
+        frames = [Image.new("RGB", (64, 48), (20 * n,) * 3) for n in range(8)]
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+    pictures = list(read_images([(path, "a")], lambda _: False, Reading(stride=3)))
+    assert [picture.name for picture in pictures] == ["a/000000", "a/000003", "a/000006"]
+    for picture, number in zip(pictures, (0, 3, 6), strict=True):
+        assert picture.rgb is not None
+        np.testing.assert_allclose(picture.rgb[40, 50], [20 * number] * 3, atol=6)
+        assert picture.siblings == 3
+    few = read_images([(path, "a")], lambda _: False, Reading(stride=3, max_frames=2))
+    assert [picture.siblings for picture in few] == [2, 2]
 
 
 @pytest.mark.parametrize("turns", TURNS)

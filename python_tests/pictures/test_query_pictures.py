@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from tiny import tiny_config
 from maskformer_ext import build_model
 from maskformer_ext.config import InferenceConfig
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.pictures.queries import QuerySummary, draw_queries, query_masks
+from maskformer_ext.inference.queries import query_masks
+from maskformer_ext.pictures.queries import QuerySummary, draw_queries
 
 INFO = DatasetInfo("painted", ("ground", "box", "tile"), ((90, 90, 90), (250, 0, 0), (0, 0, 250)), thing_classes=(1, 2))
 
@@ -93,6 +95,23 @@ def test_the_summary_counts_what_the_pictures_show_bright() -> None:
     summary = QuerySummary(INFO)
     summary.add(classes, masks)
     assert summary.counts.tolist() == [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+
+
+def test_summaries_of_two_processes_equal_that_of_one() -> None:
+    random = torch.Generator().manual_seed(0)
+    images = [
+        (torch.rand(5, len(INFO.classes) + 1, generator=random).softmax(-1), torch.rand(5, 8, 9, generator=random))
+        for _ in range(3)
+    ]
+    whole, first, second, empty = (QuerySummary(INFO) for _ in range(4))
+    for number, image in enumerate(images):
+        whole.add(*image)
+        (second if number == 1 else first).add(*image)
+    empty.merge(json.loads(json.dumps(first.state())))
+    empty.merge(json.loads(json.dumps(second.state())))
+    empty.merge(QuerySummary(INFO).state())
+    assert empty.images == 3 and torch.equal(empty.counts, whole.counts)
+    torch.testing.assert_close(empty.masks, whole.masks)
 
 
 def test_an_empty_summary_says_so() -> None:

@@ -14,35 +14,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import tiny_config
+from tiny_run import save_tiny_run
 
-from maskformer_ext import build_model, evaluate, export, predict
+from maskformer_ext import evaluate, export, predict
 from maskformer_ext.checkpoints.models import load_checkpoint
-from maskformer_ext.config import Config
-from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.engine.checkpoints import save_checkpoint
 from maskformer_ext.prediction import prepared_images
 from maskformer_ext.prediction import run as prediction_run
-
-INFO = DatasetInfo("painted", ("ground", "box", "tile"), ((90, 90, 90), (250, 0, 0), (0, 0, 250)), thing_classes=(1, 2))
-
-
-def _save(folder: Path, *, broken: str | None = None, **model: object) -> Path:
-    config = Config(name="tiny")
-    config.model = tiny_config(num_classes=3)
-    for key, value in model.items():
-        setattr(config.model, key, value)
-    torch.manual_seed(0)
-    network = build_model(config.model)
-    if broken is not None:
-        network.get_parameter(broken).data[0] = float("nan")
-    save_checkpoint(folder, 0, model=network, config=config, info=INFO, training={})
-    return folder
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _save(tmp_path_factory.mktemp("run"))
+    return save_tiny_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture
@@ -167,7 +149,7 @@ def test_names_that_are_no_utf8_go_through(run, tmp_path, capsys) -> None:
 @pytest.mark.parametrize("options", [[], ["inference.tile=32"], ["inference.tta=true", "inference.tta_min_sizes=[]"]])
 @pytest.mark.parametrize("size", [(1, 1), (1, 80), (80, 1), (3, 2)])
 def test_tiny_images_are_segmented(tmp_path, run, size, options) -> None:
-    single = _save(tmp_path / "single", pixel_decoder_dim=32, mask_dim=32)  # one channel per group of the norms
+    single = save_tiny_run(tmp_path / "single", pixel_decoder_dim=32, mask_dim=32)  # one channel per group of the norms
     Image.new("RGB", size, (9, 200, 30)).save(tmp_path / "tiny.png")
     for checkpoint in (run, single):
         output = tmp_path / f"out {checkpoint.name}"
@@ -242,7 +224,7 @@ def test_overlays_have_the_size_that_is_asked_for(run, tmp_path) -> None:
 
 
 def test_weights_that_are_not_finite_are_said(tmp_path, photos, capsys) -> None:
-    run = _save(tmp_path / "nan", broken="class_head.weight")
+    run = save_tiny_run(tmp_path / "nan", broken="class_head.weight")
     commands: tuple[tuple[ModuleType, list[str]], ...] = (
         (predict, [f"input={photos}", f"output={tmp_path / 'out'}"]),
         (evaluate, []),
@@ -255,6 +237,6 @@ def test_weights_that_are_not_finite_are_said(tmp_path, photos, capsys) -> None:
 
 
 def test_per_pixel_models_have_no_queries_to_draw(tmp_path, photos, capsys) -> None:
-    run = _save(tmp_path / "pixels", architecture="per_pixel_baseline")
+    run = save_tiny_run(tmp_path / "pixels", architecture="per_pixel_baseline")
     assert predict.main([f"checkpoint={run}", f"input={photos}", f"output={tmp_path / 'out'}", "queries=true"]) == 2
     assert "has no queries" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from typing import Any
 
 from maskformer_ext.data.listing import check_below, composed
 from maskformer_ext.errors import UserError, printable
-from maskformer_ext.files import read_json
+from maskformer_ext.files import parse_json, read_json, read_text
 from maskformer_ext.media.decoding import EXTENSIONS
 
 NUMBER, REAL, TEXT, LIST, LIST_OR_OBJECT = (int,), (int, float), (str,), (list,), (list, dict)
@@ -20,8 +20,12 @@ _LARGEST = (1 << 63) - 1  # of 64-bit integers
 _NAMES = {int: "a whole number", float: "a number", str: "text", list: "a list", dict: "an object"}
 
 
-def read_annotations(path: Path) -> dict[str, Any]:
+def read_annotations(path: Path, content: Any = None) -> dict[str, Any]:
     """Read a COCO JSON file.
+
+    Args:
+        path: the file.
+        content: of the file, where it was read already.
 
     Returns:
         Its content, which has the lists "images" and "annotations".
@@ -31,11 +35,49 @@ def read_annotations(path: Path) -> dict[str, Any]:
     """
     if not os.path.isfile(path):
         raise UserError(f"{path} is missing: it holds the annotations of the data set.")
-    content = read_json(path, "an annotation file in the COCO format")
+    content = read_json(path, "an annotation file in the COCO format") if content is None else content
     for key in ("images", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise UserError(f'{path} has no list "{key}": expected annotations in the COCO format.')
     return content
+
+
+def read_own_annotations(path: Path) -> dict[str, Any]:
+    """Read somebody's own COCO JSON file; what it is instead, where it is something else, is said.
+
+    Raises:
+        UserError: as `read_annotations`, and with a remedy for files that are often taken for annotations.
+    """
+    content = None
+    if os.path.isfile(path):
+        text = read_text(path, "an annotation file in the COCO format")
+        start = text.lstrip()[:1]
+        if start == "<":
+            raise UserError(f"{path} is a web page or XML, not JSON: download or export the annotations again.")
+        if not start:
+            raise UserError(f"{path} is empty: export the annotations again.")
+        if start not in "{[" and "," in text.partition("\n")[0]:
+            raise UserError(f"{path} is no JSON but looks like a table (CSV): export the annotations as COCO JSON.")
+        content = parse_json(text, path, "an annotation file in the COCO format")
+        if instead := _kind_instead(content):
+            raise UserError(f"{path} {instead}.")
+    return read_annotations(path, content)
+
+
+def _kind_instead(content: Any) -> str | None:
+    """Return what a file is that is no COCO annotation file, and what to do; None where nothing is known of it."""
+    first = content[0] if isinstance(content, list) and content else None
+    if isinstance(first, dict) and "image_id" in first and ("score" in first or "bbox" in first):
+        return 'holds a list of results, not annotations: give the file that also has "images" and "categories"'
+    if isinstance(content, list):
+        return 'holds a list, but annotations in the COCO format are an object with "images" and "annotations"'
+    if isinstance(content, dict) and "shapes" in content and "images" not in content:
+        return "is a LabelMe file: give the folder of such files as data.root with config=folder"
+    if isinstance(content, dict) and content.get("type") == "FeatureCollection":
+        return "is GeoJSON: export the annotations as COCO JSON"
+    if isinstance(content, dict) and "_via_img_metadata" in content:
+        return "is a project of VIA: export the annotations as COCO JSON there"
+    return None
 
 
 def images_by_id(content: dict[str, Any], path: Path, folder: Path) -> dict[Any, dict[str, Any]]:

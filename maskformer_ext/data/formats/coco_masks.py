@@ -46,6 +46,31 @@ def rasterise(segmentation: Any, size: tuple[int, int]) -> tuple[dict[str, Any],
     return rle, rle_tools.decode(rle)
 
 
+def check_inside(segmentation: Any, size: tuple[int, int]) -> None:
+    """Check that polygons touch their image: those that do not belong to another one, or to another size of it.
+
+    Args:
+        segmentation: a list of polygons [x, y, x, y, ...]; anything else passes.
+        size: height and width of the image.
+
+    Raises:
+        ValueError: if they lie outside of the image, by more than a pixel.
+    """
+    if not isinstance(segmentation, list) or not all(isinstance(polygon, list) for polygon in segmentation):
+        return
+    numbers = [value for polygon in segmentation for value in polygon]
+    if len(numbers) < 6 or not all(type(value) in (int, float) for value in numbers):
+        return
+    height, width = size
+    xs = [value for polygon in segmentation for value in polygon[::2]]
+    ys = [value for polygon in segmentation for value in polygon[1::2]]
+    if max(xs) < -1 or max(ys) < -1 or min(xs) > width + 1 or min(ys) > height + 1:
+        raise ValueError(
+            f"lies outside of its image, which is {width}x{height} pixels: x from {min(xs):g} to {max(xs):g}, y from "
+            f"{min(ys):g} to {max(ys):g}; were the images resized after labelling"
+        )
+
+
 def expand_counts(text: str) -> list[int]:
     """Return the run lengths that COCO's compressed text holds.
 

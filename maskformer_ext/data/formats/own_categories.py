@@ -111,7 +111,7 @@ def read_categories(content: dict[str, Any], path: Path) -> list[Category]:
             raise UserError(f"{path}: the category id {printable(category.number)} stands for {names}.")
         if category.name in ids:
             numbers = f"{printable(ids[category.name])} and {printable(category.number)}"
-            raise UserError(f"{path}: the categories {numbers} are both called {category.name!r}.")
+            raise UserError(f"{path}: the categories {numbers} are both called {category.name!r}: rename one of them.")
         seen[category.number], ids[category.name] = category.name, category.number
     return sorted(categories, key=lambda category: (isinstance(category.number, str), category.number))
 

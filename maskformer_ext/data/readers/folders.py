@@ -10,7 +10,7 @@ from torch import Tensor
 
 from maskformer_ext.data.classes import ClassTable, void_id
 from maskformer_ext.data.formats.labels import read_color_ids, read_palette
-from maskformer_ext.data.readers.pairs import PairedImages, pair_files
+from maskformer_ext.data.readers.pairs import Pair, PairedImages, pair_files
 from maskformer_ext.data.targets import count_ids, ids_tensor, segments_from_groups, segments_from_ids
 from maskformer_ext.data.tasks import TaskView
 from maskformer_ext.data.types import DatasetInfo
@@ -18,7 +18,10 @@ from maskformer_ext.errors import UserError
 from maskformer_ext.media.decoding import open_image
 from maskformer_ext.ops.targets import VOID
 
+Paired = tuple[list[Pair], list[str]]
+
 _LARGEST = 65535  # number in a label image
+_NAMED = 8  # values that an error lists
 
 
 class SemanticFolder(PairedImages):
@@ -32,6 +35,7 @@ class SemanticFolder(PairedImages):
         table: the classes; a void value given there comes before ``ignore_label``.
         name: what reports call the data set.
         ignore_label: the value of pixels where nothing is known.
+        pairs: what `pair_files` would return, where it is not all of both folders.
         skip_errors: leave out files without partner instead of raising; ``problems`` lists them.
 
     Raises:
@@ -47,21 +51,25 @@ class SemanticFolder(PairedImages):
         *,
         name: str = "semantic_folder",
         ignore_label: int = 255,
+        pairs: Paired | None = None,
         skip_errors: bool = False,
     ) -> None:
         count = len(table.classes)
-        self.void = ignore_label if table.ignore_label is None else table.ignore_label
-        self.first = 1 if self.void == 0 else 0  # number of the first class in a label image
-        if 0 < self.void < count or not 0 <= self.void <= _LARGEST:
+        self.void: int | None = ignore_label if table.ignore_label is None else table.ignore_label
+        self.first = 1 if self.void == 0 and not table.values else 0  # number of the first class in a label image
+        self.values = table.values or tuple(range(self.first, self.first + count))
+        if table.values:
+            self.void = None if self.void in table.values else self.void
+        elif self.void is not None and (0 < self.void < count or not 0 <= self.void <= _LARGEST):
             raise UserError(
                 f"data.ignore_label must be 0 (the classes are then 1 to {count}) or beyond the {count} class ids, at "
                 f"most {_LARGEST}, got {self.void}."
             )
         if count > _LARGEST - self.first:
             raise UserError(f"{name}: a label image tells {_LARGEST} classes apart, but {count} are named.")
-        self.info = DatasetInfo(name, table.classes, table.colors, (), void_id(self.void, count))
+        self.info = DatasetInfo(name, table.classes, table.colors, (), void_id(self.void or 0, count))
         self.class_of_color = _class_of_color(table)
-        super().__init__(*pair_files(images, labels), skip_errors=skip_errors, where=_where(images, labels))
+        super().__init__(*(pairs or pair_files(images, labels)), skip_errors=skip_errors, where=_where(images, labels))
 
     def read_labels(self, path: Path) -> np.ndarray:
         """Return (H, W) numbers of the classes and void, from numbers or from colours."""
@@ -83,7 +91,7 @@ class SemanticFolder(PairedImages):
         used = used[used < len(palette)]
         keys = (palette[used] << (0, 8, 16)).sum(axis=1)
         number = {
-            int(index): self.class_of_color[key] + self.first
+            int(index): self.values[self.class_of_color[key]]
             for index, key in zip(used, keys.tolist(), strict=True)
             if key in self.class_of_color
         }
@@ -96,24 +104,35 @@ class SemanticFolder(PairedImages):
         return table[label]
 
     def segments(self, label: np.ndarray, path: Path) -> tuple[Tensor, Tensor]:
-        classes = self.info.num_classes
-        first, last = self.first, self.first + classes - 1
         ids = ids_tensor(label)
-        areas = count_ids(ids, max(self.void, last) + 1)
+        largest = max(*self.values, self.void or 0)
+        areas = count_ids(ids, largest + 1)
         class_of_id = torch.full((len(areas),), VOID)
-        class_of_id[first : last + 1] = torch.arange(classes)
+        class_of_id[list(self.values)] = torch.arange(self.info.num_classes)
         unknown = (areas > 0) & (class_of_id == VOID)
-        unknown[self.void] = False
+        if self.void is not None:
+            unknown[self.void] = False
         if unknown.any():
-            found = int(unknown.nonzero().max())
-            hint = ""
-            if first == 0 and found == last + 1:
-                hint = " If 0 means unlabelled and the classes count from 1, set data.ignore_label=0."
-            raise UserError(
-                f"{path} holds the label {found}, but the classes are {first} to {last} and void is {self.void}: "
-                f"correct the image, the classes file or data.ignore_label.{hint}"
-            )
+            raise UserError(self._unknown(path, int(unknown.nonzero().max())))
         return segments_from_ids(ids, class_of_id, areas)
+
+    def _unknown(self, path: Path, found: int) -> str:
+        """Return the sentence about a number that is no class."""
+        first, last = self.first, self.first + self.info.num_classes - 1
+        if self.values != tuple(range(first, last + 1)):
+            values = ", ".join(map(str, self.values[:_NAMED])) + ", ..." * (len(self.values) > _NAMED)
+            return (
+                f"{path} holds the label {found}, but the values of the {len(self.values)} classes are {values}: "
+                'correct the image, or name the class in a classes.json with "classes" and "values".'
+            )
+        hint = ""
+        if first == 0 and found == last + 1:
+            hint = " If 0 means unlabelled and the classes count from 1, set data.ignore_label=0."
+        void = f" and void is {self.void}" if self.void is not None else ""
+        return (
+            f"{path} holds the label {found}, but the classes are {first} to {last}{void}: "
+            f"correct the image, the classes file or data.ignore_label.{hint}"
+        )
 
     def _numbers_of_colors(self, path: Path) -> np.ndarray:
         """Turn a colour image into numbers of classes."""
@@ -124,7 +143,7 @@ class SemanticFolder(PairedImages):
             number = int(colors[numbers.index(-1)])
             color = [number & 255, number >> 8 & 255, number >> 16]
             raise UserError(f"{path} holds the colour {color}, which the classes file gives to no class.")
-        return np.array(numbers, np.int64)[index.reshape(label.shape)] + self.first
+        return np.array(self.values, np.int64)[np.array(numbers)][index.reshape(label.shape)]
 
 
 class InstanceFolder(PairedImages):
@@ -140,6 +159,7 @@ class InstanceFolder(PairedImages):
         task: "instance" (things only, all else is void), "panoptic" (each instance, and one segment per stuff class) or
             "semantic" (one segment per class).
         name: what reports call the data set.
+        pairs: what `pair_files` would return, where it is not all of both folders.
         skip_errors: leave out files without partner instead of raising; ``problems`` lists them.
 
     Raises:
@@ -154,6 +174,7 @@ class InstanceFolder(PairedImages):
         *,
         task: str = "instance",
         name: str = "instance_folder",
+        pairs: Paired | None = None,
         skip_errors: bool = False,
     ) -> None:
         if not table.things:
@@ -166,7 +187,7 @@ class InstanceFolder(PairedImages):
         self.table, self.task = table, task
         view = TaskView(name, table, task)
         self.info, self._new_class = view.info, view.new_class
-        super().__init__(*pair_files(images, labels), skip_errors=skip_errors, where=_where(images, labels))
+        super().__init__(*(pairs or pair_files(images, labels)), skip_errors=skip_errors, where=_where(images, labels))
 
     def segments(self, label: np.ndarray, path: Path) -> tuple[Tensor, Tensor]:
         ids = ids_tensor(label)

@@ -107,6 +107,9 @@ def pair_files(
     """
     found = list_files(images, EXTENSIONS, ending=image_ending)
     labelled = list_files(labels, LABEL_EXTENSIONS, ending=label_ending)
+    if images.resolve() == labels.resolve() and label_ending:  # a.jpg beside a_mask.png
+        own = set(labelled.files.values())
+        found.files = {name: path for name, path in found.files.items() if path not in own}
     if not (image_ending or label_ending):
         found.report()
         labelled.report()

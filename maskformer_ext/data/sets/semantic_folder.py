@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskformer_ext.config import DataConfig
-from maskformer_ext.data.classes import configured_classes
-from maskformer_ext.data.description import Description, Recognition, configured_folders
-from maskformer_ext.data.folder_layouts import recognise_folders
+from maskformer_ext.data.description import Description, Recognition, configured_folders, plain_folders
+from maskformer_ext.data.own_masks import recognise_folders
 
 if TYPE_CHECKING:
     from maskformer_ext.data.readers.folders import SemanticFolder
@@ -17,15 +16,19 @@ if TYPE_CHECKING:
 def build(config: DataConfig, root: Path, split: str) -> SemanticFolder:
     """Return a split, in the folders and with the classes file that the configuration names."""
     from maskformer_ext.data.readers.folders import SemanticFolder
+    from maskformer_ext.data.readers.split_pairs import folder_classes, split_pairs
 
     images, labels = configured_folders(config, split)
-    table = configured_classes(config, root)
+    table = folder_classes(config, root)
+    pairs = split_pairs(config, root, split)
     skip = config.on_error == "skip"
-    return SemanticFolder(root / images, root / labels, table, ignore_label=config.ignore_label, skip_errors=skip)
+    return SemanticFolder(
+        root / images, root / labels, table, ignore_label=config.ignore_label, pairs=pairs, skip_errors=skip
+    )
 
 
 def recognise(root: Path) -> Recognition | None:
-    """Return what a folder holds that is laid out as docs/data.md shows it, and whose classes file names no things."""
+    """Return what a folder holds of label images of classes, however its folders are called."""
     return recognise_folders(root, instances=False)
 
 
@@ -34,7 +37,7 @@ DESCRIPTION = Description(
     tasks=("semantic",),
     usual_task="semantic",
     build=build,
-    split_folders=configured_folders,
+    split_folders=plain_folders,
     own_classes=True,
     recognise=recognise,
 )

@@ -51,6 +51,29 @@ _DIFFERENTIABLE: set[str] = set()  # those with an autograd formula, which is fo
 _SERVED: dict[int, bool] = {}  # by the number of a GPU: whether the CUDA library can run there
 
 
+def c_functions() -> ctypes.CDLL | None:
+    """Return the functions of the CPU library that are called with NumPy's memory, csrc/counting/counting.h.
+
+    None where the library is missing, and under ``MASKFORMER_EXT_REFERENCE=1``.
+    """
+    if REFERENCE or CPU_ERROR is not None:
+        return None
+    library = ctypes.CDLL(str(_FOLDER / "_ops_cpu.so"))
+    return library if hasattr(library, "maskformer_ext_joint_histogram") else None  # built from older sources
+
+
+def build_info() -> dict[str, str]:
+    """Return what compiled the CPU library, "compiler", and the instruction set in use, "cpu"; {} without a library."""
+    library = c_functions()
+    if library is None:
+        return {}
+    library.maskformer_ext_compiler.restype = library.maskformer_ext_cpu_level.restype = ctypes.c_char_p
+    return {
+        "compiler": library.maskformer_ext_compiler().decode(),
+        "cpu": library.maskformer_ext_cpu_level().decode(),
+    }
+
+
 def _cuda_problem(index: int) -> str | None:
     """Ask the CUDA library why it cannot run on a GPU: None where it can, else the CUDA runtime's own sentence."""
     library = ctypes.CDLL(str(_FOLDER / "_ops_cuda.so"))
@@ -61,6 +84,25 @@ def _cuda_problem(index: int) -> str | None:
     ask.restype = ctypes.c_char_p
     answer = ask(ctypes.c_int(index))
     return None if answer is None else answer.decode()
+
+
+def kernels(device: str) -> frozenset[str]:
+    """Return the native ops that have a kernel for a type of device."""
+    return _KERNELS.get(device, frozenset())
+
+
+def outdated() -> list[str]:
+    """Return the ops, of those that have been imported, that the library was built without."""
+    return sorted(_OUTDATED)
+
+
+def gpu_problem(index: int) -> str | None:
+    """Return why the kernels cannot run on a GPU, None where they can.
+
+    Args:
+        index: of the GPU, which must be there.
+    """
+    return CUDA_ERROR if CUDA_ERROR is not None else _cuda_problem(index)
 
 
 def _gpu_is_served(index: int) -> bool:

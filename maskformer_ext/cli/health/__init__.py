@@ -1,0 +1,1 @@
+"""What `doctor` looks at: packages, kernels, the machine, and whether every op gives what its reference gives."""
