@@ -89,7 +89,7 @@ def test_large_pictures_become_small_files(tool: ModuleType, tmp_path: Path) -> 
 
 
 def test_pictures_in_the_repository_are_small_and_of_known_licence(tool: ModuleType) -> None:
-    pictures = [path for ending in ("jpg", "png") for path in (ROOT / "docs").rglob(f"*.{ending}")]
+    pictures = [path for ending in ("jpg", "png", "webp") for path in (ROOT / "docs").rglob(f"*.{ending}")]
     assert [path.name for path in pictures if path.stat().st_size >= 200_000] == []
     shown = [path.name.partition("-")[0] for path in (ROOT / "docs" / "gallery").glob("*.jpg")]
     assert set(shown) <= set(tool.LICENCES)
