@@ -36,7 +36,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = load_config("digits")
     info = build_dataset(config.data, "val").info
     build_model("digits", num_classes=info.num_classes).save_pretrained(folder, config=config, info=info)
-    (folder / "history.jsonl").write_text('{"iteration": 20}\n{"iteration": 40}\n')
+    for name in ("iter_0000020", "iter_0000040"):
+        (folder / "checkpoints" / name).mkdir(parents=True)
     (folder / "metrics.json").write_text(json.dumps({"PQ": 0.25, "AP50": 0.5, "mIoU": 0.75}))
     return folder
 
