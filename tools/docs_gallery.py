@@ -52,8 +52,7 @@ class Gallery:
         self.dataset = build_dataset(self.config.data, "val")
         self.folder = folder
         self.name = self.config.data.name
-        history = [json.loads(line) for line in (run / "history.jsonl").read_text(encoding="utf-8").splitlines()]
-        self.iterations = max(entry["iteration"] for entry in history)
+        self.iterations = max((int(path.name[5:]) for path in (run / "checkpoints").glob("iter_*")), default=0)
         self.scores = self._scores(run / "metrics.json")
 
     def _scores(self, file: Path) -> str:
@@ -63,12 +62,13 @@ class Gallery:
         metrics = json.loads(file.read_text(encoding="utf-8"))
         wanted = ("PQ", "AP50") if self.config.data.task != "semantic" else ("mIoU",)
         scores = ", ".join(f"{key} {metrics[key]:.3f}" for key in wanted if key in metrics)
-        return f"Scores on {len(self.dataset)} validation images: {scores}."
+        return f"Scores on {len(self.dataset)} validation images: {scores}. "
 
     def picture(self, index: int) -> str:
         """Write the pictures of one image, and return the Markdown that shows them side by side."""
         from maskformer_ext.inference import segment
-        from maskformer_ext.pictures.segments import draw_segments, segments_of
+        from maskformer_ext.inference.results import segments_of
+        from maskformer_ext.pictures.segments import draw_segments
 
         sample = self.dataset[index]
         task = self.config.data.task
@@ -91,7 +91,7 @@ class Gallery:
         return (
             '<div class="compare" markdown>\n\n'
             f"![Validation image {index} of {self.name}]({before.name})\n![What the model says of it]({after.name})\n\n"
-            f"{self._caption(sample, labels, things)}\n\n</div>"
+            f"{self._caption(sample, [labels[index] for index in np.unique(owners[owners >= 0])], things)}\n\n</div>"
         )
 
     def _caption(self, sample: object, labels: list[int], things: set[int]) -> str:
@@ -107,7 +107,7 @@ class Gallery:
         self.folder.mkdir(parents=True, exist_ok=True)
         shown = "\n\n".join(self.picture(index) for index in indices)
         licence = LICENCES.get(self.name, "These images may not be passed on. This page stays on your machine.")
-        words = f"Recipe `{self.name}` after {self.iterations} iterations. {self.scores} {licence}"
+        words = f"Recipe `{self.name}` after {self.iterations} iterations. {self.scores}{licence}"
         return (
             f"## {self.name.capitalize()}\n\n{textwrap.fill(words, 120)}\n\n"
             f'<div class="pictures" markdown>\n\n{shown}\n\n</div>'

@@ -70,10 +70,11 @@ def write_names(
         info: names of the classes.
         name_size: height of the names relative to the shorter side.
     """
-    occurrences = np.bincount(np.asarray(labels, dtype=np.int64), minlength=info.num_classes)
     coarse = resize_map(owners, shown_size(*owners.shape, long_side=_MEASURED))
     scale = max(owners.shape) / max(coarse.shape)
     areas = np.bincount(coarse[coarse >= 0], minlength=len(labels))
+    # Guesses that own no pixel, as most instances of low score, count for nothing.
+    occurrences = np.bincount(np.asarray(labels, dtype=np.int64)[areas > 0], minlength=info.num_classes)
     draw = ImageDraw.Draw(picture)
     font = load_font(text_size(owners.shape[0], owners.shape[1], name_size, 11, 28))
     taken: list[tuple[float, float, float, float]] = []

@@ -102,6 +102,12 @@ def test_names_grow_with_the_picture() -> None:
     assert abs(rows.mean() - 200) < 10
 
 
+def test_guesses_that_own_no_pixel_keep_no_name_off_the_picture() -> None:
+    image, owners = np.zeros((200, 300, 3), np.uint8), np.zeros((200, 300), np.int64)
+    one, many = (np.asarray(draw_segments(image, owners, [0] * count, INFO)) for count in (1, 100))
+    np.testing.assert_array_equal(one, many)
+
+
 def test_a_legend_is_bounded() -> None:
     count = 1000
     many = DatasetInfo("many", tuple(f"class {i}" for i in range(count)), ((1, 2, 3),) * count)

@@ -36,7 +36,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = load_config("digits")
     info = build_dataset(config.data, "val").info
     build_model("digits", num_classes=info.num_classes).save_pretrained(folder, config=config, info=info)
-    (folder / "history.jsonl").write_text('{"iteration": 20}\n{"iteration": 40}\n')
+    for name in ("iter_0000020", "iter_0000040"):
+        (folder / "checkpoints" / name).mkdir(parents=True)
     (folder / "metrics.json").write_text(json.dumps({"PQ": 0.25, "AP50": 0.5, "mIoU": 0.75}))
     return folder
 
@@ -89,7 +90,7 @@ def test_large_pictures_become_small_files(tool: ModuleType, tmp_path: Path) -> 
 
 
 def test_pictures_in_the_repository_are_small_and_of_known_licence(tool: ModuleType) -> None:
-    pictures = [path for ending in ("jpg", "png") for path in (ROOT / "docs").rglob(f"*.{ending}")]
+    pictures = [path for ending in ("jpg", "png", "webp") for path in (ROOT / "docs").rglob(f"*.{ending}")]
     assert [path.name for path in pictures if path.stat().st_size >= 200_000] == []
     shown = [path.name.partition("-")[0] for path in (ROOT / "docs" / "gallery").glob("*.jpg")]
     assert set(shown) <= set(tool.LICENCES)

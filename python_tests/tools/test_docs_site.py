@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+if not (ROOT / "docs").is_dir():
+    pytest.skip("the tests of an installed package", allow_module_level=True)
 sys.path.insert(0, str(ROOT / "tools"))
-pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="the tests of an installed package")
 
 import docs_pages  # noqa: E402
 import docs_site  # noqa: E402
