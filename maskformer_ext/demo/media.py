@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from maskformer_ext.errors import UserError, printable
-from maskformer_ext.media.decoding import EXTENSIONS
+from maskformer_ext.media.extensions import EXTENSIONS
 from maskformer_ext.media.images import read_rgb
 from maskformer_ext.media.videos import VIDEO_EXTENSIONS, is_video, read_frames
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.errors import UserError, printable
-from maskformer_ext.media.decoding import EXTENSIONS, limit_pixels
+from maskformer_ext.media.decoding import limit_pixels
+from maskformer_ext.media.extensions import EXTENSIONS
 from maskformer_ext.media.images import read_rgb
 from maskformer_ext.media.videos import VIDEO_EXTENSIONS, is_film
 from maskformer_ext.pictures.sizes import resize_image, shown_size

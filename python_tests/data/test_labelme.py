@@ -13,7 +13,8 @@ import torch
 from own_formats import SIZE, base64_png, coco_drawings, drawings, labelme, rectangle, save_image, write_labelme
 
 from maskformer_ext.config import DataConfig
-from maskformer_ext.data import build_dataset, labelme_layout
+from maskformer_ext.data import build_dataset
+from maskformer_ext.data.layouts import labelme as layout
 from maskformer_ext.data.recognition import load_run_config, recognise
 from maskformer_ext.errors import UserError
 from maskformer_ext.prepare import main
@@ -153,13 +154,13 @@ def test_numbers_in_labels_sort_by_their_value(tmp_path: Path) -> None:
 
 def test_files_are_read_once_for_both_splits(tmp_path: Path, monkeypatch) -> None:
     root = write_labelme(tmp_path, _FOUND)
-    real, read = labelme_layout.read_labelme, []
+    real, read = layout.read_labelme, []
 
     def counting(path: Path, **more: Any) -> Any:
         read.append(path)
         return real(path, **more)
 
-    monkeypatch.setattr(labelme_layout, "read_labelme", counting)
+    monkeypatch.setattr(layout, "read_labelme", counting)
     recognise(root)
     _build(root), _build(root, "val")
     assert len(read) <= 2 * len(_FOUND)  # recognition, and both splits together

@@ -11,12 +11,15 @@ import torch
 from no_waiting import NeverWaits, WouldWait, on_a_stand_in
 from tiny import tiny_config
 from torch import Tensor
+from typed import expect
 
 from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.config import CriterionConfig, InferenceConfig, OptimizerConfig
 from maskformer_ext.engine.optimizer import clip_grad_norm
 from maskformer_ext.inference.network import run_network
 from maskformer_ext.inference.reduction import Reducer
+from maskformer_ext.inference.results import SemanticResult
+from maskformer_ext.inference.results.times import Laps
 from maskformer_ext.modeling.build_criterion import build_criterion
 from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.modeling.outputs import DenseOutput
@@ -145,7 +148,8 @@ def test_the_network_at_test_time_never_waits() -> None:
     with torch.inference_mode(), on_a_stand_in():
         outputs = run_network(model, pixels)
         reduce = Reducer(["semantic"], None, InferenceConfig())
-        assert [reduce(output, (50, 70))["semantic"].class_map.shape for output in outputs] == [(50, 70)] * 2
+        results = [reduce(output, (50, 70), Laps(torch.device("cpu")))["semantic"] for output in outputs]
+    assert [expect(SemanticResult, result).class_map.shape for result in results] == [(50, 70)] * 2
 
 
 def refused() -> list[tuple[str, Callable[[Tensor], object]]]:

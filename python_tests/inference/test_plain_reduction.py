@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -58,7 +60,7 @@ def test_classes_are_those_of_the_op(seed: int, semantic: str) -> None:
 @pytest.mark.parametrize("overlap", [0.0, 0.5, 0.8])
 def test_segments_are_those_of_the_op(seed: int, overlap: float) -> None:
     prediction = _prediction(seed)
-    options = {"object_mask_threshold": 0.6, "overlap_threshold": overlap}
+    options: dict[str, Any] = {"object_mask_threshold": 0.6, "overlap_threshold": overlap}
     found = plain_reduction.panoptic_segments(*_plain(*prediction), _things(), **options)
     for place, expected in enumerate(_of_ops(*prediction, "panoptic", **options)):
         assert float((found["segment_map"][place] == expected.segment_map).float().mean()) > 0.998

@@ -47,10 +47,10 @@ def _add_cpu(section: Section) -> None:
 
 
 def _add_counting(section: Section) -> None:
-    try:
-        info = import_module("maskformer_ext._native").build_info()
-    except ImportError as error:
-        section.add("library of scores", f"does not load ({why(error)}); NumPy counts instead", NOTE, _BUILD)
+    from maskformer_ext.ops.support.library import build_info
+
+    info = build_info()
+    if not info:
         return
     used, offered = info["cpu"], instruction_sets()
     asked = os.environ.get("MASKFORMER_EXT_CPU")

@@ -15,7 +15,7 @@ from maskformer_ext.config import DataConfig
 from maskformer_ext.data.classes import ClassTable, palette
 from maskformer_ext.data.formats.coco_masks import rasterise
 from maskformer_ext.data.formats.labelme_json import BACKGROUND, IGNORE, Shape, embedded_image, read_labelme
-from maskformer_ext.data.labelme_layout import class_names, find_image, labelme_files, scan, split_folders
+from maskformer_ext.data.layouts.labelme import class_names, find_image, labelme_files, scan, split_folders
 from maskformer_ext.data.listing import list_files
 from maskformer_ext.data.readers.outlined_files import Outlined, OutlinedFiles, report_some
 from maskformer_ext.data.readers.outlines import Outline, sample_of_outlines, with_background

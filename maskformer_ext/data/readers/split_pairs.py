@@ -7,7 +7,7 @@ from pathlib import Path
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data.classes import ClassTable, configured_classes, find_classes_file
 from maskformer_ext.data.description import configured_folders, in_pattern
-from maskformer_ext.data.label_values import derived_classes, look_at_values
+from maskformer_ext.data.layouts.label_values import derived_classes, look_at_values
 from maskformer_ext.data.readers.pairs import Pair, pair_files
 from maskformer_ext.data.splitting import split_by_name
 

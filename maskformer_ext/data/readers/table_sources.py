@@ -11,8 +11,8 @@ from maskformer_ext.config import DataConfig
 from maskformer_ext.data.classes import ClassTable, palette, read_classes_file
 from maskformer_ext.data.formats.table_columns import LABEL_IMAGE, Columns, choose_columns
 from maskformer_ext.data.formats.table_rows import Rows, open_hub, open_parquet, open_saved
+from maskformer_ext.data.layouts.tables import choose_splits, find_tables, read_features
 from maskformer_ext.data.readers.tables import TableOptions, Tables
-from maskformer_ext.data.table_layouts import choose_splits, find_tables, read_features
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import read_json
 

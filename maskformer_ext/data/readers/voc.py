@@ -11,13 +11,13 @@ from torch import Tensor
 from maskformer_ext.data.classes import ClassTable
 from maskformer_ext.data.formats.labels import read_color_ids, read_label
 from maskformer_ext.data.formats.voc_colors import VOID, VOID_COLOR, class_numbers
+from maskformer_ext.data.layouts.voc import VocLayout, read_list
 from maskformer_ext.data.listing import list_files
 from maskformer_ext.data.readers.pairs import Pair, PairedImages, check_same_size, pair_files
 from maskformer_ext.data.splitting import split_by_name
 from maskformer_ext.data.targets import count_ids, ids_tensor, segments_from_groups, segments_from_ids
 from maskformer_ext.data.tasks import TaskView
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.data.voc_layout import VocLayout, read_list
 from maskformer_ext.errors import printable
 from maskformer_ext.media.decoding import open_image
 from maskformer_ext.media.extensions import EXTENSIONS

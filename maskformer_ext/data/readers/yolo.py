@@ -7,9 +7,9 @@ from pathlib import Path
 
 from maskformer_ext.data.classes import ClassTable, palette
 from maskformer_ext.data.formats.yolo_labels import read_yolo
+from maskformer_ext.data.layouts.yolo import YoloLayout, label_file
 from maskformer_ext.data.readers.outlined_files import Outlined, OutlinedFiles, report_some
 from maskformer_ext.data.readers.outlines import Outline
-from maskformer_ext.data.yolo_layout import YoloLayout, label_file
 from maskformer_ext.errors import UserError
 
 _SHOWN = 3

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data.classes import ClassTable
-from maskformer_ext.data.coco_layouts import (
+from maskformer_ext.data.description import Description
+from maskformer_ext.data.formats.coco_peek import holds_segments
+from maskformer_ext.data.layouts.coco import (
     CocoFiles,
     coco_files,
     image_folders,
@@ -17,8 +19,6 @@ from maskformer_ext.data.coco_layouts import (
     recognise_coco,
     recognise_given,
 )
-from maskformer_ext.data.description import Description
-from maskformer_ext.data.formats.coco_peek import holds_segments
 from maskformer_ext.data.tables import Categories
 from maskformer_ext.errors import UserError
 

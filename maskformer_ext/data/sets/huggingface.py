@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data.description import Description
-from maskformer_ext.data.table_layouts import hub_id, locate, recognise_hub, recognise_tables
+from maskformer_ext.data.layouts.tables import hub_id, locate, recognise_hub, recognise_tables
 
 if TYPE_CHECKING:
     from maskformer_ext.data.readers.tables import Tables

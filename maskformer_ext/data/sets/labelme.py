@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data.description import Description, Recognition
-from maskformer_ext.data.folder_layouts import some_files
-from maskformer_ext.data.labelme_layout import JSON, class_names, is_labelme, labelme_files, scan, split_folders
+from maskformer_ext.data.layouts.folders import some_files
+from maskformer_ext.data.layouts.labelme import JSON, class_names, is_labelme, labelme_files, scan, split_folders
 
 if TYPE_CHECKING:
     from maskformer_ext.data.readers.labelme import LabelMeFiles

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data.description import Description, Recognition, configured_folders, plain_folders
-from maskformer_ext.data.own_masks import recognise_folders
+from maskformer_ext.data.layouts.masks import recognise_folders
 
 if TYPE_CHECKING:
     from maskformer_ext.data.readers.folders import SemanticFolder

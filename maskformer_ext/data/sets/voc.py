@@ -11,9 +11,9 @@ import numpy as np
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data.classes import ClassTable, configured_classes, find_classes_file
 from maskformer_ext.data.description import Description, Recognition
-from maskformer_ext.data.folder_layouts import some_files
 from maskformer_ext.data.formats.voc_colors import VOID, VOID_COLOR, agrees_with_voc, voc_table
-from maskformer_ext.data.voc_layout import VocLayout, find_voc, read_list
+from maskformer_ext.data.layouts.folders import some_files
+from maskformer_ext.data.layouts.voc import VocLayout, find_voc, read_list
 from maskformer_ext.errors import UserError
 
 if TYPE_CHECKING:

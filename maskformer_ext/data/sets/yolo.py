@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data.description import Description, Recognition
 from maskformer_ext.data.formats.yolo_labels import read_yolo
-from maskformer_ext.data.yolo_layout import YoloLayout, find_yolo, label_file
+from maskformer_ext.data.layouts.yolo import YoloLayout, find_yolo, label_file
 from maskformer_ext.errors import UserError
 
 if TYPE_CHECKING:

@@ -7,15 +7,15 @@ from pathlib import Path
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data.classes import configured_classes, find_classes_file
 from maskformer_ext.data.description import Recognition, in_pattern
-from maskformer_ext.data.folder_layouts import Layout, find_layout, has_files
-from maskformer_ext.data.label_values import (
+from maskformer_ext.data.layouts.folders import Layout, find_layout, has_files
+from maskformer_ext.data.layouts.label_values import (
     derived_classes,
     described_classes,
     look_at_values,
     tells_instances_apart,
 )
+from maskformer_ext.data.layouts.voc import find_voc
 from maskformer_ext.data.listing import list_files
-from maskformer_ext.data.voc_layout import find_voc
 from maskformer_ext.errors import UserError
 from maskformer_ext.media.extensions import EXTENSIONS, LABEL_EXTENSIONS
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.config.values import HUB_ID
-from maskformer_ext.data.coco_layouts import split_of
 from maskformer_ext.data.description import Recognition
 from maskformer_ext.data.formats.table_columns import LABEL_IMAGE, Columns, choose_columns, features_of_schema
+from maskformer_ext.data.layouts.coco import split_of
 from maskformer_ext.errors import UserError, printable, why
 from maskformer_ext.files import read_json
 

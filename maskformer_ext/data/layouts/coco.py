@@ -172,10 +172,10 @@ def image_folders(config: DataConfig, root: Path, annotations: Path, split: str)
         UserError: if the configuration names a folder that is missing.
     """
     given = {"train": config.train_images, "val": config.val_images}
-    for key, name in given.items():
-        if name and not (root / Path(name).expanduser()).is_dir():
+    for key, place in given.items():
+        if place and not (root / Path(place).expanduser()).is_dir():
             raise UserError(
-                f"the folder {root / Path(name).expanduser()} is missing: set data.{key}_images to the folder of the "
+                f"the folder {root / Path(place).expanduser()} is missing: set data.{key}_images to the folder of the "
                 "images."
             )
     if given[split]:

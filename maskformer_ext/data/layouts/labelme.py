@@ -12,8 +12,8 @@ from pathlib import Path
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data.classes import find_classes_file, read_classes_file, unique_names
-from maskformer_ext.data.folder_layouts import TRAIN, VAL, some_files
 from maskformer_ext.data.formats.labelme_json import BACKGROUND, IGNORE, read_labelme
+from maskformer_ext.data.layouts.folders import TRAIN, VAL, some_files
 from maskformer_ext.data.listing import composed, list_files
 from maskformer_ext.errors import UserError
 from maskformer_ext.media.extensions import EXTENSIONS
