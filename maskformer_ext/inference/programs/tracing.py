@@ -167,7 +167,7 @@ def _trace(network: nn.Module, images: Tensor, dimensions: dict[int, Any]) -> to
         quiet(),
         _whole_padding(),
         symbolic_shapes.patch(backed_size_oblivious=True),
-    ):  # so that a side may be 1
+    ):
         program = torch.export.export(
             network,
             (images,),
