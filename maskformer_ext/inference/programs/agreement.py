@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.inference.network import run_network
 from maskformer_ext.inference.programs.metadata import ProgramMetadata
-from maskformer_ext.inference.programs.runtimes import RUNTIMES, is_installed, open_program
+from maskformer_ext.inference.programs.runtimes import RUNTIMES, CannotRun, is_installed, open_program
 from maskformer_ext.inference.query_output import QueryOutput
 from maskformer_ext.inference.reduction import Reducer
 from maskformer_ext.ops.instance_inference import Instances
@@ -46,7 +46,12 @@ def check_program(
     lines = []
     for runtime in RUNTIMES[path.suffix.lower()]:
         if runtime == "torch" or is_installed(runtime):
-            lines.append(_check_in(runtime, model, path, metadata, images or _random_images(metadata)))
+            try:
+                lines.append(_check_in(runtime, model, path, metadata, images or _random_images(metadata)))
+            except CannotRun as error:
+                if not lines:  # the first is the one that predict takes
+                    raise
+                lines.append(f"warning: {error}; size=HxW and batch=N may help")
         else:
             lines.append(f"not checked in {runtime}, which is not installed")
     return lines

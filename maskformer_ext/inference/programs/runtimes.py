@@ -17,6 +17,11 @@ from maskformer_ext.inference.programs.quiet import quiet
 RUNTIMES = {".onnx": ("onnxruntime", "openvino"), ".pt2": ("torch",)}
 _EXTRAS = {"onnxruntime": "onnx", "openvino": "openvino"}
 
+
+class CannotRun(UserError):
+    """A runtime fails at a program that others may run."""
+
+
 Run: TypeAlias = Callable[[Tensor], list[Tensor]]
 """Takes (B, 3, H, W) uint8 images and returns the wanted results of a program."""
 
@@ -64,11 +69,20 @@ def open_program(path: Path, outputs: Sequence[str], wanted: Sequence[str], runt
     load = {"onnxruntime": _open_onnxruntime, "openvino": _open_openvino, "torch": _open_torch}[runtime]
     try:
         with quiet():
-            return load(path, list(outputs), list(wanted), device)
+            run = load(path, list(outputs), list(wanted), device)
     except UserError:
         raise
     except Exception as error:  # each runtime has classes of its own
         raise UserError(f"{printable(path)} cannot be loaded by {runtime}: {why(error)}") from error
+
+    def run_or_say(images: Tensor) -> list[Tensor]:
+        try:
+            return run(images)
+        except Exception as error:
+            shape, reason = "x".join(map(str, images.shape)), " ".join(why(error).split())
+            raise CannotRun(f"{runtime} cannot run {printable(path)} on images {shape}: {reason:.300}") from error
+
+    return run_or_say
 
 
 def _open_onnxruntime(path: Path, outputs: list[str], wanted: list[str], device: str | None) -> Run:

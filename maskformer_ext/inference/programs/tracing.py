@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,12 @@ def trace(
 def _trace(network: nn.Module, images: Tensor, dimensions: dict[int, Any]) -> torch.export.ExportedProgram:
     symbolic_shapes: Any = importlib.import_module("torch.fx.experimental._config")
 
-    with torch.no_grad(), quiet(), symbolic_shapes.patch(backed_size_oblivious=True):  # so that a side may be 1
+    with (
+        torch.no_grad(),
+        quiet(),
+        _whole_padding(),
+        symbolic_shapes.patch(backed_size_oblivious=True),
+    ):
         program = torch.export.export(
             network,
             (images,),
@@ -174,6 +180,23 @@ def _trace(network: nn.Module, images: Tensor, dimensions: dict[int, Any]) -> to
             _clean(module)
     program.example_inputs = None  # which would be written too
     return program
+
+
+@contextlib.contextmanager
+def _whole_padding() -> Iterator[None]:
+    """Let timm compute its "same" padding in whole numbers: from its quotients the tracer draws no conclusion."""
+    padding: Any = importlib.import_module("timm.layers.padding")
+
+    def same_padding(length: int, kernel_size: int, stride: int, dilation: int) -> int:
+        cells = (length + stride - 1) // stride
+        return max((cells - 1) * stride + (kernel_size - 1) * dilation + 1 - length, 0)
+
+    usual = padding.get_same_padding
+    padding.get_same_padding = same_padding
+    try:
+        yield
+    finally:
+        padding.get_same_padding = usual
 
 
 def _clean(module: torch.fx.GraphModule) -> None:
