@@ -3,9 +3,9 @@
     python tools/wheel.py                          # into dist/
     python tools/wheel.py --try python3.10 python3.13
 
-The wheel is built from the unpacked source distribution, so that a file which that lacks is noticed. auditwheel then
-names the oldest system that it runs on. torch's own libraries stay outside: the wheel serves every torch from 2.11 on,
-and every Python.
+The wheel is built from the unpacked source distribution, so that a missing file is noticed. Then auditwheel names the
+oldest system that it runs on. Libraries of torch stay outside. The wheel serves every torch from 2.11 on, and every
+Python.
 
 `--try` makes a bare environment for each Python, installs the wheel with the torch that pip finds, and segments an
 image. It prints the seconds from `pip install` to the first mask. An environment takes about 6 GB, and goes afterwards.
