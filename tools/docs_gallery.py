@@ -60,7 +60,7 @@ class Gallery:
         if not file.exists():
             return ""
         metrics = json.loads(file.read_text(encoding="utf-8"))
-        wanted = ("PQ", "AP50") if self.config.data.task != "semantic" else ("mIoU",)
+        wanted = {"panoptic": ("PQ",), "instance": ("AP", "AP50")}.get(self.config.data.task, ("mIoU",))
         scores = ", ".join(f"{key} {metrics[key]:.3f}" for key in wanted if key in metrics)
         return f"Scores on {len(self.dataset)} validation images: {scores}. "
 

@@ -53,7 +53,7 @@ def test_a_page_of_this_machine_names_scores_iterations_and_licence(
     assert _call(tool, monkeypatch, run, "--local", tmp_path, "--images", "0,3") == 0
     page = (tmp_path / "digits.md").read_text()
     words = " ".join(page.split())
-    assert "`digits` after 40 iterations" in words and "PQ 0.250, AP50 0.500" in words and "CC BY 4.0" in words
+    assert "`digits` after 40 iterations" in words and "images: PQ 0.250. " in words and "CC BY 4.0" in words
     pictures = re.findall(r"\]\((\S+\.jpg)\)", page)
     assert pictures == [f"digits-{number}-{kind}.jpg" for number in (0, 3) for kind in ("image", "prediction")]
     assert all((tmp_path / name).is_file() for name in pictures)
