@@ -195,8 +195,8 @@ def _damage(files: dict[str, Path], kind: str, folder: Path) -> Path:
     if name == "text":
         path.write_text("hello, I am no program")
     elif name == "cut":
-        source = files.get(f"any.{ending}", files["any.pt2"])
-        path.write_bytes(source.read_bytes()[:100_000])
+        whole = files.get(f"any.{ending}", files["any.pt2"])
+        path.write_bytes(whole.read_bytes()[:100_000])
     elif name == "foreign" and ending == "pt2":
         program = torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),))
         program.example_inputs = None  # a pickle
