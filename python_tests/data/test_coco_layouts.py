@@ -125,7 +125,9 @@ def test_panoptic_files_of_own_classes(tmp_path: Path) -> None:
     assert (found.name, found.task) == ("coco", "panoptic") and "2 images for training" in found.said
     dataset = build_dataset(DataConfig(name="coco", root=str(tmp_path), task="panoptic"), "train")
     assert len(dataset) == 2 and dataset.info.classes[0].startswith("kind ") and dataset.info.thing_classes == (0,)
-    with pytest.raises(UserError, match=r"panoptic segments of all images: set data.val_json"):
-        build_dataset(
-            DataConfig(name="coco", root=str(tmp_path), train_json="annotations/panoptic_train2017.json"), "train"
-        )
+    config = DataConfig(
+        name="coco", root=str(tmp_path), train_json="annotations/panoptic_train2017.json", val_share=0.5
+    )
+    halves = [build_dataset(config, split) for split in ("train", "val")]
+    assert [len(half) for half in halves] == [1, 1] and halves[0][0].name != halves[1][0].name
+    assert [list(half.info.file_ids.images) for half in halves] == [[half[0].name] for half in halves]

@@ -82,6 +82,20 @@ def test_lists_of_images(tmp_path: Path) -> None:
         _build(root, "val")
 
 
+def test_lists_as_cvat_writes_them(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path, {"train": _TRAIN}, _NAMES, yaml=None, folder="{part}/{split}")
+    (root / "train.txt").write_text("".join(f"data/images/train/picture_{number}.jpg\n" for number in range(4)))
+    (root / "data.yaml").write_text("names:\n  0: cat\n  1: dog\npath: .\ntrain: train.txt\n")
+    assert [len(_build(root, split)) for split in ("train", "val")] == [3, 1]
+
+
+def test_a_split_is_never_found_in_a_folder_of_all_images(tmp_path: Path) -> None:
+    yaml = "train: ../train/images\nval: /home/train/pets/valid/images\nnames: {names}\n"
+    root = write_yolo(tmp_path, {"": _TRAIN}, _NAMES, yaml=yaml, folder="{part}/{split}")
+    with pytest.raises(UserError, match=r"'train' names ../train/images, which is not there"):
+        recognise(root)
+
+
 def test_without_a_split_the_names_draw_one(tmp_path: Path) -> None:
     found = drawings(20)
     root = write_yolo(tmp_path, {"": found}, _NAMES, yaml="names: {names}\n", folder="{part}/{split}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from maskformer_ext.config import DataConfig
@@ -93,7 +93,7 @@ def coco_files(config: DataConfig, root: Path) -> CocoFiles:
 def recognise_coco(root: Path) -> Recognition | None:
     """Return what a folder with COCO's JSON holds, None where it has none."""
     found = find_files(root)
-    return None if found is None else recognition_of(found, root)
+    return None if found is None else replace(recognition_of(found, root), inside=_inside(found, root))
 
 
 def recognise_given(config: DataConfig) -> Recognition | None:
@@ -269,6 +269,14 @@ def _only(paths: list[Path], root: Path, what: str) -> Path:
             f"{root} holds {len(likely)} annotation files for {what} ({named}): set data.train_json and data.val_json."
         )
     return likely[0]
+
+
+def _inside(files: CocoFiles, root: Path) -> str:
+    """Return the folder in which all annotation files lie, where it is not called as one of annotations or images."""
+    tops = {path.relative_to(root).parts[0] for path in (files.train, files.val) if path is not None}
+    top = tops.pop()
+    usual = _is_usual(top) or top.lower() in (name.lower() for name in IMAGE_FOLDERS)
+    return "" if tops or usual or not (root / top).is_dir() else top
 
 
 def _checked(path: Path) -> Glance:

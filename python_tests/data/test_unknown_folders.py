@@ -1,0 +1,61 @@
+"""What is said of folders that no format fits, and of folders above several data sets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from coco_exports import cvat, drawn, one_file
+from folder_sets import squares, write_folder
+
+from maskformer_ext.data.recognition import recognise
+from maskformer_ext.errors import UserError
+
+
+def _masks(root: Path) -> Path:
+    return write_folder(root, "a\nb\nc\n", lambda generator, split, number: squares(1, 2))
+
+
+def test_a_folder_above_several_data_sets_is_none_itself(tmp_path: Path) -> None:
+    cvat(tmp_path / "street", drawn(2), drawn(2, first=2))
+    assert recognise(tmp_path).name == "coco"  # an archive unpacked in a folder of its own
+    _masks(tmp_path / "cells")
+    with pytest.raises(UserError, match=r"holds 2 data sets: cells \(semantic_folder\), street \(coco\). Give one, as"):
+        recognise(tmp_path)
+    assert recognise(tmp_path, "coco").name == "coco"  # of which there is one
+
+
+def test_a_data_set_may_have_others_below_it(tmp_path: Path) -> None:
+    one_file(tmp_path, drawn(2))
+    _masks(tmp_path / "old masks")
+    assert recognise(tmp_path).name == "coco"
+
+
+def test_a_data_set_one_folder_below_is_named(tmp_path: Path) -> None:
+    _masks(tmp_path / "pets")
+    with pytest.raises(UserError, match=r"holds one: pets \(semantic_folder\). Give that folder, as \S+/pets\.$"):
+        recognise(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("1.json", {"image": {}, "annotations": [{"segmentation": {}, "predicted_iou": 0.9}]}, "of Segment Anything"),
+        ("project.json", [{"id": 1, "annotations": [{"result": []}]}], "Label Studio's own JSON: export the project"),
+        ("meta.json", {"classes": [{"title": "cat", "shape": "polygon"}]}, "is Supervisely's JSON: export it as"),
+        ("via.json", {"_via_settings": {}}, "VIA's own JSON"),
+        ("annotations.xml", "<?xml version='1.0'?><annotations><image id='0'></image></annotations>", "CVAT's own XML"),
+        ("Annotations/1.xml", "<annotation><object/></annotation>", "holds boxes, which are no masks"),
+        ("train.csv", "MaskPath,ImageID\n", "one mask for each object, as Open Images does"),
+        ("train.csv", "ImageId,EncodedPixels\n", "masks as text: write them as PNG"),
+        ("photos.zip", "", "is an archive: unpack it first"),
+        ("a.npy", "", "array of NumPy: save images and masks as PNG"),
+        ("images/1.jpg", "", "nothing labels them: add their masks"),
+    ],
+)
+def test_exports_that_are_not_read_are_named(tmp_path: Path, name: str, content: object, says: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(UserError, match=says):
+        recognise(tmp_path)
