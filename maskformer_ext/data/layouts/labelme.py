@@ -13,8 +13,9 @@ from pathlib import Path
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data.classes import find_classes_file, read_classes_file, unique_names
 from maskformer_ext.data.formats.labelme_json import BACKGROUND, IGNORE, read_labelme
-from maskformer_ext.data.layouts.folders import TRAIN, VAL, some_files
+from maskformer_ext.data.layouts.folders import some_files
 from maskformer_ext.data.listing import composed, list_files
+from maskformer_ext.data.split_names import TRAIN, VALIDATING
 from maskformer_ext.errors import UserError
 from maskformer_ext.media.extensions import EXTENSIONS
 
@@ -53,7 +54,7 @@ def is_labelme(path: Path) -> bool:
 def split_folders(root: Path) -> dict[str, Path] | None:
     """Return the folders of both splits; None where the data has no split."""
     folders = {entry.name.lower(): Path(entry.path) for entry in os.scandir(root) if entry.is_dir()}
-    found = [next((folders[name] for name in names if name in folders), None) for names in (TRAIN, VAL)]
+    found = [next((folders[name] for name in names if name in folders), None) for names in (TRAIN, VALIDATING)]
     if found[0] is None or found[1] is None:
         return None
     if not all(any(map(is_labelme, some_files(folder, JSON))) for folder in found if folder is not None):
