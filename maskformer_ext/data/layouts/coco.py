@@ -21,6 +21,7 @@ from maskformer_ext.data.formats.coco_peek import (
     looks_like_coco,
 )
 from maskformer_ext.data.formats.image_places import ImagePlaces
+from maskformer_ext.data.layouts.words import count_classes, count_images
 from maskformer_ext.data.split_names import TEST, TRAIN, VAL
 from maskformer_ext.errors import UserError, printable
 
@@ -116,10 +117,8 @@ def recognition_of(files: CocoFiles, root: Path) -> Recognition:
     paths = [path for path in (files.train, files.val) if path is not None]
     names = class_names(paths, [found.categories or [] for found in (train, val) if found is not None])
     layout = files.said or f"COCO JSON ({_below(files.train, root)})"
-    counts = f"{train.images} images without a split (data.val_share draws one)"
-    if val is not None:
-        counts = f"{train.images} images for training and {val.images} for validation"
-    said = f"{layout}, {counts}, {len(names)} class{'es' * (len(names) != 1)}"
+    counts = count_images(train.images, None if val is None else val.images, "images")
+    said = f"{layout}, {counts}, {count_classes(len(names))}"
     return Recognition("coco", "panoptic" if train.kind == PANOPTIC else "instance", said)
 
 

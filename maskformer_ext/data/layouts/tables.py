@@ -13,6 +13,7 @@ from maskformer_ext.config.values import HUB_ID
 from maskformer_ext.data.description import Recognition
 from maskformer_ext.data.formats.table_columns import LABEL_IMAGE, Columns, choose_columns, features_of_schema
 from maskformer_ext.data.layouts.coco import split_of
+from maskformer_ext.data.layouts.words import count_classes, count_images
 from maskformer_ext.data.split_names import TRAIN, VALIDATING
 from maskformer_ext.errors import UserError, printable, why
 from maskformer_ext.files import read_json
@@ -151,12 +152,10 @@ def recognise_hub(config: DataConfig) -> Recognition | None:
 
 
 def _recognition(columns: Columns, what: str, counts: dict[str, int], validates: str) -> Recognition:
-    rows = f"{counts['train']} images without a split (data.val_share draws one)"
-    if "val" in counts:
-        note = "" if validates.lower() != "test" else " (its split test)"
-        rows = f"{counts['train']} images for training and {counts['val']} for validation{note}"
+    note = " (its split test)" if "val" in counts and validates.lower() == "test" else ""
+    rows = count_images(counts["train"], counts.get("val"), "images") + note
     labels = f"{columns.kind}{'s' * (columns.kind == LABEL_IMAGE)} in {printable(columns.label)!r}"
-    classes = "" if columns.names is None else f", {len(columns.names)} class{'es' * (len(columns.names) != 1)}"
+    classes = "" if columns.names is None else f", {count_classes(len(columns.names))}"
     said = f"{what}, {rows}, images in {printable(columns.image)!r}, {labels}{classes}"
     return Recognition("huggingface", "semantic" if columns.kind == LABEL_IMAGE else "instance", said)
 
