@@ -17,6 +17,7 @@ from maskformer_ext.data.layouts.folders import some_files
 from maskformer_ext.data.listing import composed, list_files
 from maskformer_ext.data.split_names import TRAIN, VALIDATING
 from maskformer_ext.errors import UserError
+from maskformer_ext.files import state_of
 from maskformer_ext.media.extensions import EXTENSIONS
 
 JSON = (".json",)
@@ -87,17 +88,13 @@ def find_image(file: Path, image_path: str, root: Path) -> Path | None:
 
 def scan(files: Sequence[Path]) -> Scan:
     """Read LabelMe files once in a process, as long as none changes."""
-    stamps = []
-    for path in files:
-        status = path.stat()
-        stamps.append((path, status.st_mtime_ns, status.st_size))
-    return _scan(tuple(stamps))
+    return _scan(tuple(map(state_of, files)))
 
 
 @lru_cache(maxsize=4)
-def _scan(stamps: tuple[tuple[Path, int, int], ...]) -> Scan:
+def _scan(states: tuple[tuple[Path, int, int], ...]) -> Scan:
     found = Scan()
-    for path, _, _ in stamps:
+    for path, _, _ in states:
         try:
             file = read_labelme(path, masks=False)
         except UserError as error:
