@@ -38,6 +38,21 @@ def test_a_data_set_one_folder_below_is_named(tmp_path: Path) -> None:
         recognise(tmp_path)
 
 
+def test_a_damaged_format_hides_none_that_fits(tmp_path: Path) -> None:
+    one_file(tmp_path, drawn(2))
+    (tmp_path / "data.yaml").write_text("train: images\n")
+    with pytest.raises(UserError, match=r"fits data.name=coco \(.*It looks like data.name=yolo, too.*has no 'names'"):
+        recognise(tmp_path)
+    assert recognise(tmp_path, "coco").name == "coco"
+
+
+def test_files_are_no_folders(tmp_path: Path) -> None:
+    for name, says in (("a.zip", "is an archive: unpack it"), ("data.yaml", f"perhaps {tmp_path}")):
+        (tmp_path / name).write_text("")
+        with pytest.raises(UserError, match=says):
+            recognise(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
@@ -49,6 +64,8 @@ def test_a_data_set_one_folder_below_is_named(tmp_path: Path) -> None:
         ("Annotations/1.xml", "<annotation><object/></annotation>", "holds boxes, which are no masks"),
         ("train.csv", "MaskPath,ImageID\n", "one mask for each object, as Open Images does"),
         ("train.csv", "ImageId,EncodedPixels\n", "masks as text: write them as PNG"),
+        ("list.json", [{"id": 1}], "is of no known kind: COCO's JSON is an object with images"),
+        ("wide.json", "\ufeff{".encode("utf-16-le"), "is UTF-16 text: save it as UTF-8"),
         ("photos.zip", "", "is an archive: unpack it first"),
         ("a.npy", "", "array of NumPy: save images and masks as PNG"),
         ("images/1.jpg", "", "nothing labels them: add their masks"),
@@ -56,6 +73,7 @@ def test_a_data_set_one_folder_below_is_named(tmp_path: Path) -> None:
 )
 def test_exports_that_are_not_read_are_named(tmp_path: Path, name: str, content: object, says: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    text = content if isinstance(content, str | bytes) else json.dumps(content)
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=says):
         recognise(tmp_path)

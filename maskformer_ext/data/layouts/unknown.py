@@ -18,6 +18,7 @@ _NAMED = 5
 _LOOKED = 3  # files of each ending whose start is read
 _START = 1 << 16  # bytes of a file that tell who wrote it
 _PARTS = {*IMAGES, *LABELS, *TRAIN, *VAL, "data", "dev", "imagesets", "segmentationobject"}
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 _EXPORTS = (
     (".json", rb'"predicted_iou"', "are masks of Segment Anything, which have no classes: label them as COCO JSON"),
     (
@@ -34,14 +35,25 @@ _EXPORTS = (
     (".json", rb'"(label_categories|media_type)"|"dm_format_version"', "is Datumaro's JSON: export it as COCO"),
     (".xml", rb"<annotations>(?s:.*)<image ", "is CVAT's own XML: export the task as COCO 1.0"),
     (".xml", rb"<annotation", "holds boxes, which are no masks: export the data for segmentation, as COCO JSON"),
+    (".json", rb"^(\xff\xfe|\xfe\xff)", "is UTF-16 text: save it as UTF-8"),
+    (".json", rb"", "is of no known kind: COCO's JSON is an object with images, annotations and categories"),
     (".csv", rb"(?i)MaskPath", "lists one mask for each object, as Open Images does: convert them to COCO JSON"),
     (".csv", rb"(?i)rle|EncodedPixels|segmentation", "holds masks as text: write them as PNG files, or as COCO JSON"),
     (".csv", rb"", "is a table: it is not read; give masks as PNG files, or outlines as COCO JSON or YOLO"),
     (".npy .npz", rb"", "is an array of NumPy: save images and masks as PNG files"),
-    (".zip .tar .gz .tgz .7z .rar", rb"", "is an archive: unpack it first"),
+    (" ".join(_ARCHIVES), rb"", "is an archive: unpack it first"),
     (".tfrecord .record", rb"", "is a TFRecord file: export the data as COCO JSON"),
 )
 """Endings, what the start of a file holds, and the sentence about it; the first that fits counts."""
+
+
+def refuse_file(path: Path) -> UserError:
+    """Return the error for what is no folder: a file, an archive, or nothing."""
+    if not path.exists():
+        return UserError(f"the folder {path} is missing: set data.root to the folder of your images and labels.")
+    if path.suffix.lower() in _ARCHIVES:
+        return UserError(f"{path} is an archive: unpack it, and give the folder.")
+    return UserError(f"{path} is a file: give the folder of your images and labels, perhaps {path.parent}.")
 
 
 def refuse(root: Path, name: str | None, formats: Mapping[str, Recognise]) -> UserError:

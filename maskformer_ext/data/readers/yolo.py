@@ -90,9 +90,9 @@ def _checked(images: list[tuple[str, Path]], classes: int, layout: YoloLayout) -
             f"{layout.root}: none of its {len(boxes)} labels is a polygon, they are boxes ({boxes[0]}): export the "
             "data for segmentation, as polygons."
         )
-    report_some(layout.root, "left out {} boxes without a polygon", boxes)
-    report_some(layout.root, "{} polygons reach over the border of their image and end there", beyond)
-    report_some(layout.root, "{} images without a label file have no object", without)
+    report_some(layout.root, "left out {} [box|boxes] without a polygon", boxes)
+    report_some(layout.root, "{} [polygon reaches|polygons reach] over the border of the image, to end there", beyond)
+    report_some(layout.root, "{} [image|images] without a label file [has|have] no object", without)
     _report_orphans([image for _, image in images], layout)
     return records, problems
 
@@ -107,4 +107,4 @@ def _report_orphans(images: list[Path], layout: YoloLayout) -> None:
         stems = {file.stem for file in known if file.parent == folder} | there | {"classes"}
         if layout.sources["train"] and layout.sources["val"]:  # else the images of the other split lie there, too
             others = [path.name for path in sorted(folder.glob("*.txt")) if path.stem not in stems]
-            report_some(folder, "passed over {} label files without image", others)
+            report_some(folder, "passed over {} label [file|files] without image", others)
