@@ -12,7 +12,7 @@ from maskformer_ext.config.load import load_config, override_config
 from maskformer_ext.config.values import nearest_hint
 from maskformer_ext.data.catalog import CATALOG, FOLDER, canonical_name
 from maskformer_ext.data.description import Recognition
-from maskformer_ext.data.layouts.unknown import refuse, refuse_file, refuse_several
+from maskformer_ext.data.layouts.unknown import look_at, refuse, refuse_file, refuse_several
 from maskformer_ext.errors import UserError
 
 _RECIPES = {"semantic": "semantic_folder", "instance": "instance_folder", "panoptic": "instance_folder"}
@@ -40,7 +40,7 @@ def recognise(root: Path, name: str | None = None) -> Recognition:
     found, broken = [], {}
     for known, look in formats.items():
         try:
-            recognition = look(root)
+            recognition = look_at(root, look)
         except UserError as error:
             broken[known] = str(error)
             continue

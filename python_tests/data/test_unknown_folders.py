@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from coco_exports import cvat, drawn, one_file
 from folder_sets import squares, write_folder
 
+from maskformer_ext.data.layouts.unknown import look_at
 from maskformer_ext.data.recognition import recognise
 from maskformer_ext.errors import UserError
 
@@ -77,3 +79,19 @@ def test_exports_that_are_not_read_are_named(tmp_path: Path, name: str, content:
     (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=says):
         recognise(tmp_path)
+
+
+def test_folders_that_may_not_be_opened_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "masks").mkdir()
+    access = os.access  # root may open everything, so that modes of files prove nothing
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "masks" and access(path, mode))
+    with pytest.raises(UserError, match=r"the folder \S+/masks cannot be read"):
+        recognise(tmp_path)
+
+
+def test_an_error_of_the_disk_is_one_sentence(tmp_path: Path) -> None:
+    def look(root: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(root / "masks"))
+
+    with pytest.raises(UserError, match=r"\S+/masks cannot be read: Permission denied\.$"):
+        look_at(tmp_path, look)

@@ -80,6 +80,9 @@ def _checked(images: list[tuple[str, Path]], classes: int, layout: YoloLayout) -
         boxes += [f"line {number} of {file.name}" for number in labels.boxes]
         beyond += [f"line {number} of {file.name}" for number in labels.beyond]
         records.append((name, image, file))
+    for folder in sorted({label_file(image).parent for _, image in images}):
+        if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+            raise UserError(f"the folder {folder} cannot be read: it belongs to somebody else.")
     if len(without) == len(images):
         raise UserError(
             f"{layout.root}: none of {len(images)} images has a label file: {images[0][1]} needs "
