@@ -14,6 +14,7 @@ from maskformer_ext.errors import UserError, printable, why
 from maskformer_ext.media.extensions import EXTENSIONS
 
 _log = logging.getLogger(__name__)
+_said: set[str] = set()  # both splits, and recognition before them, list the same folders
 _OTHER_KIND = "with an ending that is not read here"
 _NAMED = 4  # how many files of a kind a line names
 
@@ -41,14 +42,17 @@ class Listing:
         return self.passed_over.get(_OTHER_KIND, [])
 
     def report(self) -> None:
-        """Log one line that counts and names what is passed over, unless there is nothing."""
+        """Log one line that counts and names what is passed over, unless there is nothing; the same line once."""
         if not self.passed_over:
             return
         parts = []
         for reason, names in self.passed_over.items():
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             parts.append(f"{len(names)} {reason} ({', '.join(names[:_NAMED])}{more})")
-        _log.warning("%s", printable(f"passed over in {self.folder}: {'; '.join(parts)}"))
+        line = printable(f"passed over in {self.folder}: {'; '.join(parts)}")
+        if line not in _said:
+            _said.add(line)
+            _log.warning("%s", line)
 
 
 def composed(name: str) -> str:

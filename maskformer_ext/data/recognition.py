@@ -12,7 +12,7 @@ from maskformer_ext.config.load import load_config, override_config
 from maskformer_ext.config.values import nearest_hint
 from maskformer_ext.data.catalog import CATALOG, FOLDER, canonical_name
 from maskformer_ext.data.description import Recognition
-from maskformer_ext.data.layouts.unknown import refuse, refuse_several
+from maskformer_ext.data.layouts.unknown import look_at, refuse, refuse_file, refuse_several
 from maskformer_ext.errors import UserError
 
 _RECIPES = {"semantic": "semantic_folder", "instance": "instance_folder", "panoptic": "instance_folder"}
@@ -29,8 +29,7 @@ def recognise(root: Path, name: str | None = None) -> Recognition:
         UserError: if the folder is missing or of no known format, fits several, holds several data sets, or is damaged.
     """
     if not root.is_dir():
-        problem = "is a file" if root.exists() else "is missing"
-        raise UserError(f"the folder {root} {problem}: set data.root to the folder of your images and labels.")
+        raise refuse_file(root)
     formats = {known: found.recognise for known, found in CATALOG.items() if found.recognise is not None}
     if name is not None:
         name = canonical_name(name)
@@ -38,13 +37,29 @@ def recognise(root: Path, name: str | None = None) -> Recognition:
             hint = nearest_hint(name, formats)
             raise UserError(f"data.name={name} is no format of own data{hint}: give one of {', '.join(formats)}.")
         formats = {name: formats[name]}
-    found = [recognition for look in formats.values() if (recognition := look(root)) is not None]
+    found, broken = [], {}
+    for known, look in formats.items():
+        try:
+            recognition = look_at(root, look)
+        except UserError as error:
+            broken[known] = str(error)
+            continue
+        if recognition is not None:
+            found.append(recognition)
     for one in found:
         if one.inside and (several := refuse_several(root, one.inside, formats)) is not None:
             raise several
     if len(found) > 1:
         fits = "; ".join(f"data.name={one.name} ({one.said})" for one in found)
         raise UserError(f"{root} fits {len(found)} formats. Say which is meant: {fits}.")
+    if found and broken:
+        kind, problem = next(iter(broken.items()))
+        raise UserError(
+            f"{root} fits data.name={found[0].name} ({found[0].said}). It looks like data.name={kind}, too, but "
+            f"cannot be read as such. Give data.name={found[0].name} if that is meant, else mend it: {problem}"
+        )
+    if broken:
+        raise UserError(next(iter(broken.values())))
     if not found:
         raise refuse(root, name, formats)
     return found[0]

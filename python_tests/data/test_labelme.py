@@ -174,8 +174,8 @@ def test_what_is_left_out_is_said(tmp_path: Path, caplog) -> None:
     (root / "notes.json").write_text("{}")
     _build(root)
     said = " ".join(caplog.messages)
-    assert "left out 1 images without a LabelMe file (picture_9.jpg)" in said
-    assert "passed over 1 JSON files that are not LabelMe's (notes.json)" in said
+    assert "left out 1 image without a LabelMe file (picture_9.jpg)" in said
+    assert "passed over 1 JSON file that is not LabelMe's (notes.json)" in said
 
 
 @pytest.mark.parametrize(

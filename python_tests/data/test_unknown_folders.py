@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from coco_exports import cvat, drawn, one_file
 from folder_sets import squares, write_folder
 
+from maskformer_ext.data.layouts.unknown import look_at
 from maskformer_ext.data.recognition import recognise
 from maskformer_ext.errors import UserError
 
@@ -38,6 +40,21 @@ def test_a_data_set_one_folder_below_is_named(tmp_path: Path) -> None:
         recognise(tmp_path)
 
 
+def test_a_damaged_format_hides_none_that_fits(tmp_path: Path) -> None:
+    one_file(tmp_path, drawn(2))
+    (tmp_path / "data.yaml").write_text("train: images\n")
+    with pytest.raises(UserError, match=r"fits data.name=coco \(.*It looks like data.name=yolo, too.*has no 'names'"):
+        recognise(tmp_path)
+    assert recognise(tmp_path, "coco").name == "coco"
+
+
+def test_files_are_no_folders(tmp_path: Path) -> None:
+    for name, says in (("a.zip", "is an archive: unpack it"), ("data.yaml", f"perhaps {tmp_path}")):
+        (tmp_path / name).write_text("")
+        with pytest.raises(UserError, match=says):
+            recognise(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
@@ -49,6 +66,8 @@ def test_a_data_set_one_folder_below_is_named(tmp_path: Path) -> None:
         ("Annotations/1.xml", "<annotation><object/></annotation>", "holds boxes, which are no masks"),
         ("train.csv", "MaskPath,ImageID\n", "one mask for each object, as Open Images does"),
         ("train.csv", "ImageId,EncodedPixels\n", "masks as text: write them as PNG"),
+        ("list.json", [{"id": 1}], "is of no known kind: COCO's JSON is an object with images"),
+        ("wide.json", "\ufeff{".encode("utf-16-le"), "is UTF-16 text: save it as UTF-8"),
         ("photos.zip", "", "is an archive: unpack it first"),
         ("a.npy", "", "array of NumPy: save images and masks as PNG"),
         ("images/1.jpg", "", "nothing labels them: add their masks"),
@@ -56,6 +75,23 @@ def test_a_data_set_one_folder_below_is_named(tmp_path: Path) -> None:
 )
 def test_exports_that_are_not_read_are_named(tmp_path: Path, name: str, content: object, says: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    text = content if isinstance(content, str | bytes) else json.dumps(content)
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=says):
         recognise(tmp_path)
+
+
+def test_folders_that_may_not_be_opened_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "masks").mkdir()
+    access = os.access  # root may open everything, so that modes of files prove nothing
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "masks" and access(path, mode))
+    with pytest.raises(UserError, match=r"the folder \S+/masks cannot be read"):
+        recognise(tmp_path)
+
+
+def test_an_error_of_the_disk_is_one_sentence(tmp_path: Path) -> None:
+    def look(root: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(root / "masks"))
+
+    with pytest.raises(UserError, match=r"\S+/masks cannot be read: Permission denied\.$"):
+        look_at(tmp_path, look)

@@ -119,10 +119,10 @@ def test_what_is_left_out_is_said(tmp_path: Path, caplog) -> None:
     dataset = _build(root)
     assert [len(dataset[index].labels) for index in range(4)] == [2, 0, 0, 1]
     said = " ".join(caplog.messages)
-    assert "left out 1 boxes without a polygon (line 3 of picture_0.txt)" in said
-    assert "1 polygons reach over the border of their image" in said and "line 1 of picture_3.txt" in said
-    assert "1 images without a label file have no object (picture_2)" in said
-    assert "passed over 1 label files without image (stray.txt)" in said
+    assert "left out 1 box without a polygon (line 3 of picture_0.txt)" in said
+    assert "1 polygon reaches over the border of the image" in said and "line 1 of picture_3.txt" in said
+    assert "1 image without a label file has no object (picture_2)" in said
+    assert "passed over 1 label file without image (stray.txt)" in said
 
 
 @pytest.mark.parametrize(

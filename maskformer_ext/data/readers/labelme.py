@@ -145,13 +145,13 @@ class LabelMeFiles(OutlinedFiles):
         kinds = [f"{count} {kind}" for kind, count in sorted(found.without_area.items())]
         if kinds:
             report_some(folder, f"left out shapes without area, of {{}} type{'s' * (len(kinds) > 1)}", kinds)
-        report_some(folder, "{} shapes reach over the border of their image and end there", found.beyond)
-        report_some(folder, "passed over {} JSON files that are not LabelMe's", others)
+        report_some(folder, "{} [shape reaches|shapes reach] over the border of the image, to end there", found.beyond)
+        report_some(folder, "passed over {} JSON [file that is|files that are] not LabelMe's", others)
         images = list_files(folder, EXTENSIONS).files
         stems = {path.stem for path in files.values()}
         report_some(
             folder,
-            "left out {} images without a LabelMe file",
+            "left out {} [image|images] without a LabelMe file",
             [path.name for path in images.values() if path.stem not in stems],
         )
 

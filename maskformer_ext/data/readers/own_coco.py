@@ -195,9 +195,10 @@ def _images(content: dict[str, Any], path: Path, places: ImagePlaces) -> tuple[d
     if not missing:
         return images, []
     skip = "" if len(missing) == len(images) else ", or data.on_error=skip to go on without them"
+    are = "is" if len(missing) == 1 else "are"
     return images, [
-        f"{path}: {len(missing)} of its {len(images)} images are not there, the first is {printable(missing[0])}: set "
-        f"data.train_images and data.val_images to their folders{skip} (looked in {places.where()})."
+        f"{path}: {len(missing)} of its {len(images)} images {are} not there, the first is {printable(missing[0])}: "
+        f"set data.train_images and data.val_images to their folders{skip} (looked in {places.where()})."
     ]
 
 
