@@ -14,11 +14,13 @@ import pytest
 from color_model import INFO, NAMES, Client, color_model, color_picture, encoded, serving
 from PIL import Image
 
+from maskformer_ext.demo import media
 from maskformer_ext.demo.model import Limits
 from maskformer_ext.demo.samples import samples_of_folder
 from maskformer_ext.demo.server import DemoServer
 from maskformer_ext.errors import UserError
 from maskformer_ext.media.decoding import limit_pixels
+from maskformer_ext.media.images import read_rgb
 
 
 @pytest.fixture
@@ -357,3 +359,12 @@ def test_a_request_that_trickles_in_is_ended(client: Client, monkeypatch: pytest
             sent += 1
             time.sleep(0.02)
     assert sent < 600
+
+
+def test_of_files_that_nobody_looked_at_one_is_held_decoded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[Path] = []
+    monkeypatch.setattr(media, "read_rgb", lambda path: (decoded.append(path), read_rgb(path))[1])
+    pictures = [client.upload(encoded(color_picture()))[1]["picture"] for _ in range(3)]
+    assert len(decoded) == 3
+    assert client.post("/api/look", picture=pictures[2])[0] == 200 and len(decoded) == 3
+    assert client.post("/api/look", picture=pictures[0])[0] == 200 and len(decoded) == 4
