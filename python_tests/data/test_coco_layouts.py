@@ -130,4 +130,5 @@ def test_panoptic_files_of_own_classes(tmp_path: Path) -> None:
     )
     halves = [build_dataset(config, split) for split in ("train", "val")]
     assert [len(half) for half in halves] == [1, 1] and halves[0][0].name != halves[1][0].name
-    assert [list(half.info.file_ids.images) for half in halves] == [[half[0].name] for half in halves]
+    for half in halves:
+        assert half.info.file_ids is not None and list(half.info.file_ids.images) == [half[0].name]
