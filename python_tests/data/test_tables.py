@@ -17,6 +17,7 @@ from typed import present
 
 from maskformer_ext.config import Config, DataConfig, TrainConfig
 from maskformer_ext.data import build_dataset, build_loader
+from maskformer_ext.data.formats.table_rows import hub_file
 from maskformer_ext.data.recognition import load_run_config, recognise
 from maskformer_ext.errors import UserError
 
@@ -298,3 +299,19 @@ def test_the_hub_without_a_network_is_one_sentence() -> None:
         load_run_config("folder", ["data.name=huggingface", "data.root=nobody/parts"])
     with pytest.raises(UserError, match=sentence):
         build_dataset(_config(Path("nobody/parts")), "train")
+
+
+def test_a_file_that_the_hub_lacks_is_none_and_one_that_cannot_be_had_is_an_error(monkeypatch) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    problems = iter([LocalEntryNotFoundError("not in the cache"), OSError("the disk is full")])
+
+    def download(*_: object, **__: object) -> str:
+        raise next(problems)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: None)
+    assert hub_file("some/parts", "id2label.json") is None
+    with pytest.raises(UserError, match=r"some/parts cannot be had from the Hugging Face hub \(the disk is full\)"):
+        hub_file("some/parts", "id2label.json")

@@ -138,6 +138,22 @@ def describe_hub(name: str) -> tuple[dict[str, Any], dict[str, int]]:
         return info.features.to_dict(), {split: found.num_examples for split, found in info.splits.items()}
 
 
+def hub_file(name: str, file: str) -> Path | None:
+    """Return a file that a data set on the hub has beside its tables; None where it has none.
+
+    Raises:
+        UserError: as `open_hub`.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    with _from_hub(name):
+        try:
+            return Path(hf_hub_download(name, file, repo_type="dataset"))
+        except EntryNotFoundError:  # also where only the cache is asked, and lacks it
+            return None
+
+
 @contextmanager
 def _from_hub(name: str) -> Iterator[None]:
     from huggingface_hub import HfApi

@@ -10,7 +10,7 @@ from typing import Any
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data.classes import ClassTable, palette, read_classes_file
 from maskformer_ext.data.formats.table_columns import LABEL_IMAGE, Columns, choose_columns
-from maskformer_ext.data.formats.table_rows import Rows, open_hub, open_parquet, open_saved
+from maskformer_ext.data.formats.table_rows import Rows, hub_file, open_hub, open_parquet, open_saved
 from maskformer_ext.data.layouts.tables import choose_splits, find_tables, read_features
 from maskformer_ext.data.readers.tables import TableOptions, Tables
 from maskformer_ext.errors import UserError, printable
@@ -80,7 +80,7 @@ def _classes(
     """
     path = _classes_file(config, root) if not columns.names or config.classes_file else None
     if path is None and hub is not None and not columns.names:
-        path = _from_hub(hub)
+        path = hub_file(hub, "id2label.json")
     if path is not None and path.name.lower() == "id2label.json":
         return *_id2label(path, config.ignore_label, columns), config.ignore_label
     if path is not None:
@@ -118,16 +118,6 @@ def _classes_file(config: DataConfig, root: Path | None) -> Path | None:
     return next(
         (folder / name for folder in (root, root / "data") for name in _CLASS_FILES if (folder / name).is_file()), None
     )
-
-
-def _from_hub(name: str) -> Path | None:
-    """Return the file of class names that a data set on the hub has beside its tables, None where it has none."""
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(name, "id2label.json", repo_type="dataset"))
-    except Exception:  # it has none, or there is no network, which is told where the tables are needed
-        return None
 
 
 def _id2label(path: Path, void: int, columns: Columns) -> tuple[ClassTable, list[Any]]:
