@@ -8,17 +8,14 @@ from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from maskformer_ext.config.values import check_choice
 from maskformer_ext.demo.model import DemoModel
 from maskformer_ext.demo.views import View
 from maskformer_ext.inference.results import Result
-from maskformer_ext.inference.results.drawing import overlay_shape
-from maskformer_ext.pictures.segment_maps import index_of
-from maskformer_ext.pictures.segments import add_legend, draw_segments
-from maskformer_ext.pictures.sizes import LONG_SIDE, resize_image, resize_map
+from maskformer_ext.inference.results.drawing import draw_result
+from maskformer_ext.pictures.sizes import LONG_SIDE
 
 KINDS = ("overlay", "ids", "coco")
 
@@ -66,17 +63,18 @@ def make_download(
         for segment in result.describe_briefly()
         if segment["category_id"] not in hidden and segment.get("score", 1.0) >= min_score
     ]
-    return _png(_overlay(view, ids, segments, model, opacity)), "image/png", f"{stem}_overlay.png"
-
-
-def _overlay(
-    view: View, ids: np.ndarray, segments: list[dict[str, Any]], model: DemoModel, opacity: float
-) -> Image.Image:
-    labels = [segment["category_id"] for segment in segments]
-    size = overlay_shape(ids.shape[0], ids.shape[1], LONG_SIDE)
-    owners = index_of(resize_map(ids, size), [segment["id"] for segment in segments])
-    picture = draw_segments(resize_image(view.ground, size), owners, labels, model.info, opacity=opacity)
-    return add_legend(picture, labels, model.info)
+    overlay = draw_result(
+        result,
+        view.ground,
+        names=True,
+        legend=True,
+        min_score=min_score,
+        opacity=opacity,
+        longest_side=LONG_SIDE,
+        ids=ids,
+        segments=segments,
+    )
+    return _png(overlay), "image/png", f"{stem}_overlay.png"
 
 
 def _coco(result: Result, name: str, min_score: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +42,13 @@ def draw_result(
     opacity: float,
     longest_side: int,
     ids: np.ndarray | None = None,
+    segments: Sequence[dict[str, Any]] | None = None,
 ) -> Image.Image:
     """Draw a result; arguments and errors are those of `Result.plot`.
 
     Args:
         ids: what ``id_map`` returned for ``min_score``, where that is known already.
+        segments: those of ``describe_briefly`` that are drawn; None: all.
     """
     check_options(min_score, opacity, longest_side)
     if image is None:
@@ -55,7 +58,7 @@ def draw_result(
     ids = result.id_map(min_score=min_score) if ids is None else ids
     size = overlay_shape(ids.shape[0], ids.shape[1], longest_side)
     info: DatasetInfo = result.info
-    segments = result.describe_briefly()
+    segments = result.describe_briefly() if segments is None else segments
     labels = [segment["category_id"] for segment in segments]
     shown = labels
     if result.task == "instance":
