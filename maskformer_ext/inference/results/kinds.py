@@ -16,6 +16,7 @@ from maskformer_ext.inference.results.base import Result
 from maskformer_ext.inference.results.context import PICTURED_SCORE, Context
 from maskformer_ext.ops.instance_inference import Instances
 from maskformer_ext.ops.support import rle
+from maskformer_ext.pictures.segment_maps import boxes_and_areas, index_of, instance_owners, present_values
 
 _WIDEST_MAP = np.iinfo(np.uint16).max
 _BITS_OF_BYTE = np.array([byte.bit_count() for byte in range(256)], dtype=np.uint8)
@@ -55,8 +56,6 @@ class SemanticResult(Result):
         return numbered(int(self.class_map.max()) + 1 if self.class_map.numel() else 0)
 
     def _list_segments(self) -> list[dict[str, Any]]:
-        from maskformer_ext.pictures.segment_maps import boxes_and_areas
-
         boxes, areas = boxes_and_areas(self.class_map.cpu().numpy())
         return [
             {"id": label, **_category(label, self.info), "area": int(areas[label]), "box": boxes[label].tolist()}
@@ -116,8 +115,6 @@ class PanopticResult(Result):
         return numbered(max(labels, default=-1) + 1, tuple(sorted(things)))
 
     def _list_segments(self) -> list[dict[str, Any]]:
-        from maskformer_ext.pictures.segment_maps import boxes_and_areas
-
         most = max((segment["id"] for segment in self.segments_info), default=0)
         boxes, areas = boxes_and_areas(self.segment_map.cpu().numpy(), most + 1)
         return [
@@ -168,8 +165,6 @@ class InstanceResult(Result, Instances):
 
     def id_map(self, *, min_score: float = PICTURED_SCORE) -> np.ndarray:
         """Return 1 + the index of the best instance per pixel, (H, W) uint16, 0 = none."""
-        from maskformer_ext.pictures.segment_maps import instance_owners
-
         return _sixteen_bits(instance_owners(self, min_score))
 
     def mask_of(self, index: int) -> np.ndarray:
@@ -230,8 +225,6 @@ def segments_of(result: Any, *, min_score: float = PICTURED_SCORE) -> tuple[np.n
     Returns:
         (H, W) int32 index of the segment that owns each pixel, -1 = void, and the class id of each segment.
     """
-    from maskformer_ext.pictures.segment_maps import index_of, instance_owners, present_values
-
     if isinstance(result, Instances):
         return instance_owners(result, min_score) - np.int32(1), result.labels.tolist()
     if isinstance(result, SemanticResult):
