@@ -163,7 +163,7 @@ def read_text(path: str | Path, what: str) -> str:
     except (OSError, MemoryError) as error:
         raise UserError(f"{path} cannot be read: {why(error)}") from None
     except ValueError as error:
-        raise UserError(f"{path} is not {what}: it is not UTF-8 text ({why(error)})") from None
+        raise UserError(f"{path} is not {what}: it is not UTF-8 text ({why(error)}): save it as UTF-8") from None
 
 
 def read_json(path: str | Path, what: str) -> Any:
@@ -184,7 +184,19 @@ def parse_json(text: str, path: str | Path, what: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError, MemoryError) as error:
-        raise UserError(f"{path} is not {what}: it is not valid JSON ({why(error)})") from None
+        raise UserError(
+            f"{path} is not {what}: it is not valid JSON ({why(error)}): write it again, or correct it there"
+        ) from None
+
+
+def state_of(path: Path) -> tuple[Path, int, int]:
+    """Return a file, its time and its size: what is remembered of a file holds as long as this stays the same.
+
+    Raises:
+        OSError: if the file is missing.
+    """
+    status = path.stat()
+    return path, status.st_mtime_ns, status.st_size
 
 
 @contextmanager

@@ -208,16 +208,22 @@ def _override_items(overrides: Iterable[str] | Mapping[str, Any]) -> Iterator[tu
     if isinstance(overrides, Mapping):
         yield from overrides.items()
         return
-    optional = {key for key, annotation in iterate_fields() if describe_type(annotation).endswith("null")}
+    kinds = {key: describe_type(annotation) for key, annotation in iterate_fields()}
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator or not key or key.startswith("-"):
             raise UserError(f"{text!r} is not of the form key=value, for instance train.max_iters=1000")
-        if key in optional and value in ("None", "none"):
+        kind = kinds.get(key, "")
+        if kind.endswith("null") and value in ("None", "none"):
             yield key, None
             continue
+        if kind == "str" and not value and key.startswith("data."):  # what a shell makes of data.background=""
+            yield key, ""
+            continue
         try:
-            yield key, OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))["value"]  # type: ignore[index, call-overload]
+            read = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={value}"]))["value"]  # type: ignore[index, call-overload]
+            # A folder called 007, 1_000 or no is text where text is meant.
+            yield key, value if kind.startswith("str") and isinstance(read, bool | int | float) else read
         except (yaml.YAMLError, OmegaConfBaseException, *STRANGE) as error:
             raise UserError(f"{key}: {value!r:.60} is not a valid value: {reason(error)}") from error
 

@@ -49,6 +49,16 @@ class ClassTable:
     values: tuple[int, ...] = ()
 
 
+def color_number(color: Sequence[int]) -> int:
+    """Return an RGB colour as one number, red first: how label images in colours are counted."""
+    return color[0] | color[1] << 8 | color[2] << 16
+
+
+def color_of(number: int) -> Color:
+    """Return the RGB colour of a `color_number`."""
+    return number & 255, number >> 8 & 255, number >> 16
+
+
 def void_id(value: int, count: int) -> int:
     """Return what stands for void in maps of class ids, given the void value of label images.
 
@@ -156,14 +166,18 @@ def _rows(path: Path, text: str) -> dict[str, Any]:
 
 def _lines(path: Path, text: str) -> dict[str, Any]:
     """Return the names of a text file, and the colours where it is CVAT's."""
-    stripped = [line.strip() for line in text.splitlines()]
-    lines = [line for line in stripped if line and not line.startswith("#")]
-    if not lines or ":" not in lines[0] or not _CVAT.fullmatch(lines[0]):
-        return {"classes": lines}
-    rows = [_CVAT.fullmatch(line) for line in lines]
+    stripped = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
+    lines = [(number, line) for number, line in stripped if line and not line.startswith("#")]
+    rows = [_CVAT.fullmatch(line) for _, line in lines]
+    named_so = path.name.lower() == _FILES[-1] and any("::" in line for _, line in lines)
+    if not lines or not (rows[0] or named_so):
+        return {"classes": [line for _, line in lines]}
     if None in rows:
-        wrong = printable(lines[rows.index(None)])
-        raise UserError(f"{path}: the line {wrong!r} must be name:red,green,blue:parts:actions as the first one is.")
+        number, wrong = lines[rows.index(None)]
+        raise UserError(
+            f"{path}, line {number}: {printable(wrong)!r:.60} must be name:red,green,blue:parts:actions, as in "
+            "cat:255,0,0::."
+        )
     groups = [row.groups() for row in rows if row is not None]
     given = any(red is not None for _, red, _, _ in groups)
     colors = [

@@ -21,12 +21,17 @@ class Recognition:
         task: "instance" where its labels tell instances apart, else "semantic".
         said: what was found, in words: the format and who writes it so, how many images, how many classes.
         keys: other values below ``data`` that reading it needs, by their names there.
+        inside: the folder below it in which all was found; "" where the files lie as they should.
     """
 
     name: str
     task: str
     said: str
     keys: dict[str, Any] = field(default_factory=dict)
+    inside: str = ""
+
+
+Recognise = Callable[[Path], Recognition | None]
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ class Description:
     conversion: Conversion | None = None
     generated: bool = False
     own_classes: bool = False
-    recognise: Callable[[Path], Recognition | None] | None = None
+    recognise: Recognise | None = None
     recognise_given: Callable[[DataConfig], Recognition | None] | None = None
     locate: Callable[[DataConfig], Path | None] | None = None
     no_recipe: str = ""

@@ -131,14 +131,14 @@ def _warn_absent(train: Survey, found: Findings, own: bool, reason: str = "") ->
 
 def _compare(train: Survey, val: Survey, found: Findings, own: bool) -> None:
     for one, other, means in (
-        (val, train, "it is scored, but never learnt"),
-        (train, val, "the scores say nothing of it"),
+        (val, train, ("it is scored, but never learnt", "they are scored, but never learnt")),
+        (train, val, ("the scores say nothing of it", "the scores say nothing of them")),
     ):
         only = [label for label in other.absent if one.pixels[label]]
         if only and other.complete and (own or one.complete):
             found.warnings.append(
-                f"{_names(one, only)} occurs in {one.split} labels, but never in those of {other.split} "
-                f"({other.extent}): {means}"
+                f"{_names(one, only)} occur{'s' * (len(only) == 1)} in {one.split} labels, but never in those of "
+                f"{other.split} ({other.extent}): {means[len(only) > 1]}"
             )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,10 @@ from maskformer_ext.config.load import load_config, override_config
 from maskformer_ext.config.values import nearest_hint
 from maskformer_ext.data.catalog import CATALOG, FOLDER, canonical_name
 from maskformer_ext.data.description import Recognition
-from maskformer_ext.errors import UserError, printable
+from maskformer_ext.data.layouts.unknown import look_at, refuse, refuse_file, refuse_several
+from maskformer_ext.errors import UserError
 
 _RECIPES = {"semantic": "semantic_folder", "instance": "instance_folder", "panoptic": "instance_folder"}
-_MOST_FILES = 2000  # that the error for an unknown folder counts
-_NAMED = 5
 
 
 def recognise(root: Path, name: str | None = None) -> Recognition:
@@ -28,11 +26,10 @@ def recognise(root: Path, name: str | None = None) -> Recognition:
         name: the value of ``data.name``, where the user gives one; None: the format is found out, too.
 
     Raises:
-        UserError: if the folder is missing or of no known format, fits several, or is damaged.
+        UserError: if the folder is missing or of no known format, fits several, holds several data sets, or is damaged.
     """
     if not root.is_dir():
-        problem = "is a file" if root.exists() else "is missing"
-        raise UserError(f"the folder {root} {problem}: set data.root to the folder of your images and labels.")
+        raise refuse_file(root)
     formats = {known: found.recognise for known, found in CATALOG.items() if found.recognise is not None}
     if name is not None:
         name = canonical_name(name)
@@ -40,16 +37,31 @@ def recognise(root: Path, name: str | None = None) -> Recognition:
             hint = nearest_hint(name, formats)
             raise UserError(f"data.name={name} is no format of own data{hint}: give one of {', '.join(formats)}.")
         formats = {name: formats[name]}
-    found = [recognition for look in formats.values() if (recognition := look(root)) is not None]
+    found, broken = [], {}
+    for known, look in formats.items():
+        try:
+            recognition = look_at(root, look)
+        except UserError as error:
+            broken[known] = str(error)
+            continue
+        if recognition is not None:
+            found.append(recognition)
+    for one in found:
+        if one.inside and (several := refuse_several(root, one.inside, formats)) is not None:
+            raise several
     if len(found) > 1:
         fits = "; ".join(f"data.name={one.name} ({one.said})" for one in found)
         raise UserError(f"{root} fits {len(found)} formats. Say which is meant: {fits}.")
-    if not found:
-        kind = "any format that is known" if name is None else f"data.name={name}"
+    if found and broken:
+        kind, problem = next(iter(broken.items()))
         raise UserError(
-            f"{root} is not laid out as {kind}: it holds {_contents(root)}. docs/data.md shows the layouts of "
-            f"{', '.join(formats)}."
+            f"{root} fits data.name={found[0].name} ({found[0].said}). It looks like data.name={kind}, too, but "
+            f"cannot be read as such. Give data.name={found[0].name} if that is meant, else mend it: {problem}"
         )
+    if broken:
+        raise UserError(next(iter(broken.values())))
+    if not found:
+        raise refuse(root, name, formats)
     return found[0]
 
 
@@ -105,27 +117,3 @@ def recipe_of_task(task: str) -> str:
 def plain_name(folder: Path) -> str:
     """Return what a run on a folder is called: the folder's name without spaces and the like."""
     return re.sub(r"[^\w.-]+", "_", folder.expanduser().resolve().name).strip("._") or FOLDER
-
-
-def _contents(root: Path) -> str:
-    """Return in words what a folder holds: its entries, and which endings its files have."""
-    entries = sorted(entry.name + "/" * entry.is_dir() for entry in root.iterdir() if not entry.name.startswith("."))
-    if not entries:
-        return "nothing"
-    endings = Counter(path.suffix.lower() or "no ending" for path in _files(root))
-    kinds = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(_NAMED))
-    more = f" and {len(entries) - _NAMED} more" if len(entries) > _NAMED else ""
-    return printable(f"{', '.join(entries[:_NAMED])}{more} (files: {kinds or 'none'})")
-
-
-def _files(root: Path) -> Iterator[Path]:
-    waiting, seen = [root], 0
-    while waiting and seen < _MOST_FILES:
-        for entry in sorted(waiting.pop(0).iterdir()):
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir() and not entry.is_symlink():
-                waiting.append(entry)
-            elif entry.is_file():
-                seen += 1
-                yield entry

@@ -41,6 +41,16 @@ def test_null_and_none_clear_an_optional_value():
     assert load_config("camvid", ["resume=none"]).resume == "none"
 
 
+def test_text_is_taken_as_it_is_written():
+    for written in ("007", "1_000", "no", "1e5", "2024-01-02"):
+        config = load_config("digits", [f"name={written}", f"data.root={written}"])
+        assert (config.name, config.data.root) == (written, written)
+    assert load_config("digits", ["data.background="]).data.background == ""  # of data.background="" in a shell
+    assert load_config("digits", ["data.background=''"]).data.background == ""
+    with pytest.raises(UserError, match=r"data.task must be one of"):
+        load_config("digits", ["data.task="])
+
+
 def test_a_file_composes_from_bases_in_order(tmp_path):
     (tmp_path / "small.yaml").write_text("train: {max_iters: 5, batch_size: 2}\n")
     (tmp_path / "mine.yaml").write_text("base: [camvid, small]\nname: mine\ntrain:\n  batch_size: 4\n")

@@ -18,7 +18,7 @@ from maskformer_ext.errors import UserError
 _SAID = {
     "Roboflow": "as Roboflow exports it (train/_annotations.coco.json), 3 images for training and 2 for validation",
     "CVAT": "as CVAT exports it (annotations/instances_Train.json), 3 images for training and 2 for validation",
-    "Label Studio": "as Label Studio exports it (result.json), 5 images without a split (data.val_share draws one)",
+    "Label Studio": "as Label Studio exports it (result.json), 5 images without a split of their own (data.val_share",
     "FiftyOne": "as FiftyOne exports it (train/labels.json), 3 images for training and 2 for validation",
     "COCO": "as COCO has it (annotations/instances_train2031.json), 3 images for training and 2 for validation",
     "one file": "COCO JSON (my parts.json), 5 images without a split",
@@ -125,7 +125,10 @@ def test_panoptic_files_of_own_classes(tmp_path: Path) -> None:
     assert (found.name, found.task) == ("coco", "panoptic") and "2 images for training" in found.said
     dataset = build_dataset(DataConfig(name="coco", root=str(tmp_path), task="panoptic"), "train")
     assert len(dataset) == 2 and dataset.info.classes[0].startswith("kind ") and dataset.info.thing_classes == (0,)
-    with pytest.raises(UserError, match=r"panoptic segments of all images: set data.val_json"):
-        build_dataset(
-            DataConfig(name="coco", root=str(tmp_path), train_json="annotations/panoptic_train2017.json"), "train"
-        )
+    config = DataConfig(
+        name="coco", root=str(tmp_path), train_json="annotations/panoptic_train2017.json", val_share=0.5
+    )
+    halves = [build_dataset(config, split) for split in ("train", "val")]
+    assert [len(half) for half in halves] == [1, 1] and halves[0][0].name != halves[1][0].name
+    for half in halves:
+        assert half.info.file_ids is not None and list(half.info.file_ids.images) == [half[0].name]

@@ -153,7 +153,10 @@ def test_text_files(tmp_path, text, classes):
 def test_label_maps_that_are_damaged(tmp_path):
     path = tmp_path / "labelmap.txt"
     path.write_text(_CVAT + "tree\n")
-    with pytest.raises(UserError, match="the line 'tree' must be name:red,green,blue:parts:actions"):
+    with pytest.raises(UserError, match="line 5: 'tree' must be name:red,green,blue:parts:actions"):
+        read_classes_file(path)
+    path.write_text("background:0,0::\n")  # no line is right
+    with pytest.raises(UserError, match="line 1: 'background:0,0::' must be name:red,green,blue:parts:actions"):
         read_classes_file(path)
     path.write_text("a:1,2,300::\n")
     with pytest.raises(UserError, match='"colors" must be a list of 1'):

@@ -216,7 +216,7 @@ def test_one_name_in_two_folders_may_mean_either(tmp_path: Path) -> None:
 def test_names_that_lead_out_of_the_folder_stay_inside(root: Path, tmp_path: Path) -> None:
     drawn(1)[0].save(tmp_path / "secret.jpg")
     _edit(root, lambda content: content["images"][0].update(file_name="../../secret.jpg"))
-    with pytest.raises(UserError, match=r"1 of its 4 images are not there, the first is ../../secret.jpg"):
+    with pytest.raises(UserError, match=r"1 of its 4 images is not there, the first is ../../secret.jpg"):
         build_dataset(_config(root), "train")
 
 

@@ -11,6 +11,7 @@ import pytest
 from folder_sets import squares, write_folder
 from PIL import Image
 
+from maskformer_ext.data.preparing.duplicates import find_duplicates
 from maskformer_ext.prepare import main
 
 _TWO = "background\nobject\n"
@@ -109,6 +110,17 @@ def test_images_that_occur_twice_are_named(tmp_path: Path, capsys) -> None:
         f"warning: 1 image is in both splits, so that scores say less than they seem to: {images / '2.png'} = " in err
     )
     assert f"warning: 1 image is twice in a split: {images / '0.png'} = {images / '1.png'}" in err
+
+
+def test_copies_are_counted(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(5)]
+    for path in paths:
+        path.write_text("the same")
+    shared, within = find_duplicates({"train": paths[:4], "val": paths[4:]})
+    assert shared.endswith(f"{paths[0]} = {paths[1]} and 3 more")
+    assert within == f"1 image is more than once in a split: {paths[0]} = {paths[1]} and 2 more"
+    shared, within = find_duplicates({"train": paths[:1], "val": paths[1:3]})
+    assert within == f"1 image is twice in a split: {paths[1]} = {paths[2]}"
 
 
 def test_what_looks_like_a_slip_is_named(tmp_path: Path, capsys) -> None:

@@ -65,7 +65,7 @@ def test_folders_that_nothing_fits_are_described(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not laid out as any format that is known: it holds nothing"):
         recognise(tmp_path)
     (tmp_path / "table.csv").write_text("a,b\n")
-    with pytest.raises(UserError, match=r"it holds table.csv \(files: 1 .csv\). docs/data.md shows"):
+    with pytest.raises(UserError, match=r"it holds table.csv \(files: 1 .csv\). .*docs/data.md shows"):
         recognise(tmp_path)
     with pytest.raises(UserError, match=r"data.name=digits is no format of own data.*give one of"):
         recognise(tmp_path, "digits")

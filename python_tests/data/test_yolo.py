@@ -82,6 +82,20 @@ def test_lists_of_images(tmp_path: Path) -> None:
         _build(root, "val")
 
 
+def test_lists_as_cvat_writes_them(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path, {"train": _TRAIN}, _NAMES, yaml=None, folder="{part}/{split}")
+    (root / "train.txt").write_text("".join(f"data/images/train/picture_{number}.jpg\n" for number in range(4)))
+    (root / "data.yaml").write_text("names:\n  0: cat\n  1: dog\npath: .\ntrain: train.txt\n")
+    assert [len(_build(root, split)) for split in ("train", "val")] == [3, 1]
+
+
+def test_a_split_is_never_found_in_a_folder_of_all_images(tmp_path: Path) -> None:
+    yaml = "train: ../train/images\nval: /home/train/pets/valid/images\nnames: {names}\n"
+    root = write_yolo(tmp_path, {"": _TRAIN}, _NAMES, yaml=yaml, folder="{part}/{split}")
+    with pytest.raises(UserError, match=r"'train' names ../train/images, which is not there"):
+        recognise(root)
+
+
 def test_without_a_split_the_names_draw_one(tmp_path: Path) -> None:
     found = drawings(20)
     root = write_yolo(tmp_path, {"": found}, _NAMES, yaml="names: {names}\n", folder="{part}/{split}")
@@ -105,10 +119,10 @@ def test_what_is_left_out_is_said(tmp_path: Path, caplog) -> None:
     dataset = _build(root)
     assert [len(dataset[index].labels) for index in range(4)] == [2, 0, 0, 1]
     said = " ".join(caplog.messages)
-    assert "left out 1 boxes without a polygon (line 3 of picture_0.txt)" in said
-    assert "1 polygons reach over the border of their image" in said and "line 1 of picture_3.txt" in said
-    assert "1 images without a label file have no object (picture_2)" in said
-    assert "passed over 1 label files without image (stray.txt)" in said
+    assert "left out 1 box without a polygon (line 3 of picture_0.txt)" in said
+    assert "1 polygon reaches over the border of the image" in said and "line 1 of picture_3.txt" in said
+    assert "1 image without a label file has no object (picture_2)" in said
+    assert "passed over 1 label file without image (stray.txt)" in said
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def read_yolo(path: Path, classes: int) -> YoloLabels:
             labels.boxes.append(number)
             continue
         if len(polygon) % 2 or len(polygon) < _BOX + 2:
-            hint = " Five are a box and its score, which predictions have" if len(polygon) == _BOX + 1 else ""
+            hint = " Five are a box and its score, which predictions have." if len(polygon) == _BOX + 1 else ""
             raise UserError(
                 f"{where}: expected x and y of three points or more after the class, got {len(polygon)} numbers.{hint}"
             )
@@ -86,7 +86,7 @@ def _check_inside(polygon: list[float], beyond: list[int], number: int, where: s
     low, high = min(polygon), max(polygon)
     if low < -_BEYOND or high > 1 + _BEYOND:
         value = low if low < -_BEYOND else high
-        kind = " These look like pixels: divide x by the image's width and y by its height" if high > 2 else ""
+        kind = " These look like pixels: divide x by the image's width and y by its height." if high > 2 else ""
         raise UserError(f"{where}: the polygon lies outside the image: {value:g} is not within 0 and 1.{kind}")
     if low < -_BORDER or high > 1 + _BORDER:
         beyond.append(number)

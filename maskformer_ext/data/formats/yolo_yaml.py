@@ -8,12 +8,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from maskformer_ext.data.classes import unique_names
+from maskformer_ext.data.split_names import TRAIN, VALIDATING
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import read_text
 
 _USUAL = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _LARGEST = 1 << 20  # characters; a file of names is far smaller
-_SPLITS = {"train": ("train",), "val": ("val", "valid", "validation", "test")}
+_SPLITS = {"train": TRAIN, "val": VALIDATING}
+_SPLIT_WORDS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
 @dataclass(frozen=True)
@@ -163,12 +165,15 @@ def _locate(entry: str, base: str, path: Path, root: Path, key: str) -> Path:
 
 
 def _places(entry: str, bases: Sequence[Path]) -> Iterator[Path]:
-    """Yield where a path may lie: as written; and where it leads out, without its first parts, as Roboflow needs."""
+    """Yield where a path may lie: as written, and without its first parts, as Roboflow and CVAT need.
+
+    The last part that names a split stays, so that both splits are never found in one folder that holds neither.
+    """
     for base in bases:
         yield base / entry
     parts = PurePosixPath(entry).parts
-    leads_out = parts and (parts[0] in ("..", "/") or parts[0].endswith(":"))
-    for first in range(1, len(parts)) if leads_out else ():
+    splits = [place for place, part in enumerate(parts) if part.lower() in _SPLIT_WORDS]
+    for first in range(1, 1 + splits[-1] if splits else len(parts)):
         if parts[first] == "..":
             continue
         for base in bases:

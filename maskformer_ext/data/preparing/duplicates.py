@@ -44,14 +44,16 @@ def find_duplicates(files: Mapping[str, list[Path]]) -> list[str]:
                     same[digest].append((split, path))
     groups = [group for group in same.values() if len(group) > 1]
     shared = [group for group in groups if len({split for split, _ in group}) > 1]
-    within = [group for group in groups if len({split for split, _ in group}) < len(group)]
+    parts = ([one for one in group if one[0] == split] for group in groups for split in files)
+    within = [part for part in parts if len(part) > 1]
     sentences = []
     if shared:
         sentences.append(
             f"{_count(shared)} in both splits, so that scores say less than they seem to: {_names(shared)}"
         )
     if within:
-        sentences.append(f"{_count(within)} twice in a split: {_names(within)}")
+        often = "twice" if all(len(part) == 2 for part in within) else "more than once"
+        sentences.append(f"{_count(within)} {often} in a split: {_names(within)}")
     return sentences
 
 
@@ -71,5 +73,10 @@ def _count(groups: list[list[tuple[str, Path]]]) -> str:
 
 
 def _names(groups: list[list[tuple[str, Path]]]) -> str:
-    listed = "; ".join(" = ".join(printable(path) for _, path in group[:2]) for group in groups[:_NAMED])
+    listed = "; ".join(_equal([path for _, path in group]) for group in groups[:_NAMED])
     return f"{listed}{'; ...' if len(groups) > _NAMED else ''}"
+
+
+def _equal(paths: list[Path]) -> str:
+    more = f" and {len(paths) - 2} more" if len(paths) > 2 else ""
+    return " = ".join(map(printable, paths[:2])) + more

@@ -97,7 +97,7 @@ def check_folder(request: Request) -> tuple[dict[str, Checked], Findings]:
     found = judge(surveys.get("train"), surveys.get("val"), task=config.task, own=own)
     duplicates = find_duplicates({split: image_files(checked.dataset) for split, checked in splits.items()})
     strange = [sentence for checked in splits.values() for sentence in _strange(checked)]
-    return splits, Findings(problems + found.faults, found.warnings + strange + duplicates)
+    return splits, Findings(list(dict.fromkeys(problems + found.faults)), found.warnings + strange + duplicates)
 
 
 def _check_split(request: Request, dataset: SampleDataset, split: str) -> Checked:

@@ -17,13 +17,13 @@ from maskformer_ext.data.formats.coco_json import (
     field,
     images_by_id,
     read_annotations,
-    sample_names,
 )
 from maskformer_ext.data.formats.labels import read_color_ids
 from maskformer_ext.data.formats.own_categories import choose_categories
-from maskformer_ext.data.listing import check_below, find_file
+from maskformer_ext.data.listing import check_below, find_file, sample_names
 from maskformer_ext.data.readers.packed import PackedList
 from maskformer_ext.data.readers.pairs import check_same_size
+from maskformer_ext.data.splitting import split_by_name
 from maskformer_ext.data.tables import Categories
 from maskformer_ext.data.targets import count_ids, ids_tensor, keep_segments, look_up
 from maskformer_ext.data.tasks import TaskView
@@ -52,6 +52,8 @@ class CocoPanoptic(Dataset):
         name: what reports call the data set.
         skip_errors: leave out images without annotation instead of raising; ``problems`` lists them.
         partner: the annotation file of the other split, which must name the same categories.
+        split: "train" or "val", of a file without a split of its own.
+        val_share: of the images, those that validate, drawn by their names; None: the file has its split alone.
 
     Raises:
         UserError: if a folder or file is missing or the JSON file is not what it must be. Reading an item raises it
@@ -71,6 +73,8 @@ class CocoPanoptic(Dataset):
         name: str = "coco_panoptic",
         skip_errors: bool = False,
         partner: Path | None = None,
+        split: str = "train",
+        val_share: float | None = None,
     ) -> None:
         for folder, what in ((images, "images"), (segments, "panoptic PNGs")):
             if not folder.is_dir():
@@ -86,6 +90,10 @@ class CocoPanoptic(Dataset):
             raise UserError(self.problems[0])
         if not records:
             raise UserError(f"{annotations} annotates no image.")
+        if val_share is not None:
+            chosen = set(split_by_name(image_ids, split, val_share, str(annotations)))
+            records = [record for record in records if record[-1] in chosen]
+            image_ids = {name: number for name, number in image_ids.items() if name in chosen}
         if not self.view.info.classes:
             raise UserError(f'{annotations}: no category has "isthing": 1, but the task is {task}.')
         self.records = PackedList(records)

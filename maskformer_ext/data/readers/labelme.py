@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +24,9 @@ from maskformer_ext.data.targets import keep_segments
 from maskformer_ext.data.tasks import TaskView
 from maskformer_ext.data.types import Sample, Truth
 from maskformer_ext.errors import UserError, printable
-from maskformer_ext.media.decoding import upright
 from maskformer_ext.media.extensions import EXTENSIONS
-from maskformer_ext.media.images import pil_to_rgb, read_image, to_tensor
+from maskformer_ext.media.images import read_image
+from maskformer_ext.media.in_memory import as_file
 
 
 class LabelMeFiles(OutlinedFiles):
@@ -146,28 +145,21 @@ class LabelMeFiles(OutlinedFiles):
         kinds = [f"{count} {kind}" for kind, count in sorted(found.without_area.items())]
         if kinds:
             report_some(folder, f"left out shapes without area, of {{}} type{'s' * (len(kinds) > 1)}", kinds)
-        report_some(folder, "{} shapes reach over the border of their image and end there", found.beyond)
-        report_some(folder, "passed over {} JSON files that are not LabelMe's", others)
+        report_some(folder, "{} [shape reaches|shapes reach] over the border of the image, to end there", found.beyond)
+        report_some(folder, "passed over {} JSON [file that is|files that are] not LabelMe's", others)
         images = list_files(folder, EXTENSIONS).files
         stems = {path.stem for path in files.values()}
         report_some(
             folder,
-            "left out {} images without a LabelMe file",
+            "left out {} [image|images] without a LabelMe file",
             [path.name for path in images.values() if path.stem not in stems],
         )
 
 
 def _embedded(path: Path, exif: bool) -> Tensor:
     """Return the image that a LabelMe file holds."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(embedded_image(path))) as image:
-            return to_tensor(pil_to_rgb(upright(image) if exif else image))
-    except UserError:
-        raise
-    except Exception:  # decoders raise nearly everything
-        raise UserError(f'{path}: "imageData" holds no image that can be read.') from None
+    with as_file(embedded_image(path), f'{path}: "imageData"') as file:
+        return read_image(file, exif=exif)
 
 
 def _paste(shape: Shape, whole: np.ndarray, file: Path) -> None:

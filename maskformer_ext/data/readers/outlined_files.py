@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from maskformer_ext.errors import UserError, printable
 from maskformer_ext.media.images import read_image
 
 _log = logging.getLogger(__name__)
+_ONE_OR_MORE = re.compile(r"\[([^|\]]*)\|([^\]]*)\]")
 _NAMED = 3
 
 Outlined = tuple[str, Path, Path | None]
@@ -97,10 +99,11 @@ def report_some(where: Path | str, what: str, found: Sequence[str]) -> None:
 
     Args:
         where: the folder or file.
-        what: in words, with "{}" for how many.
+        what: in words, with "{}" for how many, and "[image|images]" for one and for more.
         found: one short text each.
     """
     if not found:
         return
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    _log.warning("%s", printable(f"{where}: {what.format(len(found))} ({', '.join(found[:_NAMED])}{more})"))
+    said = _ONE_OR_MORE.sub(r"\1" if len(found) == 1 else r"\2", what).format(len(found))
+    _log.warning("%s", printable(f"{where}: {said} ({', '.join(found[:_NAMED])}{more})"))

@@ -80,6 +80,9 @@ def _checked(images: list[tuple[str, Path]], classes: int, layout: YoloLayout) -
         boxes += [f"line {number} of {file.name}" for number in labels.boxes]
         beyond += [f"line {number} of {file.name}" for number in labels.beyond]
         records.append((name, image, file))
+    for folder in sorted({label_file(image).parent for _, image in images}):
+        if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+            raise UserError(f"the folder {folder} cannot be read: it belongs to somebody else.")
     if len(without) == len(images):
         raise UserError(
             f"{layout.root}: none of {len(images)} images has a label file: {images[0][1]} needs "
@@ -90,9 +93,9 @@ def _checked(images: list[tuple[str, Path]], classes: int, layout: YoloLayout) -
             f"{layout.root}: none of its {len(boxes)} labels is a polygon, they are boxes ({boxes[0]}): export the "
             "data for segmentation, as polygons."
         )
-    report_some(layout.root, "left out {} boxes without a polygon", boxes)
-    report_some(layout.root, "{} polygons reach over the border of their image and end there", beyond)
-    report_some(layout.root, "{} images without a label file have no object", without)
+    report_some(layout.root, "left out {} [box|boxes] without a polygon", boxes)
+    report_some(layout.root, "{} [polygon reaches|polygons reach] over the border of the image, to end there", beyond)
+    report_some(layout.root, "{} [image|images] without a label file [has|have] no object", without)
     _report_orphans([image for _, image in images], layout)
     return records, problems
 
@@ -107,4 +110,4 @@ def _report_orphans(images: list[Path], layout: YoloLayout) -> None:
         stems = {file.stem for file in known if file.parent == folder} | there | {"classes"}
         if layout.sources["train"] and layout.sources["val"]:  # else the images of the other split lie there, too
             others = [path.name for path in sorted(folder.glob("*.txt")) if path.stem not in stems]
-            report_some(folder, "passed over {} label files without image", others)
+            report_some(folder, "passed over {} label [file|files] without image", others)

@@ -20,7 +20,6 @@ from maskformer_ext.data.layouts.coco import (
     recognise_given,
 )
 from maskformer_ext.data.tables import Categories
-from maskformer_ext.errors import UserError
 
 if TYPE_CHECKING:
     from maskformer_ext.data.readers.coco_panoptic import CocoPanoptic
@@ -52,10 +51,6 @@ def _panoptic(config: DataConfig, root: Path, split: str, files: CocoFiles) -> C
     from maskformer_ext.data.readers.coco_panoptic import CocoPanoptic
 
     annotations = files.of(split)
-    if files.val is None:
-        raise UserError(
-            f"{annotations} holds panoptic segments of all images: set data.val_json to those of the validation images."
-        )
     return CocoPanoptic(
         panoptic_images(config, root, annotations, split),
         panoptic_pngs(config, root, annotations, split),
@@ -65,6 +60,8 @@ def _panoptic(config: DataConfig, root: Path, split: str, files: CocoFiles) -> C
         name="coco",
         skip_errors=config.on_error == "skip",
         partner=files.partner(split),
+        split=split,
+        val_share=config.val_share if files.val is None else None,
     )
 
 
