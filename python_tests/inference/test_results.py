@@ -143,6 +143,7 @@ def test_classes_come_from_the_argument_the_model_or_their_number() -> None:
     assert segment(model, image, info=other).names == ("a", "b", "c")
     assert segment(model, image, task="panoptic", info=other).info.thing_classes == (0, 1, 2)
     assert segment(model, image, task="panoptic", thing_classes=THINGS).info is PAINTED
+    assert segment(model, image, task="panoptic").info is PAINTED
     with pytest.raises(ValueError, match="info must name the 3 classes of the model, got 2"):
         segment(model, image, info=DatasetInfo("two", ("a", "b"), ((0, 0, 0),) * 2))
 
