@@ -227,7 +227,6 @@ class PredictionRun:
                 self.output,
                 image.name,
                 source=image.source,
-                task=self.task,
                 info=self.info,
                 names=options.names,
                 min_score=options.min_score,

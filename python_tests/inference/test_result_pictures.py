@@ -126,7 +126,7 @@ def test_a_folder_is_what_predict_writes(task: str, tmp_path: Path) -> None:
     result = _segment(path, task)
     assert result.save(tmp_path / "saved") == tmp_path / "saved" / "overlays" / "photo.png"
     rgb = _read(path)
-    write_prediction(result, rgb, tmp_path / "predicted", "photo", source=str(path), task=task, info=PAINTED)
+    write_prediction(result, rgb, tmp_path / "predicted", "photo", source=str(path), info=PAINTED)
     files = ["overlays/photo.png", "ids/photo.png", "json/photo.json"]
     for file in files:
         assert (tmp_path / "saved" / file).read_bytes() == (tmp_path / "predicted" / file).read_bytes()

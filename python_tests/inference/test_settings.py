@@ -62,9 +62,9 @@ def test_things_are_those_that_the_model_knows(model: torch.nn.Module, task: str
 
 
 def test_a_mistaken_option_is_told_with_what_was_meant(model: torch.nn.Module) -> None:
-    with pytest.raises(TypeError, match="there is no option 'tiel': did you mean tile?"):
+    with pytest.raises(TypeError, match="there is no option 'tiel': did you mean tile"):
         segment(model, _pixels(), tiel=32)
-    with pytest.raises(TypeError, match="there is no option 'taks': did you mean task?"):
+    with pytest.raises(TypeError, match="there is no option 'taks': did you mean task"):
         segment(model, _pixels(), taks="semantic")
-    with pytest.raises(TypeError, match="config must be an InferenceConfig, such as model.recipe.inference, got Config"):
+    with pytest.raises(TypeError, match=r"must be an InferenceConfig, such as .*, got Config"):
         segment(model, _pixels(), config=model.recipe)

@@ -17,6 +17,7 @@ from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.inference.results.context import Context
 from maskformer_ext.inference.results.segment_view import Segment
 from maskformer_ext.inference.results.times import Laps, Times
+from maskformer_ext.inference.results.words import summarize
 
 if TYPE_CHECKING:
     import supervision
@@ -296,11 +297,13 @@ class Result(ABC):
 
     # How it shows itself.
 
-    def summary(self) -> str:
-        """Return in a few words what was found: shares of classes, or numbers of segments."""
-        from maskformer_ext.inference.results.showing import summary
+    def summary(self, *, min_score: float = PICTURED_SCORE) -> str:
+        """Return in a few words what was found, as `predict` prints it: ``2 car, 1 person, road 41%``.
 
-        return summary(self)
+        Args:
+            min_score: instances below it are not told.
+        """
+        return summarize(self.describe_briefly(), self.task, self.size[0] * self.size[1], min_score)
 
     def __repr__(self) -> str:
         from maskformer_ext.inference.results.showing import short_text

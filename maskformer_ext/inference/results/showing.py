@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
-from collections import Counter
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from maskformer_ext.errors import UserError, printable, why
+from maskformer_ext.errors import UserError, why
+from maskformer_ext.inference.results.words import short_name
 
 if TYPE_CHECKING:
     from maskformer_ext.inference.results.base import Result
 
-_LISTED = 5  # names in a line
 _ROWS = 20  # segments in a page
-_LONGEST_NAME = 40
 _PAGE_SIDE = 1024  # pixels of the picture in a page
 _LIKELY = 0.5
 
@@ -25,38 +23,7 @@ def short_text(result: Result) -> str:
     height, width = result.size
     times = result.times
     spent = "" if times is None else f", {times.total:.0f} ms" if times.total >= 10 else f", {times.total:.1f} ms"
-    return f"<{type(result).__name__} {width}x{height}: {summary(result)}{spent}>"
-
-
-def summary(result: Result) -> str:
-    """Return what was found, the largest first: shares of stuff, or of all classes, and numbers of things."""
-    segments = result.describe_briefly()
-    pixels = max(1, result.size[0] * result.size[1])
-    if result.task == "semantic":
-        return _listed(_of_classes(segments, pixels)) or "nothing"
-    if result.task == "panoptic":
-        return _counted(segments, "segment", pixels)
-    likely = [segment for segment in segments if segment["score"] >= _LIKELY]
-    unlikely = len(segments) - len(likely)
-    found = _counted(likely, "instance", pixels)
-    return f"{found}; {unlikely} more below score {_LIKELY:g}" if unlikely else found
-
-
-def _counted(segments: list[dict[str, Any]], what: str, pixels: int) -> str:
-    classes = _listed(_of_classes(segments, pixels))
-    return f"{len(segments)} {what}{'' if len(segments) == 1 else 's'}{': ' if classes else ''}{classes}"
-
-
-def _of_classes(segments: list[dict[str, Any]], pixels: int) -> list[str]:
-    """Return each class with the number of its things, or with its share of the image, the largest first."""
-    areas, numbers = Counter[str](), Counter[str]()
-    for segment in segments:
-        areas[segment["category"]] += segment["area"]
-        numbers[segment["category"]] += bool(segment["isthing"]) and "score" in segment
-    return [
-        f"{_short(name)} x{numbers[name]}" if numbers[name] else f"{_short(name)} {100 * area / pixels:.1f}%"
-        for name, area in areas.most_common()
-    ]
+    return f"<{type(result).__name__} {width}x{height}: {result.summary()}{spent}>"
 
 
 def png_of(result: Result) -> bytes | None:
@@ -77,7 +44,7 @@ def page_of(result: Result) -> str:
     else:
         try:
             source = base64.b64encode(_png(result)).decode("ascii")
-            text = escape(summary(result), quote=True)
+            text = escape(result.summary(), quote=True)
             parts.append(f'<img style="max-width: 100%" alt="{text}" src="data:image/png;base64,{source}">')
         except (UserError, ValueError, TypeError) as error:
             parts.append(f"<p>No picture: {escape(why(error))}</p>")
@@ -108,15 +75,5 @@ def _row(segment: dict[str, Any], pixels: int, colors: tuple[tuple[int, int, int
     red, green, blue = colors[segment["category_id"]]
     swatch = f'<span style="color: rgb({red},{green},{blue})">\u25a0</span>'
     score = f"{segment['score']:.2f}" if "score" in segment else "\u2013"
-    cells = [swatch, escape(_short(segment["category"])), score, f"{100 * segment['area'] / pixels:.1f}%"]
+    cells = [swatch, escape(short_name(segment["category"])), score, f"{100 * segment['area'] / pixels:.1f}%"]
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in [*cells, str(segment["area"])]) + "</tr>"
-
-
-def _listed(parts: list[str]) -> str:
-    more = f" and {len(parts) - _LISTED} more" if len(parts) > _LISTED else ""
-    return f"{', '.join(parts[:_LISTED])}{more}"
-
-
-def _short(name: str) -> str:
-    name = printable(name)
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}\u2026"

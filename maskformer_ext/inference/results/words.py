@@ -9,13 +9,14 @@ from typing import Any
 from maskformer_ext.errors import printable
 
 _MOST_CLASSES = 6
+_LONGEST_NAME = 40
 
 
 def summarize(segments: Sequence[dict[str, Any]], task: str, pixels: int, min_score: float) -> str:
     """Return a line such as ``2 car, 1 person, road 41%``: the most frequent class first, about six of them.
 
     Args:
-        segments: as ``json/NAME.json`` has them.
+        segments: as ``Result.describe`` has them.
         task: "semantic": every class has a share; "instance": every class is counted; "panoptic": things are counted.
         pixels: of the image.
         min_score: instances below it are left out.
@@ -24,7 +25,7 @@ def summarize(segments: Sequence[dict[str, Any]], task: str, pixels: int, min_sc
     areas: Counter[str] = Counter()
     unlikely = False
     for segment in segments:
-        name = printable(segment["category"])
+        name = short_name(segment["category"])
         if task == "instance" and segment["score"] < min_score:
             unlikely = True
         elif task == "instance" or (task == "panoptic" and segment["isthing"]):
@@ -39,6 +40,12 @@ def summarize(segments: Sequence[dict[str, Any]], task: str, pixels: int, min_sc
     return ", ".join(parts) or nothing
 
 
+def short_name(name: str) -> str:
+    """Return a class name on one line, cut where it is long."""
+    name = printable(name)
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}\u2026"
+
+
 def _percent(area: int, pixels: int) -> str:
-    share = 100 * area / pixels
+    share = 100 * area / max(1, pixels)
     return "<1%" if share < 1 else f"{min(round(share), 99 if area < pixels else 100)}%"
