@@ -154,6 +154,21 @@ def test_results_of_another_image_are_not_overwritten(tmp_path: Path, monkeypatc
     _segment("a/x.png").save("out")  # the same file by another path
 
 
+def test_images_without_a_file_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    for _ in range(3):  # as in a loop over frames
+        result = _segment(np.zeros((40, 56, 3), np.uint8))
+        result.save(tmp_path / "out")
+        result.to_yolo(tmp_path / "labels")
+    for result in _segment([np.zeros((40, 56, 3), np.uint8)] * 2):
+        result.save(tmp_path / "out")
+    names = [path.stem for path in sorted((tmp_path / "out" / "overlays").iterdir())]
+    assert names == ["image", *(f"image_{number:06d}" for number in (0, 1, 2, 3))]
+    assert json.loads((tmp_path / "out" / "json" / "image_000002.json").read_text())["image"] == "image_000002"
+    assert sorted(path.stem for path in (tmp_path / "labels").iterdir()) == ["image", "image_000001", "image_000002"]
+    first = _segment(np.zeros((40, 56, 3), np.uint8)).save(tmp_path / "out", name="frame")
+    assert _segment(np.ones((40, 56, 3), np.uint8)).save(tmp_path / "out", name="frame") == first  # was asked for
+
+
 def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(UserError, match="taken"):
