@@ -34,9 +34,7 @@ for _ in range(40):
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
 
-result = segment(
-    model, picture, task="panoptic", info=info, thing_classes=info.thing_classes, object_mask_threshold=0.5
-)
+result = segment(model, picture, task="panoptic", info=info, object_mask_threshold=0.5)
 print(result)  # what was found, and how long it took
 print(result.times)
 for part in result:

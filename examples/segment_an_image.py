@@ -25,7 +25,7 @@ with tempfile.TemporaryDirectory() as temporary:
     model = MaskFormer.from_pretrained(folder)
 
 # `image` may be a path, a PIL image, an array (H, W, 3), a tensor (3, H, W), or a list of these. Single options, as
-# `min_size`, replace those of the configuration: `config=model.recipe.inference` are the ones that the weights know.
+# `min_size`, replace those that came with the weights, `model.recipe.inference`.
 semantic = segment(model, image, task="semantic", min_size=192)
 print("class map", tuple(semantic.class_map.shape), "classes", semantic.class_map.unique().tolist())
 

@@ -138,7 +138,8 @@ def _tell(run: PredictionRun, counts: Counts, *, hint: str | None) -> None:
     """Print what came of it all."""
     if not run.options.quiet:
         print(summary(counts))
-        print(f"the pictures are in {printable(run.output / 'overlays')}")
+        if counts.done or counts.skipped:
+            print(f"the pictures are in {printable(run.output / 'overlays')}")
     print(printable(run.output), flush=True)
     if counts.failed:
         print(f"error: {counts.failed} of {counts.images} images failed", file=sys.stderr)

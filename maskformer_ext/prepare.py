@@ -128,6 +128,8 @@ def _config(recipe: str | None, positional: list[str], overrides: list[str]) -> 
         return _recognised(recipe, overrides)
     if len(positional) == 1 and (Path(positional[0]).is_dir() or canonical_name(positional[0]) not in CATALOG):
         return _recognised(FOLDER, [f"data.root={positional[0]}", *overrides])
+    if len(positional) == 1:
+        raise UserError(f"{positional[0]} is a data set: give its folder too, as in prepare {positional[0]} ROOT")
     if len(positional) != 2:
         raise UserError(f"expected a folder, or NAME and ROOT, got {' '.join(positional) or 'neither'}")
     name = canonical_name(positional[0])

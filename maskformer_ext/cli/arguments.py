@@ -139,6 +139,8 @@ def new_file(values: Mapping[str, str | None], key: str) -> Path:
     """Return the path of a file to write, whose folder must be there."""
     text = values[key] or ""
     path = Path(text).expanduser()
+    if not text or path.is_dir():
+        raise UserError(f"{key}={text} must name a file")
     if not path.parent.is_dir():
         raise UserError(f"{key}={text}: the folder {path.parent} does not exist")
     return path

@@ -46,7 +46,7 @@ def _doctor(arguments: list[str]) -> int:
     machine_readable = "--json" in arguments
     values, _ = split_arguments([argument for argument in arguments if argument != "--json"], _OWN, sections=())
     self_test = boolean(values, "self_test")
-    file = new_file(values, "json") if values["json"] else None
+    file = new_file(values, "json") if values["json"] is not None else None
     show: Callable[[str, str], None] = (lambda line, style: None) if machine_readable else _printer()
     sections: list[Section] = []
     for section in _examine(self_test, quiet=machine_readable):

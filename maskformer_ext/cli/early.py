@@ -10,6 +10,8 @@ from maskformer_ext.config.values import HUB_ID, PROGRAM_ENDINGS, WEIGHT_ENDINGS
 from maskformer_ext.errors import UserError, printable
 
 _FILE_ENDINGS = (*WEIGHT_ENDINGS, *PROGRAM_ENDINGS)
+_NO_WEIGHTS = (".json", ".jsonl", ".yaml", ".yml", ".html", ".txt", ".py", ".jpg", ".jpeg", ".png", ".mp4")
+_KINDS = f"give the output folder of a run, or a file such as {', '.join(_FILE_ENDINGS)}"
 
 
 def check_weights(key: str, source: str) -> None:
@@ -20,9 +22,13 @@ def check_weights(key: str, source: str) -> None:
         source: a file, a folder or a hub id.
 
     Raises:
-        UserError: if it is a path that does not exist; it names the nearest run beside it.
+        UserError: if it is a path that does not exist, and the nearest run beside it is named; or a file that holds
+            something else, such as the config.json beside the weights.
     """
     path = Path(source).expanduser()
+    if path.is_file() and path.suffix.lower() in _NO_WEIGHTS:
+        hint = f"give its folder, {key}={printable(path.parent)}" if _has_weights(path.parent) else _KINDS
+        raise UserError(f"{key}={printable(source)} holds no weights: {hint}")
     if path.exists() or (HUB_ID.fullmatch(source) and not _is_file_name(path) and not _runs_in(path.parent)):
         return
     near = difflib.get_close_matches(path.name, _runs_in(path.parent), n=1, cutoff=0.6)
@@ -69,6 +75,10 @@ def check_data_root(config: DataConfig) -> None:
 
 def _is_file_name(path: Path) -> bool:
     return path.suffix in _FILE_ENDINGS
+
+
+def _has_weights(folder: Path) -> bool:
+    return (folder / "checkpoints").is_dir() or any((folder / f"model{ending}").is_file() for ending in _FILE_ENDINGS)
 
 
 def _runs_in(folder: Path) -> list[str]:

@@ -17,6 +17,7 @@ _EXTRAS = {
     "coco-stuff": ("h5py",),
     "results": ("supervision",),
 }
+_REQUIRED = ("torch", "numpy")
 
 
 def optional_packages() -> dict[str, tuple[str, ...]]:
@@ -29,7 +30,7 @@ class MissingPackage(UserError, ImportError):
 
 
 def missing_package(error: ImportError) -> MissingPackage | None:
-    """Return the sentence for an import that failed; None where it is no optional package that is missing.
+    """Return the sentence for an import that failed; None where it is no package of this table.
 
     Args:
         error: of an ``import`` statement.
@@ -38,6 +39,10 @@ def missing_package(error: ImportError) -> MissingPackage | None:
         return error
     package = (error.name or "").partition(".")[0]
     extra = next((extra for extra, packages in _EXTRAS.items() if package in packages), None)
-    if extra is None or not isinstance(error, ModuleNotFoundError):
+    if not isinstance(error, ModuleNotFoundError):
+        return None
+    if package in _REQUIRED:  # of an installation that went wrong
+        return MissingPackage(f"this needs the package {package}: pip install {package}")
+    if extra is None:
         return None
     return MissingPackage(f"this needs the package {package}: pip install 'maskformer-ext[{extra}]'")

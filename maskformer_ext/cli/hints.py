@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from maskformer_ext.config.values import HUB_ID, PROGRAM_ENDINGS, WEIGHT_ENDINGS
@@ -12,9 +12,10 @@ from maskformer_ext.errors import printable
 
 _RESULTS = (".json", ".csv", ".html", ".txt")
 _SIZE = re.compile(r"\d+[x,]\d+")
+_PAIR = re.compile(r"[\w.]+=.+", re.DOTALL)
 
 
-def meant_keys(arguments: Iterable[str], own: Collection[str]) -> str:
+def meant_keys(arguments: Sequence[str], own: Collection[str]) -> str:
     """Return the ``key=value`` that bare arguments were probably meant to be, as one would type them.
 
     Args:
@@ -24,6 +25,8 @@ def meant_keys(arguments: Iterable[str], own: Collection[str]) -> str:
     Returns:
         ``checkpoint=output/digits input=photo.jpg``; empty where one of them fits no key.
     """
+    if (written := _written_otherwise(arguments)) is not None:
+        return written
     left = [key for key in own if not any(argument.startswith(f"{key}=") for argument in arguments)]
     guessed = []
     for argument in arguments:
@@ -35,6 +38,22 @@ def meant_keys(arguments: Iterable[str], own: Collection[str]) -> str:
         left.remove(key)
         guessed.append(f"{key}={shell(argument)}")
     return " ".join(guessed)
+
+
+def _written_otherwise(arguments: Sequence[str]) -> str | None:
+    """Return ``--key value``, ``--key=value`` and ``key = value`` as ``key=value``; None for other words."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and (argument.startswith("=") or joined[-1].endswith("=")):
+            joined[-1] += argument
+        elif joined and joined[-1].startswith("--") and "=" not in joined[-1] and not argument.startswith("--"):
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    pairs = [text.removeprefix("--") for text in joined]
+    if pairs == list(arguments) or not all(_PAIR.fullmatch(pair) for pair in pairs):
+        return None
+    return " ".join(f"{key}={shell(value)}" for key, _, value in (pair.partition("=") for pair in pairs))
 
 
 def shell(path: object) -> str:

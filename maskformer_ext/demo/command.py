@@ -65,7 +65,7 @@ def _demo(arguments: list[str]) -> int:
     values, overrides = split_arguments(arguments, _OWN, sections=("inference",))
     checkpoint = required(values, "checkpoint", "the output folder of a run, a checkpoint or a hub id")
     task = None if values["task"] is None else choice(values, "task", TASKS)
-    port = whole_number(values, "port", "a number from 0 to 65535")
+    port = whole_number(values, "port", "a number up to 65535")
     if port > 65535:
         raise UserError(f"port must be a number from 0 to 65535, got {port}")
     if values["host"] not in (None, "127.0.0.1", "localhost"):

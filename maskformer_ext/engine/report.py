@@ -72,7 +72,7 @@ def write_report(
         _curves(history),
         picture_section(model, dataset, config, num_pictures),
         _class_table(metrics.get("per_class", {}), info),
-        _usage(folder, metrics),
+        _usage(folder, metrics, config.model.architecture),
         _configuration(config),
     ]
     title = f"{config.name}: results"
@@ -187,7 +187,8 @@ def swatch(color: Sequence[int]) -> str:
     return f'<i class="swatch" style="background:rgb({color[0]},{color[1]},{color[2]})"></i>'
 
 
-def _usage(folder: Path, metrics: Mapping[str, Any]) -> str:
+def _usage(folder: Path, metrics: Mapping[str, Any], architecture: str) -> str:
+    model = "MaskFormer" if architecture == "maskformer" else "PerPixelBaseline"
     tasks = [task for task, key in (("semantic", "mIoU"), ("panoptic", "PQ"), ("instance", "AP")) if key in metrics]
     task = "panoptic" if "panoptic" in tasks else (tasks or ["semantic"])[0]
     commands = (
@@ -196,10 +197,9 @@ def _usage(folder: Path, metrics: Mapping[str, Any]) -> str:
         f"maskformer-ext predict checkpoint={folder} input=images/ output=predictions task={task}"
     )
     code = (
-        "from maskformer_ext.checkpoints import load_checkpoint\nfrom maskformer_ext.inference import segment\n\n"
-        f'model, config, info = load_checkpoint("{folder}")\n'
-        'options = {"thing_classes": info.thing_classes, "config": config.inference}\n'
-        f'result = segment(model, "image.jpg", task="{task}", **options)'
+        f"from maskformer_ext import {model}\nfrom maskformer_ext.inference import segment\n\n"
+        f'model = {model}.from_pretrained("{folder}")\n'
+        f'result = segment(model, "image.jpg", task="{task}")\nresult.save("masks.png")'
     )
     return f"<h2>Use this model</h2><pre>{escape(commands)}</pre><p>In Python:</p><pre>{escape(code)}</pre>"
 

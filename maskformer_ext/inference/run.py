@@ -19,6 +19,7 @@ from maskformer_ext.inference.reduction import Reducer
 from maskformer_ext.inference.results.context import name_of
 from maskformer_ext.inference.results.kinds import numbered
 from maskformer_ext.inference.results.times import Laps
+from maskformer_ext.inference.settings import settings_of, things_of
 from maskformer_ext.inference.views import segment_views
 from maskformer_ext.inference.weight_warnings import warn_about_weights
 from maskformer_ext.media.images import resize_shortest_edge, to_pixels
@@ -45,8 +46,9 @@ def segment(
         task: "semantic", "instance" or "panoptic". `config.tasks.default_task` returns what a model was trained for.
             A model for instances knows instances only.
         size: height and width of the result; None: the size of each image.
-        thing_classes: ids of the classes whose instances are told apart; None: all classes.
-        config: the recipe's options for inference; None: their defaults.
+        thing_classes: ids of the classes whose instances are told apart; None: the things of the classes below, or all
+            classes where these name no things.
+        config: options for inference; None: those of ``model.recipe``, or the defaults where the model has none.
         batch_size: how many images (or tiles) of equal size go through the network at once.
         info: names and colours of the classes, for what results show and write; None: ``model.dataset_info``, or
             numbered classes.
@@ -59,7 +61,7 @@ def segment(
     Raises:
         ValueError: if ``task`` is unknown or the model cannot do it, or an image is of another form, or ``info`` has
             another number of classes.
-        TypeError: if an option is not a field of ``InferenceConfig``.
+        TypeError: if ``config`` is no ``InferenceConfig``, or an option is not a field of it.
         UserError: if a path is not a readable image.
 
     Warns:
@@ -69,6 +71,7 @@ def segment(
         warn_about_weights(model)
     several = isinstance(image, list | tuple)
     images = image if several else [image]
+    thing_classes = things_of(info or getattr(model, "dataset_info", None)) if thing_classes is None else thing_classes
     classes = _classes(model, info, task, thing_classes)
     results = segment_tasks(
         model,
@@ -124,7 +127,8 @@ def segment_tasks(
     unknown = [task for task in tasks if task not in TASKS]
     if unknown:
         raise ValueError(f"segment: task must be one of {', '.join(TASKS)}, got {unknown[0]!r}")
-    reduce = Reducer(tasks, thing_classes, replace(config or InferenceConfig(), **options))
+    things = things_of(getattr(model, "dataset_info", None)) if thing_classes is None else thing_classes
+    reduce = Reducer(tasks, things, settings_of(model, config, options))
     was_training = model.training
     model.eval()
     try:

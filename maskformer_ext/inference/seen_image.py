@@ -17,6 +17,7 @@ from maskformer_ext.inference.query_output import QueryOutput
 from maskformer_ext.inference.reduction import Reducer
 from maskformer_ext.inference.results import Result
 from maskformer_ext.inference.results.times import Laps
+from maskformer_ext.inference.settings import settings_of, things_of
 from maskformer_ext.inference.tiles import Tile, make_tiles
 from maskformer_ext.media.images import resize_shortest_edge, to_pixels
 
@@ -31,6 +32,7 @@ class SeenImage:
         shape: height and width of the image after the resize of test time, which ``tiles`` lie in.
         size: height and width of the image.
         config: the options that it was run with.
+        things: ids of the classes that are told apart where a caller names none; None: all classes.
     """
 
     tiles: tuple[Tile, ...]
@@ -38,6 +40,7 @@ class SeenImage:
     shape: tuple[int, int]
     size: tuple[int, int]
     config: InferenceConfig
+    things: tuple[int, ...] | None = None
 
     @property
     def bytes(self) -> int:
@@ -71,7 +74,8 @@ class SeenImage:
             raise ValueError(f"segment: task must be one of {', '.join(TASKS)}, got {task!r}")
         if fixed := _FIXED & options.keys():
             raise TypeError(f"segment: {min(fixed)} decides how the network is run, and it was run already")
-        reduce = Reducer([task], thing_classes, replace(self.config, **options))
+        things = self.things if thing_classes is None else thing_classes
+        reduce = Reducer([task], things, replace(self.config, **options))
         size = size or self.size
         laps = Laps(self.outputs[0].mask_logits.device)
         if len(self.tiles) == 1:
@@ -90,14 +94,15 @@ def see(model: nn.Module, image: Any, config: InferenceConfig | None = None, *, 
     Args:
         model: a ``MaskFormer`` or ``PerPixelBaseline``; it is run in evaluation mode.
         image: one image in any form that `segment` takes.
-        config: the recipe's options for inference; None: their defaults. One view is run, whatever ``tta`` says.
+        config: options for inference; None: those of ``model.recipe``, or the defaults where the model has none. One
+            view is run, whatever ``tta`` says.
         batch_size: how many tiles go through the network at once.
 
     Raises:
         ValueError, TypeError: if the image is of another form.
         UserError: if a path is not a readable image.
     """
-    config = config or InferenceConfig()
+    config = settings_of(model, config, {})
     pixels = to_pixels(image)
     resized = resize_shortest_edge(pixels, config.min_size, config.max_size if not config.tile else 0)
     shape = (resized.shape[-2], resized.shape[-1])
@@ -112,4 +117,5 @@ def see(model: nn.Module, image: Any, config: InferenceConfig | None = None, *, 
     finally:
         model.train(was_training)
     tiles, outputs = zip(*pairs, strict=True)
-    return SeenImage(tiles, outputs, shape, (pixels.shape[-2], pixels.shape[-1]), config)
+    things = things_of(getattr(model, "dataset_info", None))
+    return SeenImage(tiles, outputs, shape, (pixels.shape[-2], pixels.shape[-1]), config, things)

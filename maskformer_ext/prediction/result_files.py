@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.inference.results import PICTURED_SCORE, as_result
 from maskformer_ext.inference.results.drawing import overlay_shape
 from maskformer_ext.inference.results.saving import write_result
-from maskformer_ext.inference.results.summary import summarize
 from maskformer_ext.pictures.sizes import LONG_SIDE, resize_image
 
 
@@ -34,7 +32,6 @@ def write_prediction(
     name: str,
     *,
     source: str,
-    task: str,
     info: DatasetInfo,
     names: bool = True,
     legend: bool = True,
@@ -49,7 +46,6 @@ def write_prediction(
         output: the folder for the results.
         name: of the results, without ending; may hold folders.
         source: what the description calls the image.
-        task: "semantic", "instance" or "panoptic".
         info: names, colours and things of the classes.
         names: write class names on the overlay.
         legend: put the classes below the overlay.
@@ -57,13 +53,13 @@ def write_prediction(
         overlay_size: longer side of the overlay in pixels at most, without the legend, as in `overlay_ground`.
 
     Returns:
-        In a few words what was found, as `summarize` says it.
+        In a few words what was found, as `Result.summary` says it.
 
     Raises:
         UserError: if a file cannot be written, or there are more segments than a map of ids can number.
     """
     found = as_result(result, info=info)
-    segments = write_result(
+    write_result(
         found,
         output,
         name,
@@ -74,4 +70,4 @@ def write_prediction(
         min_score=min_score,
         longest_side=overlay_size,
     )
-    return summarize(segments, task, math.prod(found.size), min_score)
+    return found.summary(min_score=min_score)

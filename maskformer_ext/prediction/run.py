@@ -26,6 +26,7 @@ from maskformer_ext.inference.programs.loading import load_for_inference
 from maskformer_ext.inference.queries import query_masks
 from maskformer_ext.inference.results.saving import description_file
 from maskformer_ext.media.images import to_tensor, write_png
+from maskformer_ext.ops.support.library import MissingLibrary
 from maskformer_ext.pictures.queries import QuerySummary, draw_queries
 from maskformer_ext.prediction.films import Films
 from maskformer_ext.prediction.input_files import Place
@@ -186,6 +187,8 @@ class PredictionRun:
         """Segment images together; where that fails each one alone, as the others may be fine."""
         try:
             results = self._results(images)
+        except MissingLibrary:  # which no other image would do without
+            raise
         except Exception as error:
             if len(images) == 1:
                 self._report.fail(_sentence(images[0].image.source, error))
@@ -228,7 +231,6 @@ class PredictionRun:
                 self.output,
                 image.name,
                 source=image.source,
-                task=self.task,
                 info=self.info,
                 names=options.names,
                 min_score=options.min_score,

@@ -105,6 +105,21 @@ def test_a_missing_package_is_a_note_with_what_to_install(monkeypatch) -> None:
     assert train.state == NOTE and train.value.startswith("lacks rich; has torchvision ")
 
 
+def test_a_package_is_not_blamed_for_another_that_is_missing(monkeypatch) -> None:
+    find, imported = packages.find_spec, importlib.import_module
+
+    def without_pillow(name: str) -> Any:
+        if name in ("PIL", "torchvision"):
+            raise ModuleNotFoundError("No module named 'PIL'", name="PIL")
+        return imported(name)
+
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == "PIL" else find(name))
+    monkeypatch.setattr(packages.importlib, "import_module", without_pillow)
+    fact = _fact(packages.look_at_packages()[1], "train")
+    assert fact.state == NOTE and fact.value.startswith("lacks PIL; has torchvision ")
+    assert fact.remedy == "pip install 'maskformer-ext[train]'"
+
+
 def test_a_package_that_does_not_import_is_trouble(monkeypatch) -> None:
     imported = importlib.import_module
 
@@ -172,12 +187,18 @@ def test_a_driver_that_torch_does_not_use_is_trouble(cuda: str | None, remedy: s
 def test_variables_are_explained(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("MASKFORMER_EXT_REFRENCE", "1")
     monkeypatch.setenv("MASKFORMER_EXT_REFERENCE", "1")
+    monkeypatch.setenv("MASKFORMER_EXT_CPU", "sse4")
+    monkeypatch.setenv("MASKFORMER_EXT_CHECKS", "1")
     monkeypatch.setenv("MASKFORMER_EXT_DATA", f"{tmp_path}/nowhere")
     section = machine.look_at_variables()
     mistyped = _fact(section, "MASKFORMER_EXT_REFRENCE")
     assert (mistyped.state, mistyped.remedy) == (NOTE, "did you mean MASKFORMER_EXT_REFERENCE?")
     assert _fact(section, "MASKFORMER_EXT_REFERENCE").remedy == "unset MASKFORMER_EXT_REFERENCE to run the kernels"
     assert _fact(section, "MASKFORMER_EXT_DATA").state == TROUBLE
+    unknown = _fact(section, "MASKFORMER_EXT_CPU")
+    assert (unknown.state, unknown.value) == (NOTE, "sse4 (has no effect)")
+    assert unknown.remedy == "give baseline, avx2 or avx512"
+    assert _fact(section, "MASKFORMER_EXT_CHECKS").state == OK
 
 
 def test_few_threads_are_noted(monkeypatch) -> None:

@@ -90,3 +90,18 @@ def test_what_is_missing_is_told_before_torch_is_imported(
     last, errors = _run(tmp_path, command, *arguments)
     assert last == "2 []"
     assert message in errors and errors.startswith("error: ") and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "hint"),
+    [
+        ("model/config.json", "give its folder, checkpoint=model"),
+        ("photo.jpg", "give the output folder of a run, or a file such as .safetensors"),
+    ],
+)
+def test_files_that_hold_no_weights_are_told_apart(tmp_path: Path, file: str, hint: str) -> None:
+    for name in ("model/config.json", "model/model.safetensors", "photo.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    last, error = _run(tmp_path, "predict", f"checkpoint={file}", "input=photo.jpg", "output=out")
+    assert last == "2 []" and error.startswith(f"error: checkpoint={file} holds no weights: {hint}")

@@ -35,6 +35,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["https://example.org/a.png"], _PREDICT, "input=https://example.org/a.png"),
         (["run", "model.onnx", "512x768"], _EXPORT, "checkpoint=run output=model.onnx size=512x768"),
         (["photo.jpg", "other.jpg"], _PREDICT, ""),
+        (["--checkpoint", "run", "--input=my photo.jpg"], _PREDICT, "checkpoint=run input='my photo.jpg'"),
+        (["checkpoint", "=", "run", "input=", "photo.jpg"], _PREDICT, "checkpoint=run input=photo.jpg"),
         (["what"], ("batch",), ""),
     ],
 )

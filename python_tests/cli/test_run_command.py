@@ -87,6 +87,8 @@ def test_only_optional_packages_are_called_missing() -> None:
     assert "[video]" in str(missing_package(ModuleNotFoundError("No module named 'av'", name="av")))
     assert missing_package(ModuleNotFoundError("No module named 'maskformer_ext.x'", name="maskformer_ext.x")) is None
     assert missing_package(ImportError("cannot import name 'x' from 'timm'", name="timm")) is None
+    broken = missing_package(ModuleNotFoundError("No module named 'torch'", name="torch"))
+    assert str(broken) == "this needs the package torch: pip install torch"
     assert missing_package(found) is found
     assert isinstance(found, MissingPackage)
 

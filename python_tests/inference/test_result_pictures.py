@@ -126,7 +126,7 @@ def test_a_folder_is_what_predict_writes(task: str, tmp_path: Path) -> None:
     result = _segment(path, task)
     assert result.save(tmp_path / "saved") == tmp_path / "saved" / "overlays" / "photo.png"
     rgb = _read(path)
-    write_prediction(result, rgb, tmp_path / "predicted", "photo", source=str(path), task=task, info=PAINTED)
+    write_prediction(result, rgb, tmp_path / "predicted", "photo", source=str(path), info=PAINTED)
     files = ["overlays/photo.png", "ids/photo.png", "json/photo.json"]
     for file in files:
         assert (tmp_path / "saved" / file).read_bytes() == (tmp_path / "predicted" / file).read_bytes()
@@ -152,6 +152,21 @@ def test_results_of_another_image_are_not_overwritten(tmp_path: Path, monkeypatc
     assert (tmp_path / "out" / "json" / "b" / "x.json").is_file()
     monkeypatch.chdir(tmp_path)
     _segment("a/x.png").save("out")  # the same file by another path
+
+
+def test_images_without_a_file_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    for _ in range(3):  # as in a loop over frames
+        result = _segment(np.zeros((40, 56, 3), np.uint8))
+        result.save(tmp_path / "out")
+        result.to_yolo(tmp_path / "labels")
+    for result in _segment([np.zeros((40, 56, 3), np.uint8)] * 2):
+        result.save(tmp_path / "out")
+    names = [path.stem for path in sorted((tmp_path / "out" / "overlays").iterdir())]
+    assert names == ["image", *(f"image_{number:06d}" for number in (0, 1, 2, 3))]
+    assert json.loads((tmp_path / "out" / "json" / "image_000002.json").read_text())["image"] == "image_000002"
+    assert sorted(path.stem for path in (tmp_path / "labels").iterdir()) == ["image", "image_000001", "image_000002"]
+    first = _segment(np.zeros((40, 56, 3), np.uint8)).save(tmp_path / "out", name="frame")
+    assert _segment(np.ones((40, 56, 3), np.uint8)).save(tmp_path / "out", name="frame") == first  # was asked for
 
 
 def test_a_place_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:

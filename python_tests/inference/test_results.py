@@ -80,7 +80,10 @@ def test_areas_and_shares_are_in_the_line(task: str) -> None:
     ground = 100 * (segments == 1).mean()
     boxes = labels.count(1)
     assert (f"ground {ground:.0f}%" in line) == (task != "instance")
-    assert (f"box x{boxes}, tile x1" in line) == (task != "semantic")
+    assert (f"box x{boxes}" in line) == (task != "semantic")
+    assert f": {result.summary()}, " in line
+    if task == "instance":  # whose line leaves out what is unlikely
+        assert result.summary(min_score=0.0) != result.summary(min_score=1.0) == "nothing above min_score=1"
 
 
 def test_long_lists_and_strange_names_stay_one_short_line() -> None:
@@ -88,7 +91,7 @@ def test_long_lists_and_strange_names_stay_one_short_line() -> None:
     info = DatasetInfo("many", names, ((1, 2, 3),) * 32)
     result = as_result(SemanticResult(torch.arange(32).repeat(4, 2)), info=info)
     line = repr(result)
-    assert line.isprintable() and len(line) < 160 and line.endswith(", 26 more classes>")
+    assert line.isprintable() and len(line) < 160 and line.endswith("26 more classes>")
     page = as_result(result, info=DatasetInfo("html", ("<script>",) * 32, info.colors))._repr_html_()
     assert "<script>" not in page and "&lt;script&gt;" in page and "and 12 more" in page
 
@@ -140,6 +143,7 @@ def test_classes_come_from_the_argument_the_model_or_their_number() -> None:
     assert segment(model, image, info=other).names == ("a", "b", "c")
     assert segment(model, image, task="panoptic", info=other).info.thing_classes == (0, 1, 2)
     assert segment(model, image, task="panoptic", thing_classes=THINGS).info is PAINTED
+    assert segment(model, image, task="panoptic").info is PAINTED
     with pytest.raises(ValueError, match="info must name the 3 classes of the model, got 2"):
         segment(model, image, info=DatasetInfo("two", ("a", "b"), ((0, 0, 0),) * 2))
 

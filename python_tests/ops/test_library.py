@@ -43,7 +43,8 @@ def test_missing_library_is_one_sentence_with_the_command(package_copy):
     result = run(ASSIGN, package_copy)
     assert result.returncode != 0
     last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("RuntimeError: maskformer_ext: the native library is not available, since ")
+    assert "MissingLibrary: maskformer_ext: the native library is not available, since " in last
+    assert issubclass(library.MissingLibrary, RuntimeError)
     assert "_ops_cpu.so does not exist: build it with `make build" in last
     assert "MASKFORMER_EXT_REFERENCE=1" in last
 

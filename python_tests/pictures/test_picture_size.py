@@ -77,7 +77,7 @@ def test_overlays_are_bounded_and_ids_are_not(tmp_path: Path, height: int, width
     classes = torch.zeros(height, width, dtype=torch.long)
     classes[:, width // 2 :] = 1
     ground = np.full((height, width, 3), 99, np.uint8)
-    options = {"source": "x.png", "task": "semantic", "info": INFO}
+    options = {"source": "x.png", "info": INFO}
     write_prediction(SemanticResult(classes), ground, tmp_path, "x", **options)  # type: ignore[arg-type]
     with Image.open(tmp_path / "overlays" / "x.png") as overlay:
         assert overlay.width <= LONG_SIDE and overlay.height <= LONG_SIDE + 200  # with the legend
@@ -151,6 +151,6 @@ def test_the_image_may_be_a_tensor_or_an_array(tmp_path) -> None:
     result = SemanticResult(torch.zeros(30, 40, dtype=torch.long))
     info = DatasetInfo("two", ("a", "b"), ((255, 0, 0), (0, 0, 255)))
     for name, image in (("tensor", pixels), ("array", pixels.permute(1, 2, 0).numpy())):
-        write_prediction(result, image, tmp_path, name, source="x", task="semantic", info=info)
+        write_prediction(result, image, tmp_path, name, source="x", info=info)
     tensor, array = ((tmp_path / "overlays" / f"{name}.png").read_bytes() for name in ("tensor", "array"))
     assert tensor == array

@@ -66,10 +66,12 @@ def test_a_line_says_name_size_classes_and_time(run, tmp_path, output, capsys) -
     (tmp_path / "photo.png").write_bytes(_png())
     assert _predict(run, tmp_path / "photo.png", output, "task=semantic") == 0
     line, last, pictures, folder = capsys.readouterr().out.splitlines()
-    assert pictures == f"the pictures are in {output / 'overlays'}"
     assert re.fullmatch(r"1/1 photo\.png 40x30: (\w+ \d+%(, )?)+ \(\d+ ms\)", line)
     assert re.fullmatch(r"1 image in [\d.]+ s, [\d.]+ images/s, median \d+ ms", last)
-    assert folder == str(output)
+    assert pictures == f"the pictures are in {output}/overlays" and folder == str(output)
+    (tmp_path / "damaged.png").write_bytes(b"no image")
+    assert _predict(run, tmp_path / "damaged.png", tmp_path / "empty", "task=semantic") == 1
+    assert capsys.readouterr().out.splitlines()[1:] == [str(tmp_path / "empty")]  # which holds no pictures
 
 
 def test_quiet_prints_the_folder_and_errors_only(run, tmp_path, output, capsys) -> None:

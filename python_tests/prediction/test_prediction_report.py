@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from maskformer_ext.inference.results.summary import summarize
+from maskformer_ext.inference.results.words import summarize
 from maskformer_ext.prediction.report import Counts, Report, Steps, summary, total
 
 

@@ -22,6 +22,11 @@ VARIABLES = {
     "MASKFORMER_EXT_CUDA_ALL": "of the build: code for every GPU",
     "MASKFORMER_EXT_WERROR": "of the build: warnings are errors",
 }
+_VALUES = {
+    "MASKFORMER_EXT_REFERENCE": ("0", "1"),
+    "MASKFORMER_EXT_CHECKS": ("0", "1"),
+    "MASKFORMER_EXT_CPU": ("baseline", "avx2", "avx512"),
+}
 _GB = 1e9
 _LITTLE_DISK, _LITTLE_SHARED = 2.0, 0.5  # GB
 
@@ -39,6 +44,9 @@ def look_at_variables() -> Section:
             section.add(name, f"{value} (no such folder)", TROUBLE, "set it to the folder around the data sets")
         elif name == "MASKFORMER_EXT_REFERENCE" and value == "1":
             section.add(name, f"{value} ({VARIABLES[name]})", NOTE, f"unset {name} to run the kernels")
+        elif value not in _VALUES.get(name, (value,)):
+            *most, last = _VALUES[name]
+            section.add(name, f"{value} (has no effect)", NOTE, f"give {', '.join(most)} or {last}")
         else:
             section.add(name, f"{value} ({VARIABLES[name]})")
     if not section.facts:

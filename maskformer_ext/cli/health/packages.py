@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import platform
 import re
+from collections.abc import Collection
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,10 +73,11 @@ def _required(section: Section, name: str) -> None:
 def _extra(section: Section, extra: str, packages: tuple[str, ...]) -> None:
     versions = {package: version_of(package) for package in packages}
     missing = [package for package, version in versions.items() if version is None]
+    absent = {*missing, *(package for package in _OLDEST if version_of(package) is None)}
     broken = {
         package: problem
         for package, version in versions.items()
-        if version is not None and package in _IMPORTED and (problem := _import_problem(package))
+        if version is not None and package in _IMPORTED and (problem := _import_problem(package, absent))
     }
     install = f"pip install 'maskformer-ext[{extra}]'"
     there = ", ".join(f"{package} {version}" for package, version in versions.items() if version is not None)
@@ -90,9 +92,12 @@ def _extra(section: Section, extra: str, packages: tuple[str, ...]) -> None:
         section.add(extra, there)
 
 
-def _import_problem(package: str) -> str:
+def _import_problem(package: str, absent: Collection[str] = ()) -> str:
+    """Return why a package does not import; nothing where one of those is to blame that are known to be missing."""
     try:
         importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        return "" if error.name in absent else f"{type(error).__name__}: {why(error)}"
     except Exception as error:  # a broken package may raise anything
         return f"{type(error).__name__}: {why(error)}"
     return ""

@@ -2,7 +2,7 @@
 
 - kinds.py has the three results; base.py what they share; segment_view.py one segment of one.
 - context.py holds what `segment` attaches: the classes, the image, and times.py how long it took.
-- drawing.py makes overlays, saving.py the files that `predict` writes too, showing.py the texts and pages, summary.py
+- drawing.py makes overlays, saving.py the files that `predict` writes too, showing.py the texts and pages, words.py
   what was found in a few words.
 - formats.py turns results into COCO, YOLO and supervision, with the polygons of outlines.py.
 """

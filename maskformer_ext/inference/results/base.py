@@ -17,6 +17,7 @@ from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.inference.results.context import PICTURED_SCORE, Context
 from maskformer_ext.inference.results.segment_view import Segment
 from maskformer_ext.inference.results.times import Laps, Times
+from maskformer_ext.inference.results.words import summarize
 from maskformer_ext.pictures.sizes import LONG_SIDE
 
 if TYPE_CHECKING:
@@ -199,7 +200,8 @@ class Result(ABC):
         Args:
             path: a picture, such as ``out.png``: the overlay. Or a folder: it gets ``overlays/NAME.png``,
                 ``ids/NAME.png`` and ``json/NAME.json``.
-            name: of the files in a folder; None: that of the image's file, or ``image``.
+            name: of the files in a folder; None: that of the image's file; without a file ``image``, with a number
+                that is free where the folder holds such a name.
             options: those of `plot`.
 
         Returns:
@@ -291,11 +293,13 @@ class Result(ABC):
 
     # How it shows itself.
 
-    def summary(self) -> str:
-        """Return in a few words what was found: shares of classes, or numbers of segments."""
-        from maskformer_ext.inference.results.showing import summary
+    def summary(self, *, min_score: float = PICTURED_SCORE) -> str:
+        """Return in a few words what was found, as `predict` prints it: ``2 car, 1 person, road 41%``.
 
-        return summary(self)
+        Args:
+            min_score: instances below it are not told.
+        """
+        return summarize(self.describe_briefly(), self.task, self.size[0] * self.size[1], min_score)
 
     def __repr__(self) -> str:
         from maskformer_ext.inference.results.showing import short_text

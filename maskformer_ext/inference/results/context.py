@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,17 +42,40 @@ def name_of(image: Any, index: int | None) -> str:
         image: as `segment` takes it.
         index: its place in a list; None: it is alone.
     """
-    file = image if isinstance(image, str | os.PathLike) else getattr(image, "filename", "")
-    if file:
+    if file := _file_of(image):
         return Path(file).stem
     return "image" if index is None else f"image_{index:06d}"
 
 
-def source_of(context: Context) -> str:
-    """Return what descriptions call the image: its path where there is one, else its name."""
-    image = context.image
+def source_of(context: Context, name: str) -> str:
+    """Return what descriptions call the image: its path where there is one, else the name of its files."""
+    return _file_of(context.image) or name
+
+
+def name_among(context: Context, is_taken: Callable[[str], bool]) -> str:
+    """Return what files of a result are called in a folder that may hold others.
+
+    An image that has a file is called as the file. Of one that has none nobody knows whether it is the same as before.
+    So nothing is overwritten: it gets a number that is free.
+
+    Args:
+        context: of the result.
+        is_taken: whether the folder holds a result of a name.
+    """
+    if _file_of(context.image) or not is_taken(context.name):
+        return context.name
+    stem, taken, free = context.name.partition("_")[0], 0, 1
+    while is_taken(f"{stem}_{free:06d}"):
+        taken, free = free, 2 * free
+    while free - taken > 1:  # the end of the numbers in use, without a look at each of them
+        middle = (taken + free) // 2
+        taken, free = (middle, free) if is_taken(f"{stem}_{middle:06d}") else (taken, middle)
+    return f"{stem}_{free:06d}"
+
+
+def _file_of(image: Any) -> str:
     file = image if isinstance(image, str | os.PathLike) else getattr(image, "filename", "")
-    return str(file) if file else context.name
+    return str(file) if file else ""
 
 
 def rgb_of(image: Any) -> np.ndarray:

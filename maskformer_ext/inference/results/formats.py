@@ -12,6 +12,7 @@ from PIL import Image
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
 from maskformer_ext.files import write_text
+from maskformer_ext.inference.results.context import name_among
 from maskformer_ext.inference.results.outlines import joined_polygon, mask_polygons
 
 if TYPE_CHECKING:
@@ -97,8 +98,9 @@ def yolo_lines(result: Result, path: str | Path | None, min_score: float, scores
         lines.append(" ".join([str(segment["category_id"]), *numbers, *score]))
     if path is not None:
         path = Path(path).expanduser()
-        file = path if path.suffix and not path.is_dir() else path / f"{result.context.name}.txt"
-        write_text(file, "".join(f"{line}\n" for line in lines))
+        if path.is_dir() or not path.suffix:
+            path = path / f"{name_among(result.context, lambda name: (path / f'{name}.txt').is_file())}.txt"
+        write_text(path, "".join(f"{line}\n" for line in lines))
     return lines
 
 

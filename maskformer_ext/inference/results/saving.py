@@ -9,7 +9,7 @@ from PIL import Image
 
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import read_json, write_json, writing
-from maskformer_ext.inference.results.context import PICTURED_SCORE, source_of
+from maskformer_ext.inference.results.context import PICTURED_SCORE, name_among, source_of
 from maskformer_ext.inference.results.drawing import draw_result
 from maskformer_ext.media.images import write_png
 from maskformer_ext.pictures.sizes import LONG_SIDE
@@ -34,9 +34,16 @@ def save_result(result: Result, path: str | Path, name: str | None, options: dic
             with writing(path) as temporary:
                 picture.save(temporary, quality=90)
         return path
-    own = name or result.context.name
-    _check_owner(path, own, source_of(result.context))
-    write_result(result, path, own, **{_WRITTEN_AS.get(option, option): value for option, value in options.items()})
+    own = name or name_among(result.context, lambda taken: description_file(path, taken).is_file())
+    source = source_of(result.context, own)
+    _check_owner(path, own, source)
+    write_result(
+        result,
+        path,
+        own,
+        source=source,
+        **{_WRITTEN_AS.get(option, option): value for option, value in options.items()},
+    )
     return path / "overlays" / f"{own}.png"
 
 
@@ -89,7 +96,7 @@ def write_result(
     write_png(overlay, folder / "overlays" / f"{name}.png")
     write_png(Image.fromarray(ids), folder / "ids" / f"{name}.png")
     height, width = ids.shape
-    source = printable(source_of(result.context) if source is None else source)
+    source = printable(source_of(result.context, name) if source is None else source)
     described = {"image": source, "task": result.task, "height": height, "width": width, "segments": segments}
     write_json(description_file(folder, name), described)
     return segments

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from maskformer_ext.errors import UserError, why
 from maskformer_ext.inference.results.context import PICTURED_SCORE
-from maskformer_ext.inference.results.summary import short_name, summarize
+from maskformer_ext.inference.results.words import short_name
 
 if TYPE_CHECKING:
     from maskformer_ext.inference.results.base import Result
@@ -24,12 +23,7 @@ def short_text(result: Result) -> str:
     height, width = result.size
     times = result.times
     spent = "" if times is None else f", {times.total:.0f} ms" if times.total >= 10 else f", {times.total:.1f} ms"
-    return f"<{type(result).__name__} {width}x{height}: {summary(result)}{spent}>"
-
-
-def summary(result: Result) -> str:
-    """Return what was found, as `predict` prints it."""
-    return summarize(result.describe_briefly(), result.task, math.prod(result.size), PICTURED_SCORE)
+    return f"<{type(result).__name__} {width}x{height}: {result.summary()}{spent}>"
 
 
 def png_of(result: Result) -> bytes | None:
@@ -50,7 +44,7 @@ def page_of(result: Result) -> str:
     else:
         try:
             source = base64.b64encode(_png(result)).decode("ascii")
-            text = escape(summary(result), quote=True)
+            text = escape(result.summary(), quote=True)
             parts.append(f'<img style="max-width: 100%" alt="{text}" src="data:image/png;base64,{source}">')
         except (UserError, ValueError, TypeError) as error:
             parts.append(f"<p>No picture: {escape(why(error))}</p>")

@@ -12,12 +12,18 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from maskformer_ext.errors import UserError
+
 NAMESPACE = "maskformer_ext"
 BUILD_COMMAND = "make build (or: pip install --no-build-isolation .)"
 _FOLDER = Path(__file__).resolve().parents[2]
 
 # Read once, so that a compiled graph cannot disagree with an eager call.
 REFERENCE = os.environ.get("MASKFORMER_EXT_REFERENCE", "0") == "1"
+
+
+class MissingLibrary(UserError, RuntimeError):
+    """No op can run, as the native library is missing, does not load, or was built from older sources."""
 
 
 def _load(name: str) -> str | None:
@@ -135,13 +141,13 @@ def native(name: str, *tensors: Tensor | None) -> bool:
         - where derivatives are asked for in a way that kernels do not have (``transformed``).
 
     Raises:
-        RuntimeError: the native library is missing, does not load, or was built from older sources.
+        MissingLibrary: a RuntimeError; the native library is missing, does not load, or was built from older sources.
     """
     if REFERENCE:
         return False
     if CPU_ERROR is not None or name in _OUTDATED:
         reason = CPU_ERROR or f"{_FOLDER / '_ops_cpu.so'} was built before {name} was added"
-        raise RuntimeError(
+        raise MissingLibrary(
             f"maskformer_ext: the native library is not available, since {reason}: build it with `{BUILD_COMMAND}`, "
             "or set MASKFORMER_EXT_REFERENCE=1 to run on the PyTorch references"
         )

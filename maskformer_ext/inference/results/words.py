@@ -16,7 +16,7 @@ def summarize(segments: Sequence[dict[str, Any]], task: str, pixels: int, min_sc
     """Return a line such as ``car x2, person x1, road 41%``: the most frequent class first, about six of them.
 
     Args:
-        segments: as ``json/NAME.json`` has them.
+        segments: as ``Result.describe`` has them.
         task: "semantic": every class has a share; "instance": every class is counted; "panoptic": things are counted.
         pixels: of the image.
         min_score: instances below it are left out.
@@ -41,7 +41,7 @@ def summarize(segments: Sequence[dict[str, Any]], task: str, pixels: int, min_sc
 
 
 def short_name(name: str) -> str:
-    """Return the name of a class as a terminal shows it, not longer than a column of a table."""
+    """Return a class name on one line, cut where it is long."""
     name = printable(name)
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}\u2026"
 
