@@ -80,19 +80,15 @@ def read_yolo_yaml(path: Path, root: Path) -> YoloYaml:
     base = content.get("path") or ""
     if not isinstance(base, str):
         raise UserError(f"{path}: 'path' must be the path of a folder, got {base!r:.40}.")
-    sources = {}
+    sources: dict[str, tuple[Path, ...]] = {}
     for split, keys in _SPLITS.items():
         key = next((key for key in keys if content.get(key)), "")
         entries = content.get(key) or []
         entries = [entries] if isinstance(entries, str) else entries
         if not isinstance(entries, list) or not all(isinstance(entry, str) and entry for entry in entries):
             raise UserError(f"{path}: {key!r} must be a folder, a list file, or a list of such, got {entries!r:.40}.")
-        if (
-            split == "val"
-            and sources["train"]
-            and entries == [_ROBOFLOW]
-            and _find(_ROBOFLOW, base, path, root) is None
-        ):
+        spare = split == "val" and sources["train"] and entries == [_ROBOFLOW]
+        if spare and _find(_ROBOFLOW, base, path, root) is None:
             _warn_of_no_split(str(path))
             entries = []
         sources[split] = tuple(_locate(entry, base, path, root, key) for entry in entries)
