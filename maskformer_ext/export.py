@@ -11,7 +11,7 @@ from maskformer_ext.cli.command import run_command
 from maskformer_ext.cli.early import check_weights
 from maskformer_ext.cli.hints import print_next, shell
 from maskformer_ext.config.tasks import TASKS
-from maskformer_ext.config.values import check_choice
+from maskformer_ext.config.values import PROGRAM_ENDINGS, check_choice
 from maskformer_ext.errors import UserError, printable
 
 _OUTPUTS = ("classes", "scores", "segments", "instances", "queries")
@@ -61,9 +61,9 @@ def _export(arguments: list[str]) -> int:
     values, _ = split_arguments(arguments, _OWN, sections=())
     checkpoint = required(values, "checkpoint", "the output folder of a run or a checkpoint")
     output = required(values, "output", "a file that ends in .onnx or .pt2")
-    if Path(output).suffix not in (".onnx", ".pt2"):
+    if Path(output).suffix not in PROGRAM_ENDINGS:
         raise UserError(f"output={output} must end in .onnx or .pt2")
-    if Path(checkpoint).suffix in (".onnx", ".pt2"):
+    if Path(checkpoint).suffix in PROGRAM_ENDINGS:
         raise UserError(f"checkpoint={checkpoint} is exported already: give the checkpoint that it was made of")
     path = new_file(values, "output")
     task = None if values["task"] is None else choice(values, "task", TASKS)

@@ -189,6 +189,16 @@ def parse_json(text: str, path: str | Path, what: str) -> Any:
         ) from None
 
 
+def state_of(path: Path) -> tuple[Path, int, int]:
+    """Return a file, its time and its size: what is remembered of a file holds as long as this stays the same.
+
+    Raises:
+        OSError: if the file is missing.
+    """
+    status = path.stat()
+    return path, status.st_mtime_ns, status.st_size
+
+
 @contextmanager
 def reading(path: str | Path, what: str) -> Iterator[None]:
     """Turn whatever goes wrong while a foreign structure is taken apart into one sentence.

@@ -93,7 +93,7 @@ def test_predicted_files_hold_what_was_painted(tmp_path: Path) -> None:
     for task in ("panoptic", "instance", "semantic"):
         result = segment_image(PaintModel(3), image, task=task, thing_classes=INFO.thing_classes)
         found = prediction_files.write_prediction(result, image, tmp_path, task, source="painted", task=task, info=INFO)
-        expected = {"panoptic": "2 tile, 2 box, ground 91%", "instance": "2 tile, 2 box"}
+        expected = {"panoptic": "tile x2, box x2, ground 91%", "instance": "tile x2, box x2"}
         assert found == expected.get(task, found)
     ids = np.asarray(Image.open(tmp_path / "ids" / "panoptic.png"))
     described = json.loads((tmp_path / "json" / "panoptic.json").read_text())["segments"]

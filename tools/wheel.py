@@ -102,18 +102,19 @@ def check(wheel: Path) -> None:
 
 def attempt(python: str, wheel: Path) -> None:
     """Install a wheel in a bare environment of a Python, and segment an image there."""
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MASKFORMER_EXT_"))}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run(python, "-m", "venv", folder / "env")
+        run(python, "-m", "venv", folder / "env", env=bare)
         inside = folder / "env" / "bin" / "python"
         begun = time.monotonic()
-        run(inside, "-m", "pip", "install", "-q", "--disable-pip-version-check", f"{wheel}[train]")
+        run(inside, "-m", "pip", "install", "-q", "--disable-pip-version-check", f"{wheel}[train]", env=bare)
         installed = time.monotonic()
-        run(inside, "-c", FIRST_MASK, cwd=folder)
+        run(inside, "-c", FIRST_MASK, cwd=folder, env=bare)
         done = time.monotonic()
-        run(folder / "env" / "bin" / "maskformer-ext", "--version", cwd=folder)
+        run(folder / "env" / "bin" / "maskformer-ext", "--version", cwd=folder, env=bare)
         ask = "import sys, torch; print(sys.version.split()[0], torch.__version__)"
-        found = run(inside, "-c", ask).split()
+        found = run(inside, "-c", ask, env=bare).split()
     print(
         f"Python {found[0]}, torch {found[1]}: {installed - begun:.0f} s to install, "
         f"{done - installed:.0f} s to the first mask"

@@ -6,10 +6,10 @@ import difflib
 from pathlib import Path
 
 from maskformer_ext.config import Config, DataConfig
-from maskformer_ext.config.values import HUB_ID
+from maskformer_ext.config.values import HUB_ID, PROGRAM_ENDINGS, WEIGHT_ENDINGS
 from maskformer_ext.errors import UserError, printable
 
-_FILE_ENDINGS = (".safetensors", ".pth", ".pt", ".pkl", ".bin", ".onnx", ".pt2")
+_FILE_ENDINGS = (*WEIGHT_ENDINGS, *PROGRAM_ENDINGS)
 
 
 def check_weights(key: str, source: str) -> None:

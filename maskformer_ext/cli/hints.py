@@ -7,11 +7,9 @@ import shlex
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from maskformer_ext.config.values import HUB_ID
+from maskformer_ext.config.values import HUB_ID, PROGRAM_ENDINGS, WEIGHT_ENDINGS
 from maskformer_ext.errors import printable
 
-_WEIGHTS = (".safetensors", ".pth", ".pt", ".pkl", ".bin")
-_PROGRAMS = (".onnx", ".pt2")
 _RESULTS = (".json", ".csv", ".html", ".txt")
 _SIZE = re.compile(r"\d+[x,]\d+")
 
@@ -59,15 +57,15 @@ def _meant_key(argument: str, keys: Collection[str]) -> str | None:
         "format": False,
         "checkpoint": _is_model(path) or (not path.exists() and bool(HUB_ID.fullmatch(argument)) and not path.suffix),
         "input": path.exists() or any(sign in argument for sign in "*?[") or bool(path.suffix) or "://" in argument,
-        "output": path.suffix in (*_PROGRAMS, *_RESULTS) or not path.suffix,
+        "output": path.suffix in (*PROGRAM_ENDINGS, *_RESULTS) or not path.suffix,
     }
-    if path.suffix in _PROGRAMS and "size" in keys:  # what export writes
+    if path.suffix in PROGRAM_ENDINGS and "size" in keys:  # what export writes
         looks["checkpoint"] = False
     return next((key for key, fits in looks.items() if fits and key in keys), None)
 
 
 def _is_model(path: Path) -> bool:
     """Return whether a path is weights, a program or the folder of a run."""
-    if path.suffix in (*_WEIGHTS, *_PROGRAMS):
+    if path.suffix in (*WEIGHT_ENDINGS, *PROGRAM_ENDINGS):
         return True
     return path.is_dir() and any((path / name).exists() for name in ("checkpoints", "model.safetensors", "config.json"))

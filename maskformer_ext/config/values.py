@@ -16,6 +16,9 @@ LAYOUTS = ("native", "hf")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 """What a model on the Hugging Face hub is called: OWNER/NAME."""
 
+WEIGHT_ENDINGS = (".safetensors", ".pth", ".pt", ".pkl", ".bin")
+"""Of the files that hold weights."""
+
 PROGRAM_ENDINGS = (".onnx", ".pt2")
 """Of the files that ``export`` writes."""
 

@@ -49,6 +49,16 @@ class ClassTable:
     values: tuple[int, ...] = ()
 
 
+def color_number(color: Sequence[int]) -> int:
+    """Return an RGB colour as one number, red first: how label images in colours are counted."""
+    return color[0] | color[1] << 8 | color[2] << 16
+
+
+def color_of(number: int) -> Color:
+    """Return the RGB colour of a `color_number`."""
+    return number & 255, number >> 8 & 255, number >> 16
+
+
 def void_id(value: int, count: int) -> int:
     """Return what stands for void in maps of class ids, given the void value of label images.
 

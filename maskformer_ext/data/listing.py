@@ -1,15 +1,17 @@
-"""The files below a folder: linked folders are followed once, and what is passed over is counted and named."""
+"""The files below a folder, and their names: links are followed once, and what is passed over is counted."""
 
 from __future__ import annotations
 
 import logging
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from maskformer_ext.errors import UserError, printable, why
+from maskformer_ext.media.extensions import EXTENSIONS
 
 _log = logging.getLogger(__name__)
 _said: set[str] = set()  # both splits, and recognition before them, list the same folders
@@ -118,6 +120,25 @@ def check_below(name: str, folder: Path | str) -> None:
     drive = len(parts) > 1 and parts[0][1:] == ":"
     if not name.strip("./\\ ") or "\0" in name or parts[0] == "" or drive or ".." in parts:
         raise UserError(f"the file name {printable(name)!r} must be a path below {folder}, without '..'.")
+
+
+def sample_names(files: Sequence[str]) -> list[str]:
+    """Return what the images are called: their paths without ending, or with it where two differ by nothing else.
+
+    Args:
+        files: of the images, below their folder.
+    """
+    whole = [plain_path(file) for file in files]
+    names = [str(path.with_suffix("")) if path.suffix.lower() in EXTENSIONS else str(path) for path in whole]
+    for _ in range(2):  # a.jpg and a.png keep their endings, and then a.jpg.png has to keep its own
+        counts = Counter(names)
+        names = [name if counts[name] == 1 else str(path) for name, path in zip(names, whole, strict=True)]
+    return names
+
+
+def plain_path(file: str) -> PurePosixPath:
+    """Return the path of a file in one form, whatever its separators and accents."""
+    return PurePosixPath(composed(file).replace("\\", "/"))
 
 
 def _walk(listing: Listing) -> list[Path]:

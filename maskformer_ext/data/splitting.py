@@ -51,6 +51,6 @@ def split_by_name(names: Iterable[str], split: str, share: float, where: str) ->
         raise UserError(
             f"{where}: none of its {len(every)} images is for {'validation' if split == 'val' else 'training'}: it has "
             f"no split of its own, and data.val_share={share:g} draws one by the images' names; "
-            f"{'raise' if split == 'val' else 'lower'} it, or add images"
+            f"{'raise' if split == 'val' else 'lower'} it, or add images."
         )
     return chosen

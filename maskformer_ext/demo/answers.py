@@ -138,12 +138,8 @@ def _owned(
     shown = [place for place, label in enumerate(labels) if label not in hidden]
     owners = segments_of(result[shown], min_score=0.0)[0] if shown else np.full(result.size, -1, dtype=np.int32)
     places = np.array([*shown, -1], dtype=np.int32)
-    masks = result.packed_masks.cpu().numpy()
-    areas = np.array([int(_BITS[mask].sum(dtype=np.int64)) for mask in masks], dtype=np.int64)
+    areas = np.array([segment["area"] for segment in result.describe_briefly()], dtype=np.int64)
     return places[owners], labels, [round(score, 4) for score in result.scores.tolist()], areas
-
-
-_BITS = np.array([byte.bit_count() for byte in range(256)], dtype=np.uint8)
 
 
 def list_queries(model: DemoModel, view: View) -> bytes:

@@ -14,6 +14,7 @@ from maskformer_ext.cli.early import check_weights
 from maskformer_ext.config import Config
 from maskformer_ext.config.load import override_checkpoint
 from maskformer_ext.config.tasks import TASKS
+from maskformer_ext.config.values import PROGRAM_ENDINGS
 from maskformer_ext.errors import UserError
 
 _HELP = """usage: maskformer-ext demo checkpoint=RUN [key=value ...]
@@ -23,7 +24,7 @@ once, because the network runs once per picture and only the reduction runs agai
 at the mask of each query; save the overlay, the map of ids and COCO JSON.
 
   checkpoint=PATH     output folder of a run, a checkpoint, model.safetensors, weights of the original or of
-                      transformers' MaskFormer, or a hub id such as facebook/maskformer-swin-tiny-ade
+                      transformers' MaskFormer, a hub id such as facebook/maskformer-swin-tiny-ade, or a file of export
   task=NAME           semantic, instance or panoptic, with which the page begins; by default what the model was trained
                       for
   samples=FOLDER      offer the first 12 pictures of a folder; by default some of the validation set of the run, where
@@ -82,7 +83,7 @@ def _demo(arguments: list[str]) -> int:
     from maskformer_ext.media.decoding import limit_pixels
 
     limit_pixels(max_pixels)
-    device = choose_device(values)
+    device = values["device"] if Path(checkpoint).suffix.lower() in PROGRAM_ENDINGS else choose_device(values)
 
     from maskformer_ext.demo.model import Limits, load_demo_model
     from maskformer_ext.demo.routes import Routes

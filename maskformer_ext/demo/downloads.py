@@ -54,7 +54,7 @@ def make_download(
     """
     check_choice("kind", kind, KINDS)
     result, _ = model.reduce(view.seen, task, options)
-    stem = PurePosixPath(view.name.replace(" frame ", "_")).stem
+    stem = PurePosixPath(view.name).stem
     if kind == "coco":
         text = json.dumps(_coco(result, view.name, min_score), allow_nan=False)
         return text.encode(), "application/json", f"{stem}_coco.json"

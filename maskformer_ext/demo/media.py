@@ -83,6 +83,10 @@ class Medium:
                     return rgb
             raise UserError(f"{self.path}: has no frame {frame}")
 
+    def forget(self) -> None:
+        """Let go of the decoded picture; it is decoded again when it is asked for."""
+        self._first = None
+
 
 class MediaFolder:
     """Keep the newest files, each under an id that cannot be guessed.
@@ -121,6 +125,8 @@ class MediaFolder:
             raise
         key = secrets.token_urlsafe(16)
         with self._lock:
+            for other in self._media.values():  # twelve large pictures would fill the memory
+                other.forget()
             self._media[key] = medium
             while len(self._media) > _MOST_FILES:
                 self._media.popitem(last=False)[1].path.unlink(missing_ok=True)

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from maskformer_ext.checkpoints.models import load_checkpoint
 from maskformer_ext.config import Config
 from maskformer_ext.config.load import override_checkpoint
 from maskformer_ext.config.tasks import choose_task, possible_tasks
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import printable
+from maskformer_ext.inference.programs.exported_model import ExportedModel
+from maskformer_ext.inference.programs.loading import load_for_inference
+from maskformer_ext.inference.programs.metadata import is_program
 from maskformer_ext.inference.results import Result
 from maskformer_ext.inference.seen_image import SeenImage, see
 
@@ -41,7 +43,7 @@ class DemoModel:
     """A model, and the tasks that it can do.
 
     Args:
-        model: a ``MaskFormer`` or ``PerPixelBaseline``, on its device.
+        model: a ``MaskFormer`` or ``PerPixelBaseline`` on its device, or an ``ExportedModel``.
         config: the configuration that its weights came with.
         info: its classes.
         name: what the page calls it.
@@ -64,7 +66,7 @@ class DemoModel:
         possible = possible_tasks(config.data.task, architecture, things)
         self.tasks = possible if self.task in possible else [*possible, self.task]
         self.has_queries = architecture == "maskformer"
-        self.device = next(model.parameters()).device
+        self.device = model.device if isinstance(model, ExportedModel) else next(model.parameters()).device
         self.runs = 0
         self.lock = threading.Lock()  # one run or reduction at a time: each uses all cores
         self._kept: list[tuple[SeenImage, tuple[Any, ...], Result, float]] = []
@@ -129,28 +131,30 @@ class DemoModel:
 
 
 def load_demo_model(
-    checkpoint: str, *, task: str | None = None, overrides: Sequence[str] = (), device: str = "cpu"
+    checkpoint: str, *, task: str | None = None, overrides: Sequence[str] = (), device: str | None = "cpu"
 ) -> DemoModel:
     """Load a checkpoint for the page.
 
     Args:
-        checkpoint: whatever `load_checkpoint` reads.
+        checkpoint: whatever `load_for_inference` reads.
         task: that the page begins with; None: what the model was trained for.
         overrides: ``key=value`` for the configuration of the checkpoint.
-        device: where the model goes.
+        device: where the model goes; None: as in `load_for_inference`.
 
     Raises:
         UserError: if the checkpoint cannot be read or its model cannot do the task.
     """
-    model, config, info = load_checkpoint(checkpoint, device)
+    model, config, info = load_for_inference(checkpoint, device)
     return DemoModel(model, override_checkpoint(config, overrides), info, name=_run_name(checkpoint), task=task)
 
 
 def _run_name(checkpoint: str) -> str:
-    """Return what a checkpoint is best called: its folder, of a run's checkpoints that of the run, or its hub id."""
+    """Return what a checkpoint is best called: its folder or run, the exported file, or its hub id."""
     path = Path(checkpoint).expanduser()
     if not path.exists():
         return printable(checkpoint)
     path = path.resolve()
+    if is_program(path):
+        return printable(path.name)
     folder = path.parent if path.is_file() else path
     return printable(folder.parent.parent.name if folder.parent.name == "checkpoints" else folder.name)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import secrets
+import socket
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
@@ -18,6 +21,9 @@ HOST = "127.0.0.1"
 _TRIED_PORTS = 50
 _MOST_THREADS = 48
 _MOST_JSON = 1 << 20
+_PATIENCE = 20.0  # seconds for a request to arrive, or for the next piece of an answer to leave
+_LEAST_RATE = 10_000  # bytes per second of an upload
+_PIECE = 1 << 16  # of an answer
 _GUARDS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -94,7 +100,17 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = f"maskformer-ext/{__version__}"
     sys_version = ""
-    timeout = 20  # seconds without a byte
+
+    def setup(self) -> None:
+        """Read through a deadline: a browser that sends a byte now and then would hold its thread for ever."""
+        super().setup()
+        self._arriving = _Arriving(self.connection)
+        self.rfile = io.BufferedReader(self._arriving)
+
+    def handle_one_request(self) -> None:
+        """Answer the next request of a connection, if it arrives in time."""
+        self._arriving.expect(_PATIENCE)
+        super().handle_one_request()
 
     def do_GET(self) -> None:
         self._answer(self._get)
@@ -115,7 +131,9 @@ class _Handler(BaseHTTPRequestHandler):
         return cast(DemoServer, self.server)
 
     def _answer(self, work: Any) -> None:
-        self._unread = int(length) if (length := self.headers.get("Content-Length", "0")).isdecimal() else -1
+        length = self.headers.get("Content-Length", "0")
+        known = length.isdecimal() and len(length) < 16 and "Transfer-Encoding" not in self.headers
+        self._unread = int(length) if known else -1
         try:
             self._check_sender()
             answer = work()
@@ -143,8 +161,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
             if self.close_connection:
                 self.send_header("Connection", "close")
+            self.connection.settimeout(_PATIENCE)
             self.end_headers()
-            self.wfile.write(answer.body)
+            body = memoryview(answer.body)
+            for start in range(0, len(body), _PIECE):  # the time is for each of them
+                self.wfile.write(body[start : start + _PIECE])
         except (ConnectionError, TimeoutError):
             self.close_connection = True
 
@@ -163,15 +184,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     @property
     def _path(self) -> str:
-        return urlsplit(self.path).path
+        try:
+            return urlsplit(self.path).path
+        except ValueError:
+            raise Refusal(404, "there is nothing at this address") from None
 
     def _get(self) -> Answer:
         return self._server.routes.get(self._path)
 
     def _post(self) -> Answer:
-        if self._unread < 0 or self.headers.get("Transfer-Encoding") or "Content-Length" not in self.headers:
+        if self._unread < 0 or "Content-Length" not in self.headers:
             self._unread = -1
             raise Refusal(411, "the length of the request is missing")
+        self._arriving.expect(_PATIENCE + self._unread / _LEAST_RATE)
         if self._path == "/api/upload":
             return self._upload()
         if self._unread > _MOST_JSON:
@@ -196,3 +221,23 @@ class _Handler(BaseHTTPRequestHandler):
         answer = self._server.routes.upload(unquote(self.headers.get("X-Name", "picture")), self.rfile, length)
         self._unread = 0
         return answer
+
+
+class _Arriving(io.RawIOBase):
+    """What a connection sends, until a deadline."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._until = connection, 0.0
+
+    def expect(self, seconds: float) -> None:
+        """Set the deadline, from now on."""
+        self._until = time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Wait for bytes, until the deadline."""
+        self._connection.settimeout(max(1e-3, min(_PATIENCE, self._until - time.monotonic())))
+        return self._connection.recv_into(buffer)

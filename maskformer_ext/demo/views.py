@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -28,7 +29,7 @@ class View:
         seen: what it said.
         ground: (h, w, 3) uint8, the picture for overlays, as large as a screen at most.
         milliseconds: that the network took.
-        name: of the picture, with the number of the frame in a video.
+        name: of the picture; of a frame, that of a picture file of its number.
     """
 
     seen: SeenImage
@@ -78,7 +79,7 @@ class Views:
                 rgb = medium.read(frame)
                 seen, milliseconds = self._model.see(to_tensor(rgb))
                 limit = shown_size(*rgb.shape[:2], long_side=LONG_SIDE)
-                name = f"{medium.name} frame {frame}" if medium.frames else medium.name
+                name = f"{PurePosixPath(medium.name).stem}_{frame:06d}.png" if medium.frames else medium.name
                 view = View(seen, resize_image(rgb, limit), milliseconds, name)
                 self._views[key, frame] = view
             self._views.move_to_end((key, frame))

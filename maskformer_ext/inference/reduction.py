@@ -174,10 +174,29 @@ def _per_pixel_classes(output: QueryOutput, size: tuple[int, int]) -> Tensor:
     """Return the class (H, W) of the largest logit; for large results the logits exist for a band of rows at a time."""
     if output.mask_logits.shape[0] * size[0] * size[1] <= _MOST_LOGITS:
         return _per_pixel_logits(output, size).argmax(0)
-    stride = stride_of(output.mask_logits, output.input_size[0])
-    height, width = output.mask_logits.shape[-2:]
-    rows = resized(Stored(output.mask_logits), size, input_size=(height * stride, width * stride), crop=output.crop)
-    classes = torch.empty(size, dtype=torch.int64, device=output.mask_logits.device)
-    for begin, end, band in bands(rows):
-        classes[begin:end] = first_argmax(band)[1]
+    logits, stride = output.mask_logits.float(), stride_of(output.mask_logits, output.input_size[0])
+    height, width = logits.shape[-2:]
+    possible = _possible_classes(logits)
+    classes = torch.empty(size, dtype=torch.int64, device=logits.device)
+    step = max(1, 2 * size[0] // height)
+    for begin in range(0, size[0], step):
+        end = min(begin + step, size[0])
+        first, last = (int(((row + 0.5) * output.crop[0] / size[0]) / stride) for row in (begin, end - 1))
+        some = possible[:, max(0, first - 1) : last + 2].any(1).nonzero().squeeze(1)
+        stored = Stored(logits[some])
+        rows = resized(stored, size, input_size=(height * stride, width * stride), crop=output.crop)
+        for upper, lower, band in bands(rows, begin, end):
+            classes[upper:lower] = some[first_argmax(band)[1]]
     return classes
+
+
+def _possible_classes(logits: Tensor) -> Tensor:
+    """Return which classes may win near each row of (K, h, w) class logits, (K, h) bool.
+
+    What lies between logits is a mean of those of three by three cells. A class whose largest one is below the smallest
+    one of another class wins nowhere between them: most of many classes need not be looked at.
+    """
+    largest = F.max_pool2d(logits, 3, stride=1, padding=1)
+    smallest = -F.max_pool2d(-logits, 3, stride=1, padding=1)
+    rounding = 1e-5 * logits.abs().amax()
+    return ~(largest < smallest.amax(0) - rounding).all(-1)  # true for NaN, which stays as it was

@@ -18,7 +18,8 @@ from maskformer_ext.media.decoding import check_size, open_image, upright
 
 VIDEO_EXTENSIONS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 _MAYBE_ANIMATED = (".gif", ".webp", ".apng", ".png", ".avif")
-_USUAL_RATE = Fraction(25)  # frames per second, where a file does not say
+USUAL_RATE = Fraction(25)
+"""Frames per second, where a source names none."""
 
 
 def is_film(path: Path) -> bool:
@@ -120,7 +121,7 @@ def frame_rate(path: Path) -> Fraction:
     try:
         with _for_pyav(path) as source, av.open(source) as container:
             stream = container.streams.video[0]
-            return stream.average_rate or stream.guessed_rate or _USUAL_RATE
+            return stream.average_rate or stream.guessed_rate or USUAL_RATE
     except Exception as error:
         raise UserError(f"{path}: cannot be read as a video ({why(error)})") from None
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskformer_ext.modeling.layers import ConvNorm, group_norm, init_unit_gain
-from maskformer_ext.modeling.position_encoding import FOURIER_FREQUENCIES, fourier_position_encoding
+from maskformer_ext.modeling.position_encoding import FOURIER_FREQUENCIES, add_positions
 from maskformer_ext.modeling.transformer import TransformerEncoder
 
 
@@ -56,8 +56,7 @@ class FPNPixelDecoder(nn.Module):
             x = self.layers[level](lateral + F.interpolate(x, size=lateral.shape[-2:], mode="nearest"))
             merged.insert(0, x)
         if self.position_proj is not None:
-            position = fourier_position_encoding(x.shape[-2], x.shape[-1], device=x.device)
-            x = x + self.position_proj(position.to(x.dtype))
+            x = add_positions(x, self.position_proj)
         return self.mask_features(x), merged
 
 

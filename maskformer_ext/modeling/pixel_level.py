@@ -10,7 +10,7 @@ from maskformer_ext.errors import UserError
 from maskformer_ext.modeling.backbone import build_backbone
 from maskformer_ext.modeling.layers import Backbone
 from maskformer_ext.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
-from maskformer_ext.modeling.position_encoding import FOURIER_FREQUENCIES, fourier_position_encoding
+from maskformer_ext.modeling.position_encoding import FOURIER_FREQUENCIES, add_positions
 from maskformer_ext.modeling.transformer import TransformerDecoder
 from maskformer_ext.modeling.weights import sample_weights, still_holds, weights_version
 
@@ -106,9 +106,7 @@ class PixelLevelModule(nn.Module):
         if self.memory_position is None:
             return memory
         (height, width), (fine_height, fine_width) = memory.shape[-2:], mask_features.shape[-2:]
-        cell = (fine_height / height, fine_width / width)
-        position = fourier_position_encoding(height, width, cell=cell, device=memory.device)
-        return memory + self.memory_position(position.to(memory.dtype))
+        return add_positions(memory, self.memory_position, cell=(fine_height / height, fine_width / width))
 
     def build_transformer_decoder(self, num_queries: int) -> TransformerDecoder:
         """Create the transformer decoder that fits this backbone and pixel decoder."""

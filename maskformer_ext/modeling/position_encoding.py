@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 FOURIER_FREQUENCIES = 16
 """Wavelengths an axis of the Fourier encoding; it has four times as many channels."""
@@ -94,3 +94,17 @@ def fourier_position_encoding(
     rows = encode(height, cell[0])[:, None, :].expand(height, width, -1)
     columns = encode(width, cell[1])[None, :, :].expand(height, width, -1)
     return torch.cat((rows, columns), dim=-1).permute(2, 0, 1).unsqueeze(0)
+
+
+def add_positions(maps: Tensor, projection: nn.Module, *, cell: tuple[float, float] = (1.0, 1.0)) -> Tensor:
+    """Return maps (B, C, h, w) plus the projection of the Fourier encoding of their positions.
+
+    Args:
+        maps: to add to.
+        projection: of (1, 4 * ``FOURIER_FREQUENCIES``, h, w) to C channels.
+        cell: as in `fourier_position_encoding`.
+    """
+    position = fourier_position_encoding(maps.shape[-2], maps.shape[-1], cell=cell, device=maps.device)
+    if torch.compiler.is_exporting():  # OpenVINO joins projection and sum, and then takes one image only
+        position = position.expand(maps.shape[0], -1, -1, -1)
+    return maps + projection(position.to(maps.dtype))

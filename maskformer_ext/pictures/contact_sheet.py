@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
@@ -14,6 +13,7 @@ from maskformer_ext.data.augmentation.transforms import Augment
 from maskformer_ext.data.types import DatasetInfo, Sample
 from maskformer_ext.errors import UserError
 from maskformer_ext.pictures.segments import add_legend, draw_segments
+from maskformer_ext.pictures.sizes import resize_image, resize_map
 from maskformer_ext.pictures.text import load_font, shortened
 
 _COLUMNS, _CELL = 4, (384, 288)  # width and height of a picture
@@ -77,11 +77,8 @@ def _draw(sample: Sample, info: DatasetInfo) -> Image.Image:
     image = sample.image.permute(1, 2, 0).contiguous().numpy()
     owners, labels = sample.segment_map.numpy(), sample.labels.tolist()
     scale = min(_CELL[0] / image.shape[1], _CELL[1] / image.shape[0])
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    kernel = Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS
-    pixels = np.asarray(Image.fromarray(image).resize(size, kernel))
-    shown = np.asarray(Image.fromarray(owners.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
-    return draw_segments(pixels, shown, labels, info, name_size=_NAME_SIZE)
+    size = (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale)))
+    return draw_segments(resize_image(image, size), resize_map(owners, size), labels, info, name_size=_NAME_SIZE)
 
 
 def _assemble(sections: Sequence[tuple[str, Sequence[Cell]]]) -> Image.Image:

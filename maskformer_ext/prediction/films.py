@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from maskformer_ext.media.videos import write_film
+from maskformer_ext.media.videos import USUAL_RATE, write_film
 from maskformer_ext.prediction.input_images import InputImage
-
-_USUAL_RATE = Fraction(25)  # frames per second, where a source names none
 
 
 @dataclass
@@ -49,7 +47,7 @@ class Films:
         if image.rate is None and not image.is_live:  # an animated image
             return
         if image.video not in self._films:
-            self._films[image.video] = _Film(image.rate or _USUAL_RATE, image.is_live, image.frame, image.frame)
+            self._films[image.video] = _Film(image.rate or USUAL_RATE, image.is_live, image.frame, image.frame)
         film = self._films[image.video]
         film.read, film.last, film.rate = film.read + 1, image.frame, image.rate or film.rate
 

@@ -12,11 +12,9 @@ from torch import Tensor
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.inference.results import PICTURED_SCORE, as_result
 from maskformer_ext.inference.results.drawing import overlay_shape
-from maskformer_ext.inference.results.saving import description_file, write_result
+from maskformer_ext.inference.results.saving import write_result
+from maskformer_ext.inference.results.summary import summarize
 from maskformer_ext.pictures.sizes import LONG_SIDE, resize_image
-from maskformer_ext.prediction.findings import summarize
-
-__all__ = ["description_file", "overlay_ground", "write_prediction"]
 
 
 def overlay_ground(rgb: np.ndarray, overlay_size: int = LONG_SIDE) -> np.ndarray:

@@ -24,6 +24,7 @@ from maskformer_ext.files import make_folder
 from maskformer_ext.inference import Instances, PanopticResult, SemanticResult, segment
 from maskformer_ext.inference.programs.loading import load_for_inference
 from maskformer_ext.inference.queries import query_masks
+from maskformer_ext.inference.results.saving import description_file
 from maskformer_ext.media.images import to_tensor, write_png
 from maskformer_ext.pictures.queries import QuerySummary, draw_queries
 from maskformer_ext.prediction.films import Films
@@ -33,7 +34,7 @@ from maskformer_ext.prediction.options import PredictionOptions
 from maskformer_ext.prediction.output_folder import note_settings
 from maskformer_ext.prediction.prepared_images import Preparation, PreparedImage
 from maskformer_ext.prediction.report import Counts, Report, Steps
-from maskformer_ext.prediction.result_files import description_file, write_prediction
+from maskformer_ext.prediction.result_files import write_prediction
 
 _Result: TypeAlias = SemanticResult | PanopticResult | Instances
 

@@ -191,7 +191,7 @@ def test_batches_of_instances_that_overlap(tmp_path, overlaps):
         ),
         ({**_square(1, 0, 0, 2), "segmentation": "none"}, SIZE, "must be a list or an object, got 'none'"),
         (
-            {**_square(1, 0, 0, 2), "segmentation": {}},
+            {**_square(1, 0, 0, 2), "segmentation": {"counts": []}},
             SIZE,
             "1 of a.png is neither polygons nor run lengths",
         ),

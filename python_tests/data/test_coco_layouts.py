@@ -18,7 +18,7 @@ from maskformer_ext.errors import UserError
 _SAID = {
     "Roboflow": "as Roboflow exports it (train/_annotations.coco.json), 3 images for training and 2 for validation",
     "CVAT": "as CVAT exports it (annotations/instances_Train.json), 3 images for training and 2 for validation",
-    "Label Studio": "as Label Studio exports it (result.json), 5 images without a split (data.val_share draws one)",
+    "Label Studio": "as Label Studio exports it (result.json), 5 images without a split of their own (data.val_share",
     "FiftyOne": "as FiftyOne exports it (train/labels.json), 3 images for training and 2 for validation",
     "COCO": "as COCO has it (annotations/instances_train2031.json), 3 images for training and 2 for validation",
     "one file": "COCO JSON (my parts.json), 5 images without a split",
@@ -130,4 +130,5 @@ def test_panoptic_files_of_own_classes(tmp_path: Path) -> None:
     )
     halves = [build_dataset(config, split) for split in ("train", "val")]
     assert [len(half) for half in halves] == [1, 1] and halves[0][0].name != halves[1][0].name
-    assert [list(half.info.file_ids.images) for half in halves] == [[half[0].name] for half in halves]
+    for half in halves:
+        assert half.info.file_ids is not None and list(half.info.file_ids.images) == [half[0].name]

@@ -133,8 +133,10 @@ def test_an_image_inside_the_file(tmp_path: Path) -> None:
     content = json.loads(file.read_text()) | {"imageData": base64_png(pixels)}
     file.write_text(json.dumps(content))
     assert torch.equal(_build(root)[0].image, torch.from_numpy(pixels).permute(2, 0, 1))
+    with pytest.raises(UserError, match=r'picture_0\.json: "imageData": has 64x48 = 3072 pixels'):
+        _build(root, max_pixels=100)[0]
     file.write_text(json.dumps(content | {"imageData": "bm90IGFuIGltYWdl"}))
-    with pytest.raises(UserError, match='"imageData" holds no image'):
+    with pytest.raises(UserError, match=r'picture_0\.json: "imageData": cannot be read as an image'):
         _build(root)[0]
 
 
@@ -186,7 +188,7 @@ def test_what_is_left_out_is_said(tmp_path: Path, caplog) -> None:
         (_shape("cat", [[0, 0], [9, 9]], "cuboid"), "the shape type 'cuboid' is none of polygon, rectangle"),
         (_shape("cat", [[200, 0], [300, 9], [200, 9]]), "lies outside its image: x is 200"),
         (_shape("cat", [[20, 0], [300, 9], [20, 9]]), "reaches far out of its image: x is 300"),
-        (_shape("cat", [[0, 0], [9, 9]], "mask", mask="bm90IGFuIGltYWdl"), '"mask" holds no PNG image'),
+        (_shape("cat", [[0, 0], [9, 9]], "mask", mask="bm90IGFuIGltYWdl"), '"mask": cannot be read as a PNG image'),
         (
             _shape("cat", [[60, 0], [99, 9]], "mask", mask=base64_png(np.ones((4, 9), np.uint8))),
             "lies outside its image",

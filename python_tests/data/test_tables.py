@@ -122,7 +122,10 @@ def test_parquet_of_others_with_plain_bytes(tmp_path: Path) -> None:
     rows = [{"pixel_values": row["image"]["bytes"], "mask": row["label"]["bytes"]} for row in label_rows(drawn(20))]
     root = _parquet(tmp_path / "set", rows, "train.parquet")
     (root / "classes.txt").write_text("bolt\nnut\n")
-    assert "20 images without a split (data.val_share draws one), images in 'pixel_values'" in recognise(root).said
+    assert (
+        "20 images without a split of their own (data.val_share draws one), images in 'pixel_values'"
+        in recognise(root).said
+    )
     splits = [build_dataset(_config(root, ignore_label=0, val_share=0.4), split) for split in ("train", "val")]
     assert sum(map(len, splits)) == 20 and min(map(len, splits)) > 1
     assert splits[0][0].labels.tolist() == [0, 1] and bool((splits[0][0].segment_map == -1).any())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,8 @@ def _is_elsewhere(url: str, server: Any) -> bool:
 def _drop(page: Any, path: Path) -> None:
     """Give the page a file and wait until it is shown."""
     page.set_input_files("#file", str(path))
-    _wait(page, "#picture-name", f"{path.name} ")
-    page.wait_for_selector("#busy", state="hidden")
+    _wait(page, "#picture-name", path.name)
+    page.wait_for_selector("[data-state=shown]")
 
 
 @pytest.fixture
@@ -200,7 +201,8 @@ def test_a_file_that_cannot_be_read_leaves_the_picture_before(opened: Any, pictu
 
 def test_a_sample_and_a_video_are_opened(opened: Any, tmp_path: Path) -> None:
     opened.locator("#samples button").first.click()
-    _wait(opened, "#picture-name", "one.png ")
+    _wait(opened, "#picture-name", "one.png")
+    opened.wait_for_selector("[data-state=shown]")
     frames = [Image.fromarray(np.roll(color_picture(), 10 * shift, axis=1)) for shift in range(6)]
     film = tmp_path / "film.webp"
     frames[0].save(film, save_all=True, append_images=frames[1:], lossless=True)
@@ -222,3 +224,63 @@ def test_a_narrow_window_shows_everything_without_scrolling_sideways(opened: Any
     assert opened.evaluate("document.documentElement.scrollWidth") <= 390
     assert opened.evaluate("document.querySelector('aside').offsetTop < document.getElementById('queries').offsetTop")
     _keep(opened, "narrow")
+
+
+def test_settings_that_move_while_a_file_is_read_are_kept_for_it(
+    opened: Any, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _drop(opened, picture)
+    entered, go = threading.Event(), threading.Event()
+    see = opened.model.see
+    monkeypatch.setattr(opened.model, "see", lambda pixels: (entered.set(), go.wait(30), see(pixels))[2])
+    other = tmp_path / "other.png"
+    other.write_bytes(encoded(color_picture(300, 400)[:, ::-1]))
+    opened.set_input_files("#file", str(other))
+    assert entered.wait(30)
+    box = opened.locator("#canvas").bounding_box()
+    opened.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 0.5 * box["height"])
+    _move(opened, "object_mask_threshold", 0.7)
+    opened.click("[data-kind=coco]")
+    _wait(opened, "#problem-text", "Wait until the picture is shown")
+    # no masks of the picture before lie over the new one
+    assert opened.evaluate(_MAP_COLORS) == [[0, 255, 0], [255, 0, 0], [255, 0, 0]]
+    go.set()
+    opened.wait_for_selector("[data-state=shown]")
+    playwright.expect(opened.locator("#legend li")).to_have_count(2)
+    assert opened.model.runs == 2
+
+
+def test_the_page_is_used_without_a_pointer(opened: Any, picture: Path) -> None:
+    _drop(opened, picture)
+    opened.focus("#original")
+    opened.keyboard.press("Tab")
+    assert opened.evaluate("document.activeElement.id") != "original"
+    opened.focus("#tasks [aria-checked=true]")
+    opened.keyboard.press("ArrowRight")  # from the last to the first
+    playwright.expect(opened.get_by_role("radio", name="semantic")).to_be_focused()
+    playwright.expect(opened.get_by_role("radio", name="semantic")).to_be_checked()
+    opened.keyboard.press("ArrowLeft")
+    playwright.expect(opened.get_by_role("radio", name="panoptic")).to_be_checked()
+    opened.focus("#canvas")
+    for _ in range(3):
+        opened.keyboard.press("Shift+ArrowLeft")
+    assert opened.inner_text("#tip b") == "red things"
+
+
+def test_the_last_frame_that_was_asked_for_is_shown(
+    opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [Image.fromarray(np.roll(color_picture(), 10 * shift, axis=1)) for shift in range(4)]
+    film = tmp_path / "film.webp"
+    frames[0].save(film, save_all=True, append_images=frames[1:], lossless=True)
+    _drop(opened, film)
+    entered, go = threading.Event(), threading.Event()
+    see = opened.model.see
+    monkeypatch.setattr(opened.model, "see", lambda pixels: (entered.set(), go.wait(30), see(pixels))[2])
+    opened.locator("#frame-number").fill("3")
+    assert entered.wait(30)
+    opened.locator("#frame-number").fill("1")
+    go.set()
+    _wait(opened, "#frame-text", "frame 2 ")
+    opened.wait_for_selector("#busy", state="hidden")
+    assert opened.inner_text("#frame-text").startswith("frame 2 ")

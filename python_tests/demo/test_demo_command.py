@@ -17,6 +17,9 @@ from maskformer_ext.checkpoints.models import MaskFormer
 from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.demo.command import main
+from maskformer_ext.demo.model import Limits, load_demo_model
+from maskformer_ext.errors import UserError
+from maskformer_ext.inference.programs.export import ExportRequest, export_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +81,17 @@ def test_samples_must_be_a_folder_of_pictures(
 ) -> None:
     assert main([f"checkpoint={checkpoint}", f"samples={tmp_path}"]) == 2
     assert "there is no picture in this folder" in capsys.readouterr().err
+
+
+def test_an_exported_program_is_shown_as_its_checkpoint_is(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "weights.onnx").write_bytes(b"")
+    with pytest.raises(UserError, match="is an exported program, which predict, evaluate and demo run"):
+        MaskFormer.from_pretrained(tmp_path / "weights.onnx")
+    program = tmp_path / "small.pt2"
+    export_checkpoint(str(checkpoint), program, ExportRequest(outputs=("queries",), size=(48, 64), check=False))
+    pixels = torch.randint(0, 256, (3, 48, 64), dtype=torch.uint8)
+    shown = [load_demo_model(str(source)) for source in (program, checkpoint)]
+    assert shown[0].name == "small.pt2" and shown[0].tasks == shown[1].tasks
+    assert shown[0].describe(Limits())["classes"] == shown[1].describe(Limits())["classes"]
+    found, expected = (model.see(pixels)[0].outputs[0].mask_logits for model in shown)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import pytest
 from color_model import INFO, NAMES, Client, color_model, color_picture, encoded, serving
 from PIL import Image
 
+from maskformer_ext.demo import media
 from maskformer_ext.demo.model import Limits
 from maskformer_ext.demo.samples import samples_of_folder
 from maskformer_ext.demo.server import DemoServer
 from maskformer_ext.errors import UserError
 from maskformer_ext.media.decoding import limit_pixels
+from maskformer_ext.media.images import read_rgb
 
 
 @pytest.fixture
@@ -300,3 +303,68 @@ def test_a_taken_port_is_passed_over(client: Client) -> None:
             assert client.server.port < second.port
         finally:
             second.server_close()
+
+
+def test_frames_of_a_video_are_saved_under_names_of_their_own(client: Client) -> None:
+    frames = [Image.fromarray(np.roll(color_picture(), 10 * shift, axis=1)) for shift in range(3)]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, format="WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    picture = client.upload(buffer.getvalue(), "my frame 1.webp")[1]["picture"]
+    wanted = {"picture": picture, "frame": 2, "task": "panoptic", "kind": "coco"}
+    _, coco, headers = client.send("/api/download", json.dumps(wanted).encode())
+    assert headers["Content-Disposition"].endswith("my%20frame%201_000002_coco.json")
+    assert json.loads(coco)["images"][0]["file_name"] == "my frame 1_000002.png"
+
+
+def _raw(client: Client, *pieces: bytes, wait: float = 0.0) -> bytes:
+    """Return what a connection answers until it is closed, when it is sent pieces."""
+    answer = b""
+    with socket.create_connection(("127.0.0.1", client.server.port), timeout=30) as raw:
+        try:
+            for piece in pieces:
+                raw.sendall(piece)
+                time.sleep(wait)
+        except ConnectionError:
+            pass
+        while chunk := raw.recv(4096):
+            answer += chunk
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers", "status"),
+    [
+        ("GET http://[x HTTP/1.1", "Connection: close\r\n", b" 404 "),
+        ("POST /api/segment HTTP/1.1", "Content-Length: " + "9" * 5000 + "\r\n", b" 411 "),
+        ("POST /api/segment HTTP/1.1", "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n", b" 411 "),
+        ("GET / HTTP/1.1", "Transfer-Encoding: chunked\r\n", b"Connection: close"),
+    ],
+    ids=["no address", "endless number", "chunked", "chunked and unread"],
+)
+def test_odd_requests_get_a_sentence_and_no_warning(
+    client: Client, request_line: str, headers: str, status: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = f"Host: 127.0.0.1:{client.server.port}\r\nX-Token: {client.token}\r\n"
+    answer = _raw(client, f"{request_line}\r\n{own}{headers}\r\n".encode())
+    assert status in answer and answer.startswith(b"HTTP/1.1 ")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_request_that_trickles_in_is_ended(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maskformer_ext.demo.server._PATIENCE", 0.2)
+    sent = 0
+    with socket.create_connection(("127.0.0.1", client.server.port), timeout=30) as raw, pytest.raises(ConnectionError):
+        for piece in (b"GET / HTTP/1.1\r\n", *(b"X: y\r\n",) * 600):
+            raw.sendall(piece)
+            sent += 1
+            time.sleep(0.02)
+    assert sent < 600
+
+
+def test_of_files_that_nobody_looked_at_one_is_held_decoded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[Path] = []
+    monkeypatch.setattr(media, "read_rgb", lambda path: (decoded.append(path), read_rgb(path))[1])
+    pictures = [client.upload(encoded(color_picture()))[1]["picture"] for _ in range(3)]
+    assert len(decoded) == 3
+    assert client.post("/api/look", picture=pictures[2])[0] == 200 and len(decoded) == 3
+    assert client.post("/api/look", picture=pictures[0])[0] == 200 and len(decoded) == 4

@@ -65,10 +65,16 @@ def test_a_checkpoint_on_a_full_disk(small_disk: Path) -> None:
 _EXPORT = """
 import sys, torch
 from pathlib import Path
+from maskformer_ext.config import Config
+from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
-from maskformer_ext.inference.programs import save_program
+from maskformer_ext.inference.programs.metadata import ProgramMetadata
+from maskformer_ext.inference.programs.tracing import write_program
+info = DatasetInfo("two", ("a", "b"), ((0, 0, 0), (9, 9, 9)))
+metadata = ProgramMetadata("semantic", ("classes",), None, None, Config(), info, "1")
 try:
-    save_program(torch.export.export(torch.nn.Linear(1000, 1000), (torch.zeros(1, 1000),)), Path(sys.argv[1]))
+    program = torch.export.export(torch.nn.Linear(1000, 1000), (torch.zeros(1, 1000),))
+    write_program(program, Path(sys.argv[1]), metadata)
 except UserError as error:
     print(error)
 """

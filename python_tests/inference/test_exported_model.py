@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def _recipe() -> tuple[torch.nn.Module, Config]:
         model.mask_head.layers[-1].weight.mul_(4)
     config = Config(name="tiny")
     config.model, config.data.task, config.data.root = model.config, "panoptic", "/somewhere"
+    config.data.train_images, config.data.val_images, config.data.classes_file = "/somewhere/a", "val", "~/classes.txt"
     config.inference.object_mask_threshold = config.inference.overlap_threshold = 0.3
     config.inference.min_size = 64
     return model, config
@@ -160,7 +162,9 @@ def test_a_file_says_all_of_itself_and_nothing_of_the_machine(files: dict[str, P
     assert values["maskformer_ext.things"] == [1, 1, 1, 0, 0]
     assert values["maskformer_ext.thresholds"]["object_mask_threshold"] == 0.3
     assert values["maskformer_ext.resize"]["min_size"] == 64
-    assert values["maskformer_ext.recipe"]["data"]["root"] is None
+    data = values["maskformer_ext.recipe"]["data"]
+    assert data["root"] is None and data["classes_file"] is None
+    assert data["train_images"] == "" and data["val_images"] == "val"
     for file in files.values():
         content = file.read_bytes() if file.is_file() else b""
         assert b"/somewhere" not in content and b"site-packages" not in content and b"tracing.py" not in content
@@ -180,15 +184,30 @@ def test_onnx_names_its_dimensions_and_holds_its_metadata(files: dict[str, Path]
     assert json.loads(properties["maskformer_ext.mean"]) == [123.675, 116.28, 103.53]
 
 
+_FORGED: dict[str, dict[str, Callable[[bytes], bytes]]] = {
+    "a flag": {"weights_config.json": lambda content: content.replace(b'pickle": false', b'pickle": true', 1)},
+    "a name": {"weights_config.json": lambda content: content.replace(b'"weight_0"', b'"opaque_obj_0"', 1)},
+    "padding": {"weights_config.json": lambda content: content + b" " * (1 << 26)},
+    "weights of before": {"archive/data/weights/model.pt": lambda _: b"a pickle"},
+    "inputs": {"archive/data/sample_inputs/other.pt": lambda _: b"a pickle"},
+    "a format of before": {"serialized_example_inputs.pt": lambda _: b"a pickle"},
+    "a library": {"archive/data/aotinductor/model/model.so": lambda _: b"machine code"},
+}
+"""What torch would unpickle or load as code: names in the archive, and what is written there."""
+
+
 def _damage(files: dict[str, Path], kind: str, folder: Path) -> Path:
-    if kind == "pickle":
-        path = folder / "pickle.pt2"
-        with zipfile.ZipFile(files["fixed.pt2"]) as source, zipfile.ZipFile(path, "w") as target:
+    if kind in _FORGED:
+        path = folder / "forged.pt2"
+        with zipfile.ZipFile(files["fixed.pt2"]) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
             for entry in source.infolist():
                 content = source.read(entry)
                 if entry.filename.endswith("weights_config.json"):
-                    content = content.replace(b'"use_pickle": false', b'"use_pickle": true', 1)
-                target.writestr(entry, content)
+                    content = _FORGED[kind].get("weights_config.json", lambda content: content)(content)
+                target.writestr(entry.filename, content)
+            for name, make in _FORGED[kind].items():
+                if name != "weights_config.json":
+                    target.writestr(name, make(b""))
         return path
     name, _, ending = kind.rpartition(".")
     path = folder / kind
@@ -219,7 +238,13 @@ def _damage(files: dict[str, Path], kind: str, folder: Path) -> Path:
         ("foreign.onnx", "was not written by maskformer-ext export"),
         ("foreign.pt2", "was not written by maskformer-ext export"),
         ("missing.onnx", "No such file"),
-        ("pickle", "it holds pickles, which may run any code"),
+        ("a flag", "it holds pickles, which may run any code"),
+        ("a name", "it holds pickles, which may run any code"),
+        ("padding", "which are too many for a table"),
+        ("weights of before", "it holds a pickle (data/weights/model.pt), which may run any code"),
+        ("inputs", "it holds example inputs as a pickle, which may run any code"),
+        ("a format of before", "it is of a format that torch wrote before 2.9, with pickles, which may run any code"),
+        ("a library", "it holds compiled code (data/aotinductor/model/model.so), which may run any code"),
     ],
 )
 def test_strange_and_damaged_files_are_one_sentence(

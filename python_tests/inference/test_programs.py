@@ -15,6 +15,7 @@ from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
 from maskformer_ext.inference.programs import tracing
 from maskformer_ext.inference.programs.metadata import ProgramMetadata
+from maskformer_ext.inference.programs.runtimes import open_program
 from maskformer_ext.inference.programs.tracing import ProgramNetwork, trace, write_program
 from maskformer_ext.modeling.layers import max_pool_to
 from maskformer_ext.modeling.maskformer import MaskFormer
@@ -66,6 +67,24 @@ def test_a_program_takes_any_size_and_batch(overrides: dict, output: str) -> Non
     targets = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     assert targets and not [target for target in targets if target.startswith("maskformer_ext")]
     _assert_same_at_other_sizes(network, program)
+
+
+def test_openvino_adds_places_to_several_images(tmp_path: Path) -> None:
+    for package in ("onnx", "onnxscript", "openvino"):
+        pytest.importorskip(package, reason="ONNX and OpenVINO are optional dependencies")
+    torch.manual_seed(0)
+    network = _network(build_model(tiny_config(5, backbone="resnet10t", mask_position=True)), "queries")
+    names = ("class_logits", "mask_logits")
+    metadata = ProgramMetadata(
+        "semantic", names, None, None, Config(), DatasetInfo("five", tuple("abcde"), ((9, 9, 9),) * 5), "0"
+    )
+    write_program(trace(network), tmp_path / "a.onnx", metadata)
+    run = open_program(tmp_path / "a.onnx", names, names, "openvino", None)
+    images = torch.randint(0, 256, (3, 3, 187, 250), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = network(images)
+    for name, found in zip(names, run(images), strict=True):
+        torch.testing.assert_close(found, expected[name], rtol=1e-3, atol=1e-3)
 
 
 def test_swin_pads_and_masks_its_windows_in_the_program() -> None:

@@ -65,7 +65,8 @@ def _predict(run: Path, source: object, output: Path, *more: str) -> int:
 def test_a_line_says_name_size_classes_and_time(run, tmp_path, output, capsys) -> None:
     (tmp_path / "photo.png").write_bytes(_png())
     assert _predict(run, tmp_path / "photo.png", output, "task=semantic") == 0
-    line, last, folder = capsys.readouterr().out.splitlines()
+    line, last, pictures, folder = capsys.readouterr().out.splitlines()
+    assert pictures == f"the pictures are in {output / 'overlays'}"
     assert re.fullmatch(r"1/1 photo\.png 40x30: (\w+ \d+%(, )?)+ \(\d+ ms\)", line)
     assert re.fullmatch(r"1 image in [\d.]+ s, [\d.]+ images/s, median \d+ ms", last)
     assert folder == str(output)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from maskformer_ext.prediction.findings import summarize
+from maskformer_ext.inference.results.summary import summarize
 from maskformer_ext.prediction.report import Counts, Report, Steps, summary, total
 
 
@@ -22,15 +22,15 @@ def _segment(category: str, area: int = 10, *, thing: bool = True, score: float 
         ("semantic", [_segment("sky", 590), _segment("road", 410)], "sky 59%, road 41%"),
         ("semantic", [_segment("sky", 999), _segment("road", 1)], "sky 99%, road <1%"),
         ("semantic", [_segment("sky", 1000)], "sky 100%"),
-        ("instance", [_segment("car"), _segment("dog"), _segment("car")], "2 car, 1 dog"),
-        ("instance", [_segment("car", score=0.4), _segment("dog")], "1 dog"),
+        ("instance", [_segment("car"), _segment("dog"), _segment("car")], "car x2, dog x1"),
+        ("instance", [_segment("car", score=0.4), _segment("dog")], "dog x1"),
         ("instance", [_segment("car", score=0.4)], "nothing above min_score=0.5"),
-        ("panoptic", [_segment("road", 300, thing=False), _segment("car"), _segment("car")], "2 car, road 30%"),
-        ("panoptic", [_segment("car", score=0.4)], "1 car"),
+        ("panoptic", [_segment("road", 300, thing=False), _segment("car"), _segment("car")], "car x2, road 30%"),
+        ("panoptic", [_segment("car", score=0.4)], "car x1"),
         ("panoptic", [], "nothing"),
-        ("instance", [_segment(name) for name in "abcdefg"], "1 a, 1 b, 1 c, 1 d, 1 e, 1 f, 1 g"),
-        ("instance", [_segment(name) for name in "abcdefgh"], "1 a, 1 b, 1 c, 1 d, 1 e, 1 f, 2 more classes"),
-        ("instance", [_segment("a\x1b[31m\nb")], "1 a\\x1b[31m b"),
+        ("instance", [_segment(name) for name in "abcdefg"], "a x1, b x1, c x1, d x1, e x1, f x1, g x1"),
+        ("instance", [_segment(name) for name in "abcdefgh"], "a x1, b x1, c x1, d x1, e x1, f x1, 2 more classes"),
+        ("instance", [_segment("a\x1b[31m\nb")], "a\\x1b[31m b x1"),
     ],
 )
 def test_things_are_counted_and_the_rest_has_its_share(task: str, segments: list[dict[str, Any]], expected) -> None:

@@ -15,6 +15,7 @@ from maskformer_ext.checkpoints.files.safetensors_files import read_safetensors
 from maskformer_ext.checkpoints.files.tensors import check_tensor
 from maskformer_ext.checkpoints.files.torch_files import ZIP, read_torch
 from maskformer_ext.checkpoints.layouts.recognition import bare_names, find_state, layout_of
+from maskformer_ext.config.values import PROGRAM_ENDINGS
 from maskformer_ext.errors import UserError, printable, why
 from maskformer_ext.files import read_json
 
@@ -40,6 +41,11 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"weights file {path} does not exist")
+    if path.suffix.lower() in PROGRAM_ENDINGS:
+        raise UserError(
+            f"{printable(path)} is an exported program, which predict, evaluate and demo run: it holds no weights that "
+            "can be read. Give the checkpoint that it was made of"
+        )
     weights = _read_parts(path) if path.name.endswith(".index.json") else _read_file(path)
     try:
         return bare_names(weights)

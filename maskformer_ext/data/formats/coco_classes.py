@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskformer_ext.data.classes import ClassTable, palette
+from maskformer_ext.data.classes import ClassTable
 from maskformer_ext.data.formats.coco_peek import peek_categories, used_categories
-from maskformer_ext.data.formats.own_categories import Category, read_categories
+from maskformer_ext.data.formats.own_categories import Category, class_table, peeked, read_categories
 from maskformer_ext.errors import UserError, printable
 
 _log = logging.getLogger(__name__)
@@ -58,14 +58,14 @@ def own_classes(content: dict[str, Any], path: Path, partner: Path | None, split
     own = read_categories({"categories": [record for record in records if _key(record) not in parents]}, path)
     if not own:
         raise UserError(f'{path} names no category: "categories" must list the classes with "id" and "name".')
-    other = _peeked([record for record in others if _key(record) not in parents_there], partner)
+    other = [] if partner is None else peeked([one for one in others if _key(one) not in parents_there], partner)
     first, second = (own, other) if split == "train" else (other, own)
     if other and partner is not None:
         _check_names(own, path, other, partner)
     everything = [*first, *(c for c in second if c.name not in {known.name for known in first})]
     if split == "train":
         _report(own, other, parents, path, partner)
-    table = _table(everything)
+    table = class_table(everything)
     class_of_id = {category.number: table.classes.index(category.name) for category in own}
     return FileClasses(table, class_of_id, _ids(table, class_of_id))
 
@@ -112,16 +112,6 @@ def _parents(records: Sequence[Any]) -> set[tuple[Any, Any]]:
     return {key for key in _keys(records) if key != (None, None) and members.get(key[1], set()) - {key}}
 
 
-def _peeked(records: Sequence[Any], partner: Path | None) -> list[Category]:
-    """Return the categories of the other file; none where it is damaged, which its own split reports."""
-    if partner is None:
-        return []
-    try:
-        return read_categories({"categories": list(records)}, partner)
-    except UserError:
-        return []
-
-
 def _check_names(own: Sequence[Category], path: Path, other: Sequence[Category], partner: Path) -> None:
     names, others = {c.name for c in own}, {c.name for c in other}
     if not names & others:
@@ -156,12 +146,6 @@ def _named(names: Sequence[str] | set[str]) -> str:
     ordered = sorted(names) if isinstance(names, set) else list(names)
     more = f" and {len(ordered) - _SHOWN} more" if len(ordered) > _SHOWN else ""
     return ", ".join(repr(name) for name in ordered[:_SHOWN]) + more
-
-
-def _table(categories: Sequence[Category]) -> ClassTable:
-    colors = [category.color or spare for category, spare in zip(categories, palette(len(categories)), strict=True)]
-    things = tuple(index for index, category in enumerate(categories) if category.thing is not False)
-    return ClassTable(tuple(category.name for category in categories), tuple(colors), things)
 
 
 def _ids(table: ClassTable, class_of_id: dict[int | str, int]) -> tuple[int | str, ...]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from maskformer_ext.data.listing import check_below, composed
+from maskformer_ext.data.listing import check_below, plain_path
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import parse_json, read_json, read_text
-from maskformer_ext.media.extensions import EXTENSIONS
 
 NUMBER, REAL, TEXT, LIST, LIST_OR_OBJECT = (int,), (int, float), (str,), (list,), (list, dict)
+_log = logging.getLogger(__name__)
 _ID = NUMBER + TEXT
+_SHOWN = 3  # annotations that the log names
 _LARGEST = (1 << 63) - 1  # of 64-bit integers
 _NAMES = {int: "a whole number", float: "a number", str: "text", list: "a list", dict: "an object"}
 
@@ -104,7 +105,7 @@ def images_by_id(content: dict[str, Any], path: Path, folder: Path) -> dict[Any,
                 f"{path}: the image {printable(name)} must have a positive size, got {width}x{height} pixels."
             )
         check_below(name, folder)
-        if (owner := owners.setdefault(_whole(name), number)) != number:
+        if (owner := owners.setdefault(plain_path(name), number)) != number:
             raise UserError(
                 f"{path}: the images {printable(owner)} and {printable(number)} have one file, {printable(name)}: "
                 "results could not tell them apart."
@@ -113,23 +114,34 @@ def images_by_id(content: dict[str, Any], path: Path, folder: Path) -> dict[Any,
     return images
 
 
-def sample_names(files: Sequence[str]) -> list[str]:
-    """Return what the images are called: their paths without ending, or with it where two differ by nothing else.
+def has_no_mask(segmentation: Any) -> bool:
+    """Return whether an annotation is a box only: no segmentation, an empty one, or a list of empty ones."""
+    if isinstance(segmentation, list):
+        return all(part == [] for part in segmentation)
+    return segmentation is None or segmentation == {}
+
+
+def report_boxes(boxes: Sequence[str], total: int, path: Path) -> None:
+    """Log how many annotations of a file have no mask.
 
     Args:
-        files: of the images, below their folder.
+        boxes: what such annotations are called.
+        total: of all annotations.
+        path: the file.
+
+    Raises:
+        UserError: if none has a mask.
     """
-    whole = [_whole(file) for file in files]
-    names = [str(path.with_suffix("")) if path.suffix.lower() in EXTENSIONS else str(path) for path in whole]
-    for _ in range(2):  # a.jpg and a.png keep their endings, and then a.jpg.png has to keep its own
-        counts = Counter(names)
-        names = [name if counts[name] == 1 else str(path) for name, path in zip(names, whole, strict=True)]
-    return names
-
-
-def _whole(file: str) -> PurePosixPath:
-    """Return the path of an image in one form, whatever its separators and accents."""
-    return PurePosixPath(composed(file).replace("\\", "/"))
+    if not boxes:
+        return
+    if len(boxes) == total:
+        raise UserError(
+            f"{path}: none of its {total} annotations has a mask, they are boxes (annotation {boxes[0]}): label "
+            "outlines, or export a segmentation data set."
+        )
+    names = f"{', '.join(boxes[:_SHOWN])}{', ...' if len(boxes) > _SHOWN else ''}"
+    plural = "s" if len(boxes) > 1 else ""
+    _log.warning("%s", f"{printable(path)}: left out {len(boxes)} annotation{plural} without a mask ({names})")
 
 
 def field(record: Any, key: str, kind: str, path: Path, types: tuple[type, ...] = _ID, *, default: Any = None) -> Any:

@@ -93,7 +93,7 @@ def peek_categories(path: Path) -> list[Any] | None:
     try:
         with _mapped(path) as data:
             return _categories(data)
-    except OSError:
+    except UserError:
         return None
 
 
@@ -102,7 +102,7 @@ def used_categories(path: Path) -> set[int | str]:
     try:
         with _mapped(path) as data:
             return {json.loads(text) for text in {match.group(1) for match in _CATEGORY_ID.finditer(data)}}
-    except (OSError, ValueError):
+    except (UserError, ValueError):
         return set()
 
 
@@ -150,7 +150,7 @@ def _categories(data: Any) -> list[Any] | None:
                     break
                 part *= 16
                 continue
-            if all(isinstance(entry, dict) for entry in found):
+            if found and all(isinstance(entry, dict) and {"id", "name"} <= entry.keys() for entry in found):
                 return found
             break
     return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import math
 from collections import Counter
 from dataclasses import dataclass, field
@@ -119,7 +118,7 @@ def _add(shape: Any, number: int, found: LabelMeFile, path: Path, masks: bool) -
     group = shape.get("group_id")
     points = _points(shape.get("points"), kind, where)
     if kind == "mask":
-        mask = _mask(shape, where, path) if masks else np.zeros((0, 0), bool)
+        mask = _mask(shape, where) if masks else np.zeros((0, 0), bool)
         corner = (round(points[0][1]), round(points[0][0]))
         found.shapes.append(Shape(number, printable(label), [], group, mask, corner))
         return
@@ -176,21 +175,17 @@ def _reaches_over(polygon: list[float], size: tuple[int, int] | None, where: str
     return over
 
 
-def _mask(shape: dict[str, Any], where: str, path: Path) -> np.ndarray:
+def _mask(shape: dict[str, Any], where: str) -> np.ndarray:
     """Return the pixels of a mask, which is a PNG file in base64."""
-    from PIL import Image  # recognition needs neither
-
-    from maskformer_ext.media.decoding import check_size
+    from maskformer_ext.media.decoding import open_image  # brings Pillow, which recognition does not need
+    from maskformer_ext.media.in_memory import as_file
 
     try:
         data = base64.b64decode(shape.get("mask") or "", validate=False)
-        with Image.open(io.BytesIO(data)) as image:
-            check_size(path, image.size)
-            return np.array(image.convert("L")) > 0
-    except UserError:
-        raise
-    except Exception:  # decoders raise nearly everything
+    except (binascii.Error, TypeError, ValueError):
         raise UserError(f'{where}: "mask" holds no PNG image.') from None
+    with as_file(data, f'{where}: "mask"') as file, open_image(file, "a PNG image") as image:
+        return np.array(image.convert("L")) > 0
 
 
 def _size(content: dict[str, Any], path: Path) -> tuple[int, int] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Sequence
@@ -12,16 +11,13 @@ from typing import Any
 
 from maskformer_ext.data.classes import ClassTable, Color, palette
 from maskformer_ext.data.formats.coco_json import TEXT, field
+from maskformer_ext.data.formats.coco_peek import peek_categories
 from maskformer_ext.data.tables import Categories
 from maskformer_ext.errors import UserError, printable
 
 _log = logging.getLogger(__name__)
 _SHOWN = 10  # classes that the log names
-_LARGE = 1 << 20  # bytes of a file whose categories are remembered
 _HEX_COLOR = re.compile(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})")
-
-
-_remembered: dict[tuple[str, int, int], list[Category]] = {}
 
 
 @dataclass(frozen=True)
@@ -63,8 +59,7 @@ def choose_categories(
         UserError: if "categories" is not what it must be, or the two files disagree.
     """
     own = read_categories(content, path)
-    _remember(path, own)
-    other = [] if partner is None else _peek(partner)
+    other = [] if partner is None else peeked(peek_categories(partner) or [], partner)
     if all(_agrees(category, known) for category in [*own, *other]):
         return known
     other_path = path if partner is None else partner
@@ -75,7 +70,7 @@ def choose_categories(
     number_of = {category.name: category.number for category in [*other, *own]}
     if panoptic and (silent := next((c for c in most if c.thing is None), None)):
         raise UserError(f'{path}: the category {printable(silent.number)} ({silent.name}) has no "isthing".')
-    table = _table(most)
+    table = class_table(most)
     names = ", ".join(table.classes[:_SHOWN]) + (", ..." if len(most) > _SHOWN else "")
     _log.warning("%s", printable(f"{path} has {len(most)} categories of its own, which are the classes: {names}"))
     return Categories(tuple(number_of[name] for name in table.classes), table, (0,) * len(most))
@@ -114,6 +109,21 @@ def read_categories(content: dict[str, Any], path: Path) -> list[Category]:
             raise UserError(f"{path}: the categories {numbers} are both called {category.name!r}: rename one of them.")
         seen[category.number], ids[category.name] = category.name, category.number
     return sorted(categories, key=lambda category: (isinstance(category.number, str), category.number))
+
+
+def peeked(records: Sequence[Any], path: Path) -> list[Category]:
+    """Return the categories of the file of the other split; [] where it is damaged, which its own split reports."""
+    try:
+        return read_categories({"categories": list(records)}, path)
+    except UserError:
+        return []
+
+
+def class_table(categories: Sequence[Category]) -> ClassTable:
+    """Return categories as classes: all are things unless they say otherwise."""
+    colors = [category.color or spare for category, spare in zip(categories, palette(len(categories)), strict=True)]
+    things = tuple(index for index, category in enumerate(categories) if category.thing is not False)
+    return ClassTable(tuple(category.name for category in categories), tuple(colors), things)
 
 
 def _agrees(category: Category, known: Categories) -> bool:
@@ -158,12 +168,6 @@ def _rank(categories: Sequence[Category]) -> tuple[int, list[str]]:
     return -len(categories), [f"{c.name} {c.thing} {c.color}" for c in categories]
 
 
-def _table(categories: Sequence[Category]) -> ClassTable:
-    colors = [category.color or spare for category, spare in zip(categories, palette(len(categories)), strict=True)]
-    things = tuple(index for index, category in enumerate(categories) if category.thing is not False)
-    return ClassTable(tuple(category.name for category in categories), tuple(colors), things)
-
-
 def _color(value: Any) -> Color | None:
     """Return a colour, [red, green, blue] or "#rrggbb"; None for anything else, as colours are for pictures only."""
     if isinstance(value, str) and (digits := _HEX_COLOR.fullmatch(value)):
@@ -172,39 +176,3 @@ def _color(value: Any) -> Color | None:
     if isinstance(value, list) and len(value) == 3 and all(type(c) is int and 0 <= c <= 255 for c in value):
         return value[0], value[1], value[2]
     return None
-
-
-def _peek(path: Path) -> list[Category]:
-    """Return the categories of a file without parsing its annotations; [] if the file is missing or damaged.
-
-    The file's own data set reports what is wrong with it. A large file that was read before is not read again.
-    """
-    if (stamp := _stamp(path)) is not None and stamp in _remembered:
-        return _remembered[stamp]
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-        places = [match.end() for match in re.finditer(r'"categories"\s*:\s*', content)]
-        if len(places) == 1:
-            categories, _ = json.JSONDecoder().raw_decode(content, places[0])
-        else:
-            categories = json.loads(content).get("categories")
-        found = read_categories({"categories": categories}, path)
-    except (OSError, ValueError, RecursionError, MemoryError, AttributeError, UserError):
-        return []
-    _remember(path, found)
-    return found
-
-
-def _remember(path: Path, categories: list[Category]) -> None:
-    """Keep the categories of a large file for the other split, which asks for them too."""
-    if (stamp := _stamp(path)) is not None:
-        _remembered[stamp] = categories
-
-
-def _stamp(path: Path) -> tuple[str, int, int] | None:
-    """Return a key of a file and its state; None for small files, which are quickly read again."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return (str(path.absolute()), status.st_mtime_ns, status.st_size) if status.st_size >= _LARGE else None

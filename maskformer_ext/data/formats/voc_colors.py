@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from maskformer_ext.data.classes import ClassTable, Color
+from maskformer_ext.data.classes import ClassTable, Color, color_number, color_of
 from maskformer_ext.errors import UserError, printable
 
 VOID = 255
 """The number of void."""
 
-VOID_COLOR = 224 + (224 << 8) + (192 << 16)
-"""The colour of void, as `read_color_ids` counts."""
+VOID_COLOR = color_number((224, 224, 192))
+"""The colour of void, as `color_number` counts."""
 
 CLASSES = (
     *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -53,7 +53,7 @@ def agrees_with_voc(path: Path) -> bool:
         mode = image.mode
     if mode == "RGB":
         colors = np.unique(read_color_ids(path)).tolist()
-        return set(colors) <= {_key(voc_color(number)) for number in range(len(CLASSES))} | {VOID_COLOR}
+        return set(colors) <= {color_number(voc_color(number)) for number in range(len(CLASSES))} | {VOID_COLOR}
     palette = read_palette(path)
     numbers = [number for number in np.unique(read_label(path)).tolist() if number != VOID]
     if palette is None or (numbers and max(numbers) >= min(len(CLASSES), len(palette))):
@@ -78,7 +78,7 @@ def class_numbers(path: Path, table: ClassTable, *, exif: bool = True) -> np.nda
     from maskformer_ext.data.formats.labels import read_color_ids, read_label
     from maskformer_ext.media.decoding import open_image
 
-    colored = {_key(color): number for number, color in enumerate(table.colors)} if table.own_colors else {}
+    colored = {color_number(color): number for number, color in enumerate(table.colors)} if table.own_colors else {}
     colored.setdefault(VOID_COLOR, VOID)
     with open_image(path, "a label image") as image:
         rgb = image.mode == "RGB"
@@ -90,7 +90,7 @@ def class_numbers(path: Path, table: ClassTable, *, exif: bool = True) -> np.nda
         numbers = _by_palette(path, found.tolist(), colored) if table.own_colors else found.tolist()
     for number, value in zip(found.tolist(), numbers, strict=True):
         if value != VOID and not 0 <= value < len(table.classes):
-            what = f"the colour {[number & 255, number >> 8 & 255, number >> 16]}" if rgb else f"the value {number}"
+            what = f"the colour {list(color_of(number))}" if rgb else f"the value {number}"
             raise UserError(
                 f"{path} holds {what}, which is none of the {len(table.classes)} classes "
                 f"({printable(table.classes[0])}, ...): correct the mask, or name the class in labelmap.txt."
@@ -105,9 +105,5 @@ def _by_palette(path: Path, found: list[int], colored: dict[int, int]) -> list[i
     palette = read_palette(path)
     if palette is None or any(number >= len(palette) for number in found if number != VOID):
         return found
-    keys = [VOID_COLOR if number == VOID else _key(palette[number].tolist()) for number in found]
+    keys = [VOID_COLOR if number == VOID else color_number(palette[number].tolist()) for number in found]
     return [colored[key] for key in keys] if all(key in colored for key in keys) else found
-
-
-def _key(color: Color | list[int]) -> int:
-    return color[0] + (color[1] << 8) + (color[2] << 16)

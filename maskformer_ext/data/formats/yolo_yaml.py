@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from maskformer_ext.data.classes import unique_names
+from maskformer_ext.data.split_names import TRAIN, VALIDATING
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import read_text
 
@@ -17,7 +18,7 @@ _log = logging.getLogger(__name__)
 _USUAL = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _ROBOFLOW = "../valid/images"  # which its exports name, whether they have validation images or not
 _LARGEST = 1 << 20  # characters; a file of names is far smaller
-_SPLITS = {"train": ("train",), "val": ("val", "valid", "validation", "test")}
+_SPLITS = {"train": TRAIN, "val": VALIDATING}
 _SPLIT_WORDS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 

@@ -21,16 +21,12 @@ from maskformer_ext.data.formats.coco_peek import (
     looks_like_coco,
 )
 from maskformer_ext.data.formats.image_places import ImagePlaces
+from maskformer_ext.data.layouts.words import count_classes, count_images
+from maskformer_ext.data.split_names import TEST, TRAIN, VAL
 from maskformer_ext.errors import UserError, printable
 
-SPLITS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
-"""What tools call the splits, in small letters."""
-
-IMAGE_FOLDERS = ("images", "data", "JPEGImages")
+_SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
+_IMAGE_FOLDERS = ("images", "data", "JPEGImages")
 _ANNOTATION_FOLDERS = ("annotations", "labels")
 _MOST_FILES = 24  # JSON files of a folder that are looked at; a folder of one file per image has more
 _ROBOFLOW, _FIFTYONE = "_annotations.coco.json", "labels.json"
@@ -121,10 +117,8 @@ def recognition_of(files: CocoFiles, root: Path) -> Recognition:
     paths = [path for path in (files.train, files.val) if path is not None]
     names = class_names(paths, [found.categories or [] for found in (train, val) if found is not None])
     layout = files.said or f"COCO JSON ({_below(files.train, root)})"
-    counts = f"{train.images} images without a split (data.val_share draws one)"
-    if val is not None:
-        counts = f"{train.images} images for training and {val.images} for validation"
-    said = f"{layout}, {counts}, {len(names)} class{'es' * (len(names) != 1)}"
+    counts = count_images(train.images, None if val is None else val.images, "images")
+    said = f"{layout}, {counts}, {count_classes(len(names))}"
     return Recognition("coco", "panoptic" if train.kind == PANOPTIC else "instance", said)
 
 
@@ -159,7 +153,7 @@ def split_of(path: Path, root: Path) -> str:
     """Return "train", "val" or "test" as the name of an annotation file or of its folders says, or ""."""
     for name in (path.stem, *(folder.name for folder in path.parents if root in folder.parents)):
         words = set(re.split(r"[^a-z]+", name.lower()))
-        found = [split for split, names in SPLITS.items() if words & set(names)]
+        found = [split for split, names in _SPLITS.items() if words & set(names)]
         if found:
             return found[0]
     return ""
@@ -187,8 +181,8 @@ def image_folders(config: DataConfig, root: Path, annotations: Path, split: str)
     bases = list(dict.fromkeys([beside, *above, *([root] if config.root else [])]))
     called = _split_names(annotations, root)
     own = [beside] if beside not in (root, *above) and beside.name.lower() not in _ANNOTATION_FOLDERS else []
-    special = [base / part / name for base in bases for part in (*IMAGE_FOLDERS, "") for name in called]
-    general = [base / part for base in bases for part in ("", *IMAGE_FOLDERS)]
+    special = [base / part / name for base in bases for part in (*_IMAGE_FOLDERS, "") for name in called]
+    general = [base / part for base in bases for part in ("", *_IMAGE_FOLDERS)]
     return [*own, *special, *general, *both], [root] if config.root else [*above, beside][:1]
 
 
@@ -220,7 +214,7 @@ def _split_names(annotations: Path, root: Path) -> list[str]:
     stem = annotations.stem
     tail = stem.split("_", 1)[-1]
     split = split_of(annotations, root)
-    names = [stem, tail, re.split(r"[^A-Za-z]+", tail)[0], *SPLITS.get(split, ())]
+    names = [stem, tail, re.split(r"[^A-Za-z]+", tail)[0], *_SPLITS.get(split, ())]
     return [name for name in dict.fromkeys([*names, *(name.capitalize() for name in names)]) if name]
 
 
@@ -241,18 +235,20 @@ def _json_files(root: Path) -> Iterator[Path]:
             if len(files) <= _MOST_FILES or likely:
                 yield from likely or sorted(files)
             else:
-                yield from (path for path in files if path.name in (_FIFTYONE, *_LABEL_STUDIO) or split_word(path))
+                yield from (
+                    path for path in files if path.name in (_FIFTYONE, *_LABEL_STUDIO) or _is_named_as_a_split(path)
+                )
         folders = [] if depth == 2 else inside
 
 
 def _is_usual(name: str) -> bool:
     """Return whether a folder is called as those with annotation files are."""
-    return name.lower() in _ANNOTATION_FOLDERS or any(name.lower() in names for names in SPLITS.values())
+    return name.lower() in _ANNOTATION_FOLDERS or any(name.lower() in names for names in _SPLITS.values())
 
 
-def split_word(path: Path) -> bool:
+def _is_named_as_a_split(path: Path) -> bool:
     """Return whether a file is called as a split is."""
-    return any(path.stem.lower() in names for names in SPLITS.values())
+    return any(path.stem.lower() in names for names in _SPLITS.values())
 
 
 def _is_annotation(path: Path) -> bool:
@@ -275,7 +271,7 @@ def _inside(files: CocoFiles, root: Path) -> str:
     """Return the folder in which all annotation files lie, where it is not called as one of annotations or images."""
     tops = {path.relative_to(root).parts[0] for path in (files.train, files.val) if path is not None}
     top = tops.pop()
-    usual = _is_usual(top) or top.lower() in (name.lower() for name in IMAGE_FOLDERS)
+    usual = _is_usual(top) or top.lower() in (name.lower() for name in _IMAGE_FOLDERS)
     return "" if tops or usual or not (root / top).is_dir() else top
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from maskformer_ext.data.split_names import TRAIN, VALIDATING
 from maskformer_ext.errors import UserError
 from maskformer_ext.media.extensions import EXTENSIONS
 
@@ -20,8 +21,6 @@ LABELS = (
 )
 """Names of folders of label images, likewise."""
 
-TRAIN = ("train", "training")
-VAL = ("val", "valid", "validation", "test", "testing")
 _ENDINGS = ("_mask", "-mask", "_masks", "_label", "_labels", "_seg", "_segmentation", "_gt", "_annotation", "_l")
 _IMAGE_ENDINGS = ("", "_image", "_img", "_sat", "_rgb")
 _MOST = 2000  # entries that are looked at in search of a kind of file
@@ -63,7 +62,7 @@ def find_layout(root: Path, extensions: Sequence[str]) -> Layout | None:
         UserError: if several folders could hold the labels.
     """
     for find in (_split_first, _split_last, _split_in_name):
-        found = {split: find(root, names, extensions) for split, names in (("train", TRAIN), ("val", VAL))}
+        found = {split: find(root, names, extensions) for split, names in (("train", TRAIN), ("val", VALIDATING))}
         if (train := found["train"]) is not None:
             return Layout(train, found["val"] or train)
     if (single := _parts(root, "", extensions) or _side_by_side(root, "", extensions)) is not None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from maskformer_ext.data.classes import ClassTable, Color, palette
+from maskformer_ext.data.classes import ClassTable, Color, color_of, palette
 from maskformer_ext.errors import UserError
+from maskformer_ext.files import state_of
 
 LOOKED = 64  # label images, spread over all
 _MOST = 32  # classes that are named by their values
@@ -27,7 +28,7 @@ class Values:
 
     Attributes:
         numbers: the different numbers of each image of one channel.
-        colors: the different colours of each image of three channels, as `read_color_ids` counts.
+        colors: the different colours of each image of three channels, as `color_number` counts.
     """
 
     numbers: tuple[frozenset[int], ...]
@@ -59,16 +60,16 @@ def look_at_values(paths: Sequence[Path]) -> Values:
         UserError: if one of them cannot be read.
     """
     step = max(1, len(paths) // LOOKED)
-    return _look(tuple(paths[::step][:LOOKED]))
+    return _look(tuple(map(state_of, paths[::step][:LOOKED])))
 
 
 @lru_cache(maxsize=4)
-def _look(paths: tuple[Path, ...]) -> Values:
+def _look(states: tuple[tuple[Path, int, int], ...]) -> Values:
     from maskformer_ext.data.formats.labels import read_color_ids, read_label  # brings Pillow
     from maskformer_ext.media.decoding import open_image
 
     numbers, colors = [], []
-    for path in paths:
+    for path, _, _ in states:
         with open_image(path, "a label image") as image:
             colored = image.mode == "RGB"
         if colored:
@@ -152,7 +153,7 @@ def _names(classes: Sequence[int], form: str) -> list[str]:
 
 def _of_colors(values: Values, where: str) -> ClassTable:
     found = values.all_colors
-    colors: list[Color] = [(color & 255, color >> 8 & 255, color >> 16) for color in found]
+    colors: list[Color] = list(map(color_of, found))
     names = _names([red << 16 | green << 8 | blue for red, green, blue in colors], "color_{:06x}")
     example = json.dumps({"classes": ["background", "object"], "colors": [[0, 0, 0], [255, 255, 255]]})
     if len(found) > _MOST or len(found) < 2 or values.numbers:

@@ -13,9 +13,11 @@ from pathlib import Path
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data.classes import find_classes_file, read_classes_file, unique_names
 from maskformer_ext.data.formats.labelme_json import BACKGROUND, IGNORE, read_labelme
-from maskformer_ext.data.layouts.folders import TRAIN, VAL, some_files
+from maskformer_ext.data.layouts.folders import some_files
 from maskformer_ext.data.listing import composed, list_files
+from maskformer_ext.data.split_names import TRAIN, VALIDATING
 from maskformer_ext.errors import UserError
+from maskformer_ext.files import state_of
 from maskformer_ext.media.extensions import EXTENSIONS
 
 JSON = (".json",)
@@ -53,7 +55,7 @@ def is_labelme(path: Path) -> bool:
 def split_folders(root: Path) -> dict[str, Path] | None:
     """Return the folders of both splits; None where the data has no split."""
     folders = {entry.name.lower(): Path(entry.path) for entry in os.scandir(root) if entry.is_dir()}
-    found = [next((folders[name] for name in names if name in folders), None) for names in (TRAIN, VAL)]
+    found = [next((folders[name] for name in names if name in folders), None) for names in (TRAIN, VALIDATING)]
     if found[0] is None or found[1] is None:
         return None
     if not all(any(map(is_labelme, some_files(folder, JSON))) for folder in found if folder is not None):
@@ -86,17 +88,13 @@ def find_image(file: Path, image_path: str, root: Path) -> Path | None:
 
 def scan(files: Sequence[Path]) -> Scan:
     """Read LabelMe files once in a process, as long as none changes."""
-    stamps = []
-    for path in files:
-        status = path.stat()
-        stamps.append((path, status.st_mtime_ns, status.st_size))
-    return _scan(tuple(stamps))
+    return _scan(tuple(map(state_of, files)))
 
 
 @lru_cache(maxsize=4)
-def _scan(stamps: tuple[tuple[Path, int, int], ...]) -> Scan:
+def _scan(states: tuple[tuple[Path, int, int], ...]) -> Scan:
     found = Scan()
-    for path, _, _ in stamps:
+    for path, _, _ in states:
         try:
             file = read_labelme(path, masks=False)
         except UserError as error:

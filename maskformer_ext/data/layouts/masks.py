@@ -15,6 +15,7 @@ from maskformer_ext.data.layouts.label_values import (
     tells_instances_apart,
 )
 from maskformer_ext.data.layouts.voc import find_voc
+from maskformer_ext.data.layouts.words import count_classes, count_images
 from maskformer_ext.data.listing import list_files
 from maskformer_ext.errors import UserError
 from maskformer_ext.media.extensions import EXTENSIONS, LABEL_EXTENSIONS
@@ -46,7 +47,7 @@ def recognise_folders(root: Path, *, instances: bool) -> Recognition | None:
         table = configured_classes(DataConfig(), root)
         if bool(table.things and (table.id_divisor or len(table.things) < len(table.classes))) != instances:
             return None
-        classes = f"{len(table.classes)} class{'es' * (len(table.classes) != 1)}"
+        classes = count_classes(len(table.classes))
     else:
         values = look_at_values(labels)
         told_apart = tells_instances_apart(values)
@@ -66,10 +67,10 @@ def _counts(root: Path, layout: Layout) -> str:
     """Return in words how many images each split has, and where they lie if that is not as usual."""
     train = len(_files(root, layout.train[1], LABEL_EXTENSIONS))
     if layout.train == layout.val:
-        return f"{train} without a split of their own (data.val_share draws one)"
+        return count_images(train, None)
     val = len(_files(root, layout.val[1], LABEL_EXTENSIONS))
     where = f" ({layout.val[0]})" if layout.keys else ""
-    return f"{train} for training and {val} for validation{where}"
+    return f"{count_images(train, val)}{where}"
 
 
 def _files(root: Path, pattern: str, extensions: tuple[str, ...]) -> list[Path]:

@@ -13,6 +13,8 @@ from maskformer_ext.config.values import HUB_ID
 from maskformer_ext.data.description import Recognition
 from maskformer_ext.data.formats.table_columns import LABEL_IMAGE, Columns, choose_columns, features_of_schema
 from maskformer_ext.data.layouts.coco import split_of
+from maskformer_ext.data.layouts.words import count_classes, count_images
+from maskformer_ext.data.split_names import TRAIN, VALIDATING
 from maskformer_ext.errors import UserError, printable, why
 from maskformer_ext.files import read_json
 
@@ -20,7 +22,7 @@ _MOST_FILES = 10_000
 
 
 @dataclass(frozen=True)
-class Tables:
+class TableFiles:
     """The files of a data set, by split.
 
     Attributes:
@@ -52,7 +54,7 @@ def locate(config: DataConfig) -> Path | None:
     return None if found is None else Path(found)
 
 
-def find_tables(root: Path) -> Tables | None:
+def find_tables(root: Path) -> TableFiles | None:
     """Return the files of a data set in a folder; None where there is none.
 
     Raises:
@@ -65,7 +67,7 @@ def find_tables(root: Path) -> Tables | None:
             raise UserError(f'{root / "dataset_dict.json"} must hold a list "splits": save the data set again.')
         return _tables(root, "saved", {name: [root / name] for name in names if name not in (".", "..")})
     if (root / "state.json").is_file() and (root / "dataset_info.json").is_file():
-        return Tables(root, "saved", {"train": [root]})
+        return TableFiles(root, "saved", {"train": [root]})
     found: dict[str, list[Path]] = {}
     folders = set()
     for path in _parquet_files(root):
@@ -73,14 +75,7 @@ def find_tables(root: Path) -> Tables | None:
         folders.add(path.parent)
     if not found:
         return None
-    per_split = {folder.name.lower() for folder in folders} <= {
-        "train",
-        "training",
-        "validation",
-        "val",
-        "test",
-        "valid",
-    }
+    per_split = {folder.name.lower() for folder in folders} <= {*TRAIN, *VALIDATING}
     if len(folders) > 1 and not per_split:
         named = ", ".join(sorted(printable(folder.relative_to(root).as_posix()) for folder in folders)[:4])
         raise UserError(
@@ -96,16 +91,16 @@ def choose_splits(names: list[str], where: str) -> dict[str, str]:
         UserError: if none is for training.
     """
     plain = {name.lower(): name for name in names}
-    train = next((plain[name] for name in ("train", "training", "") if name in plain), None)
+    train = next((plain[name] for name in (*TRAIN, "") if name in plain), None)
     if train is None and len(names) == 1:
         train = names[0]
     if train is None:
         raise UserError(f"{where} has no split for training: it has {', '.join(names) or 'none'}, expected train.")
-    val = next((plain[name] for name in ("validation", "val", "valid", "dev", "test") if name in plain), None)
+    val = next((plain[name] for name in VALIDATING if name in plain), None)
     return {"train": train, **({"val": val} if val is not None and val != train else {})}
 
 
-def read_features(tables: Tables) -> dict[str, Any]:
+def read_features(tables: TableFiles) -> dict[str, Any]:
     """Return the types of the columns of a data set on the disk, as `datasets` writes them in JSON.
 
     Raises:
@@ -157,19 +152,17 @@ def recognise_hub(config: DataConfig) -> Recognition | None:
 
 
 def _recognition(columns: Columns, what: str, counts: dict[str, int], validates: str) -> Recognition:
-    rows = f"{counts['train']} images without a split (data.val_share draws one)"
-    if "val" in counts:
-        note = "" if validates.lower() != "test" else " (its split test)"
-        rows = f"{counts['train']} images for training and {counts['val']} for validation{note}"
+    note = " (its split test)" if "val" in counts and validates.lower() == "test" else ""
+    rows = count_images(counts["train"], counts.get("val"), "images") + note
     labels = f"{columns.kind}{'s' * (columns.kind == LABEL_IMAGE)} in {printable(columns.label)!r}"
-    classes = "" if columns.names is None else f", {len(columns.names)} class{'es' * (len(columns.names) != 1)}"
+    classes = "" if columns.names is None else f", {count_classes(len(columns.names))}"
     said = f"{what}, {rows}, images in {printable(columns.image)!r}, {labels}{classes}"
     return Recognition("huggingface", "semantic" if columns.kind == LABEL_IMAGE else "instance", said)
 
 
-def _tables(root: Path, kind: str, found: dict[str, list[Path]]) -> Tables:
+def _tables(root: Path, kind: str, found: dict[str, list[Path]]) -> TableFiles:
     chosen = choose_splits(list(found), str(root))
-    return Tables(root, kind, {split: found[name] for split, name in chosen.items()}, chosen.get("val", ""))
+    return TableFiles(root, kind, {split: found[name] for split, name in chosen.items()}, chosen.get("val", ""))
 
 
 def _split_name(path: Path, root: Path) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from maskformer_ext.data.description import Recognise, Recognition
-from maskformer_ext.data.layouts.folders import IMAGES, LABELS, TRAIN, VAL
+from maskformer_ext.data.layouts.folders import IMAGES, LABELS
+from maskformer_ext.data.split_names import TRAIN, VALIDATING
 from maskformer_ext.errors import UserError, printable, why
 from maskformer_ext.media.extensions import EXTENSIONS
 
@@ -18,7 +19,7 @@ _MOST_FOLDERS = 24
 _NAMED = 5
 _LOOKED = 3  # files of each ending whose start is read
 _START = 1 << 16  # bytes of a file that tell who wrote it
-_PARTS = {*IMAGES, *LABELS, *TRAIN, *VAL, "data", "dev", "imagesets", "segmentationobject"}
+_PARTS = {*IMAGES, *LABELS, *TRAIN, *VALIDATING, "data", "imagesets", "segmentationobject"}
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 _EXPORTS = (
     (".json", rb'"predicted_iou"', "are masks of Segment Anything, which have no classes: label them as COCO JSON"),

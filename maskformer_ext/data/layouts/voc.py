@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskformer_ext.data.listing import composed
+from maskformer_ext.data.split_names import TRAIN, VALIDATING
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import read_text
 
 CLASSES, OBJECTS, IMAGES = "SegmentationClass", "SegmentationObject", ("JPEGImages", "Images", "images")
-_TRAIN, _VAL = ("train", "training"), ("val", "valid", "validation", "test")
 _INSIDE = ("", "VOCdevkit/VOC2012", "VOC2012", "VOCdevkit/VOC2007", "VOC2007")
 
 
@@ -40,7 +40,9 @@ class VocLayout:
 
     def list_of(self, split: str) -> Path | None:
         """Return the list of a split; None where the lists tell no two splits apart."""
-        found = [next((self.lists[name] for name in names if name in self.lists), None) for names in (_TRAIN, _VAL)]
+        found = [
+            next((self.lists[name] for name in names if name in self.lists), None) for names in (TRAIN, VALIDATING)
+        ]
         if None in found:
             return None
         return found[0] if split == "train" else found[1]

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data.classes import find_classes_file, read_classes_file
-from maskformer_ext.data.formats.coco_json import sample_names
 from maskformer_ext.data.formats.yolo_yaml import find_yaml, listed_images, read_yolo_yaml
 from maskformer_ext.data.layouts.folders import find_layout, has_files, some_files
-from maskformer_ext.data.listing import list_files
+from maskformer_ext.data.listing import list_files, sample_names
 from maskformer_ext.data.splitting import split_by_name
 from maskformer_ext.errors import UserError
 from maskformer_ext.media.extensions import EXTENSIONS

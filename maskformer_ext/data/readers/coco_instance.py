@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,13 @@ from maskformer_ext.data.formats.coco_json import (
     NUMBER,
     REAL,
     field,
+    has_no_mask,
     images_by_id,
     read_annotations,
-    sample_names,
+    report_boxes,
 )
 from maskformer_ext.data.formats.own_categories import choose_categories
-from maskformer_ext.data.listing import find_file
+from maskformer_ext.data.listing import find_file, sample_names
 from maskformer_ext.data.readers.outlines import Outline, sample_of_outlines
 from maskformer_ext.data.readers.packed import PackedList
 from maskformer_ext.data.readers.pairs import turned_hint
@@ -28,9 +28,6 @@ from maskformer_ext.data.types import FileIds, Sample
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import reading
 from maskformer_ext.media.images import read_image
-
-_log = logging.getLogger(__name__)
-_SHOWN = 3  # annotations that the log names
 
 
 class CocoInstance(Dataset):
@@ -131,7 +128,7 @@ def _records(content: dict[str, Any], path: Path, folder: Path) -> tuple[list[An
                 f'{path}: annotation {printable(number)} is of image {printable(image)}, which is not among "images".'
             )
             continue
-        if _has_no_mask(annotation.get("segmentation")):
+        if has_no_mask(annotation.get("segmentation")):
             boxes.append(f"{printable(number)} of {printable(images[image]['file_name'])}")
             continue
         segmentation = field(annotation, "segmentation", "annotation", path, LIST_OR_OBJECT)
@@ -139,25 +136,10 @@ def _records(content: dict[str, Any], path: Path, folder: Path) -> tuple[list[An
         known = annotation.get("area") is not None  # else the mask tells it
         area = field(annotation, "area", "annotation", path, REAL) if known else None
         instances[image].append([number, category, segmentation, crowd, area])
-    _report_boxes(boxes, len(content["annotations"]), path)
+    report_boxes(boxes, len(content["annotations"]), path)
     names = sample_names([image["file_name"] for image in images.values()])
     records = [
         (image["file_name"], [image["height"], image["width"]], instances[number], name)
         for (number, image), name in zip(images.items(), names, strict=True)
     ]
     return records, dict(zip(names, images, strict=True)), problems
-
-
-def _has_no_mask(segmentation: Any) -> bool:
-    """Return whether an annotation is a box only: no segmentation, an empty list, or a list of empty ones."""
-    return segmentation is None or (isinstance(segmentation, list) and all(part == [] for part in segmentation))
-
-
-def _report_boxes(boxes: list[str], total: int, path: Path) -> None:
-    if not boxes:
-        return
-    if len(boxes) == total:
-        raise UserError(f"{path}: none of its {total} annotations has a mask, they are boxes: annotation {boxes[0]}.")
-    names = f"{', '.join(boxes[:_SHOWN])}{', ...' if len(boxes) > _SHOWN else ''}"
-    plural = "s" if len(boxes) > 1 else ""
-    _log.warning("%s", f"{printable(path)}: left out {len(boxes)} annotation{plural} without a mask ({names})")

@@ -17,11 +17,10 @@ from maskformer_ext.data.formats.coco_json import (
     field,
     images_by_id,
     read_annotations,
-    sample_names,
 )
 from maskformer_ext.data.formats.labels import read_color_ids
 from maskformer_ext.data.formats.own_categories import choose_categories
-from maskformer_ext.data.listing import check_below, find_file
+from maskformer_ext.data.listing import check_below, find_file, sample_names
 from maskformer_ext.data.readers.packed import PackedList
 from maskformer_ext.data.readers.pairs import check_same_size
 from maskformer_ext.data.splitting import split_by_name

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskformer_ext.data.classes import ClassTable, void_id
+from maskformer_ext.data.classes import ClassTable, color_number, color_of, void_id
 from maskformer_ext.data.formats.labels import read_color_ids, read_palette
 from maskformer_ext.data.readers.pairs import Pair, PairedImages, pair_files
 from maskformer_ext.data.targets import count_ids, ids_tensor, segments_from_groups, segments_from_ids
@@ -140,8 +140,7 @@ class SemanticFolder(PairedImages):
         colors, index = np.unique(label, return_inverse=True)
         numbers = [self.class_of_color.get(color, -1) for color in colors.tolist()]
         if -1 in numbers:
-            number = int(colors[numbers.index(-1)])
-            color = [number & 255, number >> 8 & 255, number >> 16]
+            color = list(color_of(int(colors[numbers.index(-1)])))
             raise UserError(f"{path} holds the colour {color}, which the classes file gives to no class.")
         return np.array(self.values, np.int64)[np.array(numbers)][index.reshape(label.shape)]
 
@@ -221,10 +220,10 @@ class InstanceFolder(PairedImages):
 
 
 def _class_of_color(table: ClassTable) -> dict[int, int]:
-    """Return the class of each colour that a classes file gives, as `read_color_ids` counts; {} if two are the same."""
+    """Return the class of each colour that a classes file gives, as `color_number` counts; {} if two are the same."""
     if not table.own_colors or len(set(table.colors)) < len(table.colors):
         return {}
-    return {red + (green << 8) + (blue << 16): index for index, (red, green, blue) in enumerate(table.colors)}
+    return {color_number(color): index for index, color in enumerate(table.colors)}
 
 
 def _where(images: Path, labels: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,9 +24,9 @@ from maskformer_ext.data.targets import keep_segments
 from maskformer_ext.data.tasks import TaskView
 from maskformer_ext.data.types import Sample, Truth
 from maskformer_ext.errors import UserError, printable
-from maskformer_ext.media.decoding import upright
 from maskformer_ext.media.extensions import EXTENSIONS
-from maskformer_ext.media.images import pil_to_rgb, read_image, to_tensor
+from maskformer_ext.media.images import read_image
+from maskformer_ext.media.in_memory import as_file
 
 
 class LabelMeFiles(OutlinedFiles):
@@ -159,15 +158,8 @@ class LabelMeFiles(OutlinedFiles):
 
 def _embedded(path: Path, exif: bool) -> Tensor:
     """Return the image that a LabelMe file holds."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(embedded_image(path))) as image:
-            return to_tensor(pil_to_rgb(upright(image) if exif else image))
-    except UserError:
-        raise
-    except Exception:  # decoders raise nearly everything
-        raise UserError(f'{path}: "imageData" holds no image that can be read.') from None
+    with as_file(embedded_image(path), f'{path}: "imageData"') as file:
+        return read_image(file, exif=exif)
 
 
 def _paste(shape: Shape, whole: np.ndarray, file: Path) -> None:

@@ -18,11 +18,13 @@ from maskformer_ext.data.formats.coco_json import (
     REAL,
     TEXT,
     field,
+    has_no_mask,
     read_own_annotations,
-    sample_names,
+    report_boxes,
 )
 from maskformer_ext.data.formats.coco_masks import check_inside
 from maskformer_ext.data.formats.image_places import ImagePlaces
+from maskformer_ext.data.listing import sample_names
 from maskformer_ext.data.readers.outlines import Outline, sample_of_outlines, with_background
 from maskformer_ext.data.readers.packed import PackedList
 from maskformer_ext.data.readers.pairs import turned_hint
@@ -242,7 +244,7 @@ def _objects(content: dict[str, Any], path: Path, images: dict[Any, _Image]) -> 
             )
             continue
         segmentation = annotation.get("segmentation")
-        if segmentation is None or segmentation == {} or _is_empty(segmentation):
+        if has_no_mask(segmentation):
             boxes.append(f"{printable(number)} of {printable(images[image_id].name)}")
             continue
         segmentation = field(annotation, "segmentation", "annotation", path, LIST_OR_OBJECT)
@@ -251,7 +253,7 @@ def _objects(content: dict[str, Any], path: Path, images: dict[Any, _Image]) -> 
         objects.setdefault(image_id, []).append([number, category, _polygons(segmentation), crowd, area])
     if twice:
         _log.warning("%s", printable(f"{path}: {twice} annotation ids occur more than once; all annotations are read"))
-    _report_boxes(boxes, len(content["annotations"]), path)
+    report_boxes(boxes, len(content["annotations"]), path)
     return objects, problems
 
 
@@ -268,10 +270,6 @@ def _known(number: Any, images: dict[Any, _Image]) -> Any:
     return other if other in images else None
 
 
-def _is_empty(segmentation: Any) -> bool:
-    return isinstance(segmentation, list) and all(part == [] for part in segmentation)
-
-
 def _polygons(segmentation: Any) -> Any:
     """Return a segmentation as lists of polygons: some tools write one polygon as one flat list."""
     if isinstance(segmentation, list) and all(type(value) in (int, float) for value in segmentation):
@@ -279,19 +277,6 @@ def _polygons(segmentation: Any) -> Any:
     if isinstance(segmentation, list):  # and leave empty ones beside others
         return [polygon for polygon in segmentation if polygon != []]
     return segmentation
-
-
-def _report_boxes(boxes: list[str], total: int, path: Path) -> None:
-    if not boxes:
-        return
-    if len(boxes) == total:
-        raise UserError(
-            f"{path}: none of its {total} annotations has a mask, they are boxes (annotation {boxes[0]}): label "
-            "outlines, or export a segmentation data set."
-        )
-    names = f"{', '.join(boxes[:_SHOWN])}{', ...' if len(boxes) > _SHOWN else ''}"
-    plural = "s" if len(boxes) > 1 else ""
-    _log.warning("%s", f"{printable(path)}: left out {len(boxes)} annotation{plural} without a mask ({names})")
 
 
 def _names(images: dict[Any, _Image], path: Path) -> dict[Any, str]:

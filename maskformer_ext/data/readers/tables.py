@@ -13,11 +13,12 @@ import torch
 from torch.utils.data import Dataset
 
 from maskformer_ext.data.classes import ClassTable, void_id
-from maskformer_ext.data.formats.coco_json import sample_names
+from maskformer_ext.data.formats.coco_json import has_no_mask
 from maskformer_ext.data.formats.coco_masks import check_inside
 from maskformer_ext.data.formats.labels import read_label
 from maskformer_ext.data.formats.table_columns import LABEL_IMAGE, MASKS, Columns
 from maskformer_ext.data.formats.table_rows import Rows
+from maskformer_ext.data.listing import sample_names
 from maskformer_ext.data.readers.label_images import check_values, value_table
 from maskformer_ext.data.readers.outlines import Outline, sample_of_outlines, with_background
 from maskformer_ext.data.readers.pairs import check_same_size
@@ -129,7 +130,7 @@ class Tables(Dataset):
         found = []
         for place, (segmentation, category, crowd, area) in enumerate(_objects(row, self.columns, where)):
             called = f"object {place}"
-            if segmentation is None or segmentation == [] or all(part == [] for part in segmentation):
+            if has_no_mask(segmentation):
                 continue  # a box only
             if category not in self.class_of_category:
                 raise UserError(

@@ -111,7 +111,7 @@ class VocObjects(PairedImages):
         count = len(self.table.classes)
         stuff = [number for number in range(count) if number not in self.table.things]
         # One map of both: the instances, and beyond their numbers the classes of what lies outside of all of them.
-        first = int(label.max()) + 1
+        first = max(int(label.max()), VOID) + 1
         ids = np.where(outside & np.isin(classes, stuff), first + classes.astype(np.int64), label)
         areas = count_ids(ids_tensor(ids), first + VOID + 1)
         class_of_id = torch.full((len(areas),), NO_SEGMENT)

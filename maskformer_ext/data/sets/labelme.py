@@ -9,13 +9,13 @@ from maskformer_ext.config import DataConfig
 from maskformer_ext.data.description import Description, Recognition
 from maskformer_ext.data.layouts.folders import some_files
 from maskformer_ext.data.layouts.labelme import JSON, class_names, is_labelme, labelme_files, scan, split_folders
+from maskformer_ext.data.layouts.words import count_images, name_classes
 
 if TYPE_CHECKING:
     from maskformer_ext.data.readers.labelme import LabelMeFiles
 
 _LOOKED = 200  # files whose labels recognition reads
 _PEEKED = 5
-_NAMED = 6
 
 
 def build(config: DataConfig, root: Path, split: str) -> LabelMeFiles:
@@ -37,17 +37,9 @@ def recognise(root: Path) -> Recognition | None:
     if not scan(looked).labels and not scan(looked).problems:
         return None
     names, named_by = class_names(root, DataConfig(), looked)
-    shown = ", ".join(names[:_NAMED]) + ", ..." * (len(names) > _NAMED)
     more = " or more" if named_by is None and len(looked) < len(every) else ""
-    said = (
-        f"{len(found['train'])} for training and {len(found['val'])} for validation"
-        if folders
-        else f"{len(every)} without a split of their own (data.val_share draws one)"
-    )
-    plural = "es" * (len(names) != 1)
-    return Recognition(
-        "labelme", "instance", f"images with LabelMe files, {said}, {len(names)} class{plural}{more}: {shown}"
-    )
+    said = count_images(len(found["train"]), len(found["val"]) if folders else None)
+    return Recognition("labelme", "instance", f"images with LabelMe files, {said}, {name_classes(names, more)}")
 
 
 DESCRIPTION = Description(

@@ -14,6 +14,8 @@ from maskformer_ext.data.description import Description, Recognition
 from maskformer_ext.data.formats.voc_colors import VOID, VOID_COLOR, agrees_with_voc, voc_table
 from maskformer_ext.data.layouts.folders import some_files
 from maskformer_ext.data.layouts.voc import VocLayout, find_voc, read_list
+from maskformer_ext.data.layouts.words import count_images, name_classes
+from maskformer_ext.data.listing import list_files
 from maskformer_ext.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 _PNG = (".png",)
 _LOOKED = 24
-_NAMED = 6
 _BACKGROUND = ("background", "_background_")  # as CVAT and LabelMe call it
 
 
@@ -50,17 +51,15 @@ def recognise(root: Path) -> Recognition | None:
         return None
     table = _classes(layout, DataConfig())
     task = "instance" if _tells_instances_apart(layout) else "semantic"
-    lists = [layout.list_of(split) for split in ("train", "val")]
-    if lists[0] is not None and lists[1] is not None:
-        counts = [len(read_list(path)) for path in lists if path is not None]
-        said = f"{counts[0]} for training and {counts[1]} for validation"
+    train, val = (layout.list_of(split) for split in ("train", "val"))
+    if train is not None and val is not None:
+        said = count_images(len(read_list(train)), len(read_list(val)))
     else:
         whole = layout.whole_list()
-        count = len(read_list(whole)) if whole is not None else sum(1 for _ in some_files(layout.classes, _PNG))
-        said = f"{count} without a split of their own (data.val_share draws one)"
-    names = ", ".join(table.classes[:_NAMED]) + ", ..." * (len(table.classes) > _NAMED)
+        count = len(read_list(whole)) if whole is not None else len(list_files(layout.classes, _PNG).files)
+        said = count_images(count, None)
     kind = "masks of instances and classes" if task == "instance" else "masks of classes"
-    said = f"images with {kind} in Pascal VOC's layout, {said}, {len(table.classes)} classes: {names}"
+    said = f"images with {kind} in Pascal VOC's layout, {said}, {name_classes(table.classes)}"
     return Recognition("voc", task, said)
 
 

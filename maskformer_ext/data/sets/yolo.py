@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from maskformer_ext.config import DataConfig
 from maskformer_ext.data.description import Description, Recognition
 from maskformer_ext.data.formats.yolo_labels import read_yolo
+from maskformer_ext.data.layouts.words import count_images, name_classes
 from maskformer_ext.data.layouts.yolo import YoloLayout, find_yolo, label_file
 from maskformer_ext.errors import UserError
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from maskformer_ext.data.readers.yolo import YoloFiles
 
 _LOOKED = 50  # label files that recognition reads
-_NAMED = 6
 
 
 def build(config: DataConfig, root: Path, split: str) -> YoloFiles:
@@ -47,14 +47,8 @@ def recognise(root: Path) -> Recognition | None:
     counts = {split: layout.images(split, 0.5) for split in ("train", "val")} if own else {}
     images = counts["train"] if own else layout.images("train", 0)
     _refuse_boxes([path for _, path in images], layout)
-    said = (
-        f"{len(images)} images for training and {len(counts['val'])} for validation"
-        if own
-        else f"{len(images)} images without a split of their own (data.val_share draws one)"
-    )
-    names = ", ".join(layout.names[:_NAMED]) + ", ..." * (len(layout.names) > _NAMED)
-    plural = "es" * (len(layout.names) != 1)
-    said = f"YOLO polygons ({layout.file.name}), {said}, {len(layout.names)} class{plural}: {names}"
+    said = count_images(len(images), len(counts["val"]) if own else None, "images")
+    said = f"YOLO polygons ({layout.file.name}), {said}, {name_classes(layout.names)}"
     return Recognition("yolo", "instance", said)
 
 

@@ -8,8 +8,9 @@ import { Stage } from "/stage.js";
 const $ = id => document.getElementById(id);
 const stage = new Stage();
 let model, panels, queries;
-let view = null, medium = null, loads = 0; // what is shown; each new load makes those before it void
+let view = null, medium = null, turn = 0; // what is shown; null while a file is read; each wish makes those before it void
 let wanted = false, working = false, shown = null, playing = false, coming = null; // coming: the picture to a result
+let before = null; // what is shown again where a file cannot be read
 
 function report(error) {
   console.warn(error);
@@ -25,12 +26,15 @@ function busy(text) {
 
 // A file, or the number of a sample, takes the place of what is shown.
 async function open(load, name, preview) {
-  const own = ++loads;
+  const own = ++turn;
   $("problem").hidden = true;
   stop();
-  const before = { view, medium, ground: stage.ground, result: stage.result };
+  if (view) before = { view, medium, ground: stage.ground, result: shown };
+  document.body.dataset.state = "waiting";
+  view = shown = coming = null; // so that nothing of the picture before is drawn over this one
   $("empty").hidden = true;
   $("stage").hidden = false;
+  $("player").hidden = true;
   if (preview) {
     stage.setResult(null);
     stage.setGround(preview);
@@ -41,28 +45,26 @@ async function open(load, name, preview) {
   busy("Reading the file");
   try {
     const taken = await load();
-    if (own !== loads) return;
+    if (own !== turn) return;
     medium = taken;
-    shown = null;
     panels.hidden.clear();
     await show({ picture: taken.picture, frame: 0 }, own);
     document.body.dataset.state = "shown";
   } catch (error) {
-    if (own !== loads) return;
+    if (own !== turn) return;
     busy(null);
     report(error);
-    if (!before.view) {
+    document.body.dataset.state = before ? "shown" : "empty";
+    if (!before) {
       $("stage").hidden = true;
       $("empty").hidden = false;
       return;
     }
-    ({ view, medium } = before);
-    shown = before.result;
-    coming = null;
+    ({ view, medium, result: shown } = before);
     stage.setGround(before.ground);
     stage.setResult(shown);
-    if (shown) tell(shown);
     describe();
+    reduce().catch(report); // the settings may have changed meanwhile
     queries.show(view, stage.ground).catch(report);
   }
 }
@@ -71,9 +73,10 @@ async function show(next, own) {
   if (!playing) busy("Running the network");
   await look(next);
   const ground = await getGround(next);
-  if (own !== loads) return;
+  if (own !== turn) return;
   [view, coming] = [next, ground];
   await reduce();
+  if (own !== turn) return;
   busy(null);
   describe();
   if (!playing) queries.show(view, ground).catch(report);
@@ -89,8 +92,8 @@ async function reduce() {
       while (wanted) {
         wanted = false;
         const asked = view;
-        const result = await segment({ ...view, ...panels.asked() });
-        if (asked !== view) { wanted = true; continue; }
+        const result = await segment({ ...view, ...panels.asked() }).catch(error => { if (asked === view) throw error; });
+        if (asked !== view) { wanted = Boolean(view); continue; }
         keepColors(result, shown, new Set(model.things));
         shown = result;
         if (coming) [coming] = [null, stage.setGround(coming)];
@@ -136,10 +139,10 @@ function take(file) {
     return;
   }
   if (!file.size) return report(new Error(`${file.name} is empty.`));
-  const own = loads + 1;
+  const own = turn + 1;
   if (file.type.startsWith("image/") && file.size < 3e7) { // shown while the network works, where the browser can
     createImageBitmap(file, { resizeWidth: 800, resizeQuality: "low" })
-      .then(bitmap => { if (own === loads && (!view || medium?.file !== file) && !$("busy").hidden) { stage.setResult(null); stage.setGround(bitmap); } })
+      .then(bitmap => { if (own === turn && !view) { stage.setResult(null); stage.setGround(bitmap); } })
       .catch(() => {});
   }
   open(() => upload(file), file.name);
@@ -147,17 +150,18 @@ function take(file) {
 
 // Video: one frame after the other, each as soon as the one before is drawn.
 async function play() {
+  if (!view) return;
   playing = true;
   $("play").textContent = "Pause";
   queries.clear();
-  const own = loads;
+  const own = ++turn;
   try {
     let frame = view.frame + 1 >= medium.frames ? 0 : view.frame + 1;
-    for (; playing && own === loads && frame < medium.frames; frame++) await show({ ...view, frame }, own);
+    for (; playing && own === turn && frame < medium.frames; frame++) await show({ ...view, frame }, own);
   } catch (error) {
     report(error);
   }
-  if (own === loads) {
+  if (own === turn) {
     stop();
     if (view) queries.show(view, stage.ground).catch(report);
   }
@@ -185,11 +189,13 @@ function changed(what, value) {
 
 async function seek() {
   stop();
-  const own = loads, frame = Number($("frame-number").value);
+  if (!view) return;
+  const own = ++turn, frame = Number($("frame-number").value);
   $("frame-text").textContent = `frame ${frame + 1} of ${medium.frames}`;
   try {
     await show({ ...view, frame }, own);
   } catch (error) {
+    if (own !== turn) return;
     busy(null);
     report(error);
   }
@@ -230,13 +236,14 @@ function listen() {
   const bare = on => { stage.bare = on; stage.draw(); };
   $("original").onpointerdown = () => bare(true);
   for (const name of ["pointerup", "pointerleave", "blur"]) $("original").addEventListener(name, () => bare(false));
-  $("original").onkeydown = event => (event.key === " " || event.key === "Enter") && bare(true);
+  $("original").onkeydown = event => { if (event.key === " " || event.key === "Enter") bare(true); }; // false would stop Tab
   $("original").onkeyup = () => bare(false);
   $("play").onclick = () => playing ? stop() : play();
   $("frame-number").onchange = seek;
   $("frame-number").oninput = event => event.target.style.setProperty("--at", `${100 * event.target.value / Math.max(1, event.target.max)}%`);
   for (const button of $("downloads").querySelectorAll("[data-kind]")) button.onclick = async () => {
-    if (!view) return report(new Error("Open a picture first."));
+    if (!view) return report(new Error($("busy").hidden ? "Open a picture first." : "Wait until the picture is shown."));
+    const own = turn;
     button.disabled = true;
     busy("Writing the file");
     try {
@@ -244,7 +251,7 @@ function listen() {
     } catch (error) {
       report(error);
     }
-    busy(null);
+    if (own === turn) busy(null);
     button.disabled = false;
   };
 }
@@ -257,9 +264,9 @@ function describeModel() {
   $("model-facts").textContent = [kind, model.backbone, classes, model.device].filter(Boolean).join(" · ");
   $("bounds").textContent = `Up to ${model.upload_mb} MB. Of a video the first ${model.frames} frames are looked at. Nothing leaves this machine.`;
   stage.classes = model.classes;
-  stage.describe = ({ score, share }) => {
-    const pixels = Math.max(1, Math.round(share * shown.image[0] * shown.image[1]));
-    const about = shown.size[0] === shown.image[0] && shown.size[1] === shown.image[1] ? "" : "≈ ";
+  stage.describe = ({ score, share }, { image, size }) => {
+    const pixels = Math.max(1, Math.round(share * image[0] * image[1]));
+    const about = size[0] === image[0] && size[1] === image[1] ? "" : "≈ ";
     return `${score === null ? "" : `score ${score.toFixed(2)} · `}${percent(share)} · ${about}${pixels.toLocaleString("en")} px`;
   };
 }

@@ -26,6 +26,29 @@ const CHOICES = {
 };
 const LONG_NAMES = { object_mask_threshold: 2, overlap_threshold: 2, min_score: 2, mask_threshold: 2, top_k: 0, opacity: 2 };
 
+// Let one of several words be chosen: one stop of the Tab key, in which arrows choose.
+function fillRadios(group, name, words, chosen, choose) {
+  group.setAttribute("role", "radiogroup");
+  group.setAttribute("aria-label", name);
+  const buttons = words.map(([value, textContent]) => element("button", { type: "button", value, textContent }));
+  const mark = value => buttons.forEach(button => {
+    button.setAttribute("role", "radio");
+    button.setAttribute("aria-checked", button.value === value);
+    button.tabIndex = button.value === value ? 0 : -1;
+  });
+  for (const button of buttons) button.onclick = () => { mark(button.value); choose(button.value); };
+  group.onkeydown = event => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const next = buttons.at((buttons.indexOf(document.activeElement) + step) % buttons.length);
+    next.focus();
+    next.click();
+  };
+  mark(chosen);
+  group.replaceChildren(...buttons);
+}
+
 export class Panels {
   constructor(model, changed) {
     this.model = model;
@@ -51,18 +74,12 @@ export class Panels {
 
   #tasks() {
     document.getElementById("task-card").hidden = this.model.tasks.length < 2;
-    const buttons = this.model.tasks.map(task => element("button", { type: "button", textContent: task, onclick: () => {
+    fillRadios(document.getElementById("tasks"), "Task", this.model.tasks.map(task => [task, task]), this.task, task => {
       this.task = task;
       this.hidden.clear();
-      this.#tasks();
       this.#settings();
       this.changed("all");
-    } }));
-    buttons.forEach((button, place) => {
-      button.setAttribute("role", "radio");
-      button.setAttribute("aria-checked", this.model.tasks[place] === this.task);
     });
-    document.getElementById("tasks").replaceChildren(...buttons);
   }
 
   #settings() {
@@ -88,16 +105,8 @@ export class Panels {
 
   #choice(key, { name, words }) {
     const group = element("div", { className: "segmented" });
-    for (const [word, text] of Object.entries(words)) {
-      const button = element("button", { type: "button", textContent: text, title: `${key}=${word}` });
-      button.setAttribute("aria-checked", this.values[key] === word);
-      button.setAttribute("role", "radio");
-      button.onclick = () => {
-        for (const other of group.children) other.setAttribute("aria-checked", other === button);
-        this.#set(key, word);
-      };
-      group.append(button);
-    }
+    fillRadios(group, name, Object.entries(words), this.values[key], word => this.#set(key, word));
+    for (const button of group.children) button.title = `${key}=${button.value}`;
     return element("div", { className: "setting" }, element("span", { textContent: name }), group);
   }
 

@@ -18,6 +18,8 @@ export class Stage {
     canvas.addEventListener("pointermove", event => this.#hover(event));
     canvas.addEventListener("pointerdown", event => this.#hover(event));
     canvas.addEventListener("pointerleave", event => event.pointerType !== "touch" && this.#leave());
+    canvas.addEventListener("keydown", event => this.#step(event));
+    canvas.addEventListener("blur", () => this.#leave());
     document.addEventListener("pointerdown", event => event.target !== canvas && this.#leave());
   }
 
@@ -109,6 +111,17 @@ export class Stage {
     this.#refreshTip();
   }
 
+  // Arrows move the place that is told about, with Shift by a tenth.
+  #step(event) {
+    const [across, down] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [];
+    if (across === undefined) return;
+    event.preventDefault();
+    const far = event.shiftKey ? 0.1 : 0.02, within = value => Math.min(1, Math.max(0, value));
+    const [x, y] = this.#pointer ?? [0.5, 0.5];
+    this.#pointer = [within(x + far * across), within(y + far * down)];
+    this.#refreshTip();
+  }
+
   #leave() {
     this.#pointer = null;
     this.#refreshTip();
@@ -149,7 +162,7 @@ export class Stage {
     if (!segment) return { color: "transparent", name: "nothing", facts: "no mask passes the thresholds here", under: 0 };
     if (this.hidden.has(segment.label)) return { color: "transparent", name: this.classes[segment.label], facts: "hidden", under: 0 };
     const color = `rgb(${segment.color})`;
-    return { color, name: this.classes[segment.label], facts: this.describe(segment), under: place };
+    return { color, name: this.classes[segment.label], facts: this.describe(segment, this.result), under: place };
   }
 }
 

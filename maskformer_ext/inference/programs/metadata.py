@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,10 @@ from maskformer_ext.config.values import PROGRAM_ENDINGS
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, printable, why
 from maskformer_ext.inference.programs.onnx_metadata import read_onnx_metadata
+from maskformer_ext.inference.programs.pt2_metadata import read_pt2_metadata
 
-METADATA_FILE = "maskformer_ext.json"  # among the extra files of a .pt2
 FORMAT = 1
 _PREFIX = "maskformer_ext."  # of each key
-_LONGEST = 1 << 26  # bytes of metadata
 _LAYOUT = "uint8 RGB (batch, 3, height, width), not normalised; mean, std and padding are part of the program"
 _RESIZE = (
     "not part of the program: bring the image to these sizes first (shortest side min_size, 0 keeps it; longest side "
@@ -83,12 +81,17 @@ class ProgramMetadata:
 def shareable(recipe: Config) -> Config:
     """Return a recipe without what only means something on the machine that trained."""
     plain = Config()
+    data: dict[str, Any] = {
+        field.name: getattr(plain.data, field.name)
+        for field in fields(recipe.data)
+        if isinstance(value := getattr(recipe.data, field.name), str) and Path(value).expanduser().is_absolute()
+    }
     return replace(
         recipe,
         output_dir=plain.output_dir,
         resume=plain.resume,
         init_from=None,
-        data=replace(recipe.data, root=None),
+        data=replace(recipe.data, **(data | {"root": None})),
         model=replace(recipe.model, backbone_weights=None),
     )
 
@@ -105,45 +108,8 @@ def read_metadata(path: str | Path) -> ProgramMetadata:
         UserError: if the file cannot be read, is damaged, or was not written by ``export``.
     """
     path = Path(path).expanduser()
-    texts = read_onnx_metadata(path) if path.suffix.lower() == ".onnx" else _read_pt2(path)
+    texts = read_onnx_metadata(path) if path.suffix.lower() == ".onnx" else read_pt2_metadata(path)
     return _parse(texts, printable(path))
-
-
-def _read_pt2(path: Path) -> Mapping[str, str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _refuse_pickles(archive)
-            entries = [entry for entry in archive.infolist() if entry.filename.endswith(f"/{METADATA_FILE}")]
-            if not entries:
-                return {}
-            if entries[0].file_size > _LONGEST:
-                raise ValueError(f"its metadata has {entries[0].file_size} bytes")
-            values = json.loads(archive.read(entries[0]))
-    except (
-        OSError,
-        zipfile.BadZipFile,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        raise UserError(f"{printable(path)} is damaged or no program of torch.export: {why(error)}") from None
-    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
-        raise UserError(f"{printable(path)}: its metadata is damaged: {METADATA_FILE} must hold names and texts")
-    return values
-
-
-def _refuse_pickles(archive: zipfile.ZipFile) -> None:
-    """Check that torch unpickles nothing when it loads the archive: a pickle may run any code."""
-    for entry in archive.infolist():
-        if "/sample_inputs/" in entry.filename and entry.file_size:
-            raise ValueError("it holds example inputs as a pickle, which may run any code")
-        if entry.filename.endswith("_config.json") and entry.file_size < _LONGEST:
-            tensors = json.loads(archive.read(entry))["config"].values()
-            if any(tensor["use_pickle"] for tensor in tensors):
-                raise ValueError("it holds pickles, which may run any code")
 
 
 def _parse(texts: Mapping[str, str], source: str) -> ProgramMetadata:

@@ -36,7 +36,7 @@ def read_onnx_metadata(path: Path) -> dict[str, str]:
                 entries[key] = value
         if graphs != 1:
             raise ValueError("it holds no graph")
-    except (OSError, ValueError, IndexError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{printable(path)} is damaged or no ONNX model: {why(error)}") from None
     return entries
 
@@ -59,7 +59,9 @@ def _next_field(file: BinaryIO, total: int) -> tuple[int, int]:
 def _varint(file: BinaryIO) -> int:
     value = 0
     for place in range(10):
-        byte = file.read(1)[0]
+        if not (read := file.read(1)):
+            raise ValueError("it ends early")
+        byte = read[0]
         value |= (byte & 127) << (7 * place)
         if byte < 128:
             return value

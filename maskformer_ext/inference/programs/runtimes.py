@@ -79,10 +79,16 @@ def open_program(path: Path, outputs: Sequence[str], wanted: Sequence[str], runt
         try:
             return run(images)
         except Exception as error:
-            shape, reason = "x".join(map(str, images.shape)), " ".join(why(error).split())
+            shape, reason = "x".join(map(str, images.shape)), " ".join(_said_last(error).split())
             raise CannotRun(f"{runtime} cannot run {printable(path)} on images {shape}: {reason:.300}") from error
 
     return run_or_say
+
+
+def _said_last(error: Exception) -> str:
+    """Return the reason that a runtime gives; OpenVINO first names lines of its own code."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from ")]
+    return printable(" ".join(lines[-2:])) if lines else why(error)
 
 
 def _open_onnxruntime(path: Path, outputs: list[str], wanted: list[str], device: str | None) -> Run:

@@ -18,7 +18,8 @@ from maskformer_ext.config import InferenceConfig
 from maskformer_ext.errors import UserError, why
 from maskformer_ext.files import writing
 from maskformer_ext.inference.programs import plain_reduction
-from maskformer_ext.inference.programs.metadata import METADATA_FILE, ProgramMetadata
+from maskformer_ext.inference.programs.metadata import ProgramMetadata
+from maskformer_ext.inference.programs.pt2_metadata import METADATA_FILE
 from maskformer_ext.inference.programs.quiet import quiet
 from maskformer_ext.modeling.layers import round_up
 from maskformer_ext.ops.support.strided_logits import enlarge

@@ -14,18 +14,13 @@ import numpy as np
 from PIL import Image
 
 from maskformer_ext.data.types import DatasetInfo
-from maskformer_ext.inference.results.context import Context
+from maskformer_ext.inference.results.context import PICTURED_SCORE, Context
 from maskformer_ext.inference.results.segment_view import Segment
 from maskformer_ext.inference.results.times import Laps, Times
+from maskformer_ext.pictures.sizes import LONG_SIDE
 
 if TYPE_CHECKING:
     import supervision
-
-PICTURED_SCORE = 0.5
-"""Instances of a lower score are not drawn."""
-
-LONG_SIDE = 2048
-"""Longer side of an overlay in pixels at most."""
 
 _R = TypeVar("_R", bound="Result")
 

@@ -13,6 +13,9 @@ from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.inference.results.times import Laps, Times
 from maskformer_ext.media.images import to_pixels
 
+PICTURED_SCORE = 0.5
+"""Instances of a lower score are neither drawn nor counted."""
+
 
 @dataclass(frozen=True)
 class Context:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError
-from maskformer_ext.inference.results.base import PICTURED_SCORE, Result
-from maskformer_ext.inference.results.context import Context
+from maskformer_ext.inference.results.base import Result
+from maskformer_ext.inference.results.context import PICTURED_SCORE, Context
 from maskformer_ext.ops.instance_inference import Instances
 from maskformer_ext.ops.support import rle
 

@@ -9,14 +9,13 @@ from PIL import Image
 
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import read_json, write_json, writing
-from maskformer_ext.inference.results.context import source_of
+from maskformer_ext.inference.results.context import PICTURED_SCORE, source_of
 from maskformer_ext.inference.results.drawing import draw_result
 from maskformer_ext.media.images import write_png
+from maskformer_ext.pictures.sizes import LONG_SIDE
 
 if TYPE_CHECKING:
     from maskformer_ext.inference.results.base import Result
-
-_LONG_SIDE = 2048
 
 
 def save_result(result: Result, path: str | Path, name: str | None, options: dict[str, Any]) -> Path:
@@ -50,9 +49,9 @@ def write_result(
     image: Any = None,
     names: bool = True,
     legend: bool = True,
-    min_score: float = 0.5,
+    min_score: float = PICTURED_SCORE,
     opacity: float = 0.5,
-    longest_side: int = _LONG_SIDE,
+    longest_side: int = LONG_SIDE,
 ) -> list[dict[str, Any]]:
     """Write ``overlays/NAME.png``, ``ids/NAME.png`` and, last, ``json/NAME.json``.
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import base64
 import io
-from collections import Counter
+import math
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from maskformer_ext.errors import UserError, printable, why
+from maskformer_ext.errors import UserError, why
+from maskformer_ext.inference.results.context import PICTURED_SCORE
+from maskformer_ext.inference.results.summary import short_name, summarize
 
 if TYPE_CHECKING:
     from maskformer_ext.inference.results.base import Result
 
-_LISTED = 5  # names in a line
 _ROWS = 20  # segments in a page
-_LONGEST_NAME = 40
 _PAGE_SIDE = 1024  # pixels of the picture in a page
-_LIKELY = 0.5
 
 
 def short_text(result: Result) -> str:
@@ -29,34 +28,8 @@ def short_text(result: Result) -> str:
 
 
 def summary(result: Result) -> str:
-    """Return what was found, the largest first: shares of stuff, or of all classes, and numbers of things."""
-    segments = result.describe_briefly()
-    pixels = max(1, result.size[0] * result.size[1])
-    if result.task == "semantic":
-        return _listed(_of_classes(segments, pixels)) or "nothing"
-    if result.task == "panoptic":
-        return _counted(segments, "segment", pixels)
-    likely = [segment for segment in segments if segment["score"] >= _LIKELY]
-    unlikely = len(segments) - len(likely)
-    found = _counted(likely, "instance", pixels)
-    return f"{found}; {unlikely} more below score {_LIKELY:g}" if unlikely else found
-
-
-def _counted(segments: list[dict[str, Any]], what: str, pixels: int) -> str:
-    classes = _listed(_of_classes(segments, pixels))
-    return f"{len(segments)} {what}{'' if len(segments) == 1 else 's'}{': ' if classes else ''}{classes}"
-
-
-def _of_classes(segments: list[dict[str, Any]], pixels: int) -> list[str]:
-    """Return each class with the number of its things, or with its share of the image, the largest first."""
-    areas, numbers = Counter[str](), Counter[str]()
-    for segment in segments:
-        areas[segment["category"]] += segment["area"]
-        numbers[segment["category"]] += bool(segment["isthing"]) and "score" in segment
-    return [
-        f"{_short(name)} x{numbers[name]}" if numbers[name] else f"{_short(name)} {100 * area / pixels:.1f}%"
-        for name, area in areas.most_common()
-    ]
+    """Return what was found, as `predict` prints it."""
+    return summarize(result.describe_briefly(), result.task, math.prod(result.size), PICTURED_SCORE)
 
 
 def png_of(result: Result) -> bytes | None:
@@ -95,7 +68,7 @@ def _png(result: Result) -> bytes:
 def _table(result: Result) -> str:
     segments = result.describe_briefly()
     if result.task == "instance":
-        segments = [segment for segment in segments if segment["score"] >= _LIKELY]
+        segments = [segment for segment in segments if segment["score"] >= PICTURED_SCORE]
     segments = sorted(segments, key=lambda segment: -segment["area"])
     pixels = max(1, result.size[0] * result.size[1])
     rows = "".join(_row(segment, pixels, result.info.colors) for segment in segments[:_ROWS])
@@ -108,15 +81,5 @@ def _row(segment: dict[str, Any], pixels: int, colors: tuple[tuple[int, int, int
     red, green, blue = colors[segment["category_id"]]
     swatch = f'<span style="color: rgb({red},{green},{blue})">\u25a0</span>'
     score = f"{segment['score']:.2f}" if "score" in segment else "\u2013"
-    cells = [swatch, escape(_short(segment["category"])), score, f"{100 * segment['area'] / pixels:.1f}%"]
+    cells = [swatch, escape(short_name(segment["category"])), score, f"{100 * segment['area'] / pixels:.1f}%"]
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in [*cells, str(segment["area"])]) + "</tr>"
-
-
-def _listed(parts: list[str]) -> str:
-    more = f" and {len(parts) - _LISTED} more" if len(parts) > _LISTED else ""
-    return f"{', '.join(parts[:_LISTED])}{more}"
-
-
-def _short(name: str) -> str:
-    name = printable(name)
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}\u2026"

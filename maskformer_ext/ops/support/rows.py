@@ -179,11 +179,12 @@ def resized(
     return Bilinear(source, size[0], size[1], flip=flip)
 
 
-def bands(source: Rows) -> Iterator[tuple[int, int, Tensor]]:
-    """Yield (begin, end, rows begin to end) from top to bottom, in bands of bounded size."""
+def bands(source: Rows, first: int = 0, last: int | None = None) -> Iterator[tuple[int, int, Tensor]]:
+    """Yield (begin, end, rows begin to end) of rows first to last, from top to bottom, in bands of bounded size."""
     step = max(1, int(_BAND_ELEMENTS / max(1.0, source.cost_of_row())))
-    for begin in range(0, source.height, step):
-        end = min(begin + step, source.height)
+    last = source.height if last is None else last
+    for begin in range(first, last, step):
+        end = min(begin + step, last)
         yield begin, end, source.rows(begin, end)
 
 

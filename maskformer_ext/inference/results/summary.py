@@ -9,10 +9,11 @@ from typing import Any
 from maskformer_ext.errors import printable
 
 _MOST_CLASSES = 6
+_LONGEST_NAME = 40
 
 
 def summarize(segments: Sequence[dict[str, Any]], task: str, pixels: int, min_score: float) -> str:
-    """Return a line such as ``2 car, 1 person, road 41%``: the most frequent class first, about six of them.
+    """Return a line such as ``car x2, person x1, road 41%``: the most frequent class first, about six of them.
 
     Args:
         segments: as ``json/NAME.json`` has them.
@@ -24,14 +25,14 @@ def summarize(segments: Sequence[dict[str, Any]], task: str, pixels: int, min_sc
     areas: Counter[str] = Counter()
     unlikely = False
     for segment in segments:
-        name = printable(segment["category"])
+        name = short_name(segment["category"])
         if task == "instance" and segment["score"] < min_score:
             unlikely = True
         elif task == "instance" or (task == "panoptic" and segment["isthing"]):
             counts[name] += 1
         else:
             areas[name] += segment["area"]
-    parts = [f"{count} {name}" for name, count in counts.most_common()]
+    parts = [f"{name} x{count}" for name, count in counts.most_common()]
     parts += [f"{name} {_percent(area, pixels)}" for name, area in areas.most_common()]
     if len(parts) > _MOST_CLASSES + 1:
         parts[_MOST_CLASSES:] = [f"{len(parts) - _MOST_CLASSES} more classes"]
@@ -39,6 +40,12 @@ def summarize(segments: Sequence[dict[str, Any]], task: str, pixels: int, min_sc
     return ", ".join(parts) or nothing
 
 
+def short_name(name: str) -> str:
+    """Return the name of a class as a terminal shows it, not longer than a column of a table."""
+    name = printable(name)
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}\u2026"
+
+
 def _percent(area: int, pixels: int) -> str:
-    share = 100 * area / pixels
+    share = 100 * area / max(1, pixels)
     return "<1%" if share < 1 else f"{min(round(share), 99 if area < pixels else 100)}%"
