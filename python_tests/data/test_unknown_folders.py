@@ -68,6 +68,8 @@ def test_files_are_no_folders(tmp_path: Path) -> None:
         ("train.csv", "ImageId,EncodedPixels\n", "masks as text: write them as PNG"),
         ("list.json", [{"id": 1}], "is of no known kind: COCO's JSON is an object with images"),
         ("wide.json", "\ufeff{".encode("utf-16-le"), "is UTF-16 text: save it as UTF-8"),
+        ("obj.names", "cat\n", "is of darknet's YOLO: export polygons"),
+        ("train/metadata.jsonl", "{}\n", "Hugging Face's image folders: load it by datasets"),
         ("photos.zip", "", "is an archive: unpack it first"),
         ("a.npy", "", "array of NumPy: save images and masks as PNG"),
         ("images/1.jpg", "", "nothing labels them: add their masks"),

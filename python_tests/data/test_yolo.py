@@ -96,6 +96,14 @@ def test_a_split_is_never_found_in_a_folder_of_all_images(tmp_path: Path) -> Non
         recognise(root)
 
 
+def test_an_export_of_roboflow_without_validation_images(tmp_path: Path, caplog) -> None:
+    yaml = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\nnames: {names}\n"
+    root = write_yolo(tmp_path, {"train": _TRAIN}, _NAMES, yaml=yaml)
+    assert "4 images without a split of their own" in recognise(root).said
+    assert [len(_build(root, split)) for split in ("train", "val")] == [3, 1]
+    assert caplog.text.count("'val' names ../valid/images, which is not there: data.val_share draws a split") == 1
+
+
 def test_without_a_split_the_names_draw_one(tmp_path: Path) -> None:
     found = drawings(20)
     root = write_yolo(tmp_path, {"": found}, _NAMES, yaml="names: {names}\n", folder="{part}/{split}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,7 +14,9 @@ from maskformer_ext.data.split_names import TRAIN, VALIDATING
 from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import read_text
 
+_log = logging.getLogger(__name__)
 _USUAL = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_ROBOFLOW = "../valid/images"  # which its exports name, whether they have validation images or not
 _LARGEST = 1 << 20  # characters; a file of names is far smaller
 _SPLITS = {"train": TRAIN, "val": VALIDATING}
 _SPLIT_WORDS = {"train", "training", "val", "valid", "validation", "test", "testing"}
@@ -77,13 +81,17 @@ def read_yolo_yaml(path: Path, root: Path) -> YoloYaml:
     base = content.get("path") or ""
     if not isinstance(base, str):
         raise UserError(f"{path}: 'path' must be the path of a folder, got {base!r:.40}.")
-    sources = {}
+    sources: dict[str, tuple[Path, ...]] = {}
     for split, keys in _SPLITS.items():
         key = next((key for key in keys if content.get(key)), "")
         entries = content.get(key) or []
         entries = [entries] if isinstance(entries, str) else entries
         if not isinstance(entries, list) or not all(isinstance(entry, str) and entry for entry in entries):
             raise UserError(f"{path}: {key!r} must be a folder, a list file, or a list of such, got {entries!r:.40}.")
+        spare = split == "val" and sources["train"] and entries == [_ROBOFLOW]
+        if spare and _find(_ROBOFLOW, base, path, root) is None:
+            _warn_of_no_split(str(path))
+            entries = []
         sources[split] = tuple(_locate(entry, base, path, root, key) for entry in entries)
     return YoloYaml(path, names, sources)
 
@@ -152,16 +160,35 @@ def _names(names: Any, path: Path) -> tuple[str, ...]:
 
 
 def _locate(entry: str, base: str, path: Path, root: Path, key: str) -> Path:
-    """Return where an entry of the file lies: below ``path``, the file's folder or the root."""
-    entry, base = entry.replace("\\", "/"), base.replace("\\", "/")
-    bases = [path.parent / Path(base).expanduser(), root / base, path.parent, root] if base else [path.parent, root]
-    for place in _places(entry, bases):
-        if place.exists():
-            return place
+    """Return where an entry of the file lies.
+
+    Raises:
+        UserError: if it is nowhere.
+    """
+    if (place := _find(entry, base, path, root)) is not None:
+        return place
     raise UserError(
-        f"{path}: {key!r} names {printable(entry)}, which is not there: expected it below {printable(bases[0])}. "
-        "Correct the file, or put the images there."
+        f"{path}: {key!r} names {printable(entry)}, which is not there: expected it below "
+        f"{printable(_bases(base, path, root)[0])}. Correct the file, or put the images there."
     )
+
+
+def _find(entry: str, base: str, path: Path, root: Path) -> Path | None:
+    places = _places(entry.replace("\\", "/"), _bases(base, path, root))
+    return next((place for place in places if place.exists()), None)
+
+
+def _bases(base: str, path: Path, root: Path) -> list[Path]:
+    """Return what paths count from: ``path`` in the file, the file's folder, or the root."""
+    base = base.replace("\\", "/")
+    given = [path.parent / Path(base).expanduser(), root / base] if base else []
+    return [*given, path.parent, root]
+
+
+@lru_cache(maxsize=64)
+def _warn_of_no_split(path: str) -> None:
+    """Log once for a file that it names Roboflow's folder of validation images, which an export may lack."""
+    _log.warning("%s", printable(f"{path}: 'val' names {_ROBOFLOW}, which is not there: data.val_share draws a split"))
 
 
 def _places(entry: str, bases: Sequence[Path]) -> Iterator[Path]:

@@ -44,6 +44,12 @@ _EXPORTS = (
     (".csv", rb"", "is a table: it is not read; give masks as PNG files, or outlines as COCO JSON or YOLO"),
     (".npy .npz", rb"", "is an array of NumPy: save images and masks as PNG files"),
     (" ".join(_ARCHIVES), rb"", "is an archive: unpack it first"),
+    (".data .names", rb"", "is of darknet's YOLO: export polygons as YOLO for segmentation, with a data.yaml"),
+    (
+        ".jsonl",
+        rb"",
+        "is a list of Hugging Face's image folders: load it by datasets, and give what save_to_disk writes",
+    ),
     (".tfrecord .record", rb"", "is a TFRecord file: export the data as COCO JSON"),
 )
 """Endings, what the start of a file holds, and the sentence about it; the first that fits counts."""
