@@ -294,7 +294,7 @@ class Result(ABC):
     # How it shows itself.
 
     def summary(self, *, min_score: float = PICTURED_SCORE) -> str:
-        """Return in a few words what was found, as `predict` prints it: ``2 car, 1 person, road 41%``.
+        """Return in a few words what was found, as `predict` prints it: ``car x2, person x1, road 41%``.
 
         Args:
             min_score: instances below it are not told.
