@@ -95,6 +95,24 @@ def test_single_pixels_beside_borders_are_no_error(
     assert export.main(arguments) == status
 
 
+def test_a_second_runtime_that_differs_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def check(runtime: str, *_: object) -> str:
+        if runtime in differing:
+            raise agreement.Differs(f"a.onnx in {runtime} does not do what the network does")
+        return f"agrees in {runtime}"
+
+    monkeypatch.setattr(agreement, "_check_in", check)
+    monkeypatch.setattr(agreement, "is_installed", lambda _: True)
+    arguments = torch.nn.Identity(), tmp_path / "a.onnx", None, [torch.zeros(1)]
+    differing = {"openvino"}
+    lines = agreement.check_program(*arguments)  # type: ignore[arg-type]
+    assert lines[0] == "agrees in onnxruntime"
+    assert lines[1].startswith("warning: a.onnx in openvino") and lines[1].endswith("run this file in onnxruntime")
+    differing = {"onnxruntime"}
+    with pytest.raises(UserError, match=r"a\.onnx in onnxruntime"):
+        agreement.check_program(*arguments)  # type: ignore[arg-type]
+
+
 def test_instances_are_checked_on_an_image_in_onnx_runtimes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="ONNX is an optional dependency")

@@ -27,6 +27,10 @@ _STRAY = 1e-3  # share of pixels beside steep borders, where runtimes round plac
 _SIZES = ((224, 320, 1), (187, 250, 2))  # height, width and batch, where they are free
 
 
+class Differs(UserError):
+    """A program's result is not the network's."""
+
+
 def check_program(
     model: nn.Module, path: Path, metadata: ProgramMetadata, images: Sequence[Tensor] | None = None
 ) -> list[str]:
@@ -42,7 +46,8 @@ def check_program(
         A line per runtime: how well each result agrees, or that it is not installed.
 
     Raises:
-        UserError: if a result is not the network's.
+        UserError: if a result of the first runtime is not the network's. Another runtime that computes something else
+            gets a line: the file is right then.
     """
     lines = []
     for runtime in RUNTIMES[path.suffix.lower()]:
@@ -53,6 +58,10 @@ def check_program(
                 if not lines:  # the first is the one that predict takes
                     raise
                 lines.append(f"warning: {error}; size=HxW and batch=N may help")
+            except Differs as error:
+                if not lines:
+                    raise
+                lines.append(f"warning: {error}: run this file in {RUNTIMES[path.suffix.lower()][0]}")
         else:
             lines.append(f"not checked in {runtime}, which is not installed")
     return lines
@@ -211,5 +220,5 @@ class _Comparison:
         if equal.numel() and float(equal.float().mean()) < least:
             raise self._differs(name, f"only {int(equal.sum())} of {equal.numel()}")
 
-    def _differs(self, name: str, amount: Any) -> UserError:
-        return UserError(f"{self._what} does not do what the network does: {name}: {amount}")
+    def _differs(self, name: str, amount: Any) -> Differs:
+        return Differs(f"{self._what} does not do what the network does: {name}: {amount}")
