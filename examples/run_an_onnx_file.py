@@ -17,19 +17,26 @@ from PIL import Image
 
 
 def segment_photo(model: str, photo: str) -> None:
-    """Print the share of each class in a photo."""
+    """Print the share of each class, segment or instance in a photo."""
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     metadata = session.get_modelmeta().custom_metadata_map
-    names, resize = (json.loads(metadata[f"maskformer_ext.{key}"]) for key in ("names", "resize"))
+    names, resize, outputs = (json.loads(metadata[f"maskformer_ext.{key}"]) for key in ("names", "resize", "outputs"))
     image = Image.open(photo).convert("RGB")
     scale = resize["min_size"] / min(image.size) if resize["min_size"] else 1.0
     scale = min(scale, resize["max_size"] / max(image.size)) if resize["max_size"] else scale
     if scale != 1:
         image = image.resize([round(side * scale) for side in image.size], Image.Resampling.BILINEAR)
-    images = np.asarray(image).transpose(2, 0, 1)[None]  # (1, 3, H, W) uint8
-    (classes,) = session.run(["classes"], {"images": images})  # (1, H, W)
-    for label, count in zip(*np.unique(classes, return_counts=True), strict=True):
-        print(f"{names[label]}: {count / classes.size:.1%}")
+    images = {"images": np.asarray(image).transpose(2, 0, 1)[None]}  # (1, 3, H, W) uint8
+    if "classes" in outputs:  # semantic: a class per pixel
+        labels, areas = np.unique(session.run(["classes"], images)[0], return_counts=True)
+    elif "segment_map" in outputs:  # panoptic: a row per segment
+        labels, areas = (rows[0] for rows in session.run(["labels", "areas"], images))
+    else:  # instances
+        masks, (labels,) = session.run(["masks", "labels"], images)
+        areas = masks[0].sum((-2, -1))
+    for label, area in zip(labels, areas, strict=True):
+        if label >= 0:  # -1: a row that stands for nothing
+            print(f"{names[label]}: {area / (image.width * image.height):.1%}")
 
 
 def export_untrained(folder: Path) -> list[str]:

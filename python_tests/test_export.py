@@ -67,6 +67,52 @@ def test_a_file_that_does_something_else_is_an_error(
     assert "a.pt2 in torch does not do what the network does" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("pixels", "status"), [(1, 0), (40, 2)])
+def test_single_pixels_beside_borders_are_no_error(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: int, status: int
+) -> None:
+    open_program = agreement.open_program
+
+    def other(*arguments: object) -> object:
+        run_program = open_program(*arguments)  # type: ignore[arg-type]
+
+        def changed(images: torch.Tensor) -> list[torch.Tensor]:
+            classes, *others = run_program(images)
+            flat = classes.clone().flatten()
+            flat[:pixels] = (flat[:pixels] + 1) % INFO.num_classes
+            return [flat.view_as(classes), *others]
+
+        return changed
+
+    monkeypatch.setattr(agreement, "open_program", other)
+    arguments = [
+        f"checkpoint={run}",
+        f"output={tmp_path / 'a.pt2'}",
+        "size=48,40",
+        "batch=1",
+        "outputs=classes,queries",
+    ]
+    assert export.main(arguments) == status
+
+
+def test_a_second_runtime_that_differs_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def check(runtime: str, *_: object) -> str:
+        if runtime in differing:
+            raise agreement.Differs(f"a.onnx in {runtime} does not do what the network does")
+        return f"agrees in {runtime}"
+
+    monkeypatch.setattr(agreement, "_check_in", check)
+    monkeypatch.setattr(agreement, "is_installed", lambda _: True)
+    arguments = torch.nn.Identity(), tmp_path / "a.onnx", None, [torch.zeros(1)]
+    differing = {"openvino"}
+    lines = agreement.check_program(*arguments)  # type: ignore[arg-type]
+    assert lines[0] == "agrees in onnxruntime"
+    assert lines[1].startswith("warning: a.onnx in openvino") and lines[1].endswith("run this file in onnxruntime")
+    differing = {"onnxruntime"}
+    with pytest.raises(UserError, match=r"a\.onnx in onnxruntime"):
+        agreement.check_program(*arguments)  # type: ignore[arg-type]
+
+
 def test_instances_are_checked_on_an_image_in_onnx_runtimes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason="ONNX is an optional dependency")

@@ -23,7 +23,12 @@ from maskformer_ext.ops.instance_inference import Instances
 _TOLERANCE = 1e-3  # of the largest value
 _FEW = 0.05  # share of values that may differ by more: one decision at a tie changes a whole query
 _NEAR_TIE = 1e-3  # of two values between which rounding decides
+_STRAY = 1e-3  # share of pixels beside steep borders, where runtimes round places differently
 _SIZES = ((224, 320, 1), (187, 250, 2))  # height, width and batch, where they are free
+
+
+class Differs(UserError):
+    """A program's result is not the network's."""
 
 
 def check_program(
@@ -41,7 +46,8 @@ def check_program(
         A line per runtime: how well each result agrees, or that it is not installed.
 
     Raises:
-        UserError: if a result is not the network's.
+        UserError: if a result of the first runtime is not the network's. Another runtime that computes something else
+            gets a line: the file is right then.
     """
     lines = []
     for runtime in RUNTIMES[path.suffix.lower()]:
@@ -52,6 +58,10 @@ def check_program(
                 if not lines:  # the first is the one that predict takes
                     raise
                 lines.append(f"warning: {error}; size=HxW and batch=N may help")
+            except Differs as error:
+                if not lines:
+                    raise
+                lines.append(f"warning: {error}: run this file in {RUNTIMES[path.suffix.lower()][0]}")
         else:
             lines.append(f"not checked in {runtime}, which is not installed")
     return lines
@@ -147,7 +157,7 @@ class _Comparison:
             clear = top[0] - top[-1] > _NEAR_TIE * top[0].abs()
             equal = results["classes"] == scores.argmax(0)
             self._count("pixels have the same class", equal)
-            if not bool(equal[clear].all()):
+            if int((~equal[clear]).sum()) > _STRAY * equal.numel():
                 raise self._differs("classes", f"{int((~equal[clear]).sum())} of {equal.numel()} pixels")
 
     def _segments(self, results: dict[str, Tensor], output: QueryOutput) -> None:
@@ -210,5 +220,5 @@ class _Comparison:
         if equal.numel() and float(equal.float().mean()) < least:
             raise self._differs(name, f"only {int(equal.sum())} of {equal.numel()}")
 
-    def _differs(self, name: str, amount: Any) -> UserError:
-        return UserError(f"{self._what} does not do what the network does: {name}: {amount}")
+    def _differs(self, name: str, amount: Any) -> Differs:
+        return Differs(f"{self._what} does not do what the network does: {name}: {amount}")
