@@ -72,7 +72,7 @@ def test_every_wrong_file_is_named(tmp_path: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["semantic_folder"], "expected a folder, or NAME and ROOT"),
+        (["semantic_folder"], "semantic_folder is a data set: give its folder too"),
         (["semantic_folder", ".", "model.num_queries=3"], "the keys are config, split"),
         (["semantic_folder", ".", "data.taks=semantic"], "did you mean 'data.task'"),
         (["semantic_folder", ".", "config=semantic_folder"], "config= does not go with"),
