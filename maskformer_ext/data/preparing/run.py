@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -51,14 +52,19 @@ def prepare(request: Request, report: str | None) -> int:
         request.draw(splits)
     _report(problems, report)
     if not problems:
-        print(f"ready: data.name={name} data.root={root}{_folders(request.config)}")
+        print(f"ready: data.name={name} {_quoted(f'data.root={root}')}{_folders(request.config)}")
     return 1 if problems else 0
 
 
 def _folders(config: DataConfig) -> str:
     """Return the keys that say where images and labels lie, where that is not as usual."""
     keys = ("train_images", "train_labels", "val_images", "val_labels")
-    return "".join(f" data.{key}={getattr(config, key)}" for key in keys if getattr(config, key))
+    return "".join(f" {_quoted(f'data.{key}={getattr(config, key)}')}" for key in keys if getattr(config, key))
+
+
+def _quoted(text: str) -> str:
+    """Return a key and its value as a shell takes it."""
+    return printable(shlex.quote(text))
 
 
 def _public_root(config: DataConfig, name: str, description: Description, download: str) -> Path:

@@ -40,7 +40,8 @@ class PairedImages(Dataset):
         if self.problems and not skip_errors:
             raise UserError(self.problems[0])
         if not self.pairs:
-            raise UserError(self.problems[0] if problems else f"{where}: put images of the same names in both.")
+            why = self.problems[0] if problems else "put images of the same names in both."
+            raise UserError(why if why.startswith(where) else f"{where}: {why}")
 
     def __len__(self) -> int:
         return len(self.pairs)
