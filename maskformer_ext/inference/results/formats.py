@@ -97,10 +97,10 @@ def yolo_lines(result: Result, path: str | Path | None, min_score: float, scores
         score = [f"{segment['score']:.6g}"] if scores else []
         lines.append(" ".join([str(segment["category_id"]), *numbers, *score]))
     if path is not None:
-        path = Path(path).expanduser()
-        if path.is_dir() or not path.suffix:
-            path = path / f"{name_among(result.context, lambda name: (path / f'{name}.txt').is_file())}.txt"
-        write_text(path, "".join(f"{line}\n" for line in lines))
+        file = folder = Path(path).expanduser()
+        if folder.is_dir() or not folder.suffix:
+            file = folder / f"{name_among(result.context, lambda name: (folder / f'{name}.txt').is_file())}.txt"
+        write_text(file, "".join(f"{line}\n" for line in lines))
     return lines
 
 
