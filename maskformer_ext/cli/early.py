@@ -22,8 +22,8 @@ def check_weights(key: str, source: str) -> None:
         source: a file, a folder or a hub id.
 
     Raises:
-        UserError: if it is a path that does not exist, and the nearest run beside it is named; or a file that holds
-            something else, such as the config.json beside the weights.
+        UserError: if it is a path that does not exist; it names the nearest run beside it. Also if it is a file that
+            holds something else, such as the config.json beside the weights.
     """
     path = Path(source).expanduser()
     if path.is_file() and path.suffix.lower() in _NO_WEIGHTS:

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from painted_results import PAINTED, THINGS
+from tiny import tiny_config
 
 from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.config import Config, InferenceConfig
 from maskformer_ext.errors import UserError
 from maskformer_ext.inference import see, segment
 from maskformer_ext.inference.run import segment_tasks
-from python_tests.shared.painted_results import PAINTED, THINGS
-from python_tests.shared.tiny import tiny_config
 
 _LOW = {"object_mask_threshold": 0.0, "overlap_threshold": 0.0}
 

@@ -205,8 +205,8 @@ class Result(ABC):
         Args:
             path: a picture, such as ``out.png``: the overlay. Or a folder: it gets ``overlays/NAME.png``,
                 ``ids/NAME.png`` and ``json/NAME.json``.
-            name: of the files in a folder; None: that of the image's file; without a file ``image``, with a number
-                that is free where the folder holds such a name.
+            name: of the files in a folder; None: that of the image's file. An image without a file is called
+                ``image``, with a number that is free where the folder holds that name.
             options: those of `plot`.
 
         Returns:
