@@ -10,7 +10,7 @@ from pathlib import Path
 
 from maskformer_ext.cli.command import run_command
 from maskformer_ext.cli.early import check_run
-from maskformer_ext.cli.hints import print_next, shell
+from maskformer_ext.cli.hints import print_next, shell, written_otherwise
 from maskformer_ext.config.help import describe_usage
 from maskformer_ext.config.load import available_configs
 from maskformer_ext.config.values import HUB_ID
@@ -33,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train(arguments: list[str]) -> int:
     given = any(argument.startswith("config=") for argument in arguments)
     if bare := [argument for argument in arguments if "=" not in argument]:
-        raise UserError(f"{bare[0]!r} is not of the form key=value: {_meant(bare, given)}")
+        written = written_otherwise(arguments)
+        meant = _meant(bare, given) if written is None else f"did you mean {written}?"
+        raise UserError(f"{bare[0]!r} is not of the form key=value: {meant}")
     names = [argument.removeprefix("config=") for argument in arguments if argument.startswith("config=")]
     if len(names) > 1:
         raise UserError(f"config= is given {len(names)} times: {', '.join(names)}")

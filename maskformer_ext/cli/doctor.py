@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -33,6 +35,7 @@ The exit status is 0 where everything works, 1 where something does not, 2 after
 
 _OWN = {"json": None, "self_test": "true"}
 _MARKS = {"ok": "ok", "note": "note", "trouble": "FAILS"}
+_LEAST_ROOM = 24  # columns for a text
 _STYLES = {"ok": "green", "note": "yellow", "trouble": "bold red"}
 
 
@@ -99,9 +102,17 @@ def _show(section: Section, show: Callable[[str, str], None]) -> None:
     show(section.title, "bold")
     for fact in section.facts:
         style = "" if fact.state == OK else _STYLES[fact.state]
-        show(f"  {_MARKS[fact.state]:<6}{fact.name:<{width}}  {fact.value}", style)
+        _show_wrapped(f"  {_MARKS[fact.state]:<6}{fact.name:<{width}}  ", fact.value, style, show)
         if fact.remedy:
-            show(f"  {'':<6}{'':<{width}}  -> {fact.remedy}", style)
+            _show_wrapped(f"  {'':<6}{'':<{width}}  -> ", fact.remedy, style, show)
+
+
+def _show_wrapped(start: str, text: str, style: str, show: Callable[[str, str], None]) -> None:
+    """Show a text after a start; on a terminal it goes on below itself where a line ends."""
+    room = shutil.get_terminal_size().columns - len(start) if sys.stdout.isatty() else 0
+    lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False) if room >= _LEAST_ROOM else [text]
+    for number, line in enumerate(lines or [""]):
+        show((start if number == 0 else " " * len(start)) + line, style)
 
 
 def _printer() -> Callable[[str, str], None]:

@@ -25,22 +25,24 @@ def meant_keys(arguments: Sequence[str], own: Collection[str]) -> str:
     Returns:
         ``checkpoint=output/digits input=photo.jpg``; empty where one of them fits no key.
     """
-    if (written := _written_otherwise(arguments)) is not None:
+    if (written := written_otherwise(arguments)) is not None:
         return written
     left = [key for key in own if not any(argument.startswith(f"{key}=") for argument in arguments)]
-    guessed = []
+    guessed: list[str] = []
     for argument in arguments:
         if "=" in argument:
             continue
         key = _meant_key(argument, left)
         if key is None:
             return ""
+        if key == "output" and "checkpoint" in left and not guessed and not Path(argument).suffix:
+            key = "checkpoint"  # mistyped: the first of all is what the work begins with
         left.remove(key)
         guessed.append(f"{key}={shell(argument)}")
     return " ".join(guessed)
 
 
-def _written_otherwise(arguments: Sequence[str]) -> str | None:
+def written_otherwise(arguments: Sequence[str]) -> str | None:
     """Return ``--key value``, ``--key=value`` and ``key = value`` as ``key=value``; None for other words."""
     joined: list[str] = []
     for argument in arguments:

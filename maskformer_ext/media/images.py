@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from maskformer_ext.errors import UserError, printable
 from maskformer_ext.files import writing
 from maskformer_ext.media.decoding import as_stored, open_image, upright
 
@@ -95,8 +96,10 @@ def to_pixels(image: Any) -> Tensor:
     Raises:
         ValueError: if an array or tensor is of another shape or dtype.
         TypeError: if it is something else.
-        UserError: if a path is not a readable image.
+        UserError: if a path is not a readable image, or an address.
     """
+    if isinstance(image, str) and "://" in image:
+        raise UserError(f"{printable(image)} is an address, not a file: download it, or run predict with input=ADDRESS")
     if isinstance(image, str | os.PathLike):
         return read_image(image)
     if isinstance(image, Image.Image):

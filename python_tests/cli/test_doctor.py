@@ -47,6 +47,19 @@ def test_a_sound_installation_is_fine(tmp_path: Path, capsys: pytest.CaptureFixt
         assert fact["state"] == "ok" and " ms" in fact["value"]
 
 
+def test_long_lines_go_on_below_themselves_on_a_terminal(monkeypatch) -> None:
+    section = Section("optional packages")
+    section.add("train", "timm 1.0.31, " * 6 + "rich 15.0.0")
+    for columns, is_terminal, count in ((50, True, 4), (200, True, 2), (50, False, 2), (20, True, 2)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr(doctor.sys, "stdout", SimpleNamespace(isatty=lambda shown=is_terminal: shown))
+        lines: list[str] = []
+        doctor._show(section, lambda line, style, lines=lines: lines.append(line))
+        monkeypatch.undo()
+        assert len(lines) == 1 + count
+        assert count == 2 or (max(map(len, lines)) <= 50 and lines[-1].startswith(" " * 15 + "timm"))
+
+
 def test_json_is_all_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     status = doctor.main(["--json", "self_test=false"])
     report = json.loads(capsys.readouterr().out)

@@ -32,6 +32,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["checkpoint=run", "my images", "out"], _PREDICT, "input='my images' output=out"),
         (["weights.pkl", "photos/*.jpg"], _PREDICT, "checkpoint=weights.pkl input='photos/*.jpg'"),
         (["facebook/maskformer-swin-tiny-ade"], _PREDICT, "checkpoint=facebook/maskformer-swin-tiny-ade"),
+        (["rnu"], _PREDICT, "checkpoint=rnu"),
         (["https://example.org/a.png"], _PREDICT, "input=https://example.org/a.png"),
         (["run", "model.onnx", "512x768"], _EXPORT, "checkpoint=run output=model.onnx size=512x768"),
         (["photo.jpg", "other.jpg"], _PREDICT, ""),
@@ -58,6 +59,7 @@ def test_bare_arguments_are_given_keys(place: Path, arguments: list[str], own: t
         (train, ["mine.yaml"], "did you mean config=mine.yaml?"),
         (train, ["digits", "facebook/maskformer-swin-tiny-ade"], "config=digits init_from=facebook/maskformer-swin-t"),
         (train, ["digits", "camvid"], "for instance config=digits"),
+        (train, ["--config", "digits", "--train.max_iters", "5"], "did you mean config=digits train.max_iters=5?"),
         (train, ["what"], "for instance config=digits"),
     ],
 )

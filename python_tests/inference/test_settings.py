@@ -13,6 +13,7 @@ from tiny import tiny_config
 
 from maskformer_ext.checkpoints.models import build_model
 from maskformer_ext.config import Config, InferenceConfig
+from maskformer_ext.errors import UserError
 from maskformer_ext.inference import see, segment
 from maskformer_ext.inference.run import segment_tasks
 
@@ -60,6 +61,11 @@ def test_things_are_those_that_the_model_knows(model: Any, task: str) -> None:
     other = replace(PAINTED, thing_classes=(0,))
     assert segment(model, _pixels(), task=task, info=other).info.thing_classes == (0,)
     assert segment(model, _pixels(), task=task, thing_classes=range(3)).info.thing_classes == (0, 1, 2)
+
+
+def test_an_address_is_told_apart_from_a_missing_file(model: Any) -> None:
+    with pytest.raises(UserError, match=r"https://example.org/a.jpg is an address, not a file: download it"):
+        segment(model, "https://example.org/a.jpg")
 
 
 def test_a_mistaken_option_is_told_with_what_was_meant(model: Any) -> None:

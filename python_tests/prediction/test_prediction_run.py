@@ -18,6 +18,7 @@ from tiny_run import save_tiny_run
 
 from maskformer_ext import evaluate, export, predict
 from maskformer_ext.checkpoints.models import load_checkpoint
+from maskformer_ext.ops.support import library
 from maskformer_ext.prediction import prepared_images
 from maskformer_ext.prediction import run as prediction_run
 
@@ -73,6 +74,14 @@ def test_an_image_that_cannot_be_segmented_is_named_and_the_others_are_done(
     assert len(errors) == 2 and errors[1] == "error: 1 of 4 images failed"
     assert errors[0].startswith(f"error: {photos / '1.png'}: ") and reason in errors[0]
     assert _done(output) == {"0", "2", "3"}
+
+
+def test_a_missing_library_ends_the_run_in_a_sentence(run, photos, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(library, "REFERENCE", False)
+    monkeypatch.setattr(library, "CPU_ERROR", "_ops_cpu.so does not exist")
+    assert predict.main([f"checkpoint={run}", f"input={photos}", f"output={tmp_path / 'out'}"]) == 2
+    (told,) = capsys.readouterr().err.splitlines()  # not one for each image
+    assert told.startswith("error: maskformer_ext: the native library") and "MASKFORMER_EXT_REFERENCE=1" in told
 
 
 @pytest.mark.parametrize("kind", ["overlays", "ids", "json"])
