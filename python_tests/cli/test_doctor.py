@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 from dataclasses import replace
@@ -31,6 +32,10 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+def _keep(lines: list[str], line: str, style: str | None) -> None:
+    lines.append(line)
+
+
 @pytest.mark.skipif(library.CPU_ERROR is not None, reason="without the native library something does not work")
 def test_a_sound_installation_is_fine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.main([f"json={tmp_path / 'report.json'}"]) == 0
@@ -54,7 +59,7 @@ def test_long_lines_go_on_below_themselves_on_a_terminal(monkeypatch) -> None:
         monkeypatch.setenv("COLUMNS", str(columns))
         monkeypatch.setattr(doctor.sys, "stdout", SimpleNamespace(isatty=lambda shown=is_terminal: shown))
         lines: list[str] = []
-        doctor._show(section, lambda line, style, lines=lines: lines.append(line))
+        doctor._show(section, functools.partial(_keep, lines))
         monkeypatch.undo()
         assert len(lines) == 1 + count
         assert count == 2 or (max(map(len, lines)) <= 50 and lines[-1].startswith(" " * 15 + "timm"))

@@ -232,7 +232,13 @@ def test_settings_that_move_while_a_file_is_read_are_kept_for_it(
     _drop(opened, picture)
     entered, go = threading.Event(), threading.Event()
     see = opened.model.see
-    monkeypatch.setattr(opened.model, "see", lambda pixels: (entered.set(), go.wait(30), see(pixels))[2])
+
+    def slow(pixels: np.ndarray) -> object:
+        entered.set()
+        go.wait(30)
+        return see(pixels)
+
+    monkeypatch.setattr(opened.model, "see", slow)
     other = tmp_path / "other.png"
     other.write_bytes(encoded(color_picture(300, 400)[:, ::-1]))
     opened.set_input_files("#file", str(other))
@@ -276,7 +282,13 @@ def test_the_last_frame_that_was_asked_for_is_shown(
     _drop(opened, film)
     entered, go = threading.Event(), threading.Event()
     see = opened.model.see
-    monkeypatch.setattr(opened.model, "see", lambda pixels: (entered.set(), go.wait(30), see(pixels))[2])
+
+    def slow(pixels: np.ndarray) -> object:
+        entered.set()
+        go.wait(30)
+        return see(pixels)
+
+    monkeypatch.setattr(opened.model, "see", slow)
     opened.locator("#frame-number").fill("3")
     assert entered.wait(30)
     opened.locator("#frame-number").fill("1")

@@ -363,7 +363,12 @@ def test_a_request_that_trickles_in_is_ended(client: Client, monkeypatch: pytest
 
 def test_of_files_that_nobody_looked_at_one_is_held_decoded(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[Path] = []
-    monkeypatch.setattr(media, "read_rgb", lambda path: (decoded.append(path), read_rgb(path))[1])
+
+    def counting(path: Path) -> np.ndarray:
+        decoded.append(path)
+        return read_rgb(path)
+
+    monkeypatch.setattr(media, "read_rgb", counting)
     pictures = [client.upload(encoded(color_picture()))[1]["picture"] for _ in range(3)]
     assert len(decoded) == 3
     assert client.post("/api/look", picture=pictures[2])[0] == 200 and len(decoded) == 3
