@@ -21,9 +21,9 @@ _LOW = {"object_mask_threshold": 0.0, "overlap_threshold": 0.0}
 
 
 @pytest.fixture
-def model() -> torch.nn.Module:
+def model() -> Any:
     torch.manual_seed(0)
-    model = build_model(tiny_config(num_classes=3)).eval()
+    model: Any = build_model(tiny_config(num_classes=3)).eval()
     model.recipe = Config(inference=InferenceConfig(min_size=64, top_k=5, **_LOW))
     return model
 
@@ -33,19 +33,20 @@ def _pixels() -> np.ndarray:
 
 
 @pytest.mark.parametrize("options", [{}, {"resize": "logits"}])
-def test_options_are_those_of_the_recipe(model: torch.nn.Module, options: dict[str, Any]) -> None:
-    recipe = model.recipe.inference  # type: ignore[union-attr]
+def test_options_are_those_of_the_recipe(model: Any, options: dict[str, Any]) -> None:
+    recipe = model.recipe.inference
     found = segment(model, _pixels(), task="instance", **options)
     expected = segment(model, _pixels(), task="instance", config=recipe, **options)
     plain = segment(model, _pixels(), task="instance", config=InferenceConfig(), **options)
     assert torch.equal(found.scores, expected.scores) and torch.equal(found.packed_masks, expected.packed_masks)
     assert len(found) == 5 and not torch.equal(plain.scores[:5], found.scores)
     seen = see(model, _pixels())
-    assert seen.config == recipe and torch.equal(seen.segment("instance").scores, found.scores)
+    instances: Any = seen.segment("instance")
+    assert seen.config == recipe and torch.equal(instances.scores, found.scores)
 
 
 @pytest.mark.parametrize("task", ["panoptic", "instance"])
-def test_things_are_those_that_the_model_knows(model: torch.nn.Module, task: str) -> None:
+def test_things_are_those_that_the_model_knows(model: Any, task: str) -> None:
     everything = segment(model, _pixels(), task=task)
     assert {part.is_thing for part in everything} == {True}  # it names no classes
     model.dataset_info = PAINTED
@@ -62,12 +63,12 @@ def test_things_are_those_that_the_model_knows(model: torch.nn.Module, task: str
     assert segment(model, _pixels(), task=task, thing_classes=range(3)).info.thing_classes == (0, 1, 2)
 
 
-def test_an_address_is_told_apart_from_a_missing_file(model: torch.nn.Module) -> None:
+def test_an_address_is_told_apart_from_a_missing_file(model: Any) -> None:
     with pytest.raises(UserError, match=r"https://example.org/a.jpg is an address, not a file: download it"):
         segment(model, "https://example.org/a.jpg")
 
 
-def test_a_mistaken_option_is_told_with_what_was_meant(model: torch.nn.Module) -> None:
+def test_a_mistaken_option_is_told_with_what_was_meant(model: Any) -> None:
     with pytest.raises(TypeError, match="there is no option 'tiel': did you mean tile"):
         segment(model, _pixels(), tiel=32)
     with pytest.raises(TypeError, match="there is no option 'taks': did you mean task"):
