@@ -17,7 +17,7 @@ from maskformer_ext.errors import UserError
 from maskformer_ext.inference import see, segment
 from maskformer_ext.inference.run import segment_tasks
 
-_LOW = {"object_mask_threshold": 0.0, "overlap_threshold": 0.0}
+_LOW: dict[str, Any] = {"object_mask_threshold": 0.0, "overlap_threshold": 0.0}
 
 
 @pytest.fixture
