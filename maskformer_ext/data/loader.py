@@ -89,4 +89,7 @@ class Loader:
 
 def _start_worker(_: int) -> None:
     torch.set_num_threads(1)  # the processes are the parallelism
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the main one decides
+    # Ctrl-C reaches every process of a terminal, and SIGTERM of a cluster every process of a job. The main one decides;
+    # a worker ends when its work does, or when the main process is gone.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

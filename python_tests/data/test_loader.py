@@ -6,6 +6,8 @@ import gc
 import json
 import logging
 import multiprocessing
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -250,6 +252,18 @@ def test_no_worker_outlives_its_loader():
     evaluation.close()
     gc.collect()
     assert not set(multiprocessing.active_children()) - before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_all_processes_of_a_job_ends_no_worker(number):
+    batches = iter(build_loader(_config(2, max_iters=20), "train"))
+    names = [next(batches).names]
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        os.kill(expect(int, worker.pid), number)
+    names += [batch.names for batch in batches]
+    assert names == [batch.names for batch in build_loader(_config(0, max_iters=20), "train")]
 
 
 def test_batches_move_with_their_targets():
