@@ -44,10 +44,11 @@ def test_the_command_writes_and_checks_a_program(run: Path, tmp_path: Path, caps
     file = tmp_path / "model.pt2"
     assert export.main([f"checkpoint={run}", f"output={file}", "size=48,40", "batch=1"]) == 0
     out, err = capsys.readouterr()
-    written, agrees, path = out.splitlines()
+    written, agrees, path, then, after = out.splitlines()
     assert "images (1, 3, 48, 40) uint8 RGB -> classes, class_logits, mask_logits" in written
     assert re.search(r"agrees with the network in torch .* 1920 of 1920 pixels have the same class", agrees)
-    assert (path, err) == (str(file), "")
+    assert (path, err, then) == (str(file), "", "next:")
+    assert after.split() == ["maskformer-ext", "predict", f"checkpoint={file}", "input=photo.jpg", "output=predictions"]
     classes = torch.export.load(file).module()(torch.zeros((1, 3, 48, 40), dtype=torch.uint8))["classes"]
     assert (tuple(classes.shape), classes.dtype) == ((1, 48, 40), torch.int64)
     assert read_metadata(file).size == (48, 40)

@@ -166,7 +166,7 @@ def test_panoptic_files_of_ade20k_hold_the_same_segments(tmp_path, capsys):
     [
         (["imagenet", "."], "unknown data set 'imagenet': expected one of ade20k"),
         (["camvi", "."], "unknown data set 'camvi' (did you mean camvid?): expected one of"),
-        (["ade20k"], "expected a folder, or NAME and ROOT, got ade20k"),
+        (["ade20k"], "ade20k is a data set: give its folder too, as in prepare ade20k ROOT"),
         (["ade20k", "/no/such/folder"], "the folder /no/such/folder is missing"),
         (["ade20k", ".", "split=test"], "split must be one of both, train, val, got 'test'"),
         (["ade20k", ".", "files=some"], "files must be all or a whole number, at least 0, got 'some'"),

@@ -20,8 +20,7 @@ class Op:
         values: whether shapes of results follow from values: such an op has no result for meta tensors.
         through_torch: whether the public op leaves a part of its work to torch, so that a torch may round otherwise.
         minor: whether it is measured last, since users call it least or it is a part of another op.
-        kernels: the op whose kernels it runs, where it has none of its own for CPUs or for GPUs. Of an op of NumPy
-            arrays it is the folder in csrc/.
+        kernels: the op whose kernels it runs, where it has none of its own for CPUs or for GPUs.
     """
 
     name: str
@@ -74,5 +73,5 @@ OPS = (
     Op("uncertain_points", ("uncertain_points",)),
 )
 
-NUMPY_OPS = (Op("counting", (), functions=("joint_histogram", "pair_areas"), cuda=False, kernels="native"),)
+NUMPY_OPS = (Op("counting", (), functions=("joint_histogram", "pair_areas"), cuda=False),)
 """Ops of NumPy arrays, without torch: nothing is registered, and no test of tensors is theirs."""

@@ -1,4 +1,4 @@
-"""Whoever only loads a model and segments an image starts neither the training loop nor the commands."""
+"""Whoever only loads a model and segments an image starts neither the training loop, nor the commands, nor drawing."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from maskformer_ext.inference import segment
 
 model = MaskFormer.from_pretrained(sys.argv[1])
 assert segment(model, torch.zeros((3, 32, 48), dtype=torch.uint8)).class_map.shape == (32, 48)
-rooms = {name.split(".")[1] for name in sys.modules if name.startswith("maskformer_ext.")}
-print(" ".join(sorted(rooms & {"cli", "engine", "evaluation", "integrations", "pictures", "prediction", "train"})))
+loaded = {name for name in sys.modules if name.startswith("maskformer_ext.")}
+rooms = {name.split(".")[1] for name in loaded}
+others = rooms & {"cli", "demo", "engine", "evaluation", "integrations", "prediction", "train"}
+print(" ".join(sorted(others | (loaded & {"maskformer_ext.pictures.segments", "maskformer_ext.pictures.text"}))))
 """
 
 
