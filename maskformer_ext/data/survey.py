@@ -132,8 +132,13 @@ class Count:
     in_parts: bool = False
 
 
-def count_labels(dataset: SampleDataset, index: int) -> Count:
+def count_labels(dataset: SampleDataset, index: int, sample: Sample | None = None) -> Count:
     """Count the labels of an image; where they have a file of their own, the image is not read.
+
+    Args:
+        dataset: what holds the image.
+        index: of the image.
+        sample: of that index, where the caller has read it; None: it is read here if it is needed.
 
     Raises:
         UserError: if its files cannot be read or do not fit.
@@ -142,7 +147,7 @@ def count_labels(dataset: SampleDataset, index: int) -> Count:
         path = dataset.pairs[index][2]
         ids = dataset.read_labels(path)
         return count_classes(dataset.info, *dataset.segments(ids, path), ids)
-    return count_sample(dataset.info, dataset[index])
+    return count_sample(dataset.info, dataset[index] if sample is None else sample)
 
 
 def count_sample(info: DatasetInfo, sample: Sample) -> Count:

@@ -69,7 +69,7 @@ class _CountSample:
         sample = self.dataset[index]
         pixels = sample.image.flatten(1)
         plain = bool((pixels == pixels[:, :1]).all())
-        return sample.name, sample.size, count_labels(self.dataset, index), plain
+        return sample.name, sample.size, count_labels(self.dataset, index, sample), plain
 
 
 def check_folder(request: Request) -> tuple[dict[str, Checked], Findings]:
