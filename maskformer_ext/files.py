@@ -7,6 +7,7 @@ it is complete. So neither a crash nor a full disk nor a second process leaves h
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -187,6 +188,19 @@ def parse_json(text: str, path: str | Path, what: str) -> Any:
         raise UserError(
             f"{path} is not {what}: it is not valid JSON ({why(error)}): write it again, or correct it there"
         ) from None
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def state_of(path: Path) -> tuple[Path, int, int]:

@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from maskformer_ext.checkpoints.layouts.native import MODEL_FILE
 from maskformer_ext.config.values import PROGRAM_ENDINGS
 from maskformer_ext.errors import UserError, visible, why
-from maskformer_ext.files import read_json
+from maskformer_ext.files import digest_of, read_json
 
 MANIFEST_FILE = "manifest.json"
 LATEST = "latest"  # the file that names the newest checkpoint
@@ -91,11 +90,3 @@ def by_age(root: Path) -> list[Path]:
             return 0, path.name
 
     return sorted((path for path in root.glob("iter_*") if path.is_dir()), key=written, reverse=True)
-
-
-def digest_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
@@ -15,6 +14,8 @@ from maskformer_ext.demo.model import DemoModel
 from maskformer_ext.demo.views import View
 from maskformer_ext.inference.results import Result
 from maskformer_ext.inference.results.drawing import draw_result
+from maskformer_ext.inference.results.formats import category_numbers
+from maskformer_ext.media.images import png_bytes
 from maskformer_ext.pictures.sizes import LONG_SIDE
 
 KINDS = ("overlay", "ids", "coco")
@@ -57,7 +58,7 @@ def make_download(
         return text.encode(), "application/json", f"{stem}_coco.json"
     ids = result.id_map(min_score=min_score)
     if kind == "ids":
-        return _png(Image.fromarray(ids)), "image/png", f"{stem}_ids.png"
+        return png_bytes(Image.fromarray(ids)), "image/png", f"{stem}_ids.png"
     segments = [
         segment
         for segment in result.describe_briefly()
@@ -74,13 +75,13 @@ def make_download(
         ids=ids,
         segments=segments,
     )
-    return _png(overlay), "image/png", f"{stem}_overlay.png"
+    return png_bytes(overlay), "image/png", f"{stem}_overlay.png"
 
 
 def _coco(result: Result, name: str, min_score: float) -> dict[str, Any]:
     """Return a file of COCO's format about one image. Ids of classes are those of their file, or begin at 1."""
     info = result.info
-    numbers = info.file_ids.categories if info.file_ids is not None else tuple(range(1, info.num_classes + 1))
+    numbers = category_numbers(info)
     rows = zip(numbers, info.classes, strict=True)
     return {
         "images": [{"id": 1, "file_name": name, "height": result.size[0], "width": result.size[1]}],
@@ -90,9 +91,3 @@ def _coco(result: Result, name: str, min_score: float) -> dict[str, Any]:
         ],
         "annotations": result.to_coco(image_id=1, category_ids=numbers, min_score=min_score),
     }
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", compress_level=4)
-    return buffer.getvalue()

@@ -21,6 +21,7 @@ from maskformer_ext.demo.model import DemoModel, Limits
 from maskformer_ext.demo.samples import Samples
 from maskformer_ext.demo.views import View, Views
 from maskformer_ext.errors import UserError
+from maskformer_ext.media.images import png_bytes
 
 _CHUNK = 1 << 20
 _MOST_HIDDEN = 100_000
@@ -187,12 +188,11 @@ class Routes:
 
     def _ground(self, asked: dict[str, Any]) -> Answer:
         picture = Image.fromarray(self._view(asked).shown)
+        if picture.width * picture.height <= 1 << 19:
+            return Answer(png_bytes(picture, compress_level=1), "image/png")
         buffer = io.BytesIO()
-        if picture.width * picture.height > 1 << 19:
-            picture.save(buffer, format="JPEG", quality=92, subsampling=0)
-            return Answer(buffer.getvalue(), "image/jpeg")
-        picture.save(buffer, format="PNG", compress_level=1)
-        return Answer(buffer.getvalue(), "image/png")
+        picture.save(buffer, format="JPEG", quality=92, subsampling=0)
+        return Answer(buffer.getvalue(), "image/jpeg")
 
     def _segment(self, asked: dict[str, Any]) -> Answer:
         task, options, min_score, hidden = self._wanted(asked)

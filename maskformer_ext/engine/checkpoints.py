@@ -26,11 +26,11 @@ from torch import nn
 from maskformer_ext.checkpoints.files.tensors import check_tensor
 from maskformer_ext.checkpoints.files.torch_files import read_torch
 from maskformer_ext.checkpoints.layouts.native import write_model_files
-from maskformer_ext.checkpoints.runs import LATEST, MANIFEST_FILE, by_age, digest_of
+from maskformer_ext.checkpoints.runs import LATEST, MANIFEST_FILE, by_age
 from maskformer_ext.config import Config
 from maskformer_ext.data.types import DatasetInfo
 from maskformer_ext.errors import UserError, why
-from maskformer_ext.files import new_folder, write_json, write_text
+from maskformer_ext.files import digest_of, new_folder, write_json, write_text
 
 TRAINING_FILE = "training_state.pt"
 _COUNTERS: dict[str, tuple[Any, float]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,13 @@ def read_image(path: str | os.PathLike[str], *, exif: bool = True) -> Tensor:
 def to_tensor(rgb: np.ndarray) -> Tensor:
     """Return an array (H, W, 3) as a tensor (3, H, W) on the same memory: the channels of a pixel lie together."""
     return torch.from_numpy(rgb).permute(2, 0, 1)
+
+
+def png_bytes(picture: Image.Image, *, compress_level: int = 4) -> bytes:
+    """Return a picture as the content of a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", compress_level=compress_level)
+    return buffer.getvalue()
 
 
 def write_png(picture: Image.Image, path: Path) -> None:

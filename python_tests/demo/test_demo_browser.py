@@ -226,10 +226,8 @@ def test_a_narrow_window_shows_everything_without_scrolling_sideways(opened: Any
     _keep(opened, "narrow")
 
 
-def test_settings_that_move_while_a_file_is_read_are_kept_for_it(
-    opened: Any, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _drop(opened, picture)
+def _hold_network(opened: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Let the network wait; return what is set when it is reached, and what lets it go on."""
     entered, go = threading.Event(), threading.Event()
     see = opened.model.see
 
@@ -239,6 +237,14 @@ def test_settings_that_move_while_a_file_is_read_are_kept_for_it(
         return see(pixels)
 
     monkeypatch.setattr(opened.model, "see", slow)
+    return entered, go
+
+
+def test_settings_that_move_while_a_file_is_read_are_kept_for_it(
+    opened: Any, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _drop(opened, picture)
+    entered, go = _hold_network(opened, monkeypatch)
     other = tmp_path / "other.png"
     other.write_bytes(encoded(color_picture(300, 400)[:, ::-1]))
     opened.set_input_files("#file", str(other))
@@ -280,15 +286,7 @@ def test_the_last_frame_that_was_asked_for_is_shown(
     film = tmp_path / "film.webp"
     frames[0].save(film, save_all=True, append_images=frames[1:], lossless=True)
     _drop(opened, film)
-    entered, go = threading.Event(), threading.Event()
-    see = opened.model.see
-
-    def slow(pixels: np.ndarray) -> object:
-        entered.set()
-        go.wait(30)
-        return see(pixels)
-
-    monkeypatch.setattr(opened.model, "see", slow)
+    entered, go = _hold_network(opened, monkeypatch)
     opened.locator("#frame-number").fill("3")
     assert entered.wait(30)
     opened.locator("#frame-number").fill("1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 from maskformer_ext.data.types import SampleDataset
 from maskformer_ext.errors import printable
+from maskformer_ext.files import digest_of
 
-_PIECE = 1 << 20  # bytes that are read at a time
 _NAMED = 3
 
 
@@ -36,7 +35,7 @@ def find_duplicates(files: Mapping[str, list[Path]]) -> list[str]:
                 of_length[path.stat().st_size].append((split, path))
             except OSError:
                 continue  # reading the sample names the file
-    same: dict[bytes, list[tuple[str, Path]]] = defaultdict(list)
+    same: dict[str, list[tuple[str, Path]]] = defaultdict(list)
     for found in of_length.values():
         if len(found) > 1:
             for split, path in found:
@@ -57,15 +56,11 @@ def find_duplicates(files: Mapping[str, list[Path]]) -> list[str]:
     return sentences
 
 
-def _digest(path: Path) -> bytes | None:
-    digest = hashlib.blake2b(digest_size=16)
+def _digest(path: Path) -> str | None:
     try:
-        with open(path, "rb") as file:
-            while piece := file.read(_PIECE):
-                digest.update(piece)
+        return digest_of(path)
     except OSError:
         return None
-    return digest.digest()
 
 
 def _count(groups: list[list[tuple[str, Path]]]) -> str:

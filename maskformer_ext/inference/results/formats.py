@@ -137,9 +137,14 @@ def _likely(result: Result, min_score: float) -> list[tuple[int, dict[str, Any]]
     ]
 
 
+def category_numbers(info: DatasetInfo) -> tuple[int | str, ...]:
+    """Return the COCO id of each class: that of the annotation file it was read from, else 1 + the class id."""
+    return tuple(range(1, info.num_classes + 1)) if info.file_ids is None else info.file_ids.categories
+
+
 def _category_ids(method: str, given: CategoryIds | None, info: DatasetInfo) -> Mapping[int, int | str]:
     if given is None:
-        given = range(1, info.num_classes + 1) if info.file_ids is None else info.file_ids.categories
+        given = category_numbers(info)
     elif not isinstance(given, Mapping) and len(given) != info.num_classes:
         raise ValueError(
             f"{method}: category_ids must have one id for each of {info.num_classes} classes, got {len(given)}"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import io
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 from maskformer_ext.errors import UserError, why
 from maskformer_ext.inference.results.context import PICTURED_SCORE
 from maskformer_ext.inference.results.words import short_name
+from maskformer_ext.media.images import png_bytes
 
 if TYPE_CHECKING:
     from maskformer_ext.inference.results.base import Result
@@ -54,9 +54,7 @@ def page_of(result: Result) -> str:
 
 
 def _png(result: Result) -> bytes:
-    buffer = io.BytesIO()
-    result.plot(size=_PAGE_SIDE).save(buffer, format="PNG", compress_level=4)
-    return buffer.getvalue()
+    return png_bytes(result.plot(size=_PAGE_SIDE))
 
 
 def _table(result: Result) -> str:
