@@ -17,8 +17,9 @@ _SHAPED = ("architecture", "backbone", "pixel_decoder", "pixel_decoder_dim", "ma
 _OF_QUERIES = ("hidden_dim", "feedforward_dim", "decoder_layers", "query_input")
 _OF_CLASSES = ("num_queries", "box_head")  # where queries are not classes
 # What a run may choose for itself, whatever the weights.
-_FREE = {"num_classes", "backbone_weights", "freeze_batch_norm", "query_init_std", "dropout", "drop_path"} | {
-    "deep_supervision"
+_FREE = {
+    *("num_classes", "backbone_weights", "freeze_batch_norm", "query_init_std"),
+    *("dropout", "drop_path", "deep_supervision"),
 }
 
 
