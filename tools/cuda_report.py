@@ -4,11 +4,16 @@ It needs nvcc, but no GPU. File names limit the report to these sources. `--chec
 
 `--built` compiles nothing that is up to date in build/. It reads what ptxas reported when the CUDA library was built,
 for the architectures of that build. Other sources are compiled for one architecture.
+
+`--loops FILE...` lists the innermost loops of each kernel instead, with their instructions by pipe. A file is a source,
+an object or a cubin. `--mark MUFU.EX2` counts per unit of work: such instructions mark one. `--avoid MUFU.LG2` leaves
+out the ways through a loop that meet such an instruction. `--kernel` limits the list by a part of the name.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import re
 import shutil
@@ -19,6 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+from sass.hot import describe  # noqa: E402
+from sass.listing import parse as parse_listing  # noqa: E402
+
 ARCHITECTURES = (80, 90, 100, 120)
 ONE_ARCHITECTURE = (90,)
 _ENTRY = re.compile(r"Compiling entry function '(\S+)' for 'sm_(\d+)\w*'")
@@ -97,13 +106,50 @@ def _short(name: str) -> str:
     return name.removeprefix("void ").rsplit("(", 1)[0]
 
 
+def print_loops(path: Path, kernel: str, mark: str, avoid: str) -> None:
+    """Print the innermost loops of the kernels in a source, an object or a cubin."""
+    tool = shutil.which("cuobjdump", path=tool_folders())
+    if tool is None:
+        raise SystemExit("cuda_report: no cuobjdump in CUDA_HOME, on PATH or in triton: `pip install triton` has it")
+    with tempfile.TemporaryDirectory() as folder:
+        if path.suffix == ".cu":
+            cubin = f"{folder}/kernels.cubin"
+            command = [find_nvcc() or "nvcc", "-std=c++20", "-O3", "-arch=sm_90", "--expt-relaxed-constexpr"]
+            subprocess.run([*command, f"-I{ROOT / 'csrc'}", "-cubin", "-o", cubin, str(path)], check=True)
+            path = Path(cubin)
+        listing = subprocess.run([tool, "-sass", str(path)], capture_output=True, text=True, check=True).stdout
+    for function in parse_listing(listing):
+        plain = subprocess.run(["c++filt", function.name], capture_output=True, text=True).stdout.strip()
+        if kernel in plain:
+            print(f"{_short(plain)}, sm_{function.architecture}, {len(function.instructions)} instructions")
+            print("\n".join(describe(function, mark, avoid)))
+
+
+def tool_folders() -> str:
+    """Return where the CUDA toolkit's programs may be, triton's copies last."""
+    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    folders = [*(f"{home}/bin" for home in homes), os.environ.get("PATH", ""), "/usr/local/cuda/bin"]
+    triton = importlib.util.find_spec("triton")
+    if triton and triton.submodule_search_locations:
+        folders += [f"{place}/backends/nvidia/bin" for place in triton.submodule_search_locations]
+    return os.pathsep.join(folders)
+
+
 def main() -> int:
     """Print the tables; return 1 without nvcc, or where `--check` finds a spill."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--built", action="store_true")
+    parser.add_argument("--loops", action="store_true")
+    parser.add_argument("--mark", default="")
+    parser.add_argument("--avoid", default="")
+    parser.add_argument("--kernel", default="")
     parser.add_argument("sources", nargs="*", type=Path)
     options = parser.parse_args()
+    if options.loops:
+        for path in options.sources:
+            print_loops(path, options.kernel, options.mark, options.avoid)
+        return 0
     nvcc = find_nvcc()
     if nvcc is None:
         print("cuda_report: no nvcc was found in CUDA_HOME, in CUDA_PATH or on PATH", file=sys.stderr)
