@@ -1,178 +1,146 @@
-"""Print what ptxas reports on each CUDA kernel, per architecture: registers, shared memory, stack and spills.
+"""Report on the CUDA kernels without a GPU: registers and spills, and the costs of their hottest loops.
 
-It needs nvcc, but no GPU. File names limit the report to these sources. `--check` fails where a kernel spills.
+It compiles the sources, or those that are named, with nvcc. ptxas tells registers, shared memory, stack and spills for
+every architecture. The machine code tells the rest, and cuobjdump reads it:
+
+- the hottest loop of each kernel: its instructions per unit of work, by pipe
+- from these counts for sm_90 the floors and estimates for two GPUs. They are not measurements.
+
+tools/sass/work.py declares what a unit is. `--check` fails where a kernel spills, or where a loop costs more than
+tools/cuda_counts.json accepts. That is a quarter more instructions, more calls, or fewer blocks per processor than
+`__launch_bounds__` promises. `--accept` writes that file and the tables of docs/kernels/README.md.
 
 `--built` compiles nothing that is up to date in build/. It reads what ptxas reported when the CUDA library was built,
-for the architectures of that build. Other sources are compiled for one architecture.
+for the architectures of that build. Other sources are compiled for one architecture. `--json` prints the counts.
 
-`--loops FILE...` lists the innermost loops of each kernel instead, with their instructions by pipe. A file is a source,
-an object or a cubin. `--mark MUFU.EX2` counts per unit of work: such instructions mark one. `--avoid MUFU.LG2` leaves
-out the ways through a loop that meet such an instruction. `--kernel` limits the list by a part of the name.
+`--loops FILE...` lists every loop of each kernel in sources, objects or cubins. `--mark MUFU.EX2` counts per
+instruction of that kind. `--avoid MUFU.LG2` leaves out ways through a loop that meet such an instruction. `--select`
+takes the way with the `fewest` instructions, the fewest for `each` marker, or the `most` markers. `--kernel` limits the
+list by a part of the name.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import os
-import re
-import shutil
-import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from sass import binaries, tables
+from sass.count import Count, count, find
+from sass.loop_list import loop_list
+from sass.path import EACH, FEWEST, MOST
+from sass.ptxas import Usage, parse, usage_table
+from sass.work import Stage, stages
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-from sass.hot import describe  # noqa: E402
-from sass.listing import parse as parse_listing  # noqa: E402
-
 ARCHITECTURES = (80, 90, 100, 120)
-ONE_ARCHITECTURE = (90,)
-_ENTRY = re.compile(r"Compiling entry function '(\S+)' for 'sm_(\d+)\w*'")
-_STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
-_USED = re.compile(r"Used (\d+) registers")
-_SHARED = re.compile(r"(\d+) bytes smem")
-
-
-@dataclass
-class Kernel:
-    """One kernel for one architecture. Sizes are in bytes."""
-
-    name: str
-    architecture: int
-    registers: int = 0
-    shared: int = 0
-    stack: int = 0
-    spills: int = 0
+COUNTED = 90  # whose machine code is read
+_NO_NVCC = "no nvcc was found in CUDA_HOME, in CUDA_PATH or on PATH"
 
 
 def find_nvcc() -> str | None:
     """Find nvcc as the build does: in CUDA_HOME, in CUDA_PATH, on PATH or in the usual place."""
-    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    folders = [*(f"{home}/bin" for home in homes), os.environ.get("PATH", ""), "/usr/local/cuda/bin"]
-    return shutil.which("nvcc", path=os.pathsep.join(folders))
+    return binaries.find_program("nvcc")
 
 
-def built_report(source: Path, build: Path = ROOT / "build") -> list[Kernel]:
-    """Read what ptxas reported when the library was built (cmake/keep_ptxas.sh); return [] if that is out of date."""
-    read = [source, *ROOT.glob("csrc/*/*.h"), *ROOT.glob("csrc/*/*.cuh")]
-    newest = max(path.stat().st_mtime for path in read)
-    place = f"*/CMakeFiles/_ops_cuda.dir/{source.relative_to(ROOT)}.o"
-    objects = [path for path in build.glob(place) if path.stat().st_mtime >= newest]
-    for compiled in sorted(objects, key=lambda path: path.stat().st_mtime, reverse=True):
-        log = compiled.with_name(compiled.name + ".ptxas")
-        # A log that is newer than its object is of a compilation that failed.
-        if log.exists() and newest <= log.stat().st_mtime <= compiled.stat().st_mtime:
-            return parse(log.read_text())
-    return []
+def read_source(source: Path, built: bool, cuobjdump: str | None) -> tuple[list[Usage], list[binaries.Kernel]]:
+    """Return what ptxas says of a source's kernels, and their machine code where cuobjdump was found.
 
-
-def compile_report(nvcc: str, source: Path, architectures: tuple[int, ...]) -> list[Kernel]:
-    """Compile a source for these architectures, and read what ptxas reports."""
-    command = [nvcc, "-std=c++20", "-O3", "--expt-relaxed-constexpr", "--threads", "0", "-Xptxas=-v"]
-    command += [f"-I{ROOT / 'csrc'}", *(f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures)]
+    Raises:
+        SystemExit: if the source does not compile, or must be compiled without nvcc.
+    """
+    compiled = binaries.built_object(source) if built else None
+    if compiled is not None:
+        usage = parse(binaries.ptxas_log(compiled).read_text())
+        if any(kernel.architecture == COUNTED for kernel in usage):
+            return usage, binaries.read_kernels(cuobjdump, compiled) if cuobjdump else []
+    nvcc = find_nvcc()
+    if nvcc is None:
+        raise SystemExit(f"cuda_report: {_NO_NVCC}")
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run([*command, "-c", str(source), "-o", f"{folder}/o"], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"cuda_report: {source.relative_to(ROOT)} does not compile:\n{done.stderr}")
-    return parse(done.stderr + done.stdout)
+        binary = Path(folder) / "kernels.fatbin"
+        text = binaries.compile_kernels(nvcc, source, (COUNTED,) if built else ARCHITECTURES, binary)
+        return parse(text), binaries.read_kernels(cuobjdump, binary) if cuobjdump else []
 
 
-def parse(text: str) -> list[Kernel]:
-    """Read ptxas's lines. Names are demangled where c++filt is installed."""
-    kernels: list[Kernel] = []
-    for line in text.splitlines():
-        if found := _ENTRY.search(line):
-            kernels.append(Kernel(found[1], int(found[2])))
-        elif kernels and (found := _STACK.search(line)):
-            kernels[-1].stack, kernels[-1].spills = int(found[1]), int(found[2]) + int(found[3])
-        elif kernels and (found := _USED.search(line)):
-            kernels[-1].registers = int(found[1])
-            if shared := _SHARED.search(line):
-                kernels[-1].shared = int(shared[1])
-    if kernels and shutil.which("c++filt"):
-        names = "\n".join(kernel.name for kernel in kernels)
-        plain = subprocess.run(["c++filt"], input=names, capture_output=True, text=True).stdout.splitlines()
-        for kernel, name in zip(kernels, plain, strict=True):
-            kernel.name = _short(name)
-    return kernels
+def count_stage(stage: Stage, kernels: Sequence[binaries.Kernel], architecture: int) -> Count | None:
+    """Count a stage's loop, in the instance of its kernel that needs the fewest instructions."""
+    counts = [count(stage, kernel) for kernel in find(stage, kernels, architecture)]
+    return min((one for one in counts if one), key=lambda one: one.instructions, default=None)
 
 
-def _short(name: str) -> str:
-    """Shorten `void maskformer_ext::cuda::(anonymous namespace)::f<float>(Params)` to `f<float>`."""
-    name = name.replace("maskformer_ext::", "").replace("cuda::", "").replace("(anonymous namespace)::", "")
-    return name.removeprefix("void ").rsplit("(", 1)[0]
-
-
-def print_loops(path: Path, kernel: str, mark: str, avoid: str) -> None:
-    """Print the innermost loops of the kernels in a source, an object or a cubin."""
-    tool = shutil.which("cuobjdump", path=tool_folders())
-    if tool is None:
-        raise SystemExit("cuda_report: no cuobjdump in CUDA_HOME, on PATH or in triton: `pip install triton` has it")
+def print_loops(path: Path, options: argparse.Namespace) -> None:
+    """Print the loops of the kernels in a source, an object or a cubin."""
+    cuobjdump = binaries.find_program("cuobjdump")
+    if cuobjdump is None:
+        raise SystemExit(f"cuda_report: {binaries.NO_CUOBJDUMP}")
     with tempfile.TemporaryDirectory() as folder:
         if path.suffix == ".cu":
-            cubin = f"{folder}/kernels.cubin"
-            command = [find_nvcc() or "nvcc", "-std=c++20", "-O3", "-arch=sm_90", "--expt-relaxed-constexpr"]
-            subprocess.run([*command, f"-I{ROOT / 'csrc'}", "-cubin", "-o", cubin, str(path)], check=True)
-            path = Path(cubin)
-        listing = subprocess.run([tool, "-sass", str(path)], capture_output=True, text=True, check=True).stdout
-    for function in parse_listing(listing):
-        plain = subprocess.run(["c++filt", function.name], capture_output=True, text=True).stdout.strip()
-        if kernel in plain:
-            print(f"{_short(plain)}, sm_{function.architecture}, {len(function.instructions)} instructions")
-            print("\n".join(describe(function, mark, avoid)))
+            nvcc, source = find_nvcc(), path
+            if nvcc is None:
+                raise SystemExit(f"cuda_report: {_NO_NVCC}")
+            path = Path(folder) / "kernels.fatbin"
+            binaries.compile_kernels(nvcc, source, (COUNTED,), path)
+        kernels = binaries.read_kernels(cuobjdump, path)
+    for kernel in kernels:
+        if options.kernel in kernel.name:
+            print("\n".join(loop_list(kernel, options.mark, options.avoid, options.select)))
 
 
-def tool_folders() -> str:
-    """Return where the CUDA toolkit's programs may be, triton's copies last."""
-    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    folders = [*(f"{home}/bin" for home in homes), os.environ.get("PATH", ""), "/usr/local/cuda/bin"]
-    triton = importlib.util.find_spec("triton")
-    if triton and triton.submodule_search_locations:
-        folders += [f"{place}/backends/nvidia/bin" for place in triton.submodule_search_locations]
-    return os.pathsep.join(folders)
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for flag in ("check", "built", "accept", "json", "loops"):
+        parser.add_argument(f"--{flag}", action="store_true")
+    for option in ("mark", "avoid", "kernel"):
+        parser.add_argument(f"--{option}", default="")
+    parser.add_argument("--select", choices=(FEWEST, EACH, MOST), default=FEWEST)
+    parser.add_argument("sources", nargs="*", type=Path)
+    return parser.parse_args()
 
 
 def main() -> int:
-    """Print the tables; return 1 without nvcc, or where `--check` finds a spill."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true")
-    parser.add_argument("--built", action="store_true")
-    parser.add_argument("--loops", action="store_true")
-    parser.add_argument("--mark", default="")
-    parser.add_argument("--avoid", default="")
-    parser.add_argument("--kernel", default="")
-    parser.add_argument("sources", nargs="*", type=Path)
-    options = parser.parse_args()
+    """Print the tables. Return 1 without the programs that are needed, or where `--check` finds something."""
+    options = arguments()
     if options.loops:
         for path in options.sources:
-            print_loops(path, options.kernel, options.mark, options.avoid)
+            print_loops(path, options)
         return 0
-    nvcc = find_nvcc()
-    if nvcc is None:
-        print("cuda_report: no nvcc was found in CUDA_HOME, in CUDA_PATH or on PATH", file=sys.stderr)
+    if find_nvcc() is None:
+        print(f"cuda_report: {_NO_NVCC}", file=sys.stderr)
         return 1
+    cuobjdump = binaries.find_program("cuobjdump")
+    if cuobjdump is None:
+        print(f"cuda_report: {binaries.NO_CUOBJDUMP}", file=sys.stderr)
+        if options.accept or options.json:
+            return 1
     sources = [path.resolve() for path in options.sources] or sorted(ROOT.glob("csrc/*/*.cu"))
-    spilling = []
+    wrong: list[str] = []
+    counts: list[Count] = []
+    accepted = tables.read_counts() if options.check else {}
     for source in sources:
-        print(f"== {source.relative_to(ROOT)}")
-        kernels = built_report(source) if options.built else []
-        if not kernels:
-            kernels = compile_report(nvcc, source, ONE_ARCHITECTURE if options.built else ARCHITECTURES)
-        width = max(len(kernel.name) for kernel in kernels)
-        print(f"  {'kernel':{width}}  sm   registers  shared  stack  spills")
-        for kernel in sorted(kernels, key=lambda one: (one.name, one.architecture)):
-            print(
-                f"  {kernel.name:{width}}  {kernel.architecture:<4} {kernel.registers:9}  {kernel.shared:6}  "
-                f"{kernel.stack:5}  {kernel.spills:6}"
-            )
-            if kernel.spills:
-                spilling.append(kernel)
-    if options.check and spilling:
-        names = ", ".join(f"{kernel.name} (sm_{kernel.architecture}: {kernel.spills} bytes)" for kernel in spilling)
-        print(f"cuda_report: these kernels spill: {names}", file=sys.stderr)
+        usage, kernels = read_source(source, options.built, cuobjdump)
+        if not options.json:
+            print(f"== {source.relative_to(ROOT)}", *usage_table(usage), sep="\n")
+        wrong += [f"{one.name} spills {one.spills} bytes for sm_{one.architecture}" for one in usage if one.spills]
+        for stage in (one for one in stages() if cuobjdump and ROOT / "csrc" / one.source == source):
+            found = {architecture: count_stage(stage, kernels, architecture) for architecture in ARCHITECTURES}
+            counts += [one for one in found.values() if one is not None]
+            wrong += tables.changes(stage, found[COUNTED], accepted.get(stage.name)) if options.check else []
+    order = [stage.name for stage in stages()]
+    counts.sort(key=lambda one: (one.architecture, order.index(one.stage)))
+    counted = {one.stage: one for one in counts if one.architecture == COUNTED}
+    if options.json:
+        print(tables.to_json(counts), end="")
+    elif counts:
+        print(*tables.loop_tables(counts), *tables.estimate_tables(counted), sep="\n")
+    if options.accept:
+        tables.accept(counted, order)
+    if options.check and wrong:
+        print("cuda_report: worse than accepted:", *wrong, sep="\n  ", file=sys.stderr)
         return 1
     return 0
 

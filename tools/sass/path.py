@@ -1,12 +1,17 @@
-"""Finds the cheapest way round a loop, and what the warp meets on it."""
+"""Finds the way of usual values round a loop: the cheapest that does the work."""
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from sass.listing import Instruction
 from sass.loops import Block, Loop
+
+Test = Callable[[Instruction], bool]
+FEWEST, EACH, MOST = "fewest", "each", "most"  # see way_round
 
 
 @dataclass
@@ -14,127 +19,142 @@ class Way:
     """The instructions of one iteration, in their order. Inner loops are left out."""
 
     instructions: list[Instruction]
-    units: int  # how many markers were passed
+    marks: int  # how many markers were passed
 
-    @property
-    def per_unit(self) -> float:
-        """Instructions per unit."""
-        return len(self.instructions) / self.units if self.units else float("inf")
 
-    def calls(self) -> int:
-        """Count the calls."""
-        return sum(one.name == "CALL" for one in self.instructions)
+@dataclass
+class _Search:
+    """A loop without its back edges: the blocks in an order where each comes after those that lead to it."""
+
+    blocks: list[Block]
+    header: int
+    order: list[int]
+    cost: dict[int, int]  # instructions
+    gain: dict[int, int]  # markers
+    must: int | None  # a block that the way passes
+
+    def cheapest(self, price: float) -> list[int]:
+        """Return the path from the header back to it with the least cost - price * gain, with a marker and `must`."""
+        position = {block: i for i, block in enumerate(self.order)}
+        # A state is a block, whether the path to it has a marker, and whether it passed `must`.
+        start = (self.header, self.gain[self.header] > 0, self.must in (None, self.header))
+        best: dict[tuple[int, bool, bool], tuple[float, tuple[int, bool, bool] | None]] = {}
+        best[start] = (self._weight(self.header, price), None)
+        ends = []
+        for block in self.order:
+            for key in [(block, marked, passed) for marked in (False, True) for passed in (False, True)]:
+                if key not in best:
+                    continue
+                for following in self.blocks[block].after:
+                    if following == self.header:
+                        ends.append((best[key][0], key))
+                    elif position.get(following, -1) > position[block]:
+                        new = (following, key[1] or self.gain[following] > 0, key[2] or following == self.must)
+                        weight = best[key][0] + self._weight(following, price)
+                        if new not in best or weight < best[new][0]:
+                            best[new] = (weight, key)
+        ends = [(weight, key) for weight, key in ends if key[2] and (key[1] or self.must is not None)]
+        path: list[int] = []
+        at = min(ends)[1] if ends else None
+        while at is not None:
+            path.append(at[0])
+            at = best[at][1]
+        return path[::-1]
+
+    def _weight(self, block: int, price: float) -> float:
+        return self.cost[block] - price * self.gain[block]
 
 
 def way_round(
     blocks: list[Block],
     loop: Loop,
-    marks: Callable[[Instruction], bool] = lambda _: True,
-    avoid: Callable[[Instruction], bool] = lambda _: False,
+    marks: Test = lambda _: True,
+    avoid: Test = lambda _: False,
+    select: str = FEWEST,
     through: Loop | None = None,
 ) -> Way | None:
-    """Return the way round `loop` with the fewest instructions per marker.
-
-    This is the path of usual values. What a rare case adds is left out, and work that carries the marker is kept.
+    """Return the way round `loop` that usual values take, as far as instructions tell.
 
     Args:
         blocks: the kernel's.
         loop: whose header the way starts from.
-        marks: which instructions mark a unit of work.
-        avoid: instructions that the way may not meet.
-        through: a loop inside that the way must enter.
+        marks: which instructions mark the work. The way has at least one of them.
+        avoid: instructions that the way does not meet.
+        select: FEWEST instructions, fewest for EACH marker, or the MOST markers.
+        through: a loop inside that the way must enter. It needs no marker then.
 
     Returns:
         the way, or None where no way has a marker.
     """
-    inside = set().union(*(one.blocks for one in loop.inner)) if loop.inner else set()
-    allowed = {i for i in loop.blocks if i in inside or not any(avoid(one) for one in blocks[i].instructions)}
+    inside: set[int] = set().union(*(one.blocks for one in loop.inner))
+    code = {i: with_calls(blocks, i) for i in loop.blocks - inside}
+    allowed = {i for i in loop.blocks if i in inside or not any(map(avoid, blocks[i].instructions))}
     order = _order(blocks, loop, allowed)
-    cost = {i: 0 if i in inside else len(blocks[i].instructions) for i in order}
-    gain = {i: 0 if i in inside else sum(map(marks, blocks[i].instructions)) for i in order}
-    must = through.header if through else None
-    best: list[int] = []
-    price = 0.0
-    for _ in range(20):  # Dinkelbach: the least of cost - price * gain, until the price holds
-        path = _cheapest(blocks, loop, order, {i: cost[i] - price * gain[i] for i in order}, must, gain)
-        if not path or path == best:
-            break
-        best = path
-        total = sum(gain[i] for i in path)
-        if not total:
-            break
-        price = sum(cost[i] for i in path) / total
-    if not best:
+    if not order:
         return None
-    return Way([one for i in best if i not in inside for one in blocks[i].instructions], sum(gain[i] for i in best))
+    cost = {i: 0 if i in inside else len(code[i]) for i in order}
+    gain = {i: 0 if i in inside else sum(map(marks, blocks[i].instructions)) for i in order}
+    search = _Search(blocks, loop.header, order, cost, gain, through.header if through else None)
+    path = search.cheapest(sum(cost.values()) + 1 if select == MOST else 0)
+    price = math.inf
+    while select == EACH and path:  # Dinkelbach's method: the price falls until no path is below it
+        total, count = sum(cost[i] for i in path), sum(gain[i] for i in path)
+        if not count or total / count >= price:
+            break
+        price = total / count
+        path = search.cheapest(price)
+    if not path:
+        return None
+    return Way([one for i in path if i not in inside for one in code[i]], sum(gain[i] for i in path))
+
+
+def with_calls(blocks: list[Block], block: int) -> list[Instruction]:
+    """Return a block's instructions with those of the functions that it calls, by their shortest way back."""
+    code = []
+    for one in blocks[block].instructions:
+        code.append(one)
+        if one.name == "CALL":
+            code += _shortest_call(blocks, one.target)
+    return code
+
+
+def _shortest_call(blocks: list[Block], address: int | None) -> list[Instruction]:
+    starts = [i for i, block in enumerate(blocks) if block.instructions[0].address == address]
+    queue: list[tuple[int, int, tuple[int, ...]]] = [(len(blocks[i].instructions), i, (i,)) for i in starts]
+    done: set[int] = set()
+    while queue:
+        cost, i, path = heapq.heappop(queue)
+        if i in done:
+            continue
+        done.add(i)
+        if any(one.name == "RET" for one in blocks[i].instructions):
+            return [one for j in path for one in blocks[j].instructions]
+        for j in blocks[i].after:
+            heapq.heappush(queue, (cost + len(blocks[j].instructions), j, (*path, j)))
+    return []
 
 
 def _order(blocks: list[Block], loop: Loop, allowed: set[int]) -> list[int]:
-    """Sort the loop's blocks such that each comes after those that lead to it, back edges left out."""
-    headers = {loop.header} | {one.header for one in _all_inside(loop)}
-    state: dict[int, int] = {}
+    """Sort the blocks such that each comes after those that lead to it. Back edges do not count."""
     order: list[int] = []
     if loop.header not in allowed:
         return order
+    seen = {loop.header}
     stack = [(loop.header, iter(blocks[loop.header].after))]
-    state[loop.header] = 1
     while stack:
         block, rest = stack[-1]
-        following = next(rest, None)
+        following = next((i for i in rest if i in allowed and i not in seen), None)
         if following is None:
-            state[block] = 2
             order.append(block)
             stack.pop()
-        elif following in allowed and following not in state:
-            state[following] = 1
+        else:
+            seen.add(following)
             stack.append((following, iter(blocks[following].after)))
-        elif following in allowed and state[following] == 1 and following not in headers:
-            continue  # an irreducible cycle: the edge is ignored
-    order.reverse()
-    return order
+    return order[::-1]
 
 
-def _all_inside(loop: Loop) -> Iterable[Loop]:
-    for one in loop.inner:
-        yield one
-        yield from _all_inside(one)
-
-
-def _cheapest(
-    blocks: list[Block],
-    loop: Loop,
-    order: list[int],
-    weight: dict[int, float],
-    must: int | None,
-    gain: dict[int, int],
-) -> list[int]:
-    """Return the lightest path from the header back to it, with a marker and with the block `must`."""
-    position = {block: i for i, block in enumerate(order)}
-    # The state says whether the path has a marker and whether it passed `must`.
-    best: dict[tuple[int, bool, bool], tuple[float, tuple[int, bool, bool] | None]] = {}
-    if not order:
-        return []
-    start = (loop.header, gain[loop.header] > 0, must is None or loop.header == must)
-    best[start] = (weight[loop.header], None)
-    ends: list[tuple[float, tuple[int, bool, bool]]] = []
-    for block in order:
-        for key in [(block, a, b) for a in (False, True) for b in (False, True)]:
-            if key not in best:
-                continue
-            so_far = best[key][0]
-            for following in blocks[block].after:
-                if following == loop.header:
-                    ends.append((so_far, key))
-                elif following in position and position[following] > position[block]:
-                    new = (following, key[1] or gain[following] > 0, key[2] or following == must)
-                    if new not in best or so_far + weight[following] < best[new][0]:
-                        best[new] = (so_far + weight[following], key)
-    ends = [end for end in ends if end[1][2] and (end[1][1] or must is not None)]
-    if not ends:
-        return []
-    path: list[int] = []
-    key_or_none: tuple[int, bool, bool] | None = min(ends)[1]
-    while key_or_none is not None:
-        path.append(key_or_none[0])
-        key_or_none = best[key_or_none][1]
-    return path[::-1]
+def instructions_of(blocks: list[Block], loop: Loop) -> Iterable[Instruction]:
+    """Yield all instructions of a loop that are in none of its inner loops."""
+    inside: set[int] = set().union(*(one.blocks for one in loop.inner))
+    for i in sorted(loop.blocks - inside):
+        yield from blocks[i].instructions
