@@ -119,24 +119,27 @@ def main() -> int:
             return 1
     sources = [path.resolve() for path in options.sources] or sorted(ROOT.glob("csrc/*/*.cu"))
     wrong: list[str] = []
-    counts: list[Count] = []
-    accepted = tables.read_counts() if options.check else {}
+    counts: dict[tuple[int, str], Count] = {}
     for source in sources:
         usage, kernels = read_source(source, options.built, cuobjdump)
         if not options.json:
             print(f"== {source.relative_to(ROOT)}", *usage_table(usage), sep="\n")
         wrong += [f"{one.name} spills {one.spills} bytes for sm_{one.architecture}" for one in usage if one.spills]
-        for stage in (one for one in stages() if cuobjdump and ROOT / "csrc" / one.source == source):
-            found = {architecture: count_stage(stage, kernels, architecture) for architecture in ARCHITECTURES}
-            counts += [one for one in found.values() if one is not None]
-            wrong += tables.changes(stage, found[COUNTED], accepted.get(stage.name)) if options.check else []
+        for stage in (one for one in stages() if one.folder == source.parent.name and cuobjdump):
+            found = (count_stage(stage, kernels, architecture) for architecture in ARCHITECTURES)
+            counts.update({(one.architecture, stage.name): one for one in found if one is not None})
     order = [stage.name for stage in stages()]
-    counts.sort(key=lambda one: (one.architecture, order.index(one.stage)))
-    counted = {one.stage: one for one in counts if one.architecture == COUNTED}
+    counts = dict(sorted(counts.items(), key=lambda one: (one[0][0], order.index(one[0][1]))))
+    if options.check and cuobjdump:
+        accepted = tables.read_counts()
+        for stage in stages():
+            if set(sources).issuperset((ROOT / "csrc" / stage.folder).glob("*.cu")):
+                wrong += tables.changes(stage, counts.get((COUNTED, stage.name)), accepted.get(stage.name))
+    counted = {one.stage: one for one in counts.values() if one.architecture == COUNTED}
     if options.json:
-        print(tables.to_json(counts), end="")
+        print(tables.to_json(list(counts.values())), end="")
     elif counts:
-        print(*tables.loop_tables(counts), *tables.estimate_tables(counted), sep="\n")
+        print(*tables.loop_tables(list(counts.values())), *tables.estimate_tables(counted), sep="\n")
     if options.accept:
         tables.accept(counted, order)
     if options.check and wrong:

@@ -27,12 +27,12 @@ def loop_tables(counts: Sequence[Count]) -> list[str]:
     heads = " ".join(f"{_HEADS[pipe]:>5}" for pipe in PIPES)
     for architecture in sorted({count.architecture for count in counts}):
         title = f"sm_{architecture}: hottest loops"
-        lines += ["", f"{title:<32} {'all':>6} {heads} {'calls':>5} {'use':>4} {'clocks':>6} {'regs':>4} blocks"]
+        lines += ["", f"{title:<29} {'all':>6} {heads} {'calls':>5} {'use':>4} {'clocks':>6} {'regs':>4} blocks"]
         for count in (one for one in counts if one.architecture == architecture):
             pipes = " ".join(f"{_number(count.pipes.get(pipe, 0.0)):>5}" for pipe in PIPES)
             use, blocks = count.distance if count.loads else "-", f"{count.resident(architecture)}/{count.promised}"
             lines.append(
-                f"{count.stage:<32} {count.instructions:6.1f} {pipes} {count.calls:5} {use:>4} {count.clocks:6.0f} "
+                f"{count.stage:<29} {count.instructions:6.1f} {pipes} {count.calls:5} {use:>4} {count.clocks:6.0f} "
                 f"{count.registers:4} {blocks:>6}"
             )
     return [*lines, ""]
@@ -152,4 +152,4 @@ def _number(value: float) -> str:
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _rounded(part) for name, part in sorted(value.items())}
-    return round(value, 2) if isinstance(value, float) else value
+    return round(value, 3) if isinstance(value, float) else value

@@ -16,7 +16,7 @@ class Stage:
     """One loop of a kernel. The numbers of `special` and `fma` are those that the arithmetic needs, for a unit."""
 
     name: str
-    source: str  # below csrc/
+    folder: str  # of csrc/, whose .cu files have the kernel
     kernel: str  # a regular expression that its short name begins with
     unit: str
     marker: str  # a regular expression of opcodes
@@ -60,109 +60,109 @@ PLANE = 128 * 128  # logits of a mask in training
 _DOUBLE = r"D(ADD|MUL|FMA|SETP)"  # never in the loop over pixels, but in the one over segments
 
 SWEEP = Stage(
-    "mask_loss sweep", "mask_loss/mask_loss.cu", r"mask_loss_sweep_kernel<float, true", "pixel", r"MUFU\.EX2",
+    "mask_loss sweep", "mask_loss", r"mask_loss_sweep_kernel<float, true", "pixel", r"MUFU\.EX2",
     needs=r"LDG", special=2, fma=34, outer=4,
 )  # fmt: skip
-MASK_BWD = Stage("mask_loss backward", "mask_loss/mask_loss.cu", r"mask_loss_bwd_kernel<float", "logit", r"STG",
+MASK_BWD = Stage("mask_loss backward", "mask_loss", r"mask_loss_bwd_kernel<float", "logit", r"STG",
                  needs=r"LDG", select=EACH, fma=4)  # fmt: skip
 MATCHING = Stage(
-    "matching_cost map", "matching_cost/matching_cost.cu", r"map_cost_kernel<float, float", "pixel", r"MUFU\.RCP",
+    "matching_cost map", "matching_cost", r"map_cost_kernel<float, float", "pixel", r"MUFU\.RCP",
     needs=r"MUFU\.EX2", avoid=_DOUBLE, select=EACH, special=2, fma=24, outer=32,
 )  # fmt: skip
 OVERLAPS = Stage(
-    "matching_cost masks", "matching_cost/matching_cost.cu", r"mask_cost_kernel<float, float", "pixel and segment",
+    "matching_cost masks", "matching_cost", r"mask_cost_kernel<float, float", "pixel and segment",
     r"LDS", marks=3, needs=r"LDG", select=EACH, fma=3, outer=32,
 )  # fmt: skip
 SCAN = Stage(
-    "linear_sum_assignment scan", "linear_sum_assignment/linear_sum_assignment.cu",
+    "linear_sum_assignment scan", "linear_sum_assignment",
     r"block_assignment_kernel<4, 3, float", "scan", r"LDG|LD\b|LD\.", marks=0, fixed=1, needs=r"BAR", select=MOST,
     per_warp=True,
 )  # fmt: skip
-PRODUCT = Stage("mask_dot bfloat16", "mask_dot/mask_dot.cu", r"mask_dot_kernel<BFloat16Product, false", "product",
+PRODUCT = Stage("mask_dot bfloat16", "mask_dot", r"mask_dot_kernel<BFloat16Product, false", "product",
                 r"HMMA", select=MOST, per_warp=True)  # fmt: skip
-PRODUCT_SPLIT = Stage("mask_dot float32", "mask_dot/mask_dot.cu", r"mask_dot_kernel<SplitTF32Product, false", "product",
+PRODUCT_SPLIT = Stage("mask_dot float32", "mask_dot", r"mask_dot_kernel<SplitTF32Product, false", "product",
                       r"HMMA", select=MOST, per_warp=True)  # fmt: skip
-PAIRS = Stage("pair_dot forward", "pair_dot/pair_dot.cu", r"pair_dot_fwd_kernel<BFloat16Product, false", "product",
+PAIRS = Stage("pair_dot forward", "pair_dot", r"pair_dot_fwd_kernel<BFloat16Product, false", "product",
               r"HMMA", select=MOST, per_warp=True)  # fmt: skip
-PAIRS_FEATURES = Stage("pair_dot features", "pair_dot/pair_dot.cu", r"grad_features_kernel<BFloat16Product", "product",
+PAIRS_FEATURES = Stage("pair_dot features", "pair_dot", r"grad_features_kernel<BFloat16Product", "product",
                        r"HMMA", select=MOST, per_warp=True)  # fmt: skip
-PAIRS_EMBED = Stage("pair_dot embeddings", "pair_dot/pair_dot.cu", r"grad_embed_kernel<BFloat16Product, false",
+PAIRS_EMBED = Stage("pair_dot embeddings", "pair_dot", r"grad_embed_kernel<BFloat16Product, false",
                     "product", r"HMMA", select=MOST, per_warp=True)  # fmt: skip
 FILL = Stage(
-    "semantic_inference fill", "semantic_inference/semantic_inference.cu", r"semantic_labels_kernel<float, 2, 10",
+    "semantic_inference fill", "semantic_inference", r"semantic_labels_kernel<float, 2, 10",
     "pixel and query", r"MUFU\.EX2", needs=r"STS", select=EACH, special=2, fma=10, near=True,
 )  # fmt: skip
 LABELS = Stage(
-    "semantic_inference product", "semantic_inference/semantic_inference.cu",
+    "semantic_inference product", "semantic_inference",
     r"semantic_labels_kernel<float, 2, 10", "product", r"HMMA", select=MOST, per_warp=True, near=True,
 )  # fmt: skip
 SCORES_FILL = Stage(
-    "semantic_scores fill", "semantic_inference/semantic_scores.cu", r"semantic_scores_kernel<float, 2, 10",
+    "semantic_scores fill", "semantic_inference", r"semantic_scores_kernel<float, 2, 10",
     "pixel and query", r"MUFU\.EX2", needs=r"STS", select=EACH, special=2, fma=10, near=True,
 )  # fmt: skip
-SCORES = Stage("semantic_scores sum", "semantic_inference/semantic_scores.cu", r"semantic_scores_kernel<float, 2, 10",
+SCORES = Stage("semantic_scores sum", "semantic_inference", r"semantic_scores_kernel<float, 2, 10",
                "FMA", r"FFMA", needs=r"LDS", select=EACH, fma=1)  # fmt: skip
 WINNERS = Stage(
-    "panoptic_inference winners", "panoptic_inference/panoptic_inference.cu",
+    "panoptic_inference winners", "panoptic_inference",
     r"panoptic_winners_kernel<float, ResizedLogit<2>", "pixel and query", r"MUFU\.EX2|LDG", marks=0, fixed=4,
     needs=r"SHFL", select=MOST, special=2, fma=10, near=True,
 )  # fmt: skip
 INSTANCES = Stage(
-    "instance_inference masks", "instance_inference/instance_inference.cu", r"instance_masks_kernel<float, 2",
+    "instance_inference masks", "instance_inference", r"instance_masks_kernel<float, 2",
     "pixel and query", r"MUFU\.EX2", needs=r"LDG", special=2, fma=10, near=True,
 )  # fmt: skip
-DICE = Stage("dice_loss forward", "dice_loss/dice_loss.cu", r"dice_loss_fwd_kernel<float, unsigned char", "pixel",
+DICE = Stage("dice_loss forward", "dice_loss", r"dice_loss_fwd_kernel<float, unsigned char", "pixel",
              r"MUFU\.EX2", select=EACH, special=2, fma=6)  # fmt: skip
-DICE_BWD = Stage("dice_loss backward", "dice_loss/dice_loss.cu", r"dice_loss_bwd_kernel<float, unsigned char", "pixel",
+DICE_BWD = Stage("dice_loss backward", "dice_loss", r"dice_loss_bwd_kernel<float, unsigned char", "pixel",
                  r"MUFU\.EX2", select=EACH, special=2, fma=5)  # fmt: skip
 FOCAL = Stage(
-    "sigmoid_focal_loss forward", "sigmoid_focal_loss/sigmoid_focal_loss.cu",
+    "sigmoid_focal_loss forward", "sigmoid_focal_loss",
     r"sigmoid_focal_loss_fwd_kernel<float, float", "pixel", r"MUFU\.EX2", needs=r"STG", select=EACH, special=2, fma=24,
 )  # fmt: skip
 FOCAL_BWD = Stage(
-    "sigmoid_focal_loss backward", "sigmoid_focal_loss/sigmoid_focal_loss.cu",
+    "sigmoid_focal_loss backward", "sigmoid_focal_loss",
     r"sigmoid_focal_loss_bwd_kernel<float, float", "pixel", r"MUFU\.EX2", needs=r"STG", select=EACH, special=2, fma=26,
 )  # fmt: skip
 DEFORM = Stage(
-    "ms_deform_attn forward", "ms_deform_attn/ms_deform_attn.cu", r"ms_deform_attn_fwd_kernel<float, 4",
+    "ms_deform_attn forward", "ms_deform_attn", r"ms_deform_attn_fwd_kernel<float, 4",
     "point and four channels", r"LDG", marks=4, needs=r"LDS", select=MOST, fma=20, outer=12,
 )  # fmt: skip
 DEFORM_BWD = Stage(
-    "ms_deform_attn backward", "ms_deform_attn/ms_deform_attn.cu", r"ms_deform_attn_bwd_kernel<float, 4",
+    "ms_deform_attn backward", "ms_deform_attn", r"ms_deform_attn_bwd_kernel<float, 4",
     "point and four channels", r"RED|LDG\.E\.128", marks=0, fixed=1, needs=r"RED", avoid=r"REDG\.E\.OR", select=MOST,
     fma=48,
 )  # fmt: skip
 CANDIDATES = Stage(
-    "uncertain_points keys", "uncertain_points/uncertain_points.cu", r"uncertain_points_keys_kernel<float",
+    "uncertain_points keys", "uncertain_points", r"uncertain_points_keys_kernel<float",
     "candidate", r"LDG", marks=6, select=MOST, fma=12, near=True,
 )  # fmt: skip
 POINT_SUMS = Stage(
-    "point_mask_loss sums", "point_mask_loss/point_mask_loss.cu", r"point_mask_loss_sums_kernel<float", "point",
+    "point_mask_loss sums", "point_mask_loss", r"point_mask_loss_sums_kernel<float", "point",
     r"MUFU\.EX2", special=2, fma=30, near=True,
 )  # fmt: skip
 POINT_GRADS = Stage(
-    "point_mask_loss gradients", "point_mask_loss/point_mask_loss.cu", r"point_mask_loss_grads_kernel<float", "point",
+    "point_mask_loss gradients", "point_mask_loss", r"point_mask_loss_grads_kernel<float", "point",
     r"MUFU\.EX2", special=2, fma=32, near=True,
 )  # fmt: skip
 POINT_SCATTER = Stage(
-    "point_mask_loss scatter", "point_mask_loss/point_mask_loss.cu", r"point_mask_loss_scatter_kernel", "point",
+    "point_mask_loss scatter", "point_mask_loss", r"point_mask_loss_scatter_kernel", "point",
     r"RED|ATOM", marks=4, avoid=r"REDG\.E\.OR", select=MOST, fma=8,
 )  # fmt: skip
-POINT_BWD = Stage("point_mask_loss pixels", "point_mask_loss/point_mask_loss.cu", r"point_mask_loss_bwd_kernel<float",
+POINT_BWD = Stage("point_mask_loss pixels", "point_mask_loss", r"point_mask_loss_bwd_kernel<float",
                   "pixel", r"STG", needs=r"LDG", select=EACH, fma=2)  # fmt: skip
 POINT_COST = Stage(
-    "point_matching_cost points", "point_matching_cost/point_matching_cost.cu", r"point_cost_kernel<float, float",
+    "point_matching_cost points", "point_matching_cost", r"point_cost_kernel<float, float",
     "query and point", r"MUFU\.EX2", needs=r"STS", special=2, fma=30, near=True,
 )  # fmt: skip
 POINT_SHARES = Stage(
-    "point_matching_cost segments", "point_matching_cost/point_matching_cost.cu", r"point_cost_kernel<float, float",
+    "point_matching_cost segments", "point_matching_cost", r"point_cost_kernel<float, float",
     "query, point and segment", r"LDS", marks=3, needs=r"LDG", select=EACH, fma=5, outer=32,
 )  # fmt: skip
-SAMPLES = Stage("sampled features", "point_matching_cost/point_matching_cost.cu", r"sample_features_kernel<float",
+SAMPLES = Stage("sampled features", "point_matching_cost", r"sample_features_kernel<float",
                 "value", r"STG", needs=r"LDG", select=MOST, fma=4)  # fmt: skip
-PLANES = Stage("attention_mask planes", "attention_mask/attention_mask.cu", r"resize_planes_kernel<float", "value",
+PLANES = Stage("attention_mask planes", "attention_mask", r"resize_planes_kernel<float", "value",
                r"STG", needs=r"LDG", select=MOST, fma=8)  # fmt: skip
-BOXES = Stage("box_matching_cost pairs", "box_matching_cost/box_matching_cost.cu",
+BOXES = Stage("box_matching_cost pairs", "box_matching_cost",
               r"box_matching_cost_fwd_kernel<float, float", "pair", r"LDG|MUFU", marks=0, fixed=1, needs=r"STG",
               select=MOST, special=4, fma=40)  # fmt: skip
 
