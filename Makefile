@@ -49,7 +49,7 @@ cuda: $(STAMPS)/train ## build with the CUDA library for every GPU, and fail whe
 	@CMAKE_ARGS="-DMASKFORMER_EXT_CUDA=ON -DMASKFORMER_EXT_CUDA_ALL=ON $(CMAKE_ARGS)" \
 	  $(BIN)/python setup.py -q build_ext --inplace
 
-cuda-report: $(STAMPS)/train ## print registers, spills and shared memory of each CUDA kernel; no GPU needed
+cuda-report: $(STAMPS)/train ## print registers, spills, hottest loops and estimates of the CUDA kernels; no GPU needed
 	@$(BIN)/python tools/cuda_report.py $(ARGS)
 
 gpu-check: ## build, test, sanitize and measure on this machine's GPU in 9 minutes; installs nothing

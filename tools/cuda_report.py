@@ -102,6 +102,15 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def regressions(counts: dict[tuple[int, str], Count], sources: Sequence[Path]) -> list[str]:
+    """Say which loops cost more than accepted, of the ops whose sources were all read."""
+    accepted, wrong = tables.read_counts(), []
+    for stage in stages():
+        if set(sources).issuperset((ROOT / "csrc" / stage.folder).glob("*.cu")):
+            wrong += tables.changes(stage, counts.get((COUNTED, stage.name)), accepted.get(stage.name))
+    return wrong
+
+
 def main() -> int:
     """Print the tables. Return 1 without the programs that are needed, or where `--check` finds something."""
     options = arguments()
@@ -125,23 +134,20 @@ def main() -> int:
         if not options.json:
             print(f"== {source.relative_to(ROOT)}", *usage_table(usage), sep="\n")
         wrong += [f"{one.name} spills {one.spills} bytes for sm_{one.architecture}" for one in usage if one.spills]
-        for stage in (one for one in stages() if one.folder == source.parent.name and cuobjdump):
+        for stage in (one for one in stages() if one.folder == source.parent.name):
             found = (count_stage(stage, kernels, architecture) for architecture in ARCHITECTURES)
             counts.update({(one.architecture, stage.name): one for one in found if one is not None})
     order = [stage.name for stage in stages()]
-    counts = dict(sorted(counts.items(), key=lambda one: (one[0][0], order.index(one[0][1]))))
-    if options.check and cuobjdump:
-        accepted = tables.read_counts()
-        for stage in stages():
-            if set(sources).issuperset((ROOT / "csrc" / stage.folder).glob("*.cu")):
-                wrong += tables.changes(stage, counts.get((COUNTED, stage.name)), accepted.get(stage.name))
-    counted = {one.stage: one for one in counts.values() if one.architecture == COUNTED}
+    in_order = sorted(counts.values(), key=lambda one: (one.architecture, order.index(one.stage)))
+    counted = {one.stage: one for one in in_order if one.architecture == COUNTED}
     if options.json:
-        print(tables.to_json(list(counts.values())), end="")
+        print(tables.to_json(in_order), end="")
     elif counts:
-        print(*tables.loop_tables(list(counts.values())), *tables.estimate_tables(counted), sep="\n")
+        print(*tables.loop_tables(in_order), *tables.estimate_tables(counted), sep="\n")
     if options.accept:
         tables.accept(counted, order)
+    if options.check and cuobjdump:
+        wrong += regressions(counts, sources)
     if options.check and wrong:
         print("cuda_report: worse than accepted:", *wrong, sep="\n  ", file=sys.stderr)
         return 1

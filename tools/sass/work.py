@@ -60,22 +60,22 @@ PLANE = 128 * 128  # logits of a mask in training
 _DOUBLE = r"D(ADD|MUL|FMA|SETP)"  # never in the loop over pixels, but in the one over segments
 
 SWEEP = Stage(
-    "mask_loss sweep", "mask_loss", r"mask_loss_sweep_kernel<float, true", "pixel", r"MUFU\.EX2",
-    needs=r"LDG", special=2, fma=34, outer=4,
+    "mask_loss sweep", "mask_loss", r"mask_loss_sweep_kernel<(float, true|\(Gamma\)0, false, true, true)", "pixel",
+    r"MUFU\.EX2", needs=r"LDG", special=2, fma=34, outer=4,
 )  # fmt: skip
 MASK_BWD = Stage("mask_loss backward", "mask_loss", r"mask_loss_bwd_kernel<float", "logit", r"STG",
                  needs=r"LDG", select=EACH, fma=4)  # fmt: skip
 MATCHING = Stage(
-    "matching_cost map", "matching_cost", r"map_cost_kernel<float, float", "pixel", r"MUFU\.RCP",
+    "matching_cost map", "matching_cost", r"map_cost_kernel<(true, 2, )?float, float", "pixel", r"MUFU\.RCP",
     needs=r"MUFU\.EX2", avoid=_DOUBLE, select=EACH, special=2, fma=24, outer=32,
 )  # fmt: skip
 OVERLAPS = Stage(
-    "matching_cost masks", "matching_cost", r"mask_cost_kernel<float, float", "pixel and segment",
+    "matching_cost masks", "matching_cost", r"mask_cost_kernel<(true, )?float, float", "pixel and segment",
     r"LDS", marks=3, needs=r"LDG", select=EACH, fma=3, outer=32,
 )  # fmt: skip
 SCAN = Stage(
     "linear_sum_assignment scan", "linear_sum_assignment",
-    r"block_assignment_kernel<4, 3, float", "scan", r"LDG|LD\b|LD\.", marks=0, fixed=1, needs=r"BAR", select=MOST,
+    r"block_assignment_kernel<4, 3, (0, )?float", "scan", r"LDG|LD\b|LD\.", marks=0, fixed=1, needs=r"BAR", select=MOST,
     per_warp=True,
 )  # fmt: skip
 PRODUCT = Stage("mask_dot bfloat16", "mask_dot", r"mask_dot_kernel<BFloat16Product, false", "product",
