@@ -3,7 +3,9 @@
 It compiles the sources, or those that are named, with nvcc. ptxas tells registers, shared memory, stack and spills for
 every architecture. The machine code tells the rest, and cuobjdump reads it:
 
-- the hottest loop of each kernel: its instructions per unit of work, by pipe
+- the blocks that a processor holds of each kernel, by those that `__launch_bounds__` promises
+- the instructions of its costliest innermost loop, and the calls that its loops cannot avoid
+- the hottest loops of each op: instructions per unit of work, by pipe
 - from these counts for sm_90 the floors and estimates for two GPUs. They are not measurements.
 
 tools/sass/work.py declares what a unit is. `--check` fails where a kernel spills, or where a loop costs more than
@@ -30,7 +32,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from sass import binaries, tables
 from sass.count import Count, count, find
-from sass.loop_list import loop_list
+from sass.loop_list import loop_list, summary
 from sass.path import EACH, FEWEST, MOST
 from sass.ptxas import Usage, parse, usage_table
 from sass.work import Stage, stages
@@ -132,7 +134,8 @@ def main() -> int:
     for source in sources:
         usage, kernels = read_source(source, options.built, cuobjdump)
         if not options.json:
-            print(f"== {source.relative_to(ROOT)}", *usage_table(usage), sep="\n")
+            facts = {} if options.check else {(one.name, one.architecture): summary(one) for one in kernels}
+            print(f"== {source.relative_to(ROOT)}", *usage_table(usage, facts), sep="\n")
         wrong += [f"{one.name} spills {one.spills} bytes for sm_{one.architecture}" for one in usage if one.spills]
         for stage in (one for one in stages() if one.folder == source.parent.name):
             found = (count_stage(stage, kernels, architecture) for architecture in ARCHITECTURES)

@@ -15,10 +15,12 @@ from sass import binaries, tables, work  # noqa: E402
 from sass.count import Count, count  # noqa: E402
 from sass.estimate import estimate  # noqa: E402
 from sass.listing import Function, parse  # noqa: E402
+from sass.loop_list import summary  # noqa: E402
 from sass.loops import blocks_of, loops_of  # noqa: E402
 from sass.machines import H100, MACHINES, RTX_4090  # noqa: E402
 from sass.occupancy import resident_blocks  # noqa: E402
 from sass.path import EACH, FEWEST, MOST, way_round  # noqa: E402
+from sass.ptxas import Usage, usage_table  # noqa: E402
 from sass.waits import L2, MEMORY, clocks_round, load_distance  # noqa: E402
 from sass.work import Part, Stage, Work  # noqa: E402
 
@@ -217,6 +219,14 @@ def test_accepting_writes_counts_and_page_and_keeps_the_rest(functions, tmp_path
     assert [one.instructions for one in read.values()] == [old.instructions, new.instructions]
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "| sums |" in text
+
+
+def test_a_kernel_has_its_facts_on_one_line(functions) -> None:
+    kernel = binaries.Kernel("nested_kernel", functions["nested_kernel"], registers=64, threads=256, promised=5)
+    blocks, loop, calls = summary(kernel)
+    assert (blocks, loop, calls) == ("4/5", "10", "-"), "a call that a branch avoids does not count"
+    lines = usage_table([Usage("nested_kernel", 90, registers=64)], {("nested_kernel", 90): (blocks, loop, calls)})
+    assert lines[-1].split() == ["nested_kernel", "90", "64", "0", "0", "0", "4/5", "10", "-"]
 
 
 def test_tables_fit_a_terminal() -> None:

@@ -1,10 +1,12 @@
-"""Lists the loops of kernels: instructions on the cheapest way round, by pipe."""
+"""Lists the loops of kernels: instructions on the cheapest way round, by pipe; and a kernel's facts on one line."""
 
 from __future__ import annotations
 
 from sass.binaries import Kernel
 from sass.count import matcher
 from sass.loops import blocks_of, loops_of
+from sass.machines import LIMITS
+from sass.occupancy import resident_blocks
 from sass.path import FEWEST, instructions_of, way_round
 from sass.pipes import PIPES, count_pipes
 
@@ -28,3 +30,19 @@ def loop_list(kernel: Kernel, mark: str = "", avoid: str = "", select: str = FEW
             "    " + ", ".join(f"{pipe} {pipes[pipe]}" for pipe in PIPES if pipes[pipe]) + f" ({seen})",
         ]
     return lines
+
+
+def summary(kernel: Kernel) -> tuple[str, str, str]:
+    """Return blocks per processor by what is promised, the costliest innermost loop, and calls that loops cannot avoid.
+
+    That loop's cost is the instructions of its cheapest way round, whatever an iteration does.
+    """
+    blocks = blocks_of(kernel.function)
+    ways = [(loop, way_round(blocks, loop)) for loop in loops_of(blocks)]
+    inner = [len(way.instructions) for loop, way in ways if way and not loop.inner]
+    calls = sum(one.name == "CALL" for _, way in ways if way for one in way.instructions)
+    resident = "-"
+    if kernel.architecture in LIMITS and kernel.threads:
+        here = resident_blocks(kernel.architecture, kernel.threads, kernel.registers, kernel.shared)
+        resident = f"{here}/{kernel.promised}"
+    return resident, str(max(inner, default=0) or "-"), str(calls or "-")

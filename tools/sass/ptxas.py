@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sass.binaries import demangle
 
@@ -43,13 +44,22 @@ def parse(text: str) -> list[Usage]:
     return kernels
 
 
-def usage_table(kernels: Sequence[Usage]) -> list[str]:
-    """Return the lines of a table, by name and architecture."""
+def usage_table(
+    kernels: Sequence[Usage], facts: Mapping[tuple[str, int], Sequence[str]] = MappingProxyType({})
+) -> list[str]:
+    """Return the lines of a table, by name and architecture.
+
+    Args:
+        kernels: what ptxas says.
+        facts: by name and architecture, what machine code tells: blocks, instructions of a loop, calls.
+    """
     width = max((len(kernel.name) for kernel in kernels), default=6)
-    lines = [f"  {'kernel':{width}}  sm   registers  shared  stack  spills"]
+    lines = [f"  {'kernel':{width}}  sm   registers  shared  stack  spills  blocks  loop  calls"]
     for kernel in sorted(kernels, key=lambda one: (one.name, one.architecture)):
-        lines.append(
+        blocks, loop, calls = facts.get((kernel.name, kernel.architecture), ("", "", ""))
+        line = (
             f"  {kernel.name:{width}}  {kernel.architecture:<4} {kernel.registers:9}  {kernel.shared:6}  "
-            f"{kernel.stack:5}  {kernel.spills:6}"
+            f"{kernel.stack:5}  {kernel.spills:6}  {blocks:>6}  {loop:>4}  {calls:>5}"
         )
+        lines.append(line.rstrip())
     return lines
