@@ -117,6 +117,8 @@ def test_a_loop_that_doubled_is_seen(functions) -> None:
     (change,) = tables.changes(SIGMOIDS, doubled, plain)
     assert "34.0 instructions per element, 15.0 accepted" in change
     assert tables.changes(SIGMOIDS, replace(plain, instructions=18.0), plain) == []
+    (change,) = tables.changes(SIGMOIDS, plain, doubled)
+    assert "15.0 instructions per element, 34.0 accepted" in change, "a count that is out of date"
     assert "1 calls" in tables.changes(SIGMOIDS, replace(plain, calls=1), plain)[0]
     assert "4 blocks per processor, __launch_bounds__ promises 8" in "".join(
         tables.changes(SIGMOIDS, replace(plain, registers=128, promised=8), plain)
