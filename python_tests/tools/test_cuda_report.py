@@ -81,6 +81,14 @@ def test_without_cuobjdump_one_sentence_says_how_to_get_it(monkeypatch, capsys):
     assert "no cuobjdump" in line and "pip install triton" in line
 
 
+def test_a_reader_that_fails_says_why(tmp_path):
+    program = tmp_path / "cuobjdump"
+    program.write_text("#!/bin/sh\necho 'fatal: no nvdisasm' >&2\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(SystemExit, match="cuda_report: fatal: no nvdisasm"):
+        binaries.read_kernels(str(program), tmp_path / "x.o")
+
+
 @NEEDS_NVCC
 @pytest.mark.timeout(0)
 def test_a_doubled_loop_is_seen_in_what_the_compiler_makes(tmp_path):

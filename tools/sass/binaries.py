@@ -40,14 +40,19 @@ class Kernel:
         return self.function.architecture
 
 
-def find_program(name: str) -> str | None:
-    """Find a program of the toolkit in CUDA_HOME, in CUDA_PATH, on PATH, in the usual place or beside triton."""
+def search_path() -> str:
+    """Return the folders of the toolkit's programs: CUDA_HOME, CUDA_PATH, PATH, the usual place, and triton's."""
     homes = [os.environ[home] for home in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(home)]
     folders = [*(f"{home}/bin" for home in homes), os.environ.get("PATH", ""), "/usr/local/cuda/bin"]
     triton = importlib.util.find_spec("triton")
     for place in (triton and triton.submodule_search_locations) or ():
         folders.append(f"{place}/backends/nvidia/bin")
-    return shutil.which(name, path=os.pathsep.join(folders))
+    return os.pathsep.join(folders)
+
+
+def find_program(name: str) -> str | None:
+    """Find a program of the toolkit."""
+    return shutil.which(name, path=search_path())
 
 
 def compile_kernels(nvcc: str, source: Path, architectures: Sequence[int], to: Path) -> str:
@@ -65,18 +70,24 @@ def compile_kernels(nvcc: str, source: Path, architectures: Sequence[int], to: P
     return done.stderr + done.stdout
 
 
-def read_kernels(cuobjdump: str, binary: Path, architecture: int | None = None) -> list[Kernel]:
-    """Read the kernels of an object, a fat binary or a cubin, of one architecture or of all."""
-    only = [] if architecture is None else [f"-arch=sm_{architecture}"]
-    flags: list[list[str]] = [["-sass", *only], ["-res-usage", *only], ["-ptx"]]
+def read_kernels(cuobjdump: str, binary: Path) -> list[Kernel]:
+    """Read the kernels of an object, a fat binary or a cubin, for every architecture in it.
+
+    Raises:
+        SystemExit: if cuobjdump fails, as it does where it finds no nvdisasm.
+    """
+    environment = {**os.environ, "PATH": search_path()}
     listing, usage, ptx = (
-        subprocess.run([cuobjdump, *flag, str(binary)], capture_output=True, text=True).stdout for flag in flags
+        subprocess.run([cuobjdump, flag, str(binary)], capture_output=True, text=True, env=environment)
+        for flag in ("-sass", "-res-usage", "-ptx")
     )
-    functions = parse(listing)
+    if listing.returncode:
+        raise SystemExit(f"cuda_report: {(listing.stderr or listing.stdout).strip()}")
+    functions = parse(listing.stdout)
     kernels = [Kernel(name, one) for name, one in zip(demangle([f.name for f in functions]), functions, strict=True)]
     by_name = {(kernel.function.name, kernel.architecture): kernel for kernel in kernels}
-    read_usage(by_name, usage)
-    read_bounds(by_name, ptx)
+    read_usage(by_name, usage.stdout)
+    read_bounds(by_name, ptx.stdout)
     return kernels
 
 
