@@ -77,6 +77,19 @@ def test_loops_are_found_with_those_inside(functions) -> None:
     assert len(loops_of(blocks_of(functions["plain_kernel"]))) == 1, "padding behind the end is none"
 
 
+def test_a_jump_by_a_table_leads_to_what_nothing_else_does() -> None:
+    code = ["MOV R1, 0x0", "BRX R2 -0x20", "FADD R3, R3, R3", "BRA 0x60", "BRA.DIV UR4, 0x80", "FMUL R3, R3, R3"]
+    code += ["@P0 BRA 0x10", "EXIT", "WARPSYNC.COLLECTIVE R1, 0x50", "BRA 0x50"]
+    lines = [f"/*{16 * i:04x}*/ {text} ; /* 0x0000000000000000 */" for i, text in enumerate(code)]
+    (function,) = parse("\n".join(["code for sm_90", "Function : f", *lines]))
+    blocks = blocks_of(function)
+    (loop,) = loops_of(blocks)
+    inside = {one.address for i in loop.blocks for one in blocks[i].instructions}
+    assert inside == set(range(0x10, 0x70, 0x10)), "both cases, and not the lanes that part"
+    product = way_round(blocks, loop, lambda one: one.has("FMUL"))
+    assert product is not None and [one.name for one in product.instructions] == ["BRX", "BRA", "FMUL", "BRA"]
+
+
 def test_the_way_round_a_loop_leaves_rare_branches_out(functions) -> None:
     blocks = blocks_of(functions["nested_kernel"])
     outer, inner = loops_of(blocks)

@@ -73,8 +73,9 @@ def _successors(last: Instruction, place: dict[int, int], following: int | None)
 
 def _follow_tables(blocks: list[Block], place: dict[int, int]) -> None:
     """Lead a jump by a table to every later block that nothing else leads to. The listing names no targets."""
-    called = {place.get(one.target or -1) for block in blocks for one in block.instructions if one.name == "CALL"}
-    reached = {next_one for block in blocks for next_one in block.after} | called
+    named = _JUMPS | {"CALL", "WARPSYNC"}
+    targets = {one.target for block in blocks for one in block.instructions if one.name in named}
+    reached = {i for block in blocks for i in block.after} | {place[one] for one in targets if one in place}
     for i, block in enumerate(blocks):
         if block.instructions[-1].name in {"BRX", "BRXU"}:
             block.after += [j for j in range(i + 1, len(blocks)) if j not in reached and j not in block.after]
