@@ -33,12 +33,12 @@ namespace host_cuda {
 
 inline constexpr int kWarp = 32;
 
-// Where the running fiber is.
+// Where the running fiber is. One launch runs at a time.
 struct Place {
   uint3 thread, block;
   dim3 threads, blocks;
 };
-extern thread_local Place place;
+extern Place place;
 
 class Block {
  public:

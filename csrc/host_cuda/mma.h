@@ -21,7 +21,7 @@ HOST_CUDA_OWN void copy_async(host_cuda::SharedArray<T, kSize>& to, int index, c
     host_cuda::block().fail("an asynchronous copy from an address that is no multiple of 16");
   }
   if (exists) host_cuda::note_read(from, 16);
-  to.copy(index, from, kElements, exists);
+  to.copy(index, from, exists);
 }
 inline void commit_copies() { host_cuda::block().commit_copies(); }
 template <int kGroups>

@@ -9,10 +9,10 @@ struct CUstream_st;
 namespace host_cuda {
 
 struct Options {
-  uint64_t seed = 1;                    // of the order of threads and blocks
-  uint64_t most_blocks = UINT64_MAX;    // a launch of more blocks runs a sample of them
-  bool rounding = true;                 // whether results are wrong by as much as a GPU's may be (rounding.h)
-  bool banks = false;                   // whether bank conflicts are counted (banks.h)
+  uint64_t seed = 1;                  // of the order of threads and blocks
+  uint64_t most_blocks = UINT64_MAX;  // a launch of more blocks runs a sample of them
+  bool rounding = true;               // whether results are wrong by as much as a GPU's may be (rounding.h)
+  bool banks = false;                 // whether bank conflicts are counted (banks.h)
 };
 Options& options();
 

@@ -8,6 +8,7 @@
 // - a read or write while an asynchronous copy is under way to the same place
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -26,8 +27,8 @@ template <class T, int N>
 class SharedArray {
   struct Word {
     T value;
-    uint64_t block = 0;     // stamp of the block that wrote it; 0: none
-    uint64_t copy_to = 0;   // stamp of the block that has a copy to it under way
+    uint64_t block = 0;    // stamp of the block that wrote it; 0: none
+    uint64_t copy_to = 0;  // stamp of the block that has a copy to it under way
     int writer = -1, reader = -1;
     bool many_readers = false;
     uint64_t write_epoch = 0, write_warp_epoch = 0, read_epoch = 0, read_warp_epoch = 0;
@@ -61,16 +62,22 @@ class SharedArray {
     note_access(__builtin_return_address(0), static_cast<int64_t>(index * sizeof(T)), bytes);
   }
 
-  // Begins an asynchronous copy. The values are there once the thread has waited for it, as if it wrote them then.
-  HOST_CUDA_OWN void copy(int64_t index, const T* from, int count, bool exists) {
-    note_lane(index, static_cast<int>(count * sizeof(T)));
-    for (int i = 0; i < count; ++i) {
-      const T value = exists ? from[i] : T{};
-      Word& word = at(index + i);
-      check_write(word);
-      word.copy_to = block().stamp;
-      block().begin_copy([this, index, i, value, from, exists] { land(index + i, exists ? from + i : nullptr, value); });
+  // Begins an asynchronous copy of 16 bytes. They are there once the thread has waited, as if it wrote them then.
+  HOST_CUDA_OWN void copy(int64_t index, const T* from, bool exists) {
+    constexpr int kCount = 16 / sizeof(T);
+    note_access(__builtin_return_address(0), static_cast<int64_t>(index * sizeof(T)), 16);
+    std::array<T, kCount> values{};
+    if (exists) std::memcpy(values.data(), from, sizeof(values));
+    for (int i = 0; i < kCount; ++i) {
+      check_write(at(index + i));
+      at(index + i).copy_to = block().stamp;
     }
+    block().begin_copy([this, index, values, from, exists] {
+      if (exists && std::memcmp(values.data(), from, sizeof(values)) != 0) {
+        block().fail("what an asynchronous copy reads was changed before the copy was waited for");
+      }
+      for (int i = 0; i < kCount; ++i) land(words_[index + i], values[i]);
+    });
   }
 
  private:
@@ -104,12 +111,9 @@ class SharedArray {
     return before;
   }
 
-  HOST_CUDA_OWN void land(int64_t index, const T* from, T value) {
-    if (from != nullptr && std::memcmp(from, &value, sizeof(T)) != 0) {
-      block().fail("what an asynchronous copy reads was changed before the copy was waited for");
-    }
-    words_[index].copy_to = 0;
-    put(words_[index], value);
+  HOST_CUDA_OWN static void land(Word& word, T value) {
+    word.copy_to = 0;
+    put(word, value);
   }
 
   HOST_CUDA_OWN static T checked_read(Word& word) {

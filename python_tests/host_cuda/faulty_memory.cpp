@@ -73,7 +73,8 @@ __global__ void counts_elements_in_64_bits(unsigned char* memory) {
 }
 void in_a_large_tensor(void (*kernel)(unsigned char*)) {
   constexpr unsigned blocks = 40000;
-  const std::unique_ptr<unsigned char[]> memory(new unsigned char[int64_t{blocks} * 65536]);  // the system gives what is touched
+  const std::unique_ptr<unsigned char[]> memory(
+      new unsigned char[int64_t{blocks} * 65536]);  // the system gives what is touched
   host_cuda::Options& options = host_cuda::options();
   options.most_blocks = 16;
   const std::unique_ptr<host_cuda::Options, void (*)(host_cuda::Options*)> restore(

@@ -49,7 +49,8 @@ HOST_CUDA_OWN T exchange(unsigned mask, T value, Source source, const host_cuda_
 
 // Every lane gives a value and takes those of all lanes.
 template <class T>
-HOST_CUDA_OWN void all_lanes(const T& value, T (&all)[kWarp], const host_cuda_place& where = host_cuda_place::current()) {
+HOST_CUDA_OWN void all_lanes(const T& value, T (&all)[kWarp],
+                             const host_cuda_place& where = host_cuda_place::current()) {
   static_assert(sizeof(T) <= 16);
   Block& b = block();
   const int thread = b.thread(), base = thread / kWarp * kWarp;

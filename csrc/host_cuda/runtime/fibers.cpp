@@ -20,19 +20,19 @@
 
 namespace host_cuda {
 
-thread_local Place place;
+Place place;
 
 namespace {
 
-thread_local Block* running = nullptr;
+Block* running = nullptr;
 
 [[noreturn]] void raise(const std::string& what) { throw std::runtime_error("stand-in for CUDA: " + what); }
 
 // Stacks of all fibers, one after the other. They are kept from block to block.
 constexpr size_t kStack = 128 * 1024, kMostThreads = 1024;
 char* stacks() {
-  static char* const memory = static_cast<char*>(mmap(nullptr, kStack * kMostThreads, PROT_READ | PROT_WRITE,
-                                                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  static char* const memory = static_cast<char*>(
+      mmap(nullptr, kStack * kMostThreads, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
   return memory;
 }
 
@@ -52,7 +52,7 @@ struct Block::Fiber {
   State state = State::ready;
   uint32_t mask = 0;
   bool orders_memory = false;
-  std::source_location where;  // it waits
+  std::source_location where;                                // it waits
   std::deque<std::vector<std::function<void()>>> copies{1};  // groups under way; the last is not yet committed
 };
 

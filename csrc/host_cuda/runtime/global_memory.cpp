@@ -20,8 +20,8 @@ namespace {
 
 // Of a byte, or of four bytes in pages whose accesses are all of whole words.
 struct Cell {
-  uint64_t write_block = 0, read_block = 0;  // stamps
-  uint64_t write_epoch = 0, write_warp_epoch = 0, read_epoch = 0, read_warp_epoch = 0;
+  uint32_t write_block = 0, read_block = 0;  // stamps; four thousand million blocks are more than tests run
+  uint32_t write_epoch = 0, write_warp_epoch = 0, read_epoch = 0, read_warp_epoch = 0;
   int16_t writer = -1, reader = -1;
   bool atomic = false;        // the last write was one
   bool many_readers = false;  // since the last barrier
@@ -73,10 +73,10 @@ void read(Block& b, Cell& cell, bool read_only) {
   cell.many_blocks = read_in_launch && (cell.many_blocks || cell.read_block != b.stamp);
   const bool read_since_barrier = cell.read_block == b.stamp && cell.read_epoch == b.epoch;
   cell.many_readers = read_since_barrier && (cell.many_readers || cell.reader != b.thread());
-  cell.read_block = b.stamp;
+  cell.read_block = static_cast<uint32_t>(b.stamp);
   cell.reader = static_cast<int16_t>(b.thread());
-  cell.read_epoch = b.epoch;
-  cell.read_warp_epoch = b.warp_epoch[b.thread() / kWarp];
+  cell.read_epoch = static_cast<uint32_t>(b.epoch);
+  cell.read_warp_epoch = static_cast<uint32_t>(b.warp_epoch[b.thread() / kWarp]);
 }
 
 void write(Block& b, Cell& cell, bool atomic) {
@@ -94,10 +94,10 @@ void write(Block& b, Cell& cell, bool atomic) {
       b.fail("memory is written after another thread's read without a barrier");
     }
   }
-  cell.write_block = b.stamp;
+  cell.write_block = static_cast<uint32_t>(b.stamp);
   cell.writer = static_cast<int16_t>(b.thread());
-  cell.write_epoch = b.epoch;
-  cell.write_warp_epoch = b.warp_epoch[b.thread() / kWarp];
+  cell.write_epoch = static_cast<uint32_t>(b.epoch);
+  cell.write_warp_epoch = static_cast<uint32_t>(b.warp_epoch[b.thread() / kWarp]);
   cell.atomic = atomic;
   cell.read_block = 0;
   cell.many_readers = cell.many_blocks = false;
@@ -138,14 +138,14 @@ void note_read_only(const void* address, size_t bytes) { note(address, bytes, Ac
 
 // What the compiler calls. The names are those of its interface.
 #define HOST_CUDA_EXPORT extern "C" __attribute__((visibility("hidden")))
-#define HOST_CUDA_ACCESS(size)                                                                                       \
+#define HOST_CUDA_ACCESS(size)                                                                                        \
   HOST_CUDA_EXPORT void __tsan_read##size(void* address) { host_cuda::note(address, size, host_cuda::Access::read); } \
-  HOST_CUDA_EXPORT void __tsan_write##size(void* address) {                                                          \
-    host_cuda::note(address, size, host_cuda::Access::write);                                                        \
-  }                                                                                                                  \
-  HOST_CUDA_EXPORT void __tsan_unaligned_read##size(void* address) { __tsan_read##size(address); }                   \
-  HOST_CUDA_EXPORT void __tsan_unaligned_write##size(void* address) { __tsan_write##size(address); }                 \
-  HOST_CUDA_EXPORT void __tsan_volatile_read##size(void* address) { __tsan_read##size(address); }                    \
+  HOST_CUDA_EXPORT void __tsan_write##size(void* address) {                                                           \
+    host_cuda::note(address, size, host_cuda::Access::write);                                                         \
+  }                                                                                                                   \
+  HOST_CUDA_EXPORT void __tsan_unaligned_read##size(void* address) { __tsan_read##size(address); }                    \
+  HOST_CUDA_EXPORT void __tsan_unaligned_write##size(void* address) { __tsan_write##size(address); }                  \
+  HOST_CUDA_EXPORT void __tsan_volatile_read##size(void* address) { __tsan_read##size(address); }                     \
   HOST_CUDA_EXPORT void __tsan_volatile_write##size(void* address) { __tsan_write##size(address); }
 
 HOST_CUDA_ACCESS(1)
