@@ -4,8 +4,7 @@
 
 namespace host_cuda {
 
-// A number within `ulps` units in the last place of the exact result. It is the same each time for the same arguments
-// and the same seed (options.h).
+// A number within `ulps` units in the last place of the exact result, the same each time for the same arguments.
 float rounded(double exact, double ulps, float argument, float other = 0.0f);
 
 // The sum of products and of a float, as tensor cores form it. Terms are cut off below the 24 bits of the largest, and

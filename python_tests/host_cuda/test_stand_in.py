@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+
+from python_tests.shared import stand_in
 
 HOST_CUDA = os.environ["MASKFORMER_EXT_HOST_CUDA"]
 
@@ -52,54 +53,35 @@ MISTAKES = {
 }
 
 
-def library() -> ctypes.CDLL:
-    """Return the stand-in's library with the result types of its functions."""
-    loaded = ctypes.CDLL(HOST_CUDA)
-    for name in ("run_faulty_kernel", "faulty_kernels", "check_fragments", "host_cuda_banks"):
-        getattr(loaded, name).restype = ctypes.c_char_p
-    loaded.host_cuda_configure.argtypes = [ctypes.c_uint64, ctypes.c_uint64, ctypes.c_bool, ctypes.c_bool]
-    return loaded
-
-
-@pytest.fixture
-def configure() -> Iterator[Callable[..., None]]:
-    """Return a function that sets the options of csrc/host_cuda/options.h; afterwards they are as before."""
-    usual = {"seed": 1, "most_blocks": 2**64 - 1, "rounding": True, "banks": False}
-    set_options = library().host_cuda_configure
-    yield lambda **options: set_options(*{**usual, **options}.values())
-    set_options(*usual.values())
-
-
 def test_every_kernel_with_a_mistake_is_tried():
-    assert library().faulty_kernels().decode().split() == sorted(MISTAKES)
+    assert stand_in.library().faulty_kernels().decode().split() == sorted(MISTAKES)
 
 
 @pytest.mark.parametrize("kernel", MISTAKES)
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_mistakes_are_found(kernel, seed, configure):
-    configure(seed=seed)
+def test_mistakes_are_found(kernel, seed):
     message = MISTAKES[kernel]
-    found = library().run_faulty_kernel(kernel.encode()).decode()
+    with stand_in.configured(seed=seed):
+        found = stand_in.library().run_faulty_kernel(kernel.encode()).decode()
     assert re.search(message, found) if message else found == ""
 
 
-def test_rounding_can_be_left_out(configure):
-    configure(rounding=False)
-    assert library().run_faulty_kernel(b"relies_on_exact_functions") == b""
+def test_rounding_can_be_left_out():
+    with stand_in.configured(rounding=False):
+        assert stand_in.library().run_faulty_kernel(b"relies_on_exact_functions") == b""
 
 
-def test_bank_conflicts_are_counted(configure):
-    configure(banks=True)
-    library().host_cuda_banks()
-    assert library().run_faulty_kernel(b"reads_four_words_apart") == b""
-    rows = [[int(word) for word in line.split()] for line in library().host_cuda_banks().decode().splitlines()]
+def test_bank_conflicts_are_counted():
+    stand_in.banks()
+    with stand_in.configured(banks=True):
+        assert stand_in.library().run_faulty_kernel(b"reads_four_words_apart") == b""
     # Two warps write four times each without a conflict, then read once with four lanes per bank.
-    assert sorted(row[1:] for row in rows) == [[2, 8, 2], [8, 8, 8]]
+    assert sorted(row[1:] for row in stand_in.banks()) == [(2, 8, 2), (8, 8, 8)]
 
 
-def test_twins_of_tensor_core_instructions_follow_the_ptx_isa(configure):
-    configure(rounding=False)
-    assert library().check_fragments().decode() == ""
+def test_twins_of_tensor_core_instructions_follow_the_ptx_isa():
+    with stand_in.configured(rounding=False):
+        assert stand_in.library().check_fragments().decode() == ""
 
 
 def test_workspaces_begin_with_rubbish():

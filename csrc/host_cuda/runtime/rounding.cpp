@@ -14,7 +14,7 @@ float rounded(double exact, double ulps, float argument, float other) {
   const auto nearest = static_cast<float>(exact);
   if (!options().rounding || !std::isfinite(nearest) || nearest == 0.0f) return nearest;
   const uint64_t arguments = uint64_t{std::bit_cast<uint32_t>(argument)} << 32 | std::bit_cast<uint32_t>(other);
-  Random random(arguments ^ options().seed);
+  Random random(arguments);
   const double share = static_cast<double>(random.below(2001)) / 1000.0 - 1.0;  // -1 to 1
   const double ulp = std::nextafter(std::abs(nearest), INFINITY) - std::abs(nearest);
   return static_cast<float>(exact + share * ulps * ulp);
