@@ -14,6 +14,9 @@
 
 namespace host_cuda {
 
+// Forgets what earlier launches did, now and then.
+void begin_launch();
+
 void note_read(const void* address, size_t bytes);
 void note_atomic(const void* address, size_t bytes, bool is_float);
 // A read through the read-only cache, which never sees a write of the same launch.

@@ -53,10 +53,15 @@ LARGE: dict[str, tuple[int, Callable[[], object]]] = {
         129 << 24,
         lambda: instance_inference(zeros(129, 4), zeros(129, 4096, 4096, dtype=half), (4096, 4096)),
     ),
-    "dice_loss": (8200 << 18, lambda: dice_loss(zeros(8200, 512, 512, dtype=half), zeros(8200, 512, 512, dtype=torch.bool))),
+    "dice_loss": (
+        8200 << 18,
+        lambda: dice_loss(zeros(8200, 512, 512, dtype=half), zeros(8200, 512, 512, dtype=torch.bool)),
+    ),
     "sigmoid_focal_loss": (
         8200 << 18,
-        lambda: sigmoid_focal_loss(zeros(8200, 512, 512, dtype=half), zeros(8200, 512, 512, dtype=half), reduction="sum"),
+        lambda: sigmoid_focal_loss(
+            zeros(8200, 512, 512, dtype=half), zeros(8200, 512, 512, dtype=half), reduction="sum"
+        ),
     ),
     "linear_sum_assignment": (
         24_000 * 90_000,

@@ -12,6 +12,7 @@
 #include <stdexcept>
 
 #include "host_cuda/banks.h"
+#include "host_cuda/global_memory.h"
 #include "host_cuda/options.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -280,6 +281,7 @@ void run_grid(dim3 grid, dim3 threads, CUstream_st* stream, const std::function<
   static uint64_t stamp = 0;
   check_grid(grid, threads);
   check_stream(stream);
+  begin_launch();
   place.blocks = grid;
   place.threads = threads;
   Random random(stamp ^ options().seed);

@@ -28,7 +28,8 @@ struct Cell {
   bool many_blocks = false;   // of this launch have read it
 };
 
-constexpr uintptr_t kPage = 4096;  // of the system, too
+constexpr uintptr_t kPage = 4096;    // of the system, too
+constexpr size_t kMostPages = 2048;  // are kept from launch to launch; what they hold is of no use to the next
 constexpr const char* kNoTensor = "memory is touched that belongs to no tensor";
 
 struct Page {
@@ -45,10 +46,11 @@ struct Page {
 
 enum class Access { read, write, atomic, read_only };
 
+std::unordered_map<uintptr_t, std::unique_ptr<Page>> pages;
+uintptr_t last_number = 0;
+Page* last = nullptr;
+
 Page& page_of(Block& b, uintptr_t number) {
-  static std::unordered_map<uintptr_t, std::unique_ptr<Page>> pages;
-  static uintptr_t last_number = 0;
-  static Page* last = nullptr;
   if (last != nullptr && number == last_number) return *last;
   std::unique_ptr<Page>& page = pages[number];
   if (page == nullptr) {
@@ -124,6 +126,12 @@ void note(const void* memory, size_t size, Access access) {
 }
 
 }  // namespace
+
+void begin_launch() {
+  if (pages.size() < kMostPages) return;
+  pages.clear();
+  last = nullptr;
+}
 
 void note_read(const void* address, size_t bytes) { note(address, bytes, Access::read); }
 
