@@ -27,12 +27,15 @@ PRECOMPILED = str(FOLDER / "checks.h")
 # runs slower.
 FLAGS = [
     *("-std=c++20", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unknown-pragmas"),
-    *sanitizer_flags.FLAGS,
     *(["-Werror"] if os.environ.get("CI") else []),  # every compiler has other warnings
     *("-DMASKFORMER_EXT_HOST_CUDA", "-DMASKFORMER_EXT_VARIANT=cuda", "-DTORCH_TARGET_VERSION=0x020b000000000000"),
     "-DMASKFORMER_EXT_CACHED_FLOATS=1024",  # small tests need several bands or chunks
     *(f"-I{ROOT / 'csrc' / 'host_cuda' / 'include'}", f"-I{ROOT / 'csrc'}", "-isystem", str(TORCH / "include")),
 ]
+# Every access of a kernel calls a function of ours, csrc/host_cuda/runtime/global_memory.cpp.
+KERNEL_FLAGS = ["-fsanitize=thread,undefined", "-fno-sanitize-recover=all"]
+if {"avx2", "fma"} <= set(Path("/proc/cpuinfo").read_text().split()):
+    KERNEL_FLAGS += ["-mavx2", "-mfma", "-ffp-contract=fast"]  # nvcc joins products and sums
 
 
 def is_new(output: Path, command: list[str]) -> bool:
@@ -60,16 +63,21 @@ def build() -> Path:
     """Build the library and return its path."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     kernels, bindings = (sorted(ROOT.glob(f"csrc/*/{pattern}")) for pattern in ("*.cu", "binding_cuda.cpp"))
+    runtime = sorted(ROOT.glob("csrc/host_cuda/runtime/*.cpp"))
     with open(FOLDER / "lock", "w") as lock, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two runs of the tests build one library
 
         def submit(source: Path, *options: str):
             return pool.submit(compile_one, source, FOLDER / f"{source.parent.name}-{source.name}.o", *options)
 
-        header = pool.submit(compile_one, HEADER, Path(f"{PRECOMPILED}.gch"), "-w", "-Wno-error", "-x", "c++-header")
-        jobs = [submit(source, "-x", "c++") for source in (*kernels, *sorted(TESTS[0].glob("*.cpp")))]
+        checked = sanitizer_flags.FLAGS
+        header = pool.submit(
+            compile_one, HEADER, Path(f"{PRECOMPILED}.gch"), *checked, "-w", "-Wno-error", "-x", "c++-header"
+        )
+        jobs = [submit(source, *KERNEL_FLAGS, "-x", "c++") for source in (*kernels, *sorted(TESTS[0].glob("*.cpp")))]
+        jobs += [submit(source, *checked) for source in runtime]
         header.result()
-        jobs += [submit(source, "-include", PRECOMPILED) for source in bindings]
+        jobs += [submit(source, *checked, "-include", PRECOMPILED) for source in bindings]
         objects = [job.result() for job in jobs]
         library = FOLDER / "_ops_host_cuda.so"
         if not library.exists() or library.stat().st_mtime < max(one.stat().st_mtime for one in objects):

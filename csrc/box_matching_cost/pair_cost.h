@@ -17,7 +17,7 @@ MASKFORMER_EXT_HD FloatVec whole_to_float(IntVec x) { return __builtin_convertve
 // log(x) for a normal x > 0. The polynomial was fitted to the smallest relative error of the result.
 template <class F>
 MASKFORMER_EXT_HD F log_positive(F x) {
-#ifdef __CUDA_ARCH__
+#ifdef MASKFORMER_EXT_GPU_FUNCTIONS
   return logf(x);
 #else
   const auto exponent = (float_bits(x) - 0x3f3504f3) >> 23;  // that of x / sqrt(1/2), rounded down

@@ -19,6 +19,14 @@
 #include "common/vec.h"
 #endif
 
+// The host stand-in has twins of a GPU's functions, as inexact as those.
+#ifdef MASKFORMER_EXT_HOST_CUDA
+#include <cuda_runtime.h>
+#endif
+#if defined(__CUDA_ARCH__) || defined(MASKFORMER_EXT_HOST_CUDA)
+#define MASKFORMER_EXT_GPU_FUNCTIONS
+#endif
+
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 
 // How many floats are added one after the other. Adding n equal ones can be wrong by n/2 units in the last place.
@@ -47,7 +55,7 @@ template <class F>
 MASKFORMER_EXT_HD F exp_nonpositive(F x) {
   constexpr float smallest = -87.0f;
   const F clamped = x < smallest ? smallest + F{} : x;
-#ifdef __CUDA_ARCH__
+#ifdef MASKFORMER_EXT_GPU_FUNCTIONS
   return expf(clamped);
 #else
   // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
@@ -85,7 +93,7 @@ MASKFORMER_EXT_HD F log1p_unit(F z) {
 // loads of neighbouring pixels apart.
 template <class F>
 MASKFORMER_EXT_HD F reciprocal_of_one_to_two(F x) {
-#ifdef __CUDA_ARCH__
+#ifdef MASKFORMER_EXT_GPU_FUNCTIONS
   return __fdividef(1.0f, x);
 #else
   return 1.0f / x;

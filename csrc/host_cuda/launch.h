@@ -6,8 +6,9 @@
 namespace maskformer_ext::cuda {
 
 template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, dim3 threads, CUstream_st*, const Arguments&... arguments) {
-  host_cuda::launch(kernel, grid, threads, arguments...);
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 threads, CUstream_st* stream,
+            const Arguments&... arguments) {
+  host_cuda::launch(kernel, grid, threads, stream, arguments...);
 }
 
 }  // namespace maskformer_ext::cuda

@@ -6,22 +6,28 @@
 
 #include <cuda_runtime.h>
 #include "common/dtype.h"
+#include "host_cuda/global_memory.h"
+#include "host_cuda/rounding.h"
 
 namespace maskformer_ext::cuda {
 
-// A copy of a chunk is seen at once. The array checks that another thread reads it only behind a barrier.
+// A copy lands when its thread waits for it. The array checks that nobody touches its place before, and that another
+// thread reads it only behind a barrier.
 template <class T, int kSize>
-void copy_async(host_cuda::SharedArray<T, kSize>& to, int index, const T* from, bool exists) {
+HOST_CUDA_OWN void copy_async(host_cuda::SharedArray<T, kSize>& to, int index, const T* from, bool exists) {
   constexpr int kElements = 16 / sizeof(T);
   if (index % kElements != 0) host_cuda::block().fail("an asynchronous copy to an address that is no multiple of 16");
   if (reinterpret_cast<uintptr_t>(from) % 16 != 0) {
     host_cuda::block().fail("an asynchronous copy from an address that is no multiple of 16");
   }
-  for (int i = 0; i < kElements; ++i) to[index + i] = exists ? from[i] : T{};
+  if (exists) host_cuda::note_read(from, 16);
+  to.copy(index, from, exists);
 }
-inline void commit_copies() {}
+inline void commit_copies() { host_cuda::block().commit_copies(); }
 template <int kGroups>
-void wait_copies() {}
+void wait_copies() {
+  host_cuda::block().wait_copies(kGroups);
+}
 
 // As the PTX ISA defines ldmatrix.x4. Lane 8 r + l gives the address of line l of matrix r. In register r, lane l
 // receives elements 2 (l % 4) and the next of line l / 4, or with .trans of column l / 4.
@@ -29,6 +35,7 @@ template <bool kTermsContiguous, int kPitch, int kSize>
 void load_fragment(uint32_t (&to)[4], host_cuda::SharedArray<uint16_t, kSize>& from, int begin) {
   const int lane = threadIdx.x % 32, own = begin + fragment_line<kTermsContiguous, kPitch>(lane);
   if (own % 8 != 0) host_cuda::block().fail("a fragment begins at an address that is no multiple of 16");
+  from.note_lane(own, 16);
   int lines[host_cuda::kWarp];
   host_cuda::all_lanes(own, lines);
   for (int r = 0; r < 4; ++r) {
@@ -36,7 +43,7 @@ void load_fragment(uint32_t (&to)[4], host_cuda::SharedArray<uint16_t, kSize>& f
     for (int half = 0; half < 2; ++half) {
       const int pair = 2 * (lane % 4) + half;
       const int line = kTermsContiguous ? lane / 4 : pair, element = kTermsContiguous ? pair : lane / 4;
-      halves[half] = static_cast<uint16_t>(from[lines[8 * r + line] + element]);
+      halves[half] = from.peek(lines[8 * r + line] + element);
     }
     to[r] = halves[0] | halves[1] << 16;
   }
@@ -85,15 +92,15 @@ void multiply(Product product, float (&sums)[4], const uint32_t (&first)[4], uin
   const int lane = threadIdx.x % 32;
   for (int s = 0; s < 4; ++s) {
     const int row = lane / 4, column = 2 * (lane % 4) + s % 2;
-    float sum = 0.0f;
-    for (int word = 0; word < 8; ++word) {
-      for (int half = 0; half < kHalves; ++half) {
-        const uint32_t a = all_first[4 * row + word % 4].words[s / 2 + 2 * (word / 4)];
-        const uint32_t b = all_second[4 * column + word % 4].words[word / 4];
-        sum += element(product, a, half) * element(product, b, half);
-      }
+    double products[8 * kHalves];
+    for (int i = 0; i < 8 * kHalves; ++i) {
+      const int word = i / kHalves, half = i % kHalves;
+      const uint32_t a = all_first[4 * row + word % 4].words[s / 2 + 2 * (word / 4)];
+      const uint32_t b = all_second[4 * column + word % 4].words[word / 4];
+      products[i] = double{element(product, a, half)} * element(product, b, half);
     }
-    sums[s] += sum;
+    // In two steps, as an A100 does.
+    for (int i = 0; i < 2; ++i) sums[s] = host_cuda::tensor_core_sum(sums[s], products + i * 4 * kHalves, 4 * kHalves);
   }
 }
 

@@ -1,7 +1,25 @@
 // Shared memory of the host stand-in, which checks every access.
+//
+// These end the launch:
+//
+// - an index out of range
+// - a read of what nobody wrote
+// - a read or write with no barrier after another thread's
+// - a read or write while an asynchronous copy is under way to the same place
 #pragma once
 
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <string>
+
+#include "host_cuda/banks.h"
 #include "host_cuda/fibers.h"
+
+// The stand-in's own code: its accesses are not those of a kernel (global_memory.h). Never inlined, since the compiler
+// would instrument it in its caller.
+#define HOST_CUDA_OWN __attribute__((no_sanitize("thread"), noinline))
+#define HOST_CUDA_INLINE inline __attribute__((always_inline))
 
 namespace host_cuda {
 
@@ -9,7 +27,8 @@ template <class T, int N>
 class SharedArray {
   struct Word {
     T value;
-    uint64_t block = 0;  // stamp of the block that wrote it; 0: none
+    uint64_t block = 0;    // stamp of the block that wrote it; 0: none
+    uint64_t copy_to = 0;  // stamp of the block that has a copy to it under way
     int writer = -1, reader = -1;
     bool many_readers = false;
     uint64_t write_epoch = 0, write_warp_epoch = 0, read_epoch = 0, read_warp_epoch = 0;
@@ -18,47 +37,90 @@ class SharedArray {
  public:
   class Ref {
    public:
-    Ref(Word& word) : word_(word) {}
-    operator T() const { return SharedArray::read(word_); }
-    Ref& operator=(T value) {
-      SharedArray::write(word_, value);
+    HOST_CUDA_INLINE Ref(SharedArray& array, int64_t index) : array_(array), index_(index) {}
+    HOST_CUDA_INLINE operator T() const { return array_.read(index_); }
+    HOST_CUDA_INLINE Ref& operator=(T value) {
+      array_.write(index_, value);
       return *this;
     }
-    Ref& operator=(const Ref& other) { return *this = static_cast<T>(other); }
-    Ref& operator+=(T value) { return *this = static_cast<T>(*this) + value; }
-    Ref& operator|=(T value) { return *this = static_cast<T>(*this) | value; }
-    friend T atomic_add(Ref ref, T value) {  // never races with another atomic
-      const bool fresh = ref.word_.block != block().stamp;
-      if (fresh) block().fail("an atomic operation on shared memory that nobody wrote");
-      const T before = ref.word_.value;
-      ref.word_.value = before + value;
-      return before;
-    }
+    HOST_CUDA_INLINE Ref& operator=(const Ref& other) { return *this = static_cast<T>(other); }
+    HOST_CUDA_INLINE Ref& operator+=(T value) { return *this = static_cast<T>(*this) + value; }
+    HOST_CUDA_INLINE Ref& operator|=(T value) { return *this = static_cast<T>(*this) | value; }
+    HOST_CUDA_INLINE T add(T value) { return array_.add(index_, value); }
+    friend T atomic_add(Ref ref, T value) { return ref.add(value); }
 
    private:
-    Word& word_;
+    SharedArray& array_;
+    int64_t index_;
   };
 
-  Ref operator[](int64_t index) {
-    if (index < 0 || index >= N) {
-      block().fail("shared array of " + std::to_string(N) + " is indexed with " + std::to_string(index));
+  HOST_CUDA_INLINE Ref operator[](int64_t index) { return Ref(*this, index); }
+
+  // One element, without counting banks: for twins that tell of their accesses by `note_lane`.
+  HOST_CUDA_OWN T peek(int64_t index) { return checked_read(at(index)); }
+  HOST_CUDA_OWN void note_lane(int64_t index, int bytes) {
+    note_access(__builtin_return_address(0), static_cast<int64_t>(index * sizeof(T)), bytes);
+  }
+
+  // Begins an asynchronous copy of 16 bytes. They are there once the thread has waited, as if it wrote them then.
+  HOST_CUDA_OWN void copy(int64_t index, const T* from, bool exists) {
+    constexpr int kCount = 16 / sizeof(T);
+    note_access(__builtin_return_address(0), static_cast<int64_t>(index * sizeof(T)), 16);
+    std::array<T, kCount> values{};
+    if (exists) std::memcpy(values.data(), from, sizeof(values));
+    for (int i = 0; i < kCount; ++i) {
+      check_write(at(index + i));
+      at(index + i).copy_to = block().stamp;
     }
-    return Ref(words_[index]);
+    block().begin_copy([this, index, values, from, exists] {
+      if (exists && std::memcmp(values.data(), from, sizeof(values)) != 0) {
+        block().fail("what an asynchronous copy reads was changed before the copy was waited for");
+      }
+      for (int i = 0; i < kCount; ++i) land(words_[index + i], values[i]);
+    });
   }
 
  private:
   Word words_[N];
 
-  static bool passed(int thread, uint64_t epoch, uint64_t warp_epoch) {
-    const Block& b = block();
-    if (thread == b.thread() || b.epoch > epoch) return true;
-    return thread / kWarp == b.thread() / kWarp && b.warp_epoch[b.thread() / kWarp] > warp_epoch;
+  HOST_CUDA_OWN Word& at(int64_t index) {
+    if (index < 0 || index >= N) {
+      block().fail("shared array of " + std::to_string(N) + " is indexed with " + std::to_string(index));
+    }
+    return words_[index];
   }
 
-  static T read(Word& word) {
+  HOST_CUDA_OWN T read(int64_t index) {
+    note_access(__builtin_return_address(0), static_cast<int64_t>(index * sizeof(T)), sizeof(T));
+    return checked_read(at(index));
+  }
+
+  HOST_CUDA_OWN void write(int64_t index, T value) {
+    note_access(__builtin_return_address(0), static_cast<int64_t>(index * sizeof(T)), sizeof(T));
+    Word& word = at(index);
+    check_write(word);
+    put(word, value);
+  }
+
+  // Never races with another atomic.
+  HOST_CUDA_OWN T add(int64_t index, T value) {
+    Word& word = at(index);
+    if (word.block != block().stamp) block().fail("an atomic operation on shared memory that nobody wrote");
+    const T before = word.value;
+    word.value = before + value;
+    return before;
+  }
+
+  HOST_CUDA_OWN static void land(Word& word, T value) {
+    word.copy_to = 0;
+    put(word, value);
+  }
+
+  HOST_CUDA_OWN static T checked_read(Word& word) {
     Block& b = block();
+    if (word.copy_to == b.stamp) b.fail("shared memory is read while a copy to it is under way");
     if (word.block != b.stamp) b.fail("shared memory is read that nobody wrote");
-    if (!passed(word.writer, word.write_epoch, word.write_warp_epoch)) {
+    if (!b.passed(word.writer, word.write_epoch, word.write_warp_epoch)) {
       b.fail("shared memory is read after another thread's write without a barrier");
     }
     if (word.reader >= 0 && word.reader != b.thread() && word.read_epoch == b.epoch) word.many_readers = true;
@@ -69,20 +131,22 @@ class SharedArray {
     return word.value;
   }
 
-  static void write(Word& word, T value) {
+  HOST_CUDA_OWN static void check_write(Word& word) {
     Block& b = block();
-    if (word.block == b.stamp) {
-      if (!passed(word.writer, word.write_epoch, word.write_warp_epoch)) {
-        b.fail("shared memory is written by two threads without a barrier");
-      }
-      const bool read_before = word.reader >= 0 && word.read_epoch == b.epoch;
-      if (read_before && (word.many_readers || !passed(word.reader, word.read_epoch, word.read_warp_epoch)) &&
-          !(word.many_readers && passed(word.reader, word.read_epoch, word.read_warp_epoch) && same_warp(word))) {
-        b.fail("shared memory is written after another thread's read without a barrier");
-      }
-    } else {
-      word = Word{};
+    if (word.copy_to == b.stamp) b.fail("shared memory is written while a copy to it is under way");
+    if (word.block != b.stamp) return;
+    if (!b.passed(word.writer, word.write_epoch, word.write_warp_epoch)) {
+      b.fail("shared memory is written by two threads without a barrier");
     }
+    if (word.reader < 0 || word.read_epoch != b.epoch) return;
+    const bool after_last = b.passed(word.reader, word.read_epoch, word.read_warp_epoch);
+    if (after_last && (!word.many_readers || word.reader / kWarp == b.thread() / kWarp)) return;
+    b.fail("shared memory is written after another thread's read without a barrier");
+  }
+
+  HOST_CUDA_OWN static void put(Word& word, T value) {
+    Block& b = block();
+    if (word.block != b.stamp) word = Word{};
     word.value = value;
     word.block = b.stamp;
     word.writer = b.thread();
@@ -91,8 +155,6 @@ class SharedArray {
     word.reader = -1;
     word.many_readers = false;
   }
-
-  static bool same_warp(const Word& word) { return word.reader / kWarp == block().thread() / kWarp; }
 };
 
 }  // namespace host_cuda

@@ -8,8 +8,12 @@
 namespace maskformer_ext {
 
 struct CudaScope {
-  explicit CudaScope(const torch::stable::Tensor&) {}
-  cudaStream_t stream = nullptr;
+  explicit CudaScope(const torch::stable::Tensor&) : stream(host_cuda::open_guard()) {}
+  ~CudaScope() { host_cuda::close_guard(); }
+  CudaScope(const CudaScope&) = delete;
+  CudaScope& operator=(const CudaScope&) = delete;
+
+  cudaStream_t stream;
 };
 
 }  // namespace maskformer_ext

@@ -54,7 +54,8 @@ __global__ void __launch_bounds__(kThreads) uncertain_points_choose_kernel(Param
     if (warp == 0) {
       const int each = digits / 32;
       int own = 0;
-      for (int i = 0; i < each; ++i) own += counts[lane * each + i];
+      // Lanes begin at different places of their part, so that they want different banks.
+      for (int i = 0; i < each; ++i) own += counts[lane * each + (i + lane) % each];
       int before = own;  // of this lane and those below, then of those below
       for (int by = 1; by < 32; by *= 2) {
         const int other = __shfl_up_sync(kAllLanes, before, by);

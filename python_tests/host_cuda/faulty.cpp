@@ -1,12 +1,10 @@
-// Kernels with one mistake each: the stand-in for CUDA must find every one.
-#include <string>
+// Kernels with one mistake each, in threads, shared memory and launches. The stand-in for CUDA must find every one.
+#include "faulty.h"
 
-#include "common/cuda_launch.cuh"
-#include "common/cuda_mma.cuh"
+#include <memory>
+#include <stdexcept>
 
 namespace {
-
-using maskformer_ext::cuda::launch;
 
 __global__ void reads_without_barrier() {
   MASKFORMER_EXT_SHARED(int, values, 64);
@@ -59,18 +57,22 @@ __global__ void votes_in_two_places() {
   }
 }
 
-__global__ void copies_from_between() {
-  alignas(16) static const float from[8] = {};
-  MASKFORMER_EXT_SHARED(float, values, 4);
-  if (threadIdx.x == 0) maskformer_ext::cuda::copy_async(values, 0, from + 1, true);
-}
-
 __global__ void does_nothing() {}
 
-// Device memory passes from thread to thread without a barrier; `missed` counts the threads that came too early.
-__global__ void hands_over_without_barrier(int* handed, int* missed) {
-  handed[threadIdx.x] = 1;
-  if (threadIdx.x > 0 && handed[threadIdx.x - 1] == 0) ++*missed;
+__global__ void relies_on_a_shuffle() {  // a shuffle orders no memory
+  MASKFORMER_EXT_SHARED(int, values, 64);
+  values[threadIdx.x] = 1;
+  __shfl_xor_sync(0xffffffffu, 1, 1);
+  values[threadIdx.x] = values[threadIdx.x ^ 1];
+}
+
+// Every fourth word: four lanes want each bank that is used.
+__global__ void reads_four_words_apart() {
+  MASKFORMER_EXT_SHARED(float, values, 256);
+  for (int i = threadIdx.x; i < 256; i += 64) values[i] = 1.0f;
+  __syncthreads();
+  const float value = values[4 * threadIdx.x];
+  if (value == 0.0f) __syncthreads();
 }
 
 __global__ void has_no_mistake(int* sum) {
@@ -82,37 +84,58 @@ __global__ void has_no_mistake(int* sum) {
   if (threadIdx.x == 0) *sum = values[0] + values[32];
 }
 
+const Faults faults{
+    {"reads_without_barrier", [] { run(reads_without_barrier); }},
+    {"writes_what_another_reads", [] { run(writes_what_another_reads); }},
+    {"reads_what_nobody_wrote", [] { run(reads_what_nobody_wrote); }},
+    {"misses_a_barrier", [] { run(misses_a_barrier); }},
+    {"misses_a_warp_operation", [] { run(misses_a_warp_operation); }},
+    {"leaves_its_array", [] { run(leaves_its_array); }},
+    {"waits_at_two_barriers", [] { run(waits_at_two_barriers); }},
+    {"votes_in_two_places", [] { run(votes_in_two_places); }},
+    {"relies_on_a_shuffle", [] { run(relies_on_a_shuffle); }},
+    {"reads_four_words_apart", [] { run(reads_four_words_apart); }},
+    {"has_no_blocks", [] { run(does_nothing, 0); }},
+    {"has_too_many_rows_of_blocks", [] { run(does_nothing, {1, 65536}); }},
+    {"has_no_guard", [] { launch(does_nothing, 1, 64, nullptr); }},
+    {"takes_another_stream",
+     [] {
+       Guard guard;
+       launch(does_nothing, 1, 64, nullptr);
+     }},
+    {"has_no_mistake",
+     [] {
+       const auto sum = std::make_unique<int>();
+       run(has_no_mistake, 1, sum.get());
+       if (*sum != 63 * 64 / 2) throw std::runtime_error("a wrong sum");
+     }},
+};
+
 }  // namespace
 
-// Runs kernel `which`; returns what the launch complained of, "" if of nothing, and "?" beyond the last kernel.
-extern "C" __attribute__((visibility("default"))) const char* run_faulty_kernel(int which) {
+std::map<std::string, void (*)()>& all_faults() {
+  static std::map<std::string, void (*)()> all;
+  return all;
+}
+
+// Runs a kernel; returns what the launch complained of, "" if of nothing, and "?" where it has no kernel of this name.
+extern "C" __attribute__((visibility("default"))) const char* run_faulty_kernel(const char* name) {
   static std::string message;
-  const struct {
-    void (*kernel)();
-    dim3 grid;
-  } faults[] = {
-      {reads_without_barrier, 1}, {writes_what_another_reads, 1}, {reads_what_nobody_wrote, 1},
-      {misses_a_barrier, 1},      {misses_a_warp_operation, 1},   {leaves_its_array, 1},
-      {waits_at_two_barriers, 1}, {votes_in_two_places, 1},       {copies_from_between, 1},
-      {does_nothing, 0},          {does_nothing, {1, 65536}},
-  };
-  constexpr int count = sizeof(faults) / sizeof(*faults);
-  message = "?";
+  const auto found = all_faults().find(name);
+  if (found == all_faults().end()) return "?";
+  message = "";
   try {
-    if (which < count) {
-      launch(faults[which].kernel, faults[which].grid, 64, nullptr);
-      message = "";
-    } else if (which == count) {
-      int handed[64] = {}, missed = 0;
-      launch(hands_over_without_barrier, 1, 64, nullptr, &handed[0], &missed);
-      message = missed > 0 ? "another order of threads, another result" : "";
-    } else if (which == count + 1) {
-      int sum = 0;
-      launch(has_no_mistake, 1, 64, nullptr, &sum);
-      message = sum == 63 * 64 / 2 ? "" : "a wrong sum";
-    }
+    found->second();
   } catch (const std::exception& error) {
     message = error.what();
   }
   return message.c_str();
+}
+
+// The names of all kernels, each in a line.
+extern "C" __attribute__((visibility("default"))) const char* faulty_kernels() {
+  static std::string names;
+  names = "";
+  for (const auto& fault : all_faults()) names += fault.first + "\n";
+  return names.c_str();
 }

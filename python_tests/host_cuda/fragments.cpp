@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "common/cuda_launch.cuh"
 #include "common/cuda_mma.cuh"
 #include "common/dtype.h"
 
@@ -18,6 +19,13 @@ using namespace maskformer_ext::cuda;
 struct Place {
   int row, column;
 };
+
+template <class... Parameters, class... Arguments>
+void run_warp(void (*kernel)(Parameters...), const Arguments&... arguments) {
+  CUstream_st* const stream = host_cuda::open_guard();
+  launch(kernel, 1, 32, stream, arguments...);
+  host_cuda::close_guard();
+}
 
 // A is (16, 16) with eight elements a lane, or (16, 8) with four.
 Place place_in_a(int terms, int lane, int i) {
@@ -64,7 +72,7 @@ __global__ void load_kernel(uint32_t* words) {
 template <class T, int kTerms, bool kTermsContiguous>
 std::string check_load() {
   std::vector<uint32_t> words(4 * 32);
-  launch(load_kernel<T, kTerms, kTermsContiguous>, 1, 32, nullptr, words.data());
+  run_warp(load_kernel<T, kTerms, kTermsContiguous>, words.data());
   for (int lane = 0; lane < 32; ++lane) {
     for (int i = 0; i < kTerms / 2; ++i) {
       const Place place = place_in_a(kTerms, lane, i);
@@ -104,7 +112,7 @@ std::string check_multiply() {
       b[2 * lane + i / kHalves] |= encoded<Product>(second(place.row, place.column)) << (16 * (i % kHalves));
     }
   }
-  launch(multiply_kernel<Product>, 1, 32, nullptr, a.data(), b.data(), c.data());
+  run_warp(multiply_kernel<Product>, a.data(), b.data(), c.data());
   for (int lane = 0; lane < 32; ++lane) {
     for (int i = 0; i < 4; ++i) {
       const Place place = place_in_c(lane, i);

@@ -4,7 +4,8 @@
 #include <cstddef>
 #include <cstring>
 
-struct CUstream_st;
+#include "host_cuda/options.h"
+
 using cudaStream_t = CUstream_st*;
 using cudaError_t = int;
 inline constexpr cudaError_t cudaSuccess = 0, cudaErrorInvalidDevice = 101;
@@ -19,7 +20,8 @@ inline const char* cudaGetErrorString(cudaError_t error) {
   return error == cudaSuccess ? "no error" : "invalid device ordinal";
 }
 
-inline cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
+inline cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream) {
+  host_cuda::check_stream(stream);
   std::memset(memory, value, bytes);
   return cudaSuccess;
 }
