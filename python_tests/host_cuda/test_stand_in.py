@@ -23,7 +23,7 @@ MISTAKES = {
     "leaves_its_array": "shared array of 64 is indexed with 64",
     "waits_at_two_barriers": "the threads of a block wait at two barriers",
     "votes_in_two_places": "the lanes of a warp wait in two warp operations",
-    "relies_on_a_shuffle": "shared memory is (read after|written after) another thread's (write|read) without a barrier",
+    "relies_on_a_shuffle": "shared memory is (read|written) after another thread.s (write|read) without a barrier",
     "has_no_blocks": r"a grid of \(0, 1, 1\) blocks of 64 threads cannot be launched",
     "has_too_many_rows_of_blocks": r"a grid of \(1, 65536, 1\) blocks of 64 threads cannot be launched",
     "has_no_guard": "a launch without a device guard",
