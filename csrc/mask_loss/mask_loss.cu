@@ -31,8 +31,15 @@ __device__ __forceinline__ void add_to_totals(Totals& totals, RunSums& sums) {
   sums = {};
 }
 
+// Blocks per processor: 80 registers per thread, or 128 where 80 would be too few.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+constexpr int kBlocks = 2;
+#else
+constexpr int kBlocks = 3;
+#endif
+
 template <Gamma mode, bool kValues, bool kAligned, bool kGrad>
-__global__ void __launch_bounds__(kMostThreads, 2) mask_loss_sweep_kernel(Params p) {
+__global__ void __launch_bounds__(kMostThreads, kBlocks) mask_loss_sweep_kernel(Params p) {
   MASKFORMER_EXT_SHARED(CellPart, before, kMostThreads);               // of the columns before the cells
   MASKFORMER_EXT_SHARED(CellPart, centre, kMostThreads);               // of their own columns
   MASKFORMER_EXT_SHARED(CellPart, after, kMostThreads);                // of the columns behind them
@@ -43,7 +50,6 @@ __global__ void __launch_bounds__(kMostThreads, 2) mask_loss_sweep_kernel(Params
   const int strips = p.strips(), chunks = p.chunks.count;
   const int chunk = blockIdx.x % chunks, strip = blockIdx.x / chunks % strips;
   const int mask = static_cast<int>(blockIdx.x / (static_cast<unsigned>(chunks) * strips));
-  const MaskTarget target = mask_target(p, mask);
   const int begin_row = strip * p.strip_rows, end_row = min(begin_row + p.strip_rows, p.height);
   const int begin_column = chunk * p.chunks.columns, end_column = min(begin_column + p.chunks.columns, p.width);
   const int begin_cell = max(begin_column - 1, 0), end_cell = min(end_column + 1, p.width);
@@ -56,6 +62,7 @@ __global__ void __launch_bounds__(kMostThreads, 2) mask_loss_sweep_kernel(Params
   __syncthreads();
 
   for (int piece = 0; piece < groups; piece += threads) {
+    const MaskTarget target = mask_target(p, mask);
     const int group = piece + tid, cell = min(begin_cell + group / cell_groups, p.width - 1);
     const bool exists = begin_cell + group / cell_groups < end_cell;
     const bool counted = exists && cell >= begin_column && cell < end_column;  // else another block counts it
