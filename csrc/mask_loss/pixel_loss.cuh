@@ -83,10 +83,11 @@ __device__ __forceinline__ void add_group(const MaskLossCudaParams& p, uint32_t 
     run.wrong += pixel.wrong;
     run.wrong_inside += pixel.wrong_inside;
     if (kValues) run.inside += values[k];
-    if (!kGrad) continue;
-    for (int map = 0; map < 3; ++map) {
-      here[map][k] += here_weight * pixel.grad[map];
-      if (below_weight != 0.0f) below[map][k] += below_weight * pixel.grad[map];  // a gradient may be infinite
+    if constexpr (kGrad) {
+      for (int map = 0; map < 3; ++map) {
+        here[map][k] += here_weight * pixel.grad[map];
+        if (below_weight != 0.0f) below[map][k] += below_weight * pixel.grad[map];  // a gradient may be infinite
+      }
     }
   }
 }
