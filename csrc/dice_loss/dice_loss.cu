@@ -2,8 +2,8 @@
 #include <bit>
 
 #include "common/cuda_block.cuh"
+#include "common/cuda_math.cuh"
 #include "common/cuda_types.cuh"
-#include "common/math.h"
 #include "dice_loss/dice_from_sums.h"
 #include "dice_loss/dice_loss.h"
 
@@ -73,7 +73,7 @@ __device__ __forceinline__ Sums sum_pixels(const Params& p, const Share& share) 
   Sums sums;
   for_vectors<kCount, Logit, Target>(p, share, [&](int64_t, const auto& logits, const auto& targets) {
     for (int i = 0; i < kCount; ++i) {
-      const Logistic<float> s = logistic(as_float(logits.values[i]));
+      const Logistic<float> s = fast_logistic(as_float(logits.values[i]));
       const float t = target_value(targets.values[i]);
       const float missing = t * s.sigmoid_complement;
       sums.wrong += missing + (1.0f - t) * s.sigmoid;
@@ -121,7 +121,7 @@ __device__ __forceinline__ void write_gradients(const Params& p, const Share& sh
   for_vectors<kCount, Logit, Target>(p, share, [&](int64_t first, const auto& logits, const auto& targets) {
     Vector<Logit, kCount> grad;
     for (int i = 0; i < kCount; ++i) {
-      const Logistic<float> s = logistic(as_float(logits.values[i]));
+      const Logistic<float> s = fast_logistic(as_float(logits.values[i]));
       assign(grad.values[i], s.sigmoid * s.sigmoid_complement * (inside * target_value(targets.values[i]) + all));
     }
     store(grad_logits + first, grad);

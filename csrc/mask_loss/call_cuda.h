@@ -43,16 +43,46 @@ inline MaskLossCudaParams mask_loss_cuda_params(const char* op, const Tensor& lo
   return params;
 }
 
+// Whether a group is always whole and begins at a multiple of its size, so that one load takes it.
+inline bool groups_are_aligned(const MaskLossCudaParams& params) {
+  const bool bytes = !params.is_map && params.target_dtype == DType::uint8;
+  const bool words = params.is_map ? params.wide : params.target_dtype == DType::float32;
+  const auto aligned = [](const void* pointer, uintptr_t size) {
+    return reinterpret_cast<uintptr_t>(pointer) % (kMaskLossGroup * size) == 0;
+  };
+  const auto whole = [](int64_t pixels) { return pixels % kMaskLossGroup == 0; };
+  return params.target_width % (int64_t{kMaskLossGroup} * params.width) == 0 &&
+         aligned(params.targets, bytes   ? 1
+                                 : words ? 4
+                                         : 2) &&
+         aligned(params.void_pixels, 1) && whole(params.target_row_stride) && whole(params.target_plane_stride) &&
+         whole(params.target_image_stride);
+}
+
+// Splits the masks into blocks: strips of many rows, where there are blocks enough for every processor of a GPU.
+inline void split_masks(MaskLossCudaParams& params) {
+  constexpr int64_t kEnoughBlocks = 1024, kLeastRows = 4;
+  params.chunks = mask_loss_chunks(params.width, params.target_width);
+  params.strip_rows = MaskLossCudaParams::kMostStripRows;
+  while (params.strip_rows > kLeastRows &&
+         int64_t{params.masks} * params.chunks.count * params.strips() < kEnoughBlocks) {
+    params.strip_rows /= 2;
+  }
+}
+
 inline MaskLossOutputs run_mask_loss_cuda(MaskLossCudaParams params, const Tensor& logits, bool with_grad,
                                           const CudaScope& cuda) {
-  const int64_t masks = params.masks, height = params.height, width = params.width, strips = params.strips();
+  const int64_t masks = params.masks, height = params.height, width = params.width;
   Tensor focal = torch::stable::new_empty(logits, {masks}, ScalarType::Float);
   Tensor dice = torch::stable::new_empty(logits, {masks}, ScalarType::Float);
   Tensor maps = torch::stable::new_empty(logits, {with_grad ? masks : 0, 3, height, width}, ScalarType::Float);
   Tensor coefficients = torch::stable::new_empty(logits, {masks, 3}, ScalarType::Float);
   if (masks == 0) return {focal, dice, maps, coefficients};
+  split_masks(params);
+  params.aligned = groups_are_aligned(params);
+  const int64_t strips = params.strips();
   Tensor sums =
-      torch::stable::new_empty(logits, {masks * strips * params.chunks() * kMaskLossSums}, ScalarType::Double);
+      torch::stable::new_empty(logits, {masks * strips * params.chunks.count * kMaskLossSums}, ScalarType::Double);
   Tensor edges = torch::stable::new_empty(logits, {with_grad ? masks * strips * 3 * width : 0}, ScalarType::Float);
   params.sums = sums.mutable_data_ptr<double>();
   params.edges = with_grad ? edges.mutable_data_ptr<float>() : nullptr;

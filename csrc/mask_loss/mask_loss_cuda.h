@@ -1,13 +1,13 @@
 // Focal and dice loss of mask logits on a GPU: what the launchers take. Torch-free.
 //
-// A block sweeps the target rows of a strip, which is kStripRows rows of logits, and kThreads columns of them. Its
-// threads evaluate a row's pixels and put what the gradient needs into shared memory. Each thread then gathers from
-// there what belongs to its own column of logits. A column's sums over rows stay in registers. The row that a strip
-// shares with the next one is added later.
+// A block sweeps the target rows of a strip of logits, and a chunk of their columns. A thread evaluates up to four
+// pixels of one cell per target row. What they add to the maps stays in its registers until the row of logits ends.
+// Then each column takes what belongs to it from three cells. The row that a strip shares with the next is added later.
 #pragma once
 
 #include <cstdint>
 
+#include "mask_loss/cuda_cells.h"
 #include "mask_loss/mask_loss.h"
 
 struct CUstream_st;  // *cudaStream_t
@@ -25,7 +25,7 @@ enum MaskLossSum {
 };
 
 struct MaskLossCudaParams {
-  static constexpr int kThreads = 128, kStripRows = 8;
+  static constexpr int kMostStripRows = 16;
 
   const void* logits;  // (masks, height, width), the last dimension contiguous
   DType logits_dtype;
@@ -46,6 +46,10 @@ struct MaskLossCudaParams {
   bool ignore_void;
   const uint8_t* void_pixels;  // (images, target_height, target_width) contiguous, or null
 
+  int strip_rows;         // rows of logits of a block, kMostStripRows or fewer
+  MaskLossChunks chunks;  // columns of logits of a block
+  bool aligned;           // groups are whole, and begin at multiples of their size
+
   float row_unit, column_unit;  // 1 / (2 * target_height), 1 / (2 * target_width)
   float alpha_inside, alpha_outside, gamma;
 
@@ -56,11 +60,13 @@ struct MaskLossCudaParams {
   float* dice;   // (masks,) out
   float* coefficients;  // (masks, 3) out
 
-  constexpr int strips() const { return (height + kStripRows - 1) / kStripRows; }
-  constexpr int chunks() const { return (width + kThreads - 1) / kThreads; }
+  constexpr int strips() const { return (height + strip_rows - 1) / strip_rows; }
 };
 
 void mask_loss_fwd_cuda(const MaskLossCudaParams& params, CUstream_st* stream);
+
+// The last part of mask_loss_fwd_cuda: it combines the sums and the maps of a mask's blocks.
+void mask_loss_finish_cuda(const MaskLossCudaParams& params, CUstream_st* stream);
 
 // All masks. All pointers are to device memory.
 void mask_loss_bwd_cuda(const MaskLossGradParams& params, int64_t masks, CUstream_st* stream);

@@ -2,8 +2,8 @@
 #include <type_traits>
 
 #include "common/cuda_block.cuh"
+#include "common/cuda_math.cuh"
 #include "common/cuda_types.cuh"
-#include "common/math.h"
 #include "sigmoid_focal_loss/sigmoid_focal_loss.h"
 
 namespace maskformer_ext {
@@ -17,7 +17,7 @@ using Params = SigmoidFocalLossParams;
 
 // gamma is the same for all threads, so the branch costs nothing. It spares three copies of each kernel.
 __device__ __forceinline__ SoftPixel<float> focal_pixel(const Params& p, float logit, float target) {
-  const Logistic<float> l = logistic(logit);
+  const Logistic<float> l = fast_logistic(logit);
   if (p.gamma == 2.0f) return soft_pixel<Gamma::two>(l, target, p.alpha_inside, p.alpha_outside, p.gamma);
   if (p.gamma == 0.0f) return soft_pixel<Gamma::zero>(l, target, p.alpha_inside, p.alpha_outside, p.gamma);
   return soft_pixel<Gamma::general>(l, target, p.alpha_inside, p.alpha_outside, p.gamma);

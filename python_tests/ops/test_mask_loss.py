@@ -84,6 +84,33 @@ def test_wide_masks_are_swept_in_chunks_and_pieces(kernels, shape):
     assert max(errors_of(*make(shape), call=kernels.mask_loss).values()) <= allowed(kernels, shape)
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (2, (1, 3), (600, 5)),  # hundreds of rows of targets per row of logits
+        (1, (2, 1), (5, 1100)),  # more pixels of one column than threads of a block
+        (2, (3, 270), (6, 270)),  # more columns than threads
+        (520, (17, 2), (19, 5)),  # masks enough for strips of many rows
+    ],
+    ids=str,
+)
+def test_rows_and_columns_of_every_length(kernels, shape):
+    assert max(errors_of(*make(shape), call=kernels.mask_loss).values()) <= allowed(kernels, shape)
+
+
+@pytest.mark.parametrize("target", ["bool", "float32"])
+def test_targets_in_odd_places_give_the_same_bits(kernels, target):
+    logits, targets = make((2, (6, 9), (24, 36)), target)
+    padded = torch.zeros(2, 24, 39, dtype=targets.dtype)
+    padded[..., 1:37] = targets
+    for ours, theirs in zip(
+        kernels.native.mask_loss(logits, padded[..., 1:37], 0.25, 2.0, True),
+        kernels.native.mask_loss(logits, targets, 0.25, 2.0, True),
+        strict=True,
+    ):
+        assert torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize("scale", [0.0, 1.0, 10.0])
 def test_mask_loss_error_at_working_size(scale):
     logits, targets = make((4, (128, 128), (512, 512)), scale=scale)
