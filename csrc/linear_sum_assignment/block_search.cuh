@@ -32,6 +32,18 @@ __device__ __forceinline__ double allowed_or_infinite(T cost) {
   return allowed_or_infinite(as_float(cost));
 }
 
+// The arrays of a search, in shared memory.
+template <class Doubles, class Indices, class AllIndices, class Candidates, class Integers, class Costs>
+struct SearchArrays {
+  Doubles& row_potential;
+  Indices &row_given_up, &column_of_row;
+  AllIndices &row_of_column, &predecessor;
+  Indices& open;
+  Candidates& nearest_of;
+  Integers& given_up_of;
+  Costs& copy;
+};
+
 // A block of kWarps warps for up to 32 * kWarps * kOwned columns. Thread t has columns t, t + 32 * kWarps and so on.
 // With kMostRows above 0, costs of up to so many rows are copied to shared memory first.
 template <int kWarps, int kOwned, int kMostRows, class T>
@@ -54,8 +66,8 @@ class BlockSearch {
     MASKFORMER_EXT_SHARED(Candidate, nearest_of, 2 * kWarps);
     MASKFORMER_EXT_SHARED(int, given_up_of, 2 * kWarps);
     MASKFORMER_EXT_SHARED(T, copy, kStaged ? kMostRows * kPitch : 1);
-    const Arrays arrays = {row_potential, row_given_up, column_of_row, row_of_column, predecessor,
-                           open,          nearest_of,   given_up_of,   copy};
+    const SearchArrays arrays{row_potential, row_given_up, column_of_row, row_of_column, predecessor,
+                              open,          nearest_of,   given_up_of,   copy};
     if constexpr (kStaged) {
       // Neighbouring threads read neighbours in memory, along rows or columns. An odd pitch keeps banks apart for both.
       const int inner = matrix.column_step == 1 ? matrix.columns : matrix.rows, pairs = matrix.rows * matrix.columns;
@@ -78,30 +90,12 @@ class BlockSearch {
  private:
   static constexpr bool kStaged = kMostRows > 0;
   static constexpr int kPitch = kColumns + 1;
-#ifdef MASKFORMER_EXT_HOST_CUDA
-  template <class Element, int kCount>
-  using Shared = host_cuda::SharedArray<Element, kCount>&;
-#else
-  template <class Element, int kCount>
-  using Shared = Element (&)[kCount];
-#endif
-
-  struct Arrays {
-    Shared<double, kColumns> row_potential;
-    Shared<int16_t, kColumns> row_given_up, column_of_row;
-    Shared<int16_t, 2 * kColumns> row_of_column, predecessor;
-    Shared<int16_t, kColumns> open;
-    Shared<Candidate, 2 * kWarps> nearest_of;
-    Shared<int, 2 * kWarps> given_up_of;
-    Shared<T, kStaged ? kMostRows * kPitch : 1> copy;
-  };
-
   // Signed numbers as unsigned ones that are ordered alike, and back.
   static __device__ unsigned order_of(int number) { return static_cast<unsigned>(number) ^ 0x80000000u; }
   static __device__ int of_order(unsigned ordered) { return static_cast<int>(ordered ^ 0x80000000u); }
 
   // Matches every row. Returns false where one finds no path, which kLexicographic excludes.
-  template <bool kLexicographic>
+  template <bool kLexicographic, class Arrays>
   static __device__ bool match(const CostMatrix<T>& matrix, const Arrays& arrays) {
     constexpr int kSlots = kLexicographic ? 2 * kOwned : kOwned;  // columns of this thread, then rows' own ones
     const int columns = matrix.columns, thread = static_cast<int>(threadIdx.x);
