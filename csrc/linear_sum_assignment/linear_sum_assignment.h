@@ -27,9 +27,13 @@ MASKFORMER_EXT_CPU_KERNEL(linear_sum_assignment, const LinearSumAssignmentParams
 void linear_sum_assignment_cuda(const LinearSumAssignmentParams& params, int64_t problems, char* workspace,
                                 CUstream_st* stream);
 
+// Queries or targets, whichever are more, of a problem that a block holds in registers and shared memory.
+inline constexpr int64_t kMostBlockColumns = 2048;
+
 constexpr int64_t linear_sum_assignment_workspace(int64_t queries, int64_t targets) {
+  if (queries <= kMostBlockColumns && targets <= kMostBlockColumns) return 0;
   const int64_t rows = queries < targets ? queries : targets, columns = queries + targets;
-  return 16 + (rows + 2 * columns) * 16 + (4 * columns + rows + 4) / 4 * 16;
+  return (rows + 2 * columns) * 16 + (4 * columns + rows + 4) / 4 * 16;
 }
 
 }  // namespace maskformer_ext

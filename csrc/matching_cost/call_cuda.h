@@ -66,7 +66,9 @@ class MatchingCostCall {
   Tensor cost;  // (..., B, Q, T)
 
  private:
-  static constexpr int64_t kMostBlocks = 2048;  // more than any GPU runs at once; each loops over queries
+  // Blocks take queries once, as long as their sums need little memory: a GPU then gives the next ones to whichever
+  // processor is free. Beyond that, blocks loop. kFewBlocks are more than any GPU runs at once.
+  static constexpr int64_t kFewBlocks = 2048, kMostSums = int64_t{2} << 20, kMostBlocks = int64_t{1} << 20;
 
   Tensor class_logits_, pixels_, labels_, num_segments_, sums_, workspace_;
   std::optional<Tensor> void_;
@@ -75,29 +77,37 @@ class MatchingCostCall {
     const bool from_masks = pixels_.dim() == 4;
     const int64_t images = params.images, groups = params.segments + 1, num_pixels = params.pixels();
     params.max_items = static_cast<int>(groups + num_pixels / MatchingCostCudaParams::kItemPixels);
-    params.words = static_cast<int>((num_pixels + 31) / 32);
-    params.blocks = static_cast<int>(std::min(params.rows, kMostBlocks));
-    params.sums_stride = 3 * (from_masks ? params.segments : params.max_items);
-    sums_ = torch::stable::new_empty(class_logits_, {params.blocks * params.sums_stride}, ScalarType::Double);
-    params.sums = sums_.mutable_data_ptr<double>();
-    const int64_t map_words = from_masks ? 0 : images * (2 * num_pixels + 3 * params.max_items + 1);
-    const int64_t mask_words = from_masks ? images * groups * params.words : 0;
-    workspace_ = torch::stable::new_empty(class_logits_, {images * groups + map_words + mask_words}, ScalarType::Int);
+    params.words = static_cast<int>((params.segments + MatchingCostCudaParams::kMasksOfWord - 1) /
+                                    MatchingCostCudaParams::kMasksOfWord);
+    params.sums_stride =
+        MatchingCostCudaParams::kMostQueries * MatchingCostCudaParams::kSums * (params.max_items + groups);
+    const int64_t most_blocks = from_masks ? kMostBlocks : std::max(kFewBlocks, kMostSums / params.sums_stride);
+    params.blocks = static_cast<int>(std::min(params.rows, most_blocks));
+    if (!from_masks) {
+      sums_ = torch::stable::new_empty(class_logits_, {params.blocks * params.sums_stride}, ScalarType::Double);
+      params.sums = sums_.mutable_data_ptr<double>();
+    }
+    const int64_t map_words = from_masks ? 0 : images * (2 * num_pixels + 2 * params.max_items + groups + 1);
+    const int64_t mask_words = from_masks ? images * params.words * num_pixels : 0;
+    workspace_ =
+        torch::stable::new_empty(class_logits_, {images * (groups + 1) + map_words + mask_words}, ScalarType::Int);
     int* words = workspace_.mutable_data_ptr<int32_t>();
     params.group_area = words;
+    params.counted = words + images * groups;
+    words = params.counted + images;
     if (from_masks) {
       params.masks = static_cast<const uint8_t*>(pixels_.const_data_ptr());
       if (params.ignore_void && void_.has_value()) {
         params.void_map = static_cast<const uint8_t*>(void_->const_data_ptr());
       }
-      params.bits = reinterpret_cast<uint32_t*>(words + images * groups);
+      params.bits = reinterpret_cast<uint32_t*>(words);
     } else {
       params.segment_map = pixels_.const_data_ptr();
       params.wide = pixels_.scalar_type() == ScalarType::Int;
-      params.owner = words + images * groups;
+      params.owner = words;
       params.order = params.owner + images * num_pixels;
       params.item = params.order + images * num_pixels;
-      params.num_items = params.item + images * 3 * params.max_items;
+      params.first_item = params.item + images * 2 * params.max_items;
     }
   }
 };

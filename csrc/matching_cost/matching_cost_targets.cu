@@ -1,4 +1,6 @@
 // CUDA kernels that prepare the targets of matching_cost: segment maps become lists of pixels, masks become bits.
+#include <algorithm>
+
 #include "common/cuda_block.cuh"
 #include "matching_cost/matching_cost_cuda.h"
 #include "matching_cost/target_segments.cuh"
@@ -69,12 +71,18 @@ __global__ void __launch_bounds__(32) list_groups_kernel(Params p) {
   first_item = warp_sum(first_item);
   const int end = place + area[group], items = (area[group] + Params::kItemPixels - 1) / Params::kItemPixels;
   for (int i = lane; i < items; i += 32) {
-    int* item = p.item + (image * p.max_items + first_item + i) * 3;
-    item[0] = group;
-    item[1] = place + i * Params::kItemPixels;
-    item[2] = min(item[1] + Params::kItemPixels, end);
+    int* item = p.item + (image * p.max_items + first_item + i) * 2;
+    item[0] = place + i * Params::kItemPixels;
+    item[1] = min(item[0] + Params::kItemPixels, end);
   }
-  if (group == static_cast<int>(p.segments) && lane == 0) p.num_items[image] = first_item + items;
+  if (lane == 0) {
+    int* first_items = p.first_item + image * (p.segments + 2);
+    first_items[group] = first_item;
+    if (group == static_cast<int>(p.segments)) {
+      first_items[group + 1] = first_item + items;
+      p.counted[image] = end;
+    }
+  }
   const int* owner = p.owner + image * p.pixels();
   int* order = p.order + image * p.pixels();
   for (int first = lane; first - lane < pixels; first += 32 * kAhead) {
@@ -91,35 +99,39 @@ __global__ void __launch_bounds__(32) list_groups_kernel(Params p) {
   }
 }
 
-// Packs masks to bits at (h, w). The row behind the last mask holds the pixels that count.
-__global__ void __launch_bounds__(32) pack_masks_kernel(Params p) {
+// Packs the masks of a word at (h, w), a pixel per thread.
+__global__ void __launch_bounds__(kThreads) pack_masks_kernel(Params p) {
+  const int64_t total = p.images * p.words * p.pixels();
+  const int64_t target_pixels = static_cast<int64_t>(p.target_height) * p.target_width;
+  for (int64_t i = blockIdx.x * int64_t{kThreads} + threadIdx.x; i < total; i += int64_t{gridDim.x} * kThreads) {
+    const int64_t image = i / p.pixels() / p.words;
+    const int first = static_cast<int>(i / p.pixels() % p.words) * Params::kMasksOfWord;
+    const int64_t place = target_pixel(p, static_cast<int>(i % p.pixels()));
+    const int masks = min(segments_of(p, image) - first, Params::kMasksOfWord);
+    const uint8_t* mask = p.masks + (image * p.segments + first) * target_pixels + place;
+    uint32_t word = Params::kCounts;
+#pragma unroll 8
+    for (int t = 0; t < masks; ++t) word |= mask[t * target_pixels] != 0 ? 1u << t : 0u;
+    if (p.void_map != nullptr && p.void_map[image * target_pixels + place] != 0) word = 0;
+    p.bits[i] = word;
+  }
+}
+
+// Counts the pixels of a mask; the block behind the last mask, those that count.
+__global__ void __launch_bounds__(32) count_masks_kernel(Params p) {
   const auto [image, segment] = Group(p);
   const int lane = threadIdx.x, pixels = static_cast<int>(p.pixels());
-  const int64_t target_pixels = static_cast<int64_t>(p.target_height) * p.target_width;
-  const bool is_mask = segment < p.segments;
-  const uint8_t* mask = p.masks + (image * p.segments + segment) * target_pixels;
-  const uint8_t* excluded = p.void_map == nullptr ? nullptr : p.void_map + image * target_pixels;
-  uint32_t* bits = p.bits + (image * (p.segments + 1) + segment) * p.words;
+  const bool is_mask = segment < static_cast<int>(p.segments);
+  const int word = is_mask ? segment / Params::kMasksOfWord : 0;
+  const uint32_t bit = is_mask ? uint32_t{1} << segment % Params::kMasksOfWord : Params::kCounts;
+  const uint32_t* words = p.bits + (image * p.words + word) * p.pixels();
   int area = 0;
-  for (int first = 0; first < p.words; first += kAhead) {
-    bool inside[kAhead];
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      const int pixel = 32 * (first + i) + lane;
-      inside[i] = pixel < pixels;
-      if (!inside[i]) continue;
-      const int64_t place = target_pixel(p, pixel);
-      const bool in_mask = !is_mask || mask[place] != 0, counts = excluded == nullptr || excluded[place] == 0;
-      inside[i] = in_mask && counts;
-    }
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      const unsigned found = __ballot_sync(kAllLanes, inside[i]);
-      if (lane == 0 && first + i < p.words) bits[first + i] = found;
-      area += __popc(found);
-    }
-  }
-  if (lane == 0) p.group_area[blockIdx.x] = area;
+#pragma unroll 8
+  for (int i = lane; i < pixels; i += 32) area += (words[i] & bit) != 0;
+  area = warp_sum(area);
+  if (lane != 0) return;
+  p.group_area[blockIdx.x] = is_mask ? area : 0;
+  if (!is_mask) p.counted[image] = area;
 }
 
 }  // namespace
@@ -129,14 +141,15 @@ void matching_cost_targets_cuda(const MatchingCostCudaParams& params, CUstream_s
   using namespace cuda;
   if (params.images == 0 || params.segments == 0) return;
   const auto groups = static_cast<unsigned>((params.segments + 1) * params.images);
+  const int64_t items = params.images * params.pixels() * (params.masks != nullptr ? params.words : 1);
+  constexpr int64_t most_blocks = 1 << 20;  // each loops
+  const auto blocks = static_cast<unsigned>(std::min<int64_t>((items + kThreads - 1) / kThreads, most_blocks));
   if (params.masks != nullptr) {
-    launch(pack_masks_kernel, groups, 32, stream, params);
+    if (items > 0) launch(pack_masks_kernel, blocks, kThreads, stream, params);
+    launch(count_masks_kernel, groups, 32, stream, params);
     return;
   }
-  const int64_t pixels = params.images * params.pixels();
-  if (pixels > 0) {
-    launch(find_owners_kernel, static_cast<unsigned>((pixels + kThreads - 1) / kThreads), kThreads, stream, params);
-  }
+  if (items > 0) launch(find_owners_kernel, blocks, kThreads, stream, params);
   launch(count_groups_kernel, groups, 32, stream, params);
   launch(list_groups_kernel, groups, 32, stream, params);
 }

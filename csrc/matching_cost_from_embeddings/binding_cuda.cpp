@@ -32,8 +32,8 @@ Tensor matching_cost_from_embeddings_on_gpu(const Tensor& class_logits, const Te
   if (call.cost.numel() == 0) return call.cost;
 
   const int64_t image_logits = std::max<int64_t>(1, all.queries * all.pixels);  // of one layer
-  const int64_t layers = std::clamp<int64_t>(kCachedFloats / image_logits, 1, all.layers);
-  const int64_t images = std::clamp<int64_t>(kCachedFloats / (layers * image_logits), 1, all.images);
+  const int64_t layers = even_chunk(all.layers, kCachedFloats / image_logits);  // a small last chunk fills no GPU
+  const int64_t images = even_chunk(all.images, kCachedFloats / (layers * image_logits));
   Tensor logits = torch::stable::new_empty(mask_embed, {layers * images * image_logits}, ScalarType::Float);
   const int64_t size = dtype_size(all.dtype);
   matching_cost_targets_cuda(call.params, cuda.stream);

@@ -14,6 +14,8 @@ from maskformer_ext.ops import linear_sum_assignment
 from maskformer_ext.ops.linear_sum_assignment import _reference
 
 SHAPES = [(1, 1), (1, 4), (4, 1), (7, 3), (3, 7), (16, 16), (17, 16), (30, 9), (100, 30), (12, 65)]
+# A GPU solves these by blocks of several sizes, the last by a warp.
+WIDE = [(5, 130), (400, 4), (3, 1100), (2100, 2)]
 KINDS = ["uniform", "congested", "integer", "constant", "negative", "huge"]
 
 
@@ -57,7 +59,7 @@ def test_indices_equal_scipys_even_on_ties(kind, shape):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", [*SHAPES, (40, 9), (5, 130), (400, 4)], ids=str)
+@pytest.mark.parametrize("shape", [*SHAPES, *WIDE, (40, 9), (100, 66)], ids=str)
 def test_padded_batches_equal_the_cpus(kernels, kind, shape):
     cost = torch.stack([torch.from_numpy(make_cost(kind, shape, seed)) for seed in range(3)])
     counts = torch.tensor([shape[1], max(shape[1] - 1, 0), 0])
@@ -75,12 +77,28 @@ def test_large_problems_equal_the_cpus(kernels, kind, size):
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.0])
-@pytest.mark.parametrize(("queries", "targets"), [(9, 6), (6, 9), (33, 20)])
+@pytest.mark.parametrize(("queries", "targets"), [(9, 6), (6, 9), (33, 20), (100, 66), *WIDE])
 def test_forbidden_pairs_equal_the_cpus(kernels, share, queries, targets):
     cost = torch.rand(4, queries, targets)
     cost[torch.rand(cost.shape) < share] = torch.inf
-    cost[:, 2] = torch.nan
-    assert_equals_the_cpus(kernels, cost, torch.tensor([targets, targets - 1, targets, 1]))
+    cost[:, 1] = torch.nan
+    cost[2, :, -1] = -torch.inf  # a target without an allowed query
+    counts = torch.tensor([targets, targets - 1, targets, 1])
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        assert_equals_the_cpus(kernels, cost.to(dtype), counts)
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (9, 40), (70, 70), (70, 9)], ids=str)
+def test_ties_among_forbidden_pairs_equal_the_cpus(kernels, shape):
+    generator = torch.Generator().manual_seed(3)
+    cost = torch.randint(-1, 2, (4, *shape), generator=generator).float()
+    cost[torch.rand(cost.shape, generator=generator) < 0.8] = torch.inf
+    assert_equals_the_cpus(kernels, cost, torch.full((4,), shape[1]))
+
+
+def test_lengths_that_overflow_equal_the_cpus(kernels):
+    cost = torch.tensor([[1e308, -1e308, 1.0], [1e308, 1e308, -1e308], [-1e308, 1e308, 1e308]], dtype=torch.float64)
+    assert_equals_the_cpus(kernels, torch.stack([cost, -cost, cost.T]), torch.full((3,), 3))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

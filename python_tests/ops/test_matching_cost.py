@@ -264,6 +264,31 @@ def test_more_segments_than_queries_and_empty_segments(kernels):
     assert error(kernels.matching_cost(class_logits, mask_logits, targets), truth) <= LARGEST_ERROR
 
 
+@pytest.mark.parametrize("form", ["int32", "masks"])
+def test_a_query_costs_the_same_alone(kernels, form):
+    targets = in_form(random_targets(2, [9, 4], 9, (36, 40), 6), form)
+    class_logits, mask_logits = torch.randn(2, 2, 5, 7), torch.randn(2, 2, 5, 36, 40) * 5
+    mask_logits[0, 1, 2, 20, 20] = torch.nan
+    class_logits[1, 0, 3, 1] = torch.inf
+    together = kernels.matching_cost(class_logits, mask_logits, targets)
+    assert together[0, 1, 2, :4].isinf().all() and together[1, 0, 3].isinf().all()
+    assert together.isinf().sum() == 4 + 9
+    for query in range(5):
+        alone = kernels.matching_cost(
+            class_logits[:1, :, query : query + 1], mask_logits[:1, :, query : query + 1], targets
+        )
+        assert torch.equal(alone, together[:1, :, query : query + 1])
+
+
+def test_masks_of_several_words(kernels):
+    """As many masks as fill two words of bits and begin a third, and more pixels than are added in float at once."""
+    masks = torch.rand(1, 50, 92, 92) < 0.3
+    targets = MaskTargets(masks, torch.randint(0, 5, (1, 50)), torch.tensor([49]))
+    class_logits, mask_logits = torch.randn(1, 2, 6), torch.randn(1, 2, 92, 92) * 4
+    truth = reference(class_logits.double(), mask_logits.double(), targets, **DEFAULTS)
+    assert error(kernels.matching_cost(class_logits, mask_logits, targets), truth) <= LARGEST_ERROR
+
+
 def test_nearest_sampling_is_that_of_interpolate():
     for source in (*range(1, 40), 97, 128, 333, 480, 512, 1000):
         for result in (*range(1, 40), 97, 120, 128, 333, 511, 1000):
