@@ -1,6 +1,7 @@
 // The host twins of the functions of common/cuda_mma.cuh that need tensor cores or asynchronous copies.
 #pragma once
 
+#include <array>
 #include <bit>
 #include <cstdint>
 
@@ -19,15 +20,46 @@ void copy_async(host_cuda::SharedArray<T, kSize>& to, int index, const T* from, 
   }
   for (int i = 0; i < kElements; ++i) to[index + i] = exists ? from[i] : T{};
 }
+template <class T, int kSize>
+void copy_element_async(host_cuda::SharedArray<T, kSize>& to, int index, const T* from, bool exists) {
+  static_assert(sizeof(T) == 4);
+  to[index] = exists ? *from : T{};
+}
 inline void commit_copies() {}
 template <int kGroups>
 void wait_copies() {}
 
+template <class T, int kSize>
+void put_words(host_cuda::SharedArray<T, kSize>& to, int index, const uint32_t (&words)[4]) {
+  constexpr int kElements = 16 / sizeof(T);
+  if (index % kElements != 0) host_cuda::block().fail("16 bytes are written to an address that is no multiple of 16");
+  const auto elements = std::bit_cast<std::array<T, kElements>>(words);
+  for (int i = 0; i < kElements; ++i) to[index + i] = elements[i];
+}
+template <class T, int kSize>
+float get_float(host_cuda::SharedArray<T, kSize>& from, int index) {
+  std::array<T, sizeof(float) / sizeof(T)> elements;
+  for (size_t i = 0; i < elements.size(); ++i) elements[i] = from[index * elements.size() + i];
+  return std::bit_cast<float>(elements);
+}
+template <class T, int kSize>
+void get_floats(host_cuda::SharedArray<T, kSize>& from, int index, float (&to)[4]) {
+  if (index % 4 != 0) host_cuda::block().fail("16 bytes are read from an address that is no multiple of 16");
+  for (int i = 0; i < 4; ++i) to[i] = get_float(from, index + i);
+}
+template <class T, int kSize>
+void put_pair(host_cuda::SharedArray<T, kSize>& to, int index, float a, float b) {
+  if (index % 2 != 0) host_cuda::block().fail("8 bytes are written to an address that is no multiple of 8");
+  const float pair[2] = {a, b};
+  const auto elements = std::bit_cast<std::array<T, 2 * sizeof(float) / sizeof(T)>>(pair);
+  for (size_t i = 0; i < elements.size(); ++i) to[index * (sizeof(float) / sizeof(T)) + i] = elements[i];
+}
+
 // As the PTX ISA defines ldmatrix.x4. Lane 8 r + l gives the address of line l of matrix r. In register r, lane l
 // receives elements 2 (l % 4) and the next of line l / 4, or with .trans of column l / 4.
-template <bool kTermsContiguous, int kPitch, int kSize>
-void load_fragment(uint32_t (&to)[4], host_cuda::SharedArray<uint16_t, kSize>& from, int begin) {
-  const int lane = threadIdx.x % 32, own = begin + fragment_line<kTermsContiguous, kPitch>(lane);
+template <bool kTermsContiguous, int kPitch, bool kHalvesTogether = false, int kSize>
+void load_fragment(uint32_t (&to)[4], host_cuda::SharedArray<uint16_t, kSize>& from, int own) {
+  const int lane = threadIdx.x % 32;
   if (own % 8 != 0) host_cuda::block().fail("a fragment begins at an address that is no multiple of 16");
   int lines[host_cuda::kWarp];
   host_cuda::all_lanes(own, lines);
@@ -42,12 +74,10 @@ void load_fragment(uint32_t (&to)[4], host_cuda::SharedArray<uint16_t, kSize>& f
   }
 }
 
-template <bool kTermsContiguous, int kPitch, int kSize>
-void load_fragment(uint32_t (&to)[4], host_cuda::SharedArray<float, kSize>& from, int begin) {
-  const int row = threadIdx.x % 32 / 4, term = threadIdx.x % 4;
+template <bool kTermsContiguous, int kPitch, bool kHalvesTogether = false, int kSize>
+void load_fragment(uint32_t (&to)[4], host_cuda::SharedArray<float, kSize>& from, int own) {
   for (int r = 0; r < 4; ++r) {
-    const int y = row + 8 * (r % 2), k = term + 4 * (r / 2);
-    to[r] = std::bit_cast<uint32_t>(float(from[begin + (kTermsContiguous ? y * kPitch + k : k * kPitch + y)]));
+    to[r] = std::bit_cast<uint32_t>(float(from[own + register_offset<kTermsContiguous, kPitch, kHalvesTogether>(r)]));
   }
 }
 

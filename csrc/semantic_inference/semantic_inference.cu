@@ -164,6 +164,7 @@ __global__ void __launch_bounds__(kThreads, kTaps == 4 && kClassTiles > 4 ? 1 : 
                               p.masks.columns[min(first_column + pixel % kTileColumns, p.masks.out_width - 1)],
                               p.masks.row_stride);
   const auto* fragments = static_cast<const uint4*>(p.fragments) + lane;
+  const int own = 16 * warp + fragment_part<uint16_t, false, kPitch, true>(lane);
   Best best[2][2];  // of pixels 8 i + 2 (lane % 4) + j of the warp's 16
   for (int first_tile = 0; first_tile < p.class_tiles; first_tile += kClassTiles) {
     float sums[kClassTiles][2][4] = {};
@@ -174,14 +175,14 @@ __global__ void __launch_bounds__(kThreads, kTaps == 4 && kClassTiles > 4 ? 1 : 
       for (int step = 0; step < kChunk / kStep; ++step) {
         if (first + step * kStep >= kept) break;
         uint32_t second[4];
-        load_fragment<false, kPitch>(second, masks, step * kStep * kPitch + 16 * warp);
+        load_fragment<false, kPitch, true>(second, masks, own + step * kStep * kPitch);
         const int64_t place = (int64_t{first / kStep + step} * p.class_tiles + first_tile) * 32;
 #pragma unroll
         for (int tile = 0; tile < kClassTiles; ++tile) {
           const uint4 words = fragments[place + 32 * tile];
           const uint32_t part[4] = {words.x, words.y, words.z, words.w};
-          multiply(Float16Product(), sums[tile][0], part, second[0], second[2]);
-          multiply(Float16Product(), sums[tile][1], part, second[1], second[3]);
+          multiply(Float16Product(), sums[tile][0], part, second[0], second[1]);
+          multiply(Float16Product(), sums[tile][1], part, second[2], second[3]);
         }
       }
     }
