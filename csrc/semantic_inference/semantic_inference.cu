@@ -15,6 +15,12 @@ using Params = SemanticCudaParams;
 constexpr int kThreads = 256;
 constexpr int kListThreads = 1024;
 constexpr int kStep = Params::kStep;
+// Queries that are loaded at once beside eighty sums. On sm_80 two would spill.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+constexpr int kBesideManySums = 2;
+#else
+constexpr int kBesideManySums = 1;
+#endif
 
 // Lists in order the queries that have a class probability, and the largest of each. One block, with a warp per query.
 __global__ void __launch_bounds__(kListThreads) list_queries_kernel(Params p) {
@@ -141,7 +147,7 @@ __device__ int exact_label(const Params& p, int y, int x, int kept) {
 
 template <class Logit, int kTaps, int kClassTiles>  // sixteen taps beside eighty sums need the registers of two blocks
 __global__ void __launch_bounds__(kThreads, kTaps == 4 && kClassTiles > 4 ? 1 : 2) semantic_labels_kernel(Params p) {
-  using Chunk = MaskChunk<Logit, kTaps, kTaps == 4 ? 1 : (kClassTiles > 4 ? 2 : 4)>;
+  using Chunk = MaskChunk<Logit, kTaps, kTaps == 4 ? 1 : (kClassTiles > 4 ? kBesideManySums : 4)>;
   constexpr int kPitch = Chunk::kPitch;
   MASKFORMER_EXT_SHARED(uint16_t, masks, Chunk::kQueries* kPitch);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, kept = *p.kept;
