@@ -7,7 +7,7 @@
 // word 4 j + lane % 4.
 //
 // `multiply` takes a whole fragment as its first operand and half of one as its second. The half with columns 8 i to 8
-// i + 7 is registers i and i + 2.
+// i + 7 is registers i and i + 2. They should be neighbours (kHalvesTogether), or the compiler copies them.
 #pragma once
 
 #include <cstdint>
@@ -30,13 +30,29 @@ struct TF32Product {  // float32 rounded to 11 significant bits
   static constexpr int kStep = 8;
 };
 
-// The address that a lane gives to ldmatrix, counted from the fragment's first element. Eight 16-bit elements begin
-// there. Lane 8 r + l gives line l of the 8 x 8 matrix that becomes register r.
-template <bool kTermsContiguous, int kPitch>
-__device__ __forceinline__ int fragment_line(int lane) {
-  static_assert(kPitch % 8 == 0);
-  const int i = lane / 8 % 2, j = lane / 16, line = lane % 8;
+// Where a lane's part of a fragment begins, counted from the fragment's first element. Element (line, term) is line *
+// kPitch + term. Where terms are not contiguous, line and term change places. Fragments of an array differ in constants
+// only, so a thread computes this once.
+//
+// Of 16-bit elements it is the address that a lane gives to ldmatrix, where eight elements begin. Lane 8 r + l gives
+// line l of the 8 x 8 matrix that becomes register r. Of floats it is the lane's element of register 0.
+//
+// kHalvesTogether exchanges registers 1 and 2. Both of a second operand's halves are then neighbours, as `multiply`
+// needs them.
+template <class T, bool kTermsContiguous, int kPitch, bool kHalvesTogether = false>
+__device__ __forceinline__ int fragment_part(int lane) {
+  static_assert(sizeof(T) == 4 || kPitch % 8 == 0);
+  if constexpr (sizeof(T) == 4) return kTermsContiguous ? lane / 4 * kPitch + lane % 4 : lane % 4 * kPitch + lane / 4;
+  const int r = lane / 8, line = lane % 8;
+  const int i = kHalvesTogether ? r / 2 : r % 2, j = kHalvesTogether ? r % 2 : r / 2;
   return kTermsContiguous ? (8 * i + line) * kPitch + 8 * j : (8 * j + line) * kPitch + 8 * i;
+}
+
+// Where register r of a float fragment lies behind register 0.
+template <bool kTermsContiguous, int kPitch, bool kHalvesTogether>
+__device__ constexpr int register_offset(int r) {
+  const int i = kHalvesTogether ? r / 2 : r % 2, j = kHalvesTogether ? r % 2 : r / 2;
+  return kTermsContiguous ? 8 * i * kPitch + 4 * j : 4 * j * kPitch + 8 * i;
 }
 
 }  // namespace maskformer_ext::cuda
@@ -65,12 +81,43 @@ __device__ __forceinline__ void wait_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
 }
 
-// Loads a fragment of 16-bit elements. Element (row, term) is from[begin + row * kPitch + term]. Where terms are not
-// contiguous, row and term change places. Rows of the array begin at multiples of 16 bytes.
-template <bool kTermsContiguous, int kPitch, int kSize>
-__device__ __forceinline__ void load_fragment(uint32_t (&to)[4], const uint16_t (&from)[kSize], int begin) {
-  const int place = begin + fragment_line<kTermsContiguous, kPitch>(threadIdx.x % 32);
-  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(from + place));
+// The same for one element, whose addresses are multiples of its own size. It has four bytes.
+template <class T, int kSize>
+__device__ __forceinline__ void copy_element_async(T (&to)[kSize], int index, const T* from, bool exists) {
+  static_assert(sizeof(T) == 4);
+  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(to + index));
+  const int bytes = exists ? 4 : 0;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(address), "l"(from), "r"(bytes) : "memory");
+}
+
+// Writes 16 bytes to shared memory, at a multiple of 16 bytes.
+template <class T, int kSize>
+__device__ __forceinline__ void put_words(T (&to)[kSize], int index, const uint32_t (&words)[4]) {
+  *reinterpret_cast<uint4*>(to + index) = make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+// Float number `index` of shared memory that otherwise holds elements.
+template <class T, int kSize>
+__device__ __forceinline__ float get_float(const T (&from)[kSize], int index) {
+  return reinterpret_cast<const float*>(from)[index];
+}
+// Four of them, from a multiple of four on.
+template <class T, int kSize>
+__device__ __forceinline__ void get_floats(const T (&from)[kSize], int index, float (&to)[4]) {
+  const float4 four = *reinterpret_cast<const float4*>(reinterpret_cast<const float*>(from) + index);
+  to[0] = four.x, to[1] = four.y, to[2] = four.z, to[3] = four.w;
+}
+// Writes two of them, from an even one on.
+template <class T, int kSize>
+__device__ __forceinline__ void put_pair(T (&to)[kSize], int index, float a, float b) {
+  *reinterpret_cast<float2*>(reinterpret_cast<float*>(to) + index) = make_float2(a, b);
+}
+
+// Loads a fragment of 16-bit elements. `own` is where it begins plus fragment_part. Rows of the array begin at
+// multiples of 16 bytes.
+template <bool kTermsContiguous, int kPitch, bool kHalvesTogether = false, int kSize>
+__device__ __forceinline__ void load_fragment(uint32_t (&to)[4], const uint16_t (&from)[kSize], int own) {
+  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(from + own));
   if constexpr (kTermsContiguous) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
@@ -85,13 +132,11 @@ __device__ __forceinline__ void load_fragment(uint32_t (&to)[4], const uint16_t 
 }
 
 // Loads a fragment of float32. The registers hold the floats, not yet rounded.
-template <bool kTermsContiguous, int kPitch, int kSize>
-__device__ __forceinline__ void load_fragment(uint32_t (&to)[4], const float (&from)[kSize], int begin) {
-  const int row = threadIdx.x % 32 / 4, term = threadIdx.x % 4;
+template <bool kTermsContiguous, int kPitch, bool kHalvesTogether = false, int kSize>
+__device__ __forceinline__ void load_fragment(uint32_t (&to)[4], const float (&from)[kSize], int own) {
 #pragma unroll
   for (int r = 0; r < 4; ++r) {
-    const int y = row + 8 * (r % 2), k = term + 4 * (r / 2);
-    to[r] = __float_as_uint(from[begin + (kTermsContiguous ? y * kPitch + k : k * kPitch + y)]);
+    to[r] = __float_as_uint(from[own + register_offset<kTermsContiguous, kPitch, kHalvesTogether>(r)]);
   }
 }
 

@@ -27,21 +27,15 @@ __device__ __forceinline__ void assign(__nv_bfloat16& to, float x) { to = __floa
 __device__ __forceinline__ void assign(__half& to, float x) { to = __float2half_rn(x); }
 __device__ __forceinline__ void assign(uint8_t& to, float x) { to = static_cast<uint8_t>(x); }
 
-// Writes two neighbours, at once where they are aligned. The second exists only where `both` says so.
+// Writes four neighbours at once.
 template <class T>
-__device__ __forceinline__ void store_pair(T* to, float a, float b, bool both) {
-  struct alignas(2 * sizeof(T)) Pair {
-    T first, second;
-  };
-  if (both && reinterpret_cast<uintptr_t>(to) % sizeof(Pair) == 0) {
-    Pair pair;
-    assign(pair.first, a);
-    assign(pair.second, b);
-    *reinterpret_cast<Pair*>(to) = pair;
-    return;
-  }
-  assign(to[0], a);
-  if (both) assign(to[1], b);
+__device__ __forceinline__ void store_four(T* to, const float (&values)[4]) {
+  struct alignas(4 * sizeof(T)) Four {
+    T elements[4];
+  } four;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) assign(four.elements[i], values[i]);
+  *reinterpret_cast<Four*>(to) = four;
 }
 
 // Calls body with a null pointer to the CUDA type of a floating dtype.

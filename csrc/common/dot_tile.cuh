@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "common/cuda_mma.cuh"
+#include "common/tile_loader.cuh"
 
 namespace maskformer_ext::cuda {
 
@@ -18,117 +19,41 @@ struct SplitTF32Product {
   static constexpr int kStep = TF32Product::kStep;
 };
 
-constexpr int kTileThreads = 256;  // eight warps, two by four, each with 64 rows and 32 columns
-constexpr int kTileLines = 128;
-
-// One operand of a tile. Element (line, term) is data[line * line_stride + term * term_stride], and one of the strides
-// is 1. Lines from `lines` on and terms from `terms` on count as zero.
-template <class Storage>
-struct TileOperand {
-  const Storage* data;
-  int64_t line_stride, term_stride;
-  int lines, terms;
-  bool aligned;  // 16 contiguous bytes may be read from every multiple of 16 bytes' worth of elements
-};
-
-// The first element of a line.
-template <class Storage>
-struct LineOf {
-  const TileOperand<Storage>& operand;
-  __device__ const Storage* operator()(int line) const { return operand.data + line * operand.line_stride; }
-};
-
-// Whether all reads of 16 bytes from an operand are aligned and end inside it.
-template <class Storage>
-bool reads_aligned(const void* data, int64_t contiguous, int64_t stride) {
-  constexpr int64_t kElements = 16 / sizeof(Storage);
-  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && contiguous % kElements == 0 && stride % kElements == 0;
-}
-
-// Copies an operand to shared memory, a stage of kTerms terms at a time.
-template <class Storage, bool kTermsContiguous>
-class TileLoader {
- public:
-  static constexpr int kVector = 16 / sizeof(Storage);
-  static constexpr int kTerms = 64 / sizeof(Storage);
-  static constexpr int kPitch = kTermsContiguous ? kTerms + kVector : kTileLines + 8;  // no two rows on the same banks
-  static constexpr int kSize = kPitch * (kTermsContiguous ? kTileLines : kTerms);      // a stage
-
-  // Where an element lies in a stage.
-  static __device__ __forceinline__ int place(int line, int term) {
-    return kTermsContiguous ? line * kPitch + term : term * kPitch + line;
-  }
-
-  // `row(line)` is the first element of a line, so that lines need not have one stride.
-  template <class Row>
-  __device__ TileLoader(const TileOperand<Storage>& operand, int first_line, Row&& row) : operand_(operand) {
-#pragma unroll
-    for (int i = 0; i < kChunks; ++i) {
-      const int chunk = threadIdx.x + i * kTileThreads;
-      line_[i] = kTermsContiguous ? chunk / (kTerms / kVector) : chunk % (kTileLines / kVector) * kVector;
-      term_[i] = kTermsContiguous ? chunk % (kTerms / kVector) * kVector : chunk / (kTileLines / kVector);
-      const int line = first_line + line_[i];
-      left_[i] = operand.lines - line;
-      from_[i] = left_[i] > 0 ? row(line) + term_[i] * operand.term_stride : operand.data;
-    }
-  }
-
-  // Copies terms [first, first + kTerms) of the lines to to[begin ...]; terms from `end` on are zeros.
-  template <class Shared>
-  __device__ __forceinline__ void load(Shared& to, int begin, int first, int end) const {
-#pragma unroll
-    for (int i = 0; i < kChunks; ++i) {
-      const int terms = end - first - term_[i];  // that exist
-      const bool exists = left_[i] > 0 && terms > 0;
-      const Storage* from = exists ? from_[i] + first * operand_.term_stride : operand_.data;
-      const int at = begin + place(line_[i], term_[i]);
-      if (operand_.aligned && (!kTermsContiguous || terms >= kVector || terms <= 0)) {
-        copy_async(to, at, from, exists);
-        continue;
-      }
-      const int count = exists ? (kTermsContiguous ? terms : left_[i]) : 0;
-#pragma unroll
-      for (int e = 0; e < kVector; ++e) to[at + e] = e < count ? from[e] : Storage{};
-    }
-  }
-
- private:
-  static constexpr int kChunks = kTileLines * kTerms / kVector / kTileThreads;
-
-  TileOperand<Storage> operand_;
-  int line_[kChunks], term_[kChunks], left_[kChunks];
-  const Storage* from_[kChunks];
-};
-
-// The sums of a tile. Warp w has the rows from 64 (w / 4) on and the columns from 32 (w % 4) on.
-template <class Product, bool kFirstTermsContiguous, bool kSecondTermsContiguous>
+// The sums of a tile. Warp w has the rows from 64 (w / 4) on and the columns from 32 (w % 4) on. kAligned says that
+// both operands are.
+template <class Product, bool kFirstTermsContiguous, bool kSecondTermsContiguous, bool kAligned>
 class DotTile {
   using Storage = typename Product::Storage;
-  using First = TileLoader<Storage, kFirstTermsContiguous>;
-  using Second = TileLoader<Storage, kSecondTermsContiguous>;
+  using First = TileLoader<Storage, kFirstTermsContiguous, kAligned>;
+  using Second = TileLoader<Storage, kSecondTermsContiguous, kAligned>;
   static constexpr int kRowFragments = 4, kColumnFragments = 2;
+  static constexpr int kRows = 16 * kRowFragments, kColumns = 16 * kColumnFragments;  // of a warp
+  static constexpr int kTerms = First::kTerms, kSteps = kTerms / Product::kStep;
+  static constexpr int kSecondBegin = 2 * First::kSize, kSize = kSecondBegin + 2 * Second::kSize;
   static constexpr bool kSplit = std::is_same_v<Product, SplitTF32Product>;
+  static_assert(kSteps == First::kChunks && kSteps == Second::kChunks);
 
  public:
-  // Adds up terms [begin, end) of the tile whose corner is (row_begin, column_begin). All threads of the block call it;
-  // no shared memory is read afterwards.
+  static constexpr int kPatchRows = 32, kPatchColumns = kColumns;
+
+  // Adds up terms [begin, end) of the tile whose corner is (row_begin, column_begin). All threads of the block call it.
   __device__ void run(const TileOperand<Storage>& first, const TileOperand<Storage>& second, int row_begin,
                       int column_begin, int begin, int end) {
     run(first, second, LineOf<Storage>{first}, row_begin, column_begin, begin, end);
   }
   // The same where first_row(line) is the first element of a row.
   template <class Row>
-  __device__ void run(const TileOperand<Storage>& first, const TileOperand<Storage>& second, Row&& first_row,
-                      int row_begin, int column_begin, int begin, int end) {
-    MASKFORMER_EXT_SHARED(Storage, first_stages, 2 * First::kSize);
-    MASKFORMER_EXT_SHARED(Storage, second_stages, 2 * Second::kSize);
-    const int warp = threadIdx.x / 32;
-    row_ = 64 * (warp / 4);
-    column_ = 32 * (warp % 4);
-    // Fragments outside the matrix are left out: a hundred queries need seven of eight.
-    const int rows = first.lines - row_begin - row_, columns = second.lines - column_begin - column_;
-    const First first_loader(first, row_begin, first_row);
-    const Second second_loader(second, column_begin, LineOf<Storage>{second});
+  __device__ void run(const TileOperand<Storage>& first_operand, const TileOperand<Storage>& second_operand,
+                      Row&& first_row, int row_begin, int column_begin, int begin, int end) {
+    auto& stages = shared();
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    row_ = kRows * (warp / 4);
+    column_ = kColumns * (warp % 4);
+    // Rows outside the matrix are left out, 16 at a time: a hundred queries need seven of eight.
+    const int rows = first_operand.lines - row_begin - row_, columns = second_operand.lines - column_begin - column_;
+    const int fragments = columns > 0 ? min((rows + 15) / 16, kRowFragments) : 0;
+    First first(first_operand, row_begin, begin, first_row);
+    Second second(second_operand, column_begin, begin, LineOf<Storage>{second_operand});
 #pragma unroll
     for (int i = 0; i < kRowFragments; ++i) {
 #pragma unroll
@@ -137,75 +62,107 @@ class DotTile {
         for (int s = 0; s < 4; ++s) sums_[i][j][s] = 0.0f;
       }
     }
+    // Where this lane's part of the first fragments lies. It goes from stage to stage with the loop.
+    int first_part = First::place(row_, 0) + fragment_part<Storage, kFirstTermsContiguous, First::kPitch>(lane);
+    int second_part = kSecondBegin + Second::place(column_, 0) +
+                      fragment_part<Storage, kSecondTermsContiguous, Second::kPitch, true>(lane);
+    int stage = 0;
     if (begin < end) {
-      first_loader.load(first_stages, 0, begin, end);
-      second_loader.load(second_stages, 0, begin, end);
+      load(first, stages, 0, end - begin);
+      load(second, stages, kSecondBegin, end - begin);
     }
     commit_copies();
-    int stage = 0;
-    for (int term = begin; term < end; term += First::kTerms) {
-      const int next = term + First::kTerms;
-      if (next < end) {
-        first_loader.load(first_stages, (1 - stage) * First::kSize, next, end);
-        second_loader.load(second_stages, (1 - stage) * Second::kSize, next, end);
+    for (int left = end - begin; left > 0; left -= kTerms) {
+      const int next = left - kTerms;  // terms of the stages to come
+      const int first_next = (1 - stage) * First::kSize, second_next = kSecondBegin + (1 - stage) * Second::kSize;
+      if (next > 0) {
+        if (first.asynchronous()) first.load(stages, first_next, next);
+        if (second.asynchronous()) second.load(stages, second_next, next);
       }
       commit_copies();
       wait_copies<1>();
       __syncthreads();
+      if constexpr (!First::kShifts) {
+        if (fragments == kRowFragments) {
 #pragma unroll
-      for (int step = 0; step < First::kTerms; step += Product::kStep) {
-        uint32_t second_part[kColumnFragments][4];
-#pragma unroll
-        for (int j = 0; j < kColumnFragments; ++j) {
-          if (16 * j >= columns) continue;
-          load_fragment<kSecondTermsContiguous, Second::kPitch>(
-              second_part[j], second_stages, stage * Second::kSize + Second::place(column_ + 16 * j, step));
+          for (int step = 0; step < kSteps; ++step)
+            multiply_step<true>(stages, first_part, second_part, step, fragments);
+        } else if (fragments > 0) {
+#pragma unroll 1
+          for (int step = 0; step < kSteps; ++step)
+            multiply_step<false>(stages, first_part, second_part, step, fragments);
         }
+      } else {
+        // What arrives during a product is written after it, of one operand at a time: registers are scarce.
+        const bool first_shifts = next > 0 && !first.asynchronous(), second_shifts = next > 0 && !second.asynchronous();
 #pragma unroll
-        for (int i = 0; i < kRowFragments; ++i) {
-          if (16 * i >= rows) continue;
-          uint32_t first_part[4];
-          load_fragment<kFirstTermsContiguous, First::kPitch>(first_part, first_stages,
-                                                              stage * First::kSize + First::place(row_ + 16 * i, step));
-#pragma unroll
-          for (int j = 0; j < kColumnFragments; ++j) {
-            if (16 * j < columns) add(sums_[i][2 * j], sums_[i][2 * j + 1], first_part, second_part[j]);
-          }
+        for (int step = 0; step < kSteps; ++step) {
+          Columns columns;
+          load_columns(columns, stages, second_part, step);
+          const auto half = [&](auto& loader, bool shifts, int begin_next, auto begin_row) {
+            constexpr int kBegin = decltype(begin_row)::value, kEnd = kBegin + kRowFragments / 2;
+            FetchedChunk fetched = {};
+            if (shifts) fetched = loader.fetch(step, next);
+            if (fragments >= kEnd) {
+              multiply_rows<true, kBegin, kEnd>(stages, first_part, columns, step, fragments);
+            } else {
+              multiply_rows<false, kBegin, kEnd>(stages, first_part, columns, step, fragments);
+            }
+            if (shifts) loader.put(stages, begin_next, step, next, fetched);
+          };
+          half(first, first_shifts, first_next, std::integral_constant<int, 0>());
+          half(second, second_shifts, second_next, std::integral_constant<int, kRowFragments / 2>());
         }
       }
       __syncthreads();
       stage = 1 - stage;
+      first_part += stage == 1 ? First::kSize : -First::kSize;
+      second_part += stage == 1 ? Second::kSize : -Second::kSize;
     }
   }
 
-  // Replaces every sum by function(sum).
-  template <class Function>
-  __device__ __forceinline__ void apply(Function&& function) {
-#pragma unroll
-    for (int i = 0; i < kRowFragments; ++i) {
-#pragma unroll
-      for (int j = 0; j < 2 * kColumnFragments; ++j) {
-#pragma unroll
-        for (int s = 0; s < 4; ++s) sums_[i][j][s] = function(sums_[i][j][s]);
+  // Sums of kPatchRows rows by kPatchColumns columns of a warp, in shared memory. Its corner lies at (row, column) of
+  // the tile.
+  template <class Shared>
+  struct Patch {
+    Shared& memory;
+    int begin;  // in floats
+    int row, column;
+
+    // Neither eight lanes that write a pair of neighbours nor those that read a row share a bank.
+    __device__ __forceinline__ int place(int y, int x) const { return begin + kPatchColumns * y + (x ^ y % 4 * 8); }
+    __device__ __forceinline__ float sum(int y, int x) const { return get_float(memory, place(y, x)); }
+    // Four neighbours, from a multiple of four on.
+    __device__ __forceinline__ void four(int y, int x, float (&to)[4]) const { get_floats(memory, place(y, x), to); }
+
+    // Replaces every sum by function(sum). All lanes of the warp call it.
+    template <class Function>
+    __device__ __forceinline__ void apply(Function&& function) const {
+      const int lane = threadIdx.x % 32;
+#pragma unroll 1
+      for (int y = 0; y < kPatchRows; y += 2) {
+        const int at = place(y + lane / 16, lane % 16 * 2);
+        const float a = function(get_float(memory, at)), b = function(get_float(memory, at + 1));
+        put_pair(memory, at, a, b);
       }
+      __syncwarp();
     }
-  }
+  };
 
-  // Calls body(row, column, a, b) for this thread's sums: a of (row, column), b of the column after it. Rows and
-  // columns are counted from the tile's corner.
+  // Calls body(patch) for both patches of each warp. Sums pass through shared memory, so that a short loop can write
+  // whole rows. All threads of the block call it, after `run`.
   template <class Body>
-  __device__ __forceinline__ void for_pairs(Body&& body) const {
-    const int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int i = 0; i < kRowFragments; ++i) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-#pragma unroll
-        for (int j = 0; j < 2 * kColumnFragments; ++j) {
-          body(row_ + 16 * i + 8 * half + lane / 4, column_ + 8 * j + 2 * (lane % 4), sums_[i][j][2 * half],
-               sums_[i][j][2 * half + 1]);
-        }
-      }
+  __device__ __forceinline__ void for_patches(Body&& body) const {
+    static_assert(kTileThreads * kPatchColumns * sizeof(float) <= kSize * sizeof(Storage));
+    using Shared = std::remove_reference_t<decltype(shared())>;
+    Patch<Shared> patch = {shared(), static_cast<int>(threadIdx.x) / 32 * kPatchRows * kPatchColumns, row_, column_};
+#pragma unroll 1  // one copy of the body
+    for (int half = 0; half < 2; ++half) {
+      __syncwarp();  // the patch before may still be read
+      half == 0 ? put_half<0>(patch) : put_half<1>(patch);
+      __syncwarp();
+      body(patch);
+      patch.row += kPatchRows;
     }
   }
 
@@ -213,45 +170,109 @@ class DotTile {
   float sums_[kRowFragments][2 * kColumnFragments][4];
   int row_, column_;
 
-  static __device__ __forceinline__ void add(float (&left)[4], float (&right)[4], const uint32_t (&first)[4],
-                                             const uint32_t (&second)[4]) {
+  static __device__ __forceinline__ auto& shared() {
+    MASKFORMER_EXT_SHARED(Storage, stages, kSize);
+    return stages;
+  }
+
+  template <int kHalf, class Patch>
+  __device__ __forceinline__ void put_half(const Patch& patch) const {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+#pragma unroll
+      for (int j = 0; j < 2 * kColumnFragments; ++j) {
+#pragma unroll
+        for (int s = 0; s < 4; s += 2) {
+          const float (&sums)[4] = sums_[2 * kHalf + i][j];
+          put_pair(patch.memory, patch.place(16 * i + 4 * s + lane / 4, 8 * j + lane % 4 * 2), sums[s], sums[s + 1]);
+        }
+      }
+    }
+  }
+
+  // The first stage.
+  template <class Loader, class Shared>
+  static __device__ __forceinline__ void load(Loader& loader, Shared& stages, int begin, int terms) {
+    if (loader.asynchronous()) return loader.load(stages, begin, terms);
+    if constexpr (Loader::kShifts) {
+      for (int i = 0; i < Loader::kChunks; ++i) {
+        const auto fetched = loader.fetch(i, terms);
+        loader.put(stages, begin, i, terms, fetched);
+      }
+    }
+  }
+
+  // The second operand of a step, in all that its products with several rows share.
+  struct Columns {
+    uint32_t high[kColumnFragments][4], low[kColumnFragments][4];  // low: of a split product only
+  };
+
+  template <class Shared>
+  static __device__ __forceinline__ void load_columns(Columns& to, Shared& stages, int second_part, int step) {
+#pragma unroll
+    for (int j = 0; j < kColumnFragments; ++j) {
+      load_fragment<kSecondTermsContiguous, Second::kPitch, true>(
+          to.high[j], stages, second_part + Second::place(16 * j, step * Product::kStep));
+      split(to.high[j], to.low[j]);
+    }
+  }
+
+  // Adds the products of row fragments [kBegin, kEnd), or of those below `fragments` unless kWhole.
+  template <bool kWhole, int kBegin, int kEnd, class Shared>
+  __device__ __forceinline__ void multiply_rows(Shared& stages, int first_part, const Columns& columns, int step,
+                                                int fragments) {
+#pragma unroll
+    for (int i = kBegin; i < kEnd; ++i) {
+      if (!kWhole && i >= fragments) continue;
+      uint32_t high[4], low[4];
+      load_fragment<kFirstTermsContiguous, First::kPitch>(high, stages,
+                                                          first_part + First::place(16 * i, step * Product::kStep));
+      split(high, low);
+#pragma unroll
+      for (int j = 0; j < 2 * kColumnFragments; ++j) add(sums_[i][j], high, low, columns, j);
+    }
+  }
+
+  template <bool kWhole, class Shared>
+  __device__ __forceinline__ void multiply_step(Shared& stages, int first_part, int second_part, int step,
+                                                int fragments) {
+    Columns columns;
+    load_columns(columns, stages, second_part, step);
+    multiply_rows<kWhole, 0, kRowFragments>(stages, first_part, columns, step, fragments);
+  }
+
+  // A float becomes high + low, to 22 bits. Where it is not finite, high has all of it. 16-bit elements stay as they
+  // are.
+  static __device__ __forceinline__ void split(uint32_t (&high)[4], uint32_t (&low)[4]) {
     if constexpr (std::is_same_v<Storage, float>) {
-      uint32_t first_high[4], first_low[4], second_high[4], second_low[4];
 #pragma unroll
       for (int r = 0; r < 4; ++r) {
-        split(first[r], first_high[r], first_low[r]);
-        split(second[r], second_high[r], second_low[r]);
+        const float x = __uint_as_float(high[r]);
+        high[r] = round_to_tf32(x);
+        if constexpr (kSplit) {
+          const float rest = x - __uint_as_float(high[r]);
+          low[r] = fabsf(rest) < INFINITY ? round_to_tf32(rest) : 0u;
+        }
       }
-      add_floats(left, first_high, first_low, second_high[0], second_high[2], second_low[0], second_low[2]);
-      add_floats(right, first_high, first_low, second_high[1], second_high[3], second_low[1], second_low[3]);
-    } else {
-      multiply(Product(), left, first, second[0], second[2]);
-      multiply(Product(), right, first, second[1], second[3]);
     }
   }
 
-  // x = high + low, to 22 bits. Where x is not finite, high has all of it.
-  static __device__ __forceinline__ void split(uint32_t bits, uint32_t& high, uint32_t& low) {
-    const float x = __uint_as_float(bits);
-    high = round_to_tf32(x);
+  // Adds the products of 16 rows with the eight columns from 8 j on.
+  static __device__ __forceinline__ void add(float (&sums)[4], const uint32_t (&high)[4], const uint32_t (&low)[4],
+                                             const Columns& columns, int j) {
+    const uint32_t (&other)[4] = columns.high[j / 2];
+    const int r = j % 2 * 2;
     if constexpr (kSplit) {
-      const float rest = x - __uint_as_float(high);
-      low = fabsf(rest) < INFINITY ? round_to_tf32(rest) : 0u;
-    }
-  }
-
-  static __device__ __forceinline__ void add_floats(float (&sums)[4], const uint32_t (&high)[4],
-                                                    const uint32_t (&low)[4], uint32_t high0, uint32_t high1,
-                                                    uint32_t low0, uint32_t low1) {
-    if constexpr (kSplit) {
+      const uint32_t (&other_low)[4] = columns.low[j / 2];
       float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-      multiply(TF32Product(), part, low, high0, high1);
-      multiply(TF32Product(), part, high, low0, low1);
-      multiply(TF32Product(), part, high, high0, high1);
+      multiply(TF32Product(), part, low, other[r], other[r + 1]);
+      multiply(TF32Product(), part, high, other_low[r], other_low[r + 1]);
+      multiply(TF32Product(), part, high, other[r], other[r + 1]);
 #pragma unroll
       for (int s = 0; s < 4; ++s) sums[s] += part[s];
     } else {
-      multiply(TF32Product(), sums, high, high0, high1);
+      multiply(Product(), sums, high, other[r], other[r + 1]);
     }
   }
 };

@@ -1,6 +1,7 @@
 // The host twins of the functions of common/cuda_mma.cuh that need tensor cores or asynchronous copies.
 #pragma once
 
+#include <array>
 #include <bit>
 #include <cstdint>
 
@@ -21,7 +22,13 @@ HOST_CUDA_OWN void copy_async(host_cuda::SharedArray<T, kSize>& to, int index, c
     host_cuda::block().fail("an asynchronous copy from an address that is no multiple of 16");
   }
   if (exists) host_cuda::note_read(from, 16);
-  to.copy(index, from, exists);
+  to.template copy<kElements>(index, from, exists);
+}
+template <class T, int kSize>
+HOST_CUDA_OWN void copy_element_async(host_cuda::SharedArray<T, kSize>& to, int index, const T* from, bool exists) {
+  static_assert(sizeof(T) == 4);
+  if (exists) host_cuda::note_read(from, 4);
+  to.template copy<1>(index, from, exists);
 }
 inline void commit_copies() { host_cuda::block().commit_copies(); }
 template <int kGroups>
@@ -29,11 +36,46 @@ void wait_copies() {
   host_cuda::block().wait_copies(kGroups);
 }
 
+template <class T, int kSize>
+void put_words(host_cuda::SharedArray<T, kSize>& to, int index, const uint32_t (&words)[4]) {
+  constexpr int kElements = 16 / sizeof(T);
+  if (index % kElements != 0) host_cuda::block().fail("16 bytes are written to an address that is no multiple of 16");
+  const auto elements = std::bit_cast<std::array<T, kElements>>(words);
+  to.note_lane(index, 16);
+  for (int i = 0; i < kElements; ++i) to.poke(index + i, elements[i]);
+}
+template <class T, int kSize>
+float peek_float(host_cuda::SharedArray<T, kSize>& from, int index) {
+  std::array<T, sizeof(float) / sizeof(T)> elements;
+  for (size_t i = 0; i < elements.size(); ++i) elements[i] = from.peek(index * elements.size() + i);
+  return std::bit_cast<float>(elements);
+}
+template <class T, int kSize>
+float get_float(host_cuda::SharedArray<T, kSize>& from, int index) {
+  from.note_lane(index * (sizeof(float) / sizeof(T)), sizeof(float));
+  return peek_float(from, index);
+}
+template <class T, int kSize>
+void get_floats(host_cuda::SharedArray<T, kSize>& from, int index, float (&to)[4]) {
+  if (index % 4 != 0) host_cuda::block().fail("16 bytes are read from an address that is no multiple of 16");
+  from.note_lane(index * (sizeof(float) / sizeof(T)), 16);
+  for (int i = 0; i < 4; ++i) to[i] = peek_float(from, index + i);
+}
+template <class T, int kSize>
+void put_pair(host_cuda::SharedArray<T, kSize>& to, int index, float a, float b) {
+  if (index % 2 != 0) host_cuda::block().fail("8 bytes are written to an address that is no multiple of 8");
+  const float pair[2] = {a, b};
+  const auto elements = std::bit_cast<std::array<T, 2 * sizeof(float) / sizeof(T)>>(pair);
+  const int first = index * static_cast<int>(sizeof(float) / sizeof(T));
+  to.note_lane(first, 8);
+  for (size_t i = 0; i < elements.size(); ++i) to.poke(first + i, elements[i]);
+}
+
 // As the PTX ISA defines ldmatrix.x4. Lane 8 r + l gives the address of line l of matrix r. In register r, lane l
 // receives elements 2 (l % 4) and the next of line l / 4, or with .trans of column l / 4.
-template <bool kTermsContiguous, int kPitch, int kSize>
-void load_fragment(uint32_t (&to)[4], host_cuda::SharedArray<uint16_t, kSize>& from, int begin) {
-  const int lane = threadIdx.x % 32, own = begin + fragment_line<kTermsContiguous, kPitch>(lane);
+template <bool kTermsContiguous, int kPitch, bool kHalvesTogether = false, int kSize>
+void load_fragment(uint32_t (&to)[4], host_cuda::SharedArray<uint16_t, kSize>& from, int own) {
+  const int lane = threadIdx.x % 32;
   if (own % 8 != 0) host_cuda::block().fail("a fragment begins at an address that is no multiple of 16");
   from.note_lane(own, 16);
   int lines[host_cuda::kWarp];
@@ -49,12 +91,10 @@ void load_fragment(uint32_t (&to)[4], host_cuda::SharedArray<uint16_t, kSize>& f
   }
 }
 
-template <bool kTermsContiguous, int kPitch, int kSize>
-void load_fragment(uint32_t (&to)[4], host_cuda::SharedArray<float, kSize>& from, int begin) {
-  const int row = threadIdx.x % 32 / 4, term = threadIdx.x % 4;
+template <bool kTermsContiguous, int kPitch, bool kHalvesTogether = false, int kSize>
+void load_fragment(uint32_t (&to)[4], host_cuda::SharedArray<float, kSize>& from, int own) {
   for (int r = 0; r < 4; ++r) {
-    const int y = row + 8 * (r % 2), k = term + 4 * (r / 2);
-    to[r] = std::bit_cast<uint32_t>(float(from[begin + (kTermsContiguous ? y * kPitch + k : k * kPitch + y)]));
+    to[r] = std::bit_cast<uint32_t>(float(from[own + register_offset<kTermsContiguous, kPitch, kHalvesTogether>(r)]));
   }
 }
 

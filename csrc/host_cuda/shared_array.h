@@ -58,14 +58,19 @@ class SharedArray {
 
   // One element, without counting banks: for twins that tell of their accesses by `note_lane`.
   HOST_CUDA_OWN T peek(int64_t index) { return checked_read(at(index)); }
+  HOST_CUDA_OWN void poke(int64_t index, T value) {
+    Word& word = at(index);
+    check_write(word);
+    put(word, value);
+  }
   HOST_CUDA_OWN void note_lane(int64_t index, int bytes) {
     note_access(__builtin_return_address(0), static_cast<int64_t>(index * sizeof(T)), bytes);
   }
 
-  // Begins an asynchronous copy of 16 bytes. They are there once the thread has waited, as if it wrote them then.
+  // Begins an asynchronous copy. Its elements are there once the thread has waited, as if it wrote them then.
+  template <int kCount>
   HOST_CUDA_OWN void copy(int64_t index, const T* from, bool exists) {
-    constexpr int kCount = 16 / sizeof(T);
-    note_access(__builtin_return_address(0), static_cast<int64_t>(index * sizeof(T)), 16);
+    note_access(__builtin_return_address(0), static_cast<int64_t>(index * sizeof(T)), kCount * sizeof(T));
     std::array<T, kCount> values{};
     if (exists) std::memcpy(values.data(), from, sizeof(values));
     for (int i = 0; i < kCount; ++i) {
@@ -97,9 +102,7 @@ class SharedArray {
 
   HOST_CUDA_OWN void write(int64_t index, T value) {
     note_access(__builtin_return_address(0), static_cast<int64_t>(index * sizeof(T)), sizeof(T));
-    Word& word = at(index);
-    check_write(word);
-    put(word, value);
+    poke(index, value);
   }
 
   // Never races with another atomic.

@@ -30,8 +30,9 @@ struct __attribute__((visibility("hidden"))) PairDotCall {
     STD_TORCH_CHECK(params.rows() < INT32_MAX / 2 && params.pixels < INT32_MAX / 2, op,
                     ": embed must have fewer than 2^30 rows and features fewer pixels, got ", shape_string(embed),
                     " and ", shape_string(features));
-    begin = torch::stable::new_empty(embed, {params.images + 1}, ScalarType::Int);
+    begin = torch::stable::new_empty(embed, {2 * (params.images + 2)}, ScalarType::Int);
     params.begin = begin.mutable_data_ptr<int32_t>();
+    params.tile_begin = params.begin + params.images + 2;
   }
 
   // Any stride will do for a dimension that has one element at most.

@@ -1,6 +1,7 @@
 // CUDA kernels of pair_dot. A tile has rows of one image, and is found on the device.
 #include <algorithm>
 
+#include "common/cuda_block.cuh"
 #include "common/cuda_product.cuh"
 #include "common/cuda_types.cuh"
 #include "pair_dot/pair_dot_cuda.h"
@@ -12,10 +13,12 @@ namespace {
 using Params = PairDotCudaParams;
 constexpr int kThreads = 256;
 
-// Finds begin[b], the first pair of an image from b on. Pairs of no image come last.
+// Finds begin[b], the first pair of an image from b on, and tile_begin[b], the first tile of its rows. Pairs of no
+// image come last. One block.
 __global__ void __launch_bounds__(kThreads) find_images_kernel(Params p) {
-  for (int64_t b = blockIdx.x * int64_t{kThreads} + threadIdx.x; b <= p.images; b += int64_t{gridDim.x} * kThreads) {
-    int low = 0, high = static_cast<int>(p.pairs);
+  const int images = static_cast<int>(p.images), pairs = static_cast<int>(p.pairs), layers = static_cast<int>(p.layers);
+  for (int b = threadIdx.x; b <= images; b += kThreads) {
+    int low = 0, high = pairs;
     while (low < high) {
       const int middle = (low + high) / 2;
       const int64_t image = p.image_index[middle];
@@ -24,6 +27,25 @@ __global__ void __launch_bounds__(kThreads) find_images_kernel(Params p) {
       high = before ? high : middle;
     }
     p.begin[b] = low;
+  }
+  if (threadIdx.x == 0) {
+    p.begin[images + 1] = pairs;
+    p.tile_begin[0] = 0;
+  }
+  __syncthreads();
+  if (threadIdx.x >= 32) return;
+  const int lane = threadIdx.x;
+  int before = 0;
+  for (int first = 0; first <= images; first += 32) {
+    const int b = first + lane;
+    int sum = b <= images ? ((p.begin[b + 1] - p.begin[b]) * layers + kTileLines - 1) / kTileLines : 0;
+    for (int by = 1; by < 32; by *= 2) {  // up to this lane
+      const int other = __shfl_up_sync(kAllLanes, sum, by);
+      sum += lane >= by ? other : 0;
+    }
+    sum += before;
+    if (b <= images) p.tile_begin[b + 1] = sum;
+    before = __shfl_sync(kAllLanes, sum, 31);
   }
 }
 
@@ -35,17 +57,28 @@ struct Rows {
   int first, last;
 };
 
-// The rows of tile number `tile`, where tiles are counted image by image. first == last where there is none.
+// The rows of tile number `tile`, where tiles are counted image by image. All lanes of a warp call it.
 __device__ Rows rows_of_tile(const Params& p, int tile) {
-  for (int image = 0; image <= p.images; ++image) {
-    const int layers = static_cast<int>(p.layers);
-    const int first = p.begin[image] * layers;
-    const int last = (image < p.images ? p.begin[image + 1] : static_cast<int>(p.pairs)) * layers;
-    const int tiles = (last - first + kTileLines - 1) / kTileLines;
-    if (tile < tiles) return {image, first + tile * kTileLines, last};
-    tile -= tiles;
+  const int images = static_cast<int>(p.images), lane = threadIdx.x % 32;
+  int image = 0;  // the number of images whose tiles come before
+  for (int first = 0; first <= images; first += 32) {
+    const int b = first + lane;
+    image += __popc(__ballot_sync(kAllLanes, b <= images && p.tile_begin[b + 1] <= tile));
   }
-  return {0, 0, 0};
+  const int layers = static_cast<int>(p.layers);
+  return {image, p.begin[image] * layers + (tile - p.tile_begin[image]) * kTileLines, p.begin[image + 1] * layers};
+}
+
+// Calls body(rows, other) for this block's share of the tiles that have rows, times `others`. Only the device knows
+// how many there are, so a grid has no more blocks than run at once.
+template <class Body>
+__device__ __forceinline__ void for_tiles(const Params& p, int64_t others, Body&& body) {
+  const int count = p.tile_begin[p.images + 1];
+  for (int64_t number = blockIdx.x; number < count * others; number += gridDim.x) {
+    const auto other = static_cast<int>(number / count);
+    body(rows_of_tile(p, static_cast<int>(number - int64_t{other} * count)), other);
+    __syncthreads();  // shared memory may still be read
+  }
 }
 
 template <class Storage>
@@ -53,84 +86,76 @@ __device__ const Storage* features_of(const Params& p, int64_t image) {
   return static_cast<const Storage*>(p.features) + image * p.image_stride;
 }
 
-template <class Product, bool kChannelsLast>
+template <class Product, bool kChannelsLast, bool kAligned>
 __global__ void __launch_bounds__(kTileThreads, kTileBlocks<Product>)
     pair_dot_fwd_kernel(Params p, bool embed_aligned, bool features_aligned) {
   using Storage = typename Product::Storage;
-  const Rows rows = rows_of_tile(p, static_cast<int>(blockIdx.x % row_tiles(p)));
-  const int column_begin = static_cast<int>(blockIdx.x / row_tiles(p)) * kTileLines;
-  const int channels = static_cast<int>(p.channels);
-  if (rows.first >= rows.last) return;
-  const bool exists = rows.image < p.images;
-  const Storage* embed = static_cast<const Storage*>(p.embed);
-  const TileOperand<Storage> first = {embed, channels, 1, rows.last, channels, embed_aligned};
-  const TileOperand<Storage> second = {features_of<Storage>(p, exists ? rows.image : 0),
-                                       p.pixel_stride,
-                                       p.channel_stride,
-                                       static_cast<int>(p.pixels),
-                                       channels,
-                                       features_aligned};
-  DotTile<Product, true, kChannelsLast> tile;
-  tile.run(first, second, rows.first, column_begin, 0, exists ? channels : 0);  // no term: zeros
-  auto* logits = static_cast<ElementOf<Product>*>(p.logits);
-  tile.for_pairs([&](int y, int x, float a, float b) {
-    const int row = rows.first + y, pixel = column_begin + x;
-    if (row >= rows.last || pixel >= p.pixels) return;
-    store_pair(logits + row * p.pixels + pixel, a, b, pixel + 1 < p.pixels);
+  const int channels = static_cast<int>(p.channels), pixels = static_cast<int>(p.pixels);
+  for_tiles(p, tiles(pixels), [&](const Rows& rows, int column_tile) {
+    const bool exists = rows.image < p.images;
+    const int column_begin = column_tile * kTileLines;
+    const auto first = tile_operand<Storage>(p.embed, channels, 1, rows.last, channels, embed_aligned);
+    const auto second = tile_operand<Storage>(features_of<Storage>(p, exists ? rows.image : 0), p.pixel_stride,
+                                              p.channel_stride, pixels, channels, features_aligned);
+    DotTile<Product, true, kChannelsLast, kAligned> tile;
+    tile.run(first, second, rows.first, column_begin, 0, exists ? channels : 0);  // no term: zeros
+    auto* logits = static_cast<ElementOf<Product>*>(p.logits);
+    const TileStore store = {rows.last - rows.first, pixels - column_begin, stores_fours(logits, pixels, pixels)};
+    logits += rows.first * p.pixels + column_begin;
+    tile.for_patches(
+        [&](const auto& patch) { store_patch(patch, store, [&](int y) { return logits + y * p.pixels; }); });
   });
 }
 
-// grad_features of an image is its embeddings, transposed, times its grad.
-template <class Product>
+// grad_features of an image is its embeddings, transposed, times its grad. Where they are channels-last, the product is
+// formed transposed.
+template <class Product, bool kAligned>
 __global__ void __launch_bounds__(kTileThreads, kTileBlocks<Product>)
     grad_features_kernel(Params p, bool embed_aligned, bool grad_aligned) {
   using Storage = typename Product::Storage;
-  const TilePlace place = tile_place(tiles(p.channels), tiles(p.pixels));
-  const int row_begin = place.row_begin, column_begin = place.column_begin;
-  const int64_t image = place.matrix;
   const int channels = static_cast<int>(p.channels), pixels = static_cast<int>(p.pixels);
+  const TilePlace place = tile_place(tiles(channels), tiles(pixels));
+  const int64_t image = place.matrix;
   const int begin = p.begin[image] * static_cast<int>(p.layers), end = p.begin[image + 1] * static_cast<int>(p.layers);
-  const TileOperand<Storage> first = {static_cast<const Storage*>(p.embed), 1, channels, channels, end, embed_aligned};
-  const TileOperand<Storage> second = {static_cast<const Storage*>(p.grad), 1, pixels, pixels, end, grad_aligned};
-  DotTile<Product, false, false> tile;
+  const bool transposed = pixels > 1 && p.grad_pixel_stride != 1;
+  const int rows = transposed ? pixels : channels, columns = transposed ? channels : pixels;
+  const int row_begin = transposed ? place.column_begin : place.row_begin;
+  const int column_begin = transposed ? place.row_begin : place.column_begin;
+  const int64_t row_stride = transposed ? p.grad_pixel_stride : p.grad_channel_stride;
+  const auto first = tile_operand<Storage>(transposed ? p.grad : p.embed, 1, rows, rows, end,
+                                           transposed ? grad_aligned : embed_aligned);
+  const auto second = tile_operand<Storage>(transposed ? p.embed : p.grad, 1, columns, columns, end,
+                                            transposed ? embed_aligned : grad_aligned);
+  DotTile<Product, false, false, kAligned> tile;
   tile.run(first, second, row_begin, column_begin, begin, end);
-  using Element = ElementOf<Product>;
-  auto* grad = static_cast<Element*>(p.grad_features) + image * p.grad_image_stride;
-  tile.for_pairs([&](int y, int x, float a, float b) {
-    const int channel = row_begin + y, pixel = column_begin + x;
-    if (channel >= channels || pixel >= pixels) return;
-    Element* to = grad + channel * p.grad_channel_stride + pixel * p.grad_pixel_stride;
-    if (p.grad_pixel_stride == 1) return store_pair(to, a, b, pixel + 1 < pixels);
-    assign(to[0], a);
-    if (pixel + 1 < pixels) assign(to[p.grad_pixel_stride], b);
-  });
+  auto* to = static_cast<ElementOf<Product>*>(p.grad_features) + image * p.grad_image_stride;
+  const TileStore store = {rows - row_begin, columns - column_begin, stores_fours(to, columns, row_stride)};
+  to += row_begin * row_stride + column_begin;
+  tile.for_patches([&](const auto& patch) { store_patch(patch, store, [&](int y) { return to + y * row_stride; }); });
 }
 
 // Sums of grad times features over a part of the pixels.
-template <class Product, bool kChannelsLast>
+template <class Product, bool kChannelsLast, bool kAligned>
 __global__ void __launch_bounds__(kTileThreads, kTileBlocks<Product>)
     grad_embed_kernel(Params p, bool grad_aligned, bool features_aligned) {
   using Storage = typename Product::Storage;
-  const Rows rows = rows_of_tile(p, blockIdx.x);
-  const int column_begin = blockIdx.y * kTileLines, channels = static_cast<int>(p.channels);
-  const int pixels = static_cast<int>(p.pixels);
-  if (rows.first >= rows.last) return;
-  const bool exists = rows.image < p.images;
-  const TileOperand<Storage> first = {static_cast<const Storage*>(p.grad), pixels, 1, rows.last, pixels, grad_aligned};
-  const TileOperand<Storage> second = {features_of<Storage>(p, exists ? rows.image : 0),
-                                       p.channel_stride,
-                                       p.pixel_stride,
-                                       channels,
-                                       pixels,
-                                       features_aligned};
-  const int part_pixels = static_cast<int>(p.part_pixels), begin = static_cast<int>(blockIdx.z) * part_pixels;
-  DotTile<Product, true, !kChannelsLast> tile;
-  tile.run(first, second, rows.first, column_begin, begin, exists ? min(begin + part_pixels, pixels) : begin);
-  float* partial = p.partial + blockIdx.z * p.rows() * p.channels;
-  tile.for_pairs([&](int y, int x, float a, float b) {
-    const int row = rows.first + y, channel = column_begin + x;
-    if (row >= rows.last || channel >= channels) return;
-    store_pair(partial + row * p.channels + channel, a, b, channel + 1 < channels);
+  const int channels = static_cast<int>(p.channels), pixels = static_cast<int>(p.pixels);
+  const int channel_tiles = static_cast<int>(tiles(channels)), part_pixels = static_cast<int>(p.part_pixels);
+  for_tiles(p, channel_tiles * p.parts(), [&](const Rows& rows, int other) {
+    const int part = other / channel_tiles, column_begin = other % channel_tiles * kTileLines;
+    const bool exists = rows.image < p.images;
+    const auto first = tile_operand<Storage>(p.grad, pixels, 1, rows.last, pixels, grad_aligned);
+    const auto second = tile_operand<Storage>(features_of<Storage>(p, exists ? rows.image : 0), p.channel_stride,
+                                              p.pixel_stride, channels, pixels, features_aligned);
+    const int begin = part * part_pixels;
+    DotTile<Product, true, !kChannelsLast, kAligned> tile;
+    tile.run(first, second, rows.first, column_begin, begin, exists ? min(begin + part_pixels, pixels) : begin);
+    float* partial = p.partial + part * p.rows() * p.channels;
+    const TileStore store = {rows.last - rows.first, channels - column_begin,
+                             stores_fours(partial, channels, channels)};
+    partial += rows.first * p.channels + column_begin;
+    tile.for_patches(
+        [&](const auto& patch) { store_patch(patch, store, [&](int y) { return partial + y * p.channels; }); });
   });
 }
 
@@ -160,9 +185,10 @@ struct Aligned {
   static bool channels_last(const Params& p) { return p.channel_stride == 1 && p.pixel_stride != 1; }
 };
 
-unsigned find_images(const Params& p, CUstream_st* stream) {
-  launch(find_images_kernel, static_cast<unsigned>(p.images / kThreads + 1), kThreads, stream, p);
-  return row_tiles(p);
+// How many blocks of a kernel run at once, or as many as have work.
+template <class Product>
+unsigned resident_blocks(int64_t most) {
+  return static_cast<unsigned>(std::min<int64_t>(most, int64_t{kTileBlocks<Product>} * multiprocessors()));
 }
 
 }  // namespace
@@ -179,30 +205,36 @@ int64_t pair_dot_part_pixels(const PairDotCudaParams& params) {
 void pair_dot_fwd_cuda(const PairDotCudaParams& params, CUstream_st* stream) {
   using namespace cuda;
   if (params.rows() == 0 || params.pixels == 0) return;
-  const unsigned grid = find_images(params, stream) * tiles(params.pixels);
+  launch(find_images_kernel, 1, kThreads, stream, params);
   for_product(params.dtype, params.allow_tf32, [&](auto product) {
     using Product = decltype(product);
     const Aligned<typename Product::Storage> aligned(params);
-    const auto kernel =
-        aligned.channels_last(params) ? pair_dot_fwd_kernel<Product, true> : pair_dot_fwd_kernel<Product, false>;
-    launch(kernel, grid, kTileThreads, stream, params, aligned.embed, aligned.features);
+    const unsigned grid = resident_blocks<Product>(int64_t{row_tiles(params)} * tiles(params.pixels));
+    for_layout<Product>(aligned.channels_last(params), aligned.embed && aligned.features, [&](auto last, auto all) {
+      launch(pair_dot_fwd_kernel<Product, last, all>, grid, kTileThreads, stream, params, aligned.embed,
+             aligned.features);
+    });
   });
 }
 
 void pair_dot_bwd_cuda(const PairDotCudaParams& params, CUstream_st* stream) {
   using namespace cuda;
   if (params.images == 0 || params.channels == 0 || params.pixels == 0) return;
-  const unsigned row_tiles = find_images(params, stream), channel_tiles = tiles(params.channels);
+  launch(find_images_kernel, 1, kThreads, stream, params);
+  const unsigned channel_tiles = tiles(params.channels);
   for_product(params.dtype, params.allow_tf32, [&](auto product) {
     using Product = decltype(product);
     const Aligned<typename Product::Storage> aligned(params);
     const unsigned feature_tiles = channel_tiles * tiles(params.pixels) * static_cast<unsigned>(params.images);
-    launch(grad_features_kernel<Product>, feature_tiles, kTileThreads, stream, params, aligned.embed, aligned.grad);
+    for_layout<Product>(false, aligned.embed && aligned.grad, [&](auto, auto all) {
+      launch(grad_features_kernel<Product, all>, feature_tiles, kTileThreads, stream, params, aligned.embed,
+             aligned.grad);
+    });
     if (params.rows() == 0) return;
-    const auto kernel =
-        aligned.channels_last(params) ? grad_embed_kernel<Product, true> : grad_embed_kernel<Product, false>;
-    launch(kernel, dim3(row_tiles, channel_tiles, static_cast<unsigned>(params.parts())), kTileThreads, stream, params,
-           aligned.grad, aligned.features);
+    const unsigned grid = resident_blocks<Product>(int64_t{row_tiles(params)} * channel_tiles * params.parts());
+    for_layout<Product>(aligned.channels_last(params), aligned.grad && aligned.features, [&](auto last, auto all) {
+      launch(grad_embed_kernel<Product, last, all>, grid, kTileThreads, stream, params, aligned.grad, aligned.features);
+    });
     const int64_t count = params.rows() * params.channels;
     launch(add_parts_kernel<ElementOf<Product>>,
            static_cast<unsigned>(std::min<int64_t>((count + kThreads - 1) / kThreads, 4096)), kThreads, stream, params);

@@ -1,7 +1,7 @@
 // Mask logits of matched queries on a GPU, and their gradients: what the launchers take. Torch-free.
 //
 // Pairs lie sorted by image. Those of an image are the rows of one product. The device finds where an image's rows
-// begin, so nothing waits. Grids are as large as the number of rows allows, and blocks without rows return.
+// begin, so nothing waits. Blocks share out the tiles that have rows.
 #pragma once
 
 #include <cstdint>
@@ -20,7 +20,8 @@ struct PairDotCudaParams {
   int64_t pairs, layers, images, channels, pixels;
   int64_t image_stride, channel_stride, pixel_stride;  // in elements; one of the last two is 1
   bool allow_tf32;                                     // of float32 products
-  int* begin;                                          // (images + 1,) workspace: the first pair of each image
+  int* begin;                                          // (images + 2,) workspace: the first pair of each image
+  int* tile_begin;                                     // (images + 2,) workspace: the first tile of each image's rows
 
   void* logits;  // (pairs, layers, pixels) of dtype, out of pair_dot_fwd_cuda
 

@@ -32,6 +32,8 @@ class SemanticCall {
     lists_ = torch::stable::new_empty(probability_, {params_.queries + 1}, ScalarType::Int);
     params_.kept = lists_.mutable_data_ptr<int32_t>();
     params_.query = params_.kept + 1;
+    most_ = torch::stable::new_empty(probability_, {params_.queries}, ScalarType::Float);
+    params_.most = most_.mutable_data_ptr<float>();
     semantic_queries_cuda(params_, cuda_.stream);
   }
 
@@ -47,7 +49,7 @@ class SemanticCall {
 
  private:
   CudaScope cuda_;
-  Tensor probability_, lists_;
+  Tensor probability_, lists_, most_;
   CudaMaskSource source_;
   SemanticCudaParams params_ = {};
 

@@ -4,6 +4,7 @@
 #include "common/cuda_mma.cuh"
 #include "common/math.h"
 #include "common/tap_table.cuh"
+#include "semantic_inference/mask_chunk.cuh"
 #include "semantic_inference/semantic_inference_cuda.h"
 
 namespace maskformer_ext {
@@ -12,31 +13,38 @@ namespace {
 
 using Params = SemanticCudaParams;
 constexpr int kThreads = 256;
-constexpr int kWarps = kThreads / 32;
-constexpr int kTileColumns = 32, kTileRows = 4;  // a block's pixels; a warp multiplies 16 of them
-constexpr int kTilePixels = kTileColumns * kTileRows;
-constexpr int kPitch = kTilePixels + 8;
-constexpr int kChunk = 64;  // queries whose mask probabilities are in shared memory at once
+constexpr int kListThreads = 1024;
 constexpr int kStep = Params::kStep;
+// Queries that are loaded at once beside eighty sums. On sm_80 two would spill.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+constexpr int kBesideManySums = 2;
+#else
+constexpr int kBesideManySums = 1;
+#endif
 
-// Lists in order the queries that have a class probability. One block.
-__global__ void __launch_bounds__(kThreads) list_queries_kernel(Params p) {
-  MASKFORMER_EXT_SHARED(int, counts, kWarps);
+// Lists in order the queries that have a class probability, and the largest of each. One block, with a warp per query.
+__global__ void __launch_bounds__(kListThreads) list_queries_kernel(Params p) {
+  constexpr int kListWarps = kListThreads / 32;
+  MASKFORMER_EXT_SHARED(int, counts, kListWarps);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  for (int query = warp; query < p.queries; query += kListWarps) {
+    const float* row = p.probability + int64_t{query} * p.classes;
+    float most = 0.0f;
+    for (int k = lane; k < p.classes; k += 32) most = fmaxf(most, row[k]);
+    for (int bits = 16; bits > 0; bits /= 2) most = fmaxf(most, __shfl_xor_sync(kAllLanes, most, bits));
+    if (lane == 0) p.most[query] = most;
+  }
+  __syncthreads();
   int before = 0;
-  for (int first = 0; first < p.queries; first += kThreads) {
+  for (int first = 0; first < p.queries; first += kListThreads) {
     const int query = first + threadIdx.x;
-    bool counts_at_all = false;
-    if (query < p.queries) {
-      const float* row = p.probability + int64_t{query} * p.classes;
-      for (int k = 0; k < p.classes && !counts_at_all; ++k) counts_at_all = row[k] != 0.0f;
-    }
+    const bool counts_at_all = query < p.queries && p.most[query] > 0.0f;
     const unsigned found = __ballot_sync(kAllLanes, counts_at_all);
     __syncthreads();  // the counts of the queries before may still be read
     if (lane == 0) counts[warp] = __popc(found);
     __syncthreads();
     int place = before + __popc(found & ((1u << lane) - 1u));
-    for (int w = 0; w < kWarps; ++w) {
+    for (int w = 0; w < kListWarps; ++w) {
       const int count = counts[w];
       place += w < warp ? count : 0;
       before += count;
@@ -45,8 +53,6 @@ __global__ void __launch_bounds__(kThreads) list_queries_kernel(Params p) {
   }
   if (threadIdx.x == 0) *p.kept = before;
 }
-
-__device__ __forceinline__ uint32_t half_bits(float x) { return __half_as_ushort(__float2half_rn(x)); }
 
 // Writes class probabilities as the first operand of the product, whose rows are classes and whose terms are queries. A
 // warp writes a fragment.
@@ -97,27 +103,14 @@ struct Best {
   // - The sum is wrong by less than 2^-22 per query. Every 16 queries, a tensor core cuts each of its 17 addends off at
   //   2^-23 of the largest. The float32 sum that labels are compared with rounds once per query, by 2^-24.
   //
-  // On top, a factor below 2^-14 is wrong by 2^-25. That is 2^-24 per query where both are small.
-  __device__ __forceinline__ bool uncertain(int queries) const {
+  // On top, a factor below 2^-14 is wrong by 2^-25. That is 2^-24 per query where both are small. Queries that were
+  // left out would add at most `missing` to any score.
+  __device__ __forceinline__ bool uncertain(int queries, float missing) const {
     const auto number = static_cast<float>(queries);
-    return score - second <= (9.82e-4f + 2.4e-7f * number) * (score + second) + 1.3e-7f * number;
+    const float above = second + missing;
+    return score - above <= (9.82e-4f + 2.4e-7f * number) * (score + above) + 1.3e-7f * number;
   }
 };
-
-// Writes the mask probabilities of queries [first, first + kChunk) at this thread's pixel.
-template <class Logit, int kTaps, class Shared>
-__device__ __forceinline__ void fill(const Params& p, const PixelTaps<kTaps>& taps, int first, int kept, Shared& to) {
-  const int pixel = threadIdx.x % kTilePixels;
-  const int end = min(kChunk, (kept - first + kStep - 1) / kStep * kStep);  // whole fragments
-  for (int q = threadIdx.x / kTilePixels; q < end; q += kThreads / kTilePixels) {
-    float probability = 0.0f;
-    if (first + q < kept) {
-      const float logit = taps.logit(mask_plane<Logit>(p.masks, first + q));
-      probability = __fdividef(1.0f, 1.0f + __expf(-logit));  // far more exact than what is kept of it
-    }
-    to[q * kPitch + pixel] = static_cast<uint16_t>(half_bits(probability));
-  }
-}
 
 // The label of one pixel from sums in float32, in the order of the queries. A warp's lanes share the classes.
 template <class Logit, int kTaps>
@@ -154,34 +147,34 @@ __device__ int exact_label(const Params& p, int y, int x, int kept) {
 
 template <class Logit, int kTaps, int kClassTiles>  // sixteen taps beside eighty sums need the registers of two blocks
 __global__ void __launch_bounds__(kThreads, kTaps == 4 && kClassTiles > 4 ? 1 : 2) semantic_labels_kernel(Params p) {
-  MASKFORMER_EXT_SHARED(uint16_t, masks, kChunk* kPitch);
+  using Chunk = MaskChunk<Logit, kTaps, kTaps == 4 ? 1 : (kClassTiles > 4 ? kBesideManySums : 4)>;
+  constexpr int kPitch = Chunk::kPitch;
+  MASKFORMER_EXT_SHARED(uint16_t, masks, Chunk::kQueries* kPitch);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, kept = *p.kept;
-  const int tiles = (p.masks.out_width + kTileColumns - 1) / kTileColumns;
-  const int first_row = static_cast<int>(blockIdx.x) / tiles * kTileRows;
-  const int first_column = static_cast<int>(blockIdx.x) % tiles * kTileColumns;
-  const int pixel = threadIdx.x % kTilePixels;
-  const PixelTaps<kTaps> taps(p.masks.rows[min(first_row + pixel / kTileColumns, p.masks.out_height - 1)],
-                              p.masks.columns[min(first_column + pixel % kTileColumns, p.masks.out_width - 1)],
-                              p.masks.row_stride);
+  const int tiles = (p.masks.out_width + Chunk::kColumns - 1) / Chunk::kColumns;
+  const int first_row = static_cast<int>(blockIdx.x) / tiles * Chunk::kRows;
+  const int first_column = static_cast<int>(blockIdx.x) % tiles * Chunk::kColumns;
+  const Chunk chunk(p, first_row, first_column);
   const auto* fragments = static_cast<const uint4*>(p.fragments) + lane;
-  Best best[2][2];  // of pixels 8 i + 2 (lane % 4) + j of the warp's 16
+  const int own = 16 * warp + fragment_part<uint16_t, false, kPitch, true>(lane);
+  float missing = 0.0f;  // that this lane knows of
+  Best best[2][2];       // of pixels 8 i + 2 (lane % 4) + j of the warp's 16
   for (int first_tile = 0; first_tile < p.class_tiles; first_tile += kClassTiles) {
     float sums[kClassTiles][2][4] = {};
-    for (int first = 0; first < kept; first += kChunk) {
-      __syncthreads();  // the chunk before may still be read
-      fill<Logit>(p, taps, first, kept, masks);
-      __syncthreads();
-      for (int step = 0; step < kChunk / kStep; ++step) {
-        if (first + step * kStep >= kept) break;
+    missing = 0.0f;
+    for (int first = 0; first < kept; first += Chunk::kQueries) {
+      const unsigned steps = chunk.fill(p, first, kept, masks, missing);
+      for (int step = 0; step < Chunk::kSteps; ++step) {
+        if ((steps >> step & 1u) == 0) continue;
         uint32_t second[4];
-        load_fragment<false, kPitch>(second, masks, step * kStep * kPitch + 16 * warp);
+        load_fragment<false, kPitch, true>(second, masks, own + step * kStep * kPitch);
         const int64_t place = (int64_t{first / kStep + step} * p.class_tiles + first_tile) * 32;
 #pragma unroll
         for (int tile = 0; tile < kClassTiles; ++tile) {
           const uint4 words = fragments[place + 32 * tile];
           const uint32_t part[4] = {words.x, words.y, words.z, words.w};
-          multiply(Float16Product(), sums[tile][0], part, second[0], second[2]);
-          multiply(Float16Product(), sums[tile][1], part, second[1], second[3]);
+          multiply(Float16Product(), sums[tile][0], part, second[0], second[1]);
+          multiply(Float16Product(), sums[tile][1], part, second[2], second[3]);
         }
       }
     }
@@ -200,18 +193,19 @@ __global__ void __launch_bounds__(kThreads, kTaps == 4 && kClassTiles > 4 ? 1 : 
     }
   }
 
+  missing = warp_sum(missing);
   unsigned again = 0;  // a bit for each of the warp's pixels that the bound does not decide
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
       for (int bits = 4; bits < 32; bits *= 2) best[i][j].merge_lanes(bits);
-      const unsigned votes = __ballot_sync(kAllLanes, best[i][j].uncertain(kept)) & 0xfu;  // of lanes 0 to 3
+      const unsigned votes = __ballot_sync(kAllLanes, best[i][j].uncertain(kept, missing)) & 0xfu;  // of lanes 0 to 3
       for (int quarter = 0; quarter < 4; ++quarter) again |= (votes >> quarter & 1u) << (8 * i + 2 * quarter + j);
     }
   }
   const auto store = [&](int number, int label) {
-    const int y = first_row + number / kTileColumns, x = first_column + number % kTileColumns;
+    const int y = first_row + number / Chunk::kColumns, x = first_column + number % Chunk::kColumns;
     if (y < p.masks.out_height && x < p.masks.out_width) p.labels[int64_t{y} * p.masks.out_width + x] = label;
   };
   if (lane < 4) {
@@ -226,7 +220,7 @@ __global__ void __launch_bounds__(kThreads, kTaps == 4 && kClassTiles > 4 ? 1 : 
   }
   for (; again != 0; again &= again - 1) {
     const int number = 16 * warp + __ffs(static_cast<int>(again)) - 1;
-    const int y = first_row + number / kTileColumns, x = first_column + number % kTileColumns;
+    const int y = first_row + number / Chunk::kColumns, x = first_column + number % Chunk::kColumns;
     if (y >= p.masks.out_height || x >= p.masks.out_width) continue;
     const int label = exact_label<Logit, kTaps>(p, y, x, kept);
     if (lane == 0) store(number, label);
@@ -238,13 +232,14 @@ __global__ void __launch_bounds__(kThreads, kTaps == 4 && kClassTiles > 4 ? 1 : 
 
 void semantic_queries_cuda(const SemanticCudaParams& params, CUstream_st* stream) {
   using namespace cuda;
-  launch(list_queries_kernel, 1, kThreads, stream, params);
+  launch(list_queries_kernel, 1, kListThreads, stream, params);
 }
 
 void semantic_labels_cuda(const SemanticCudaParams& params, CUstream_st* stream) {
   using namespace cuda;
-  const int64_t rows = (params.masks.out_height + kTileRows - 1) / kTileRows;
-  const int64_t tiles = rows * ((params.masks.out_width + kTileColumns - 1) / kTileColumns);
+  using Chunk = MaskChunk<float, 2, 1>;  // for its sizes
+  const int64_t rows = (params.masks.out_height + Chunk::kRows - 1) / Chunk::kRows;
+  const int64_t tiles = rows * ((params.masks.out_width + Chunk::kColumns - 1) / Chunk::kColumns);
   if (tiles == 0) return;
   if (params.steps > 0 && params.class_tiles > 0) {
     const dim3 grid(static_cast<unsigned>(params.class_tiles), static_cast<unsigned>(params.steps));

@@ -18,6 +18,7 @@ struct SemanticCudaParams {
   int queries, classes;      // Q, K
   int* kept;                 // () how many queries have a probability
   int* query;                // (Q,) which, in order
+  float* most;               // (Q,) the largest probability of each of the Q queries
 
   // For labels.
   static constexpr int kStep = 16;  // queries, and classes, of a fragment

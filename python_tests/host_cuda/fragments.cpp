@@ -5,6 +5,7 @@
 // elements.
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/cuda_launch.cuh"
@@ -55,7 +56,7 @@ uint32_t encoded(float x) {
 }
 
 // Element (row, term) of the array is 16 * row + term.
-template <class T, int kTerms, bool kTermsContiguous>
+template <class T, int kTerms, bool kTermsContiguous, bool kHalvesTogether>
 __global__ void load_kernel(uint32_t* words) {
   constexpr int kPitch = 24;
   MASKFORMER_EXT_SHARED(T, values, 8 + 16 * kPitch);
@@ -65,14 +66,16 @@ __global__ void load_kernel(uint32_t* words) {
   }
   __syncthreads();
   uint32_t fragment[4];
-  load_fragment<kTermsContiguous, kPitch>(fragment, values, 8);
+  const int own = 8 + fragment_part<T, kTermsContiguous, kPitch, kHalvesTogether>(threadIdx.x);
+  load_fragment<kTermsContiguous, kPitch, kHalvesTogether>(fragment, values, own);
+  if (kHalvesTogether) std::swap(fragment[1], fragment[2]);
   for (int r = 0; r < 4; ++r) words[4 * threadIdx.x + r] = fragment[r];
 }
 
-template <class T, int kTerms, bool kTermsContiguous>
-std::string check_load() {
+template <class T, int kTerms, bool kTermsContiguous, bool kHalvesTogether>
+std::string check_load_once() {
   std::vector<uint32_t> words(4 * 32);
-  run_warp(load_kernel<T, kTerms, kTermsContiguous>, words.data());
+  run_warp(load_kernel<T, kTerms, kTermsContiguous, kHalvesTogether>, words.data());
   for (int lane = 0; lane < 32; ++lane) {
     for (int i = 0; i < kTerms / 2; ++i) {
       const Place place = place_in_a(kTerms, lane, i);
@@ -84,6 +87,11 @@ std::string check_load() {
     }
   }
   return "";
+}
+
+template <class T, int kTerms, bool kTermsContiguous>
+std::string check_load() {
+  return check_load_once<T, kTerms, kTermsContiguous, false>() + check_load_once<T, kTerms, kTermsContiguous, true>();
 }
 
 template <class Product>

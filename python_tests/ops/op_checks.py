@@ -52,3 +52,9 @@ def at_thread_counts(call: Callable[[], Tensor | tuple[Tensor, ...]]) -> None:
     for other in results[1:]:
         for ours, theirs in zip(results[0], other, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+
+
+def shifted(tensor: Tensor, by: int) -> Tensor:
+    """Copy a dense tensor, strides kept, to memory whose first element lies `by` elements behind the allocation's."""
+    memory = torch.empty(by + tensor.numel(), dtype=tensor.dtype, device=tensor.device)
+    return torch.as_strided(memory, tensor.shape, tensor.stride(), by).copy_(tensor)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_checks import LARGEST_ERROR, at_thread_counts, error, native_only
+from op_checks import LARGEST_ERROR, at_thread_counts, error, native_only, shifted
 
 from maskformer_ext.ops import mask_dot
 
@@ -117,6 +117,19 @@ def test_strides_and_two_dtypes(kernels):
     mixed = kernels.native.mask_dot(mask_embed.half(), mask_features.bfloat16(), NONE, torch.float32, False)
     assert error(mixed, exact(mask_embed.half(), mask_features.bfloat16())) <= LARGEST_ERROR
     assert error(mixed, truth) <= 2e-2
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("queries", "channels", "size"), [(70, 48, (16, 9)), (67, 37, (13, 11)), (3, 5, (1, 7))])
+def test_memory_that_begins_anywhere(kernels, queries, channels, size, dtype, channels_last):
+    mask_embed, mask_features = draw((2,), 1, queries, channels, size, dtype)
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    mask_features = mask_features.to(memory_format=memory_format)
+    expected = kernels.native.mask_dot(mask_embed, mask_features, NONE, torch.float32, False)
+    for offsets in ((1, 0), (0, 1), (2, 7), (4, 4), (7, 2)):
+        given = (shifted(x, by) for x, by in zip((mask_embed, mask_features), offsets, strict=True))
+        assert torch.equal(kernels.native.mask_dot(*given, NONE, torch.float32, False), expected)
 
 
 def test_what_is_not_finite_stays_so(kernels):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from op_checks import LARGEST_ERROR, error
+from op_checks import LARGEST_ERROR, error, shifted
 from torch import Tensor
 
 from maskformer_ext.ops.pair_dot import pair_dot
@@ -67,6 +67,8 @@ CASES: list[Case] = [  # pairs of each image, layers, channels, pixels
     ([0, 0], 3, 8, 16),
     ([3], 1, 5, 1100),
     ([1, 2], 2, 136, 33),
+    ([35, 0, 33, 1], 4, 20, 271),  # more tiles than the stand-in has blocks at once
+    ([1, 0] * 20, 1, 8, 24),  # more images than a warp has lanes
 ]
 
 
@@ -101,6 +103,26 @@ def test_logits_and_gradients(kernels, case: Case, dtype, channels_last):
         assert error(ours, theirs) <= allowed
     assert (logits[image_index < 0] == 0).all() and (grad_embed[image_index < 0] == 0).all()
     assert given.stride() == grad_features.stride()
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("channels", "pixels"), [(16, 136), (13, 141)])
+def test_memory_that_begins_anywhere(kernels, channels, pixels, dtype, channels_last):
+    embed, features, image_index = draw([20, 9], 2, channels, pixels, dtype)
+    features = features.mT.contiguous().mT if channels_last else features
+    given = torch.randn(*embed.shape[:2], pixels).to(dtype), embed, features
+
+    def run(grad, embed, features):
+        return (
+            kernels.native.pair_dot(embed, features, image_index, False),
+            *kernels.native.pair_dot_backward(grad, embed, features, image_index, False),
+        )
+
+    expected = run(*given)
+    for offsets in ((1, 0, 0), (0, 3, 0), (0, 0, 5), (6, 2, 1)):
+        found = run(*(shifted(x, by) for x, by in zip(given, offsets, strict=True)))
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize("layout", ["channels", "channels_last", "pixels", "images", "one_image"])

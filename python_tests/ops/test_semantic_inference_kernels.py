@@ -83,6 +83,22 @@ def test_equal_classes_give_the_lowest(kernels):
     assert (check(kernels, probability, torch.randn(7, 4, 4), (6, 40)) == 0).all()
 
 
+@pytest.mark.parametrize("share", [0.9, 1.1])
+@pytest.mark.parametrize("classes", [3, 161])
+def test_many_queries_that_are_small_decide_together(kernels, classes, share):
+    small, winner = 70, 1 if share > 1 else 2
+    arguments = ((9, 35), None, None, False, False)
+    probability = torch.zeros(small + 1, classes)
+    mask_logits = torch.full((small + 1, 4, 6), 20.0)
+    probability[:small, 2] = 1.9e-4  # each alone is small enough to be left out
+    probability[small, 1] = share * small * 1.9e-4
+    assert (kernels.native.semantic_inference(probability, mask_logits, *arguments) == winner).all()
+    probability[:small, 2] = 1.0  # the same with masks that are small
+    mask_logits[:small] = -9.0
+    probability[small, 1] = share * small * float(torch.tensor(-9.0).sigmoid())
+    assert (kernels.native.semantic_inference(probability, mask_logits, *arguments) == winner).all()
+
+
 @pytest.mark.parametrize("scores_first", [False, True])
 def test_no_query_that_counts(kernels, scores_first):
     mask_logits = torch.full((3, 4, 4), torch.nan)
