@@ -31,8 +31,12 @@ inline __attribute__((always_inline)) void resize_tiles(const ColumnTaps& column
   for_column_taps(columns, [&]<int kTaps, bool kClose>() {
     const int64_t last = columns.vectors() - 1;
     for (int64_t x = 0; x < width; x += kTilePixels) {
+      ColumnTaps::VectorTaps<kTaps, kClose> taps[kTileVectors];
+      for (int v = 0; v < kTileVectors; ++v) {
+        taps[v] = columns.vector_taps<kTaps, kClose>(std::min(x / kLanes + v, last));
+      }
       const auto values = [&](int64_t plane, int v) __attribute__((always_inline)) {
-        return columns.resize<kTaps, kClose>(rows + plane * pitch, std::min(x / kLanes + v, last));
+        return taps[v](rows + plane * pitch);
       };
       body(x, std::min(kTilePixels, width - x), values);
     }
