@@ -105,7 +105,7 @@ class ColumnTaps {
         } else {
           for (int lane = 0; lane < kLanes; ++lane) samples[lane] = from[offset[tap][lane]];
         }
-        sum = tap == 0 ? weight[tap] * samples : sum + weight[tap] * samples;
+        sum = tap == 0 ? weight[tap] * samples : multiply_add(weight[tap], samples, sum);
       }
       return sum;
     }

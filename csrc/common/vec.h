@@ -45,6 +45,18 @@ inline __attribute__((always_inline)) IntVec lane_numbers() {
   return result;
 }
 
+// a * b + c, rounded once where the processor can. The compiler may fuse a sum of two products in two ways; this says
+// which.
+inline __attribute__((always_inline)) FloatVec multiply_add(FloatVec a, FloatVec b, FloatVec c) {
+#if defined(__AVX512F__)
+  return (FloatVec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__)
+  return (FloatVec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+  return a * b + c;
+#endif
+}
+
 // Each lane of x, but no less than the limit, or no more than it. NaN stays NaN: the instructions return their second
 // operand where the two do not compare.
 inline __attribute__((always_inline)) FloatVec at_least(FloatVec x, float limit) {
