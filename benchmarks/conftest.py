@@ -1,7 +1,7 @@
 """Collect bench_*.py, restart pytest with the allocator settings of a steady state, print and record the table.
 
 Options:
-    --record             add the figures to benchmarks/results/
+    --record             add the figures to benchmarks/results/, to the file of this GPU or kind of processor
     --record-to FILE     add the figures to this file
     --device cpu|cuda    run on this device only
     --inside             leave out what needs processes of its own: memory, default allocator
@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import memory, plain, report
+from benchmarks import memory, plain, processor, report
 from benchmarks.harness import compare as compare_case
 
 _records = pytest.StashKey[list[dict[str, Any]]]()
@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Restart with the allocator's settings, then map memory once. A process reads them only when it starts."""
+    """Restart with the settings of allocator and peers, then map memory once. Both are read when a process starts."""
     config.stash[_records] = []
     config.addinivalue_line("markers", "timeout(seconds): see pytest-timeout")
     if not config.pluginmanager.hasplugin("benchmark"):
@@ -44,11 +44,12 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if config.getoption("--device") == "cuda":
         return  # torch's allocator of GPU memory keeps what it has
-    if not memory.is_steady_state():
+    settings = {**memory.STEADY_STATE, **processor.narrowing_of_peers()}
+    if not settings.items() <= os.environ.items():
         capture = config.pluginmanager.getplugin("capturemanager")
         if capture is not None:
             capture.stop_global_capturing()
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, **memory.STEADY_STATE})
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **settings})
     memory.touch_memory()
 
 
@@ -90,7 +91,7 @@ def _comparison(request: pytest.FixtureRequest, benchmark: Any, device: str, usu
         if "calls" in record:
             config.stash[_records].append(record)
             if config.getoption("--record"):
-                report.append(record, report.path_of("cpu" if device == "cpu" else record["device"]))
+                report.append(record, report.path_of_record(record))
             if config.getoption("--record-to"):
                 report.append(record, config.getoption("--record-to"))
         return record

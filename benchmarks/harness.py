@@ -7,12 +7,11 @@ import gc
 import importlib.metadata
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import isolated
+from benchmarks import isolated, processor
 from benchmarks.case import Case, describe
 from benchmarks.memory import is_steady_state, peak_extra
 from benchmarks.timers import host_syncs, timer_for
@@ -107,7 +106,8 @@ def machine(device: str) -> dict[str, Any]:
     """Describe where and with what this process runs."""
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else processor.processor(),
+        **({} if device == "cuda" else {"instruction_set": processor.instruction_set()}),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load": os.getloadavg()[0],
@@ -117,13 +117,6 @@ def machine(device: str) -> dict[str, Any]:
             **({"cuda": torch.version.cuda} if device == "cuda" else {}),
         },
     }
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return f"{line.split(':', 1)[1].strip()} ({torch.backends.cpu.get_cpu_capability()})"
-    return platform.machine()
 
 
 def _versions() -> dict[str, str]:

@@ -101,8 +101,13 @@ def latest(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def path_of(device: str) -> Path:
-    """Return the file that holds the records of a device: `cpu`, or the name of a GPU."""
+    """Return the file that holds the records of a device: the name of a GPU, or `cpu` and an instruction set."""
     return RESULTS / f"{re.sub(r'[^a-z0-9.]+', '-', device.lower()).strip('-')}.json"
+
+
+def path_of_record(record: dict[str, Any]) -> Path:
+    """Return the file that a record belongs to. All processors of one instruction set share a file."""
+    return path_of(f"cpu-{record['instruction_set']}" if "instruction_set" in record else record["device"])
 
 
 def read(path: Path) -> list[dict[str, Any]]:

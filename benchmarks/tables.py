@@ -10,8 +10,9 @@ from typing import Any
 from benchmarks import report
 
 ROOT = Path(__file__).resolve().parent.parent
-# A page's tables stand between a pair of comments: one pair for the CPU, one for every GPU that was measured.
+# A page's tables stand between a pair of comments: one pair for CPUs, one for every GPU that was measured.
 MARKERS = "<!-- benchmarks.tables: begin -->", "<!-- benchmarks.tables: end -->"
+CPU_FILES = ("cpu-avx512", "cpu-avx2", "cpu-baseline")  # README shows the first of them, docs/results.md shows all
 GPU_MARKERS = "<!-- benchmarks.tables: GPU begin -->", "<!-- benchmarks.tables: GPU end -->"
 
 # The rows of README.md: the work, and the op and a part of the title of its record.
@@ -78,7 +79,7 @@ def readme_table(records: list[dict[str, Any]]) -> str:
     for work, op, part in _README:
         fitting = _fitting(records, op, part)
         if not fitting:
-            raise ValueError(f"benchmarks/results/cpu.json has no record of {op} with {part!r} in its title")
+            raise ValueError(f"{CPU_FILES[0]}.json has no record of {op} with {part!r} in its title")
         _, peer, ours, theirs, ratio, default, _, share, _ = report.rows(fitting[0])[0]
         default = default.partition(" = ")[2] or "-"
         lines.append(f"| {work} | {ours} | {theirs} ({peer}) | {ratio} | {default} | {share} |")
@@ -107,14 +108,19 @@ def _fitting(records: list[dict[str, Any]], op: str, part: str) -> list[dict[str
 
 def gpu_files() -> list[Path]:
     """Return the files of every GPU that was measured."""
-    others = {report.path_of("cpu"), *report.RESULTS.glob("scaling-*")}
+    others = {*report.RESULTS.glob("cpu-*.json"), *report.RESULTS.glob("scaling-*")}
     return [path for path in sorted(report.RESULTS.glob("*.json")) if path not in others and report.read(path)]
 
 
-def gpu_section(table: Callable[[list[dict[str, Any]]], str]) -> str:
-    """Return the table of every GPU below its name, date and versions, or "" where no GPU was measured."""
+def cpu_files() -> list[Path]:
+    """Return the files of every kind of processor that was measured, the widest instruction set first."""
+    return [path for path in map(report.path_of, CPU_FILES) if path.exists() and report.read(path)]
+
+
+def section(table: Callable[[list[dict[str, Any]]], str], files: list[Path]) -> str:
+    """Return the table of every file below its device, date and versions, or "" where there is no file."""
     parts = []
-    for path in gpu_files():
+    for path in files:
         records = report.latest(report.read(path))
         parts.append(f"{_machine(records)}\n\n{table(records)}\n")
     return "\n".join(parts)
@@ -150,14 +156,14 @@ def filled(text: str, table: str, markers: tuple[str, str] = MARKERS) -> str:
 
 def pages() -> dict[Path, str]:
     """Return both pages as they should be."""
-    records = report.latest(report.read(report.path_of("cpu")))
+    records = report.latest(report.read(cpu_files()[0]))
     readme, results = ROOT / "README.md", ROOT / "docs" / "results.md"
     texts = {
-        readme: filled(readme.read_text(), readme_table(records)),
-        results: filled(results.read_text(), f"{_machine(records)}\n\n{results_table(records)}"),
+        readme: filled(readme.read_text(), f"{_machine(records)}\n\n{readme_table(records)}"),
+        results: filled(results.read_text(), section(results_table, cpu_files()).rstrip("\n")),
     }
     for page, table in ((readme, readme_gpu_table), (results, results_table)):
-        texts[page] = filled(texts[page], gpu_section(table), GPU_MARKERS)
+        texts[page] = filled(texts[page], section(table, gpu_files()), GPU_MARKERS)
     return texts
 
 

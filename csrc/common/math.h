@@ -40,6 +40,10 @@ MASKFORMER_EXT_HD IntVec float_bits(FloatVec x) { return (IntVec)x; }
 MASKFORMER_EXT_HD FloatVec bits_float(IntVec bits) { return (FloatVec)bits; }
 #endif
 
+// x, but no less than the limit, or no more than it. NaN stays NaN.
+MASKFORMER_EXT_HD float at_least(float x, float limit) { return x < limit ? limit : x; }
+MASKFORMER_EXT_HD float at_most(float x, float limit) { return x > limit ? limit : x; }
+
 // -|x|.
 template <class F>
 MASKFORMER_EXT_HD F negative_magnitude(F x) {
@@ -50,21 +54,19 @@ MASKFORMER_EXT_HD F negative_magnitude(F x) {
 #endif
 }
 
-// exp(x) for x <= 0. Below -87 it stays at exp(-87), about 1.6e-38, so that no subnormal number arises.
+// exp(x) for x in [-87, 87]; NaN stays NaN.
 template <class F>
-MASKFORMER_EXT_HD F exp_nonpositive(F x) {
-  constexpr float smallest = -87.0f;
-  const F clamped = x < smallest ? smallest + F{} : x;
+MASKFORMER_EXT_HD F exp_within(F x) {
 #ifdef MASKFORMER_EXT_GPU_FUNCTIONS
-  return expf(clamped);
+  return expf(x);
 #else
   // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
-  const F shifted = clamped * 1.44269504f + 12582912.0f;
+  const F shifted = x * 1.44269504f + 12582912.0f;
   const F n = shifted - 12582912.0f;
 #ifdef __FMA__
-  const F r = clamped - n * 0.693147182f;  // the product is not rounded, so one constant is enough
+  const F r = x - n * 0.693147182f;  // the product is not rounded, so one constant is enough
 #else
-  const F r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;  // log 2 in two parts, the first product is exact
+  const F r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // log 2 in two parts, the first product is exact
 #endif
   F p = r * 8.290272206068039e-03f + 4.189816117286682e-02f;
   p = p * r + 1.666763871908188e-01f;
@@ -73,6 +75,12 @@ MASKFORMER_EXT_HD F exp_nonpositive(F x) {
   p = p * r + 1.0f;
   return bits_float(float_bits(p) + (float_bits(shifted) << 23));
 #endif
+}
+
+// exp(x) for x <= 0. Below -87 it stays at exp(-87), about 1.6e-38, so that no subnormal number arises.
+template <class F>
+MASKFORMER_EXT_HD F exp_nonpositive(F x) {
+  return exp_within(at_least(x, -87.0f));
 }
 
 // log(1 + z) for z in [0, 1].
@@ -120,11 +128,16 @@ MASKFORMER_EXT_HD Logistic<F> logistic(F x) {
           (x < 0.0f ? -x : zero) + log_term};
 }
 
+// Where only one side is wanted, two limits cost less than folding the sign away and back.
 template <class F>
 MASKFORMER_EXT_HD F sigmoid(F x) {
+#ifdef __CUDA_ARCH__
   const F z = exp_nonpositive(negative_magnitude(x));
   const F larger = 1.0f / (1.0f + z);
   return x > 0.0f ? larger : z * larger;
+#else
+  return 1.0f / (1.0f + exp_within(-at_least(at_most(x, 87.0f), -87.0f)));
+#endif
 }
 
 template <class F>

@@ -22,7 +22,7 @@ struct PointTaps {
 
 namespace MASKFORMER_EXT_VARIANT {
 
-// a * b + c, rounded once where the instruction set can do that.
+// a * b + c, rounded once where the instruction set can do that. vec.h has it for vectors.
 MASKFORMER_EXT_HD float multiply_add(float a, float b, float c) {
 #if defined(__CUDA_ARCH__) || defined(__FMA__)
   return std::fma(a, b, c);
@@ -30,17 +30,6 @@ MASKFORMER_EXT_HD float multiply_add(float a, float b, float c) {
   return a * b + c;
 #endif
 }
-#ifndef __CUDACC__
-MASKFORMER_EXT_HD FloatVec multiply_add(FloatVec a, FloatVec b, FloatVec c) {
-#if defined(__AVX512F__)
-  return (FloatVec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(__FMA__)
-  return (FloatVec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#else
-  return a * b + c;
-#endif
-}
-#endif
 
 // Whether a position reads a pixel of an axis at all. False for NaN.
 MASKFORMER_EXT_HD bool reads_pixels(float position, int64_t size) {

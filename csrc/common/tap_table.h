@@ -87,22 +87,41 @@ class ColumnTaps {
   }
   int64_t vectors() const { return vectors_; }
 
-  // Outputs [v * kLanes, (v + 1) * kLanes) of a row, which must be readable kLanes elements beyond its end.
+  // What makes a vector of outputs of any row. It is a copy, so that a loop over rows reloads no pointer to the tables.
   template <int kTaps, bool kClose>
-  inline __attribute__((always_inline)) FloatVec resize(const float* row, int64_t v) const {
-    FloatVec sum{};
+  struct VectorTaps {
+    int64_t base[kTaps];
+    IntVec offset[kTaps];
+    FloatVec weight[kTaps];
+
+    // The outputs of a row, which must be readable kLanes elements beyond its end.
+    inline __attribute__((always_inline)) FloatVec operator()(const float* row) const {
+      FloatVec sum{};
+      for (int tap = 0; tap < kTaps; ++tap) {
+        const float* from = row + base[tap];
+        FloatVec samples;
+        if constexpr (kClose) {
+          samples = permute(load<FloatVec>(from), offset[tap]);
+        } else {
+          for (int lane = 0; lane < kLanes; ++lane) samples[lane] = from[offset[tap][lane]];
+        }
+        sum = tap == 0 ? weight[tap] * samples : multiply_add(weight[tap], samples, sum);
+      }
+      return sum;
+    }
+  };
+
+  // Of outputs [v * kLanes, (v + 1) * kLanes).
+  template <int kTaps, bool kClose>
+  inline __attribute__((always_inline)) VectorTaps<kTaps, kClose> vector_taps(int64_t v) const {
+    VectorTaps<kTaps, kClose> taps;
     for (int tap = 0; tap < kTaps; ++tap) {
       const int64_t slot = tap * vectors_ + v;
-      const float* from = row + base_[slot];
-      FloatVec samples;
-      if constexpr (kClose) {
-        samples = permute(load<FloatVec>(from), offset_[slot]);
-      } else {
-        for (int lane = 0; lane < kLanes; ++lane) samples[lane] = from[offset_[slot][lane]];
-      }
-      sum = tap == 0 ? weight_[slot] * samples : sum + weight_[slot] * samples;
+      taps.base[tap] = base_[slot];
+      taps.offset[tap] = offset_[slot];
+      taps.weight[tap] = weight_[slot];
     }
-    return sum;
+    return taps;
   }
 
  private:

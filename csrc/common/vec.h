@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX2__)
+#if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
@@ -43,6 +43,43 @@ inline __attribute__((always_inline)) IntVec lane_numbers() {
   IntVec result{};
   for (int lane = 0; lane < kLanes; ++lane) result[lane] = lane;
   return result;
+}
+
+// a * b + c, rounded once where the processor can. The compiler may fuse a sum of two products in two ways; this says
+// which.
+inline __attribute__((always_inline)) FloatVec multiply_add(FloatVec a, FloatVec b, FloatVec c) {
+#if defined(__AVX512F__)
+  return (FloatVec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__)
+  return (FloatVec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+  return a * b + c;
+#endif
+}
+
+// Each lane of x, but no less than the limit, or no more than it. NaN stays NaN: the instructions return their second
+// operand where the two do not compare.
+inline __attribute__((always_inline)) FloatVec at_least(FloatVec x, float limit) {
+#if defined(__AVX512F__)
+  return (FloatVec)_mm512_maskz_max_ps(0xffff, (__m512)broadcast(limit), (__m512)x);  // plain: GCC 12 warns
+#elif defined(__AVX2__)
+  return (FloatVec)_mm256_max_ps((__m256)broadcast(limit), (__m256)x);
+#elif defined(__x86_64__)
+  return (FloatVec)_mm_max_ps((__m128)broadcast(limit), (__m128)x);
+#else
+  return x < limit ? broadcast(limit) : x;
+#endif
+}
+inline __attribute__((always_inline)) FloatVec at_most(FloatVec x, float limit) {
+#if defined(__AVX512F__)
+  return (FloatVec)_mm512_maskz_min_ps(0xffff, (__m512)broadcast(limit), (__m512)x);
+#elif defined(__AVX2__)
+  return (FloatVec)_mm256_min_ps((__m256)broadcast(limit), (__m256)x);
+#elif defined(__x86_64__)
+  return (FloatVec)_mm_min_ps((__m128)broadcast(limit), (__m128)x);
+#else
+  return x > limit ? broadcast(limit) : x;
+#endif
 }
 
 // Lane i of the result is lane index[i] of vec. Every index is in [0, kLanes).

@@ -12,11 +12,12 @@ namespace {
 
 constexpr int64_t kRun = 1024;  // pixels converted at a time
 
-// Calls body(begin, count, logits, targets) per run of an item. `begin` counts elements of (N, pixels).
+// Calls body(begin, count, logits, targets) per run of an item. `begin` counts elements of (N, pixels). Both arrays may
+// be read up to the next whole vector.
 template <class Body>
 void for_runs(const DiceLossParams& p, int64_t item, Body&& body) {
-  alignas(64) float logits[kRun];
-  alignas(64) float targets[kRun];
+  alignas(64) float logits[kRun] = {};
+  alignas(64) float targets[kRun] = {};
   const int64_t first = (item / p.blocks) * p.pixels, block = item % p.blocks;
   const int64_t end = first + std::min(p.pixels, (block + 1) * p.kBlock);
   for (int64_t begin = first + block * p.kBlock; begin < end; begin += kRun) {
@@ -27,6 +28,13 @@ void for_runs(const DiceLossParams& p, int64_t item, Body&& body) {
   }
 }
 
+// s (1 - s) of the sigmoid s.
+inline __attribute__((always_inline)) FloatVec sigmoid_slope(FloatVec x) {
+  const FloatVec z = exp_nonpositive(negative_magnitude(x));
+  const FloatVec larger = 1.0f / (1.0f + z);
+  return z * larger * larger;
+}
+
 }  // namespace
 
 void dice_loss_fwd(const DiceLossParams& p, int64_t first, int64_t last) {
@@ -35,18 +43,24 @@ void dice_loss_fwd(const DiceLossParams& p, int64_t first, int64_t last) {
     for_runs(p, item, [&](int64_t, int64_t count, const float* logits, const float* targets) {
       for (int64_t part = 0; part < count; part += kFloatRun * kLanes) {
         const int64_t end = std::min(part + kFloatRun * kLanes, count);
-        float wrong = 0, wrong_inside = 0, inside = 0;
-#pragma omp simd reduction(+ : wrong, wrong_inside, inside)
-        for (int64_t i = part; i < end; ++i) {
-          const Logistic<float> s = logistic(logits[i]);
-          const float missing = targets[i] * s.sigmoid_complement;
-          wrong += missing + (1.0f - targets[i]) * s.sigmoid;
-          wrong_inside += missing;
-          inside += targets[i];
+        FloatVec missing{}, excess{}, inside{};
+        const auto add = [&](int64_t i, auto&& keep) __attribute__((always_inline)) {
+          const Logistic<FloatVec> s = logistic(load<FloatVec>(logits + i));
+          const FloatVec t = load<FloatVec>(targets + i);
+          missing += keep(t * s.sigmoid_complement);
+          excess += keep((1.0f - t) * s.sigmoid);
+          inside += keep(t);
+        };
+        int64_t i = part;
+        for (; i + kLanes <= end; i += kLanes) add(i, [](FloatVec x) { return x; });
+        if (i < end) {
+          const IntVec exists = lane_numbers() < static_cast<int32_t>(end - i);
+          add(i, [&](FloatVec x) { return exists ? x : FloatVec{}; });
         }
-        total.wrong += wrong;
+        const float wrong_inside = sum_lanes(missing);
+        total.wrong += wrong_inside + sum_lanes(excess);
         total.wrong_inside += wrong_inside;
-        total.inside += inside;
+        total.inside += sum_lanes(inside);
       }
     });
     p.sums[item] = total;
@@ -75,10 +89,9 @@ void dice_loss_bwd(const DiceLossParams& p, int64_t first, int64_t last) {
     const float inside = p.grad[mask] * p.coefficients[2 * mask];
     const float all = p.grad[mask] * p.coefficients[2 * mask + 1];
     for_runs(p, item, [&](int64_t begin, int64_t count, float* __restrict logits, const float* __restrict targets) {
-#pragma omp simd
-      for (int64_t i = 0; i < count; ++i) {
-        const Logistic<float> s = logistic(logits[i]);
-        logits[i] = s.sigmoid * s.sigmoid_complement * (inside * targets[i] + all);
+      for (int64_t i = 0; i < count; i += kLanes) {
+        const FloatVec factor = multiply_add(broadcast(inside), load<FloatVec>(targets + i), broadcast(all));
+        store(logits + i, sigmoid_slope(load<FloatVec>(logits + i)) * factor);
       }
       store_floats(logits, count, p.grad_logits, p.logits_dtype, begin);
     });

@@ -19,17 +19,18 @@ struct MatchingCostStorage {
 
   MatchingCostStorage(int64_t pixels, int64_t places, int64_t groups, int64_t classes, int64_t segments) {
     const int64_t row = round_up(pixels) + kMatchingCostLanes, sorted = round_up(places) + kMatchingCostLanes;
-    floats.resize(row + sorted + 3 * kMatchingCostTile + classes + 1);
-    doubles.resize(2 * segments + 3 * groups);
+    floats.resize(row + sorted + 4 * kMatchingCostTile + classes + 1);
+    doubles.resize(2 * segments + 4 * groups);
     scratch.row = floats.data();
     scratch.sorted = scratch.row + row;
     scratch.tiles = scratch.sorted + sorted;
-    scratch.probability = scratch.tiles + 3 * kMatchingCostTile;
+    scratch.probability = scratch.tiles + 4 * kMatchingCostTile;
     scratch.focal = doubles.data();
-    scratch.inside = scratch.focal + segments;
-    scratch.positive = scratch.inside + segments;
+    scratch.wrong = scratch.focal + segments;
+    scratch.positive = scratch.wrong + segments;
     scratch.negative = scratch.positive + groups;
     scratch.foreground = scratch.negative + groups;
+    scratch.background = scratch.foreground + groups;
   }
 };
 

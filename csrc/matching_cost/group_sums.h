@@ -13,40 +13,54 @@ namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 
 // Sums over the pixels of one group. Focal terms lack the factors alpha and 1 - alpha.
 struct GroupSums {
-  double positive, negative, foreground;
+  double positive, negative;
+  double foreground, background;  // sums of s and of 1 - s, with s = sigmoid(logit)
 };
 
+template <class F>
 struct PixelTerms {
-  float positive, negative, foreground;
+  F positive, negative, foreground, background;
 };
 
-template <bool kSquare>
-inline __attribute__((always_inline)) PixelTerms pixel_terms(float x, float gamma) {
-  const Logistic p = logistic(x);
-  const float s = p.sigmoid, c = p.sigmoid_complement;
+template <bool kSquare, class F>
+inline __attribute__((always_inline)) PixelTerms<F> pixel_terms(F x, float gamma) {
+  const Logistic<F> p = logistic(x);
+  const F s = p.sigmoid, c = p.sigmoid_complement;
   // s^gamma = exp(gamma * log s) = exp(-gamma * softplus(-x)), whose argument is never positive.
-  const float positive_factor = kSquare ? c * c : exp_nonpositive(-gamma * p.softplus);
-  const float negative_factor = kSquare ? s * s : exp_nonpositive(-gamma * p.softplus_negative);
-  return {positive_factor * p.softplus_negative, negative_factor * p.softplus, s};
+  const F positive_factor = kSquare ? c * c : exp_nonpositive(-gamma * p.softplus);
+  const F negative_factor = kSquare ? s * s : exp_nonpositive(-gamma * p.softplus_negative);
+  return {positive_factor * p.softplus_negative, negative_factor * p.softplus, s, c};
 }
 
+// Adds up a group. Both ends are multiples of kMatchingCostLanes. Only the last of these blocks has padding, so the
+// others need no weights.
 template <bool kSquare>
 inline GroupSums sum_group(const float* x, const float* weight, int64_t begin, int64_t end, float gamma) {
-  GroupSums total = {0.0, 0.0, 0.0};
+  GroupSums total = {};
   constexpr int64_t run = kFloatRun * kLanes;
-  for (int64_t tile = begin; tile < end; tile += run) {
-    const int64_t stop = std::min(tile + run, end);
-    float positive = 0.0f, negative = 0.0f, foreground = 0.0f;
-#pragma omp simd reduction(+ : positive, negative, foreground)
-    for (int64_t i = tile; i < stop; ++i) {
-      const PixelTerms terms = pixel_terms<kSquare>(x[i], gamma);
-      positive += weight[i] * terms.positive;
-      negative += weight[i] * terms.negative;
-      foreground += weight[i] * terms.foreground;
+  const int64_t padded = end - kMatchingCostLanes;
+  for (int64_t i = begin; i < end;) {
+    const int64_t stop = std::min(i + run, end);
+    FloatVec positive{}, negative{}, foreground{}, background{};
+    for (const int64_t full = std::min(stop, padded); i < full; i += kLanes) {
+      const PixelTerms<FloatVec> terms = pixel_terms<kSquare>(load<FloatVec>(x + i), gamma);
+      positive += terms.positive;
+      negative += terms.negative;
+      foreground += terms.foreground;
+      background += terms.background;
     }
-    total.positive += positive;
-    total.negative += negative;
-    total.foreground += foreground;
+    for (; i < stop; i += kLanes) {
+      const PixelTerms<FloatVec> terms = pixel_terms<kSquare>(load<FloatVec>(x + i), gamma);
+      const FloatVec counts = load<FloatVec>(weight + i);
+      positive += counts * terms.positive;
+      negative += counts * terms.negative;
+      foreground += counts * terms.foreground;
+      background += counts * terms.background;
+    }
+    total.positive += sum_lanes(positive);
+    total.negative += sum_lanes(negative);
+    total.foreground += sum_lanes(foreground);
+    total.background += sum_lanes(background);
   }
   return total;
 }
@@ -63,15 +77,18 @@ inline FocalFactors focal_factors(float alpha) {
 // The total less the inside would cancel.
 inline void add_segments(const PixelOrder& order, const MatchingCostScratch& scratch) {
   const int64_t last = order.num_groups - 1;
-  double before = 0.0, after = scratch.negative[last];
+  double before[2] = {}, after[2] = {scratch.negative[last], scratch.foreground[last]};
   for (int64_t t = 0; t < last; ++t) {
-    scratch.inside[t] = scratch.foreground[t];
-    scratch.focal[t] = scratch.positive[t] + before;
-    before += scratch.negative[t];
+    scratch.focal[t] = scratch.positive[t] + before[0];
+    scratch.wrong[t] = scratch.background[t] + before[1];
+    before[0] += scratch.negative[t];
+    before[1] += scratch.foreground[t];
   }
   for (int64_t t = last - 1; t >= 0; --t) {
-    scratch.focal[t] += after;
-    after += scratch.negative[t];
+    scratch.focal[t] += after[0];
+    scratch.wrong[t] += after[1];
+    after[0] += scratch.negative[t];
+    after[1] += scratch.foreground[t];
   }
 }
 
@@ -80,14 +97,14 @@ inline void add_masks(const ImageTargets& targets, int64_t num_segments, const M
   const int64_t groups = targets.order.num_groups;
   for (int64_t t = 0; t < num_segments; ++t) {
     const uint8_t* member = targets.member + t * groups;
-    double focal = 0.0, inside = 0.0;
-#pragma omp simd reduction(+ : focal, inside)
+    double focal = 0.0, wrong = 0.0;
+#pragma omp simd reduction(+ : focal, wrong)
     for (int64_t g = 0; g < groups; ++g) {
       focal += member[g] != 0 ? scratch.positive[g] : scratch.negative[g];
-      inside += member[g] != 0 ? scratch.foreground[g] : 0.0;
+      wrong += member[g] != 0 ? scratch.background[g] : scratch.foreground[g];
     }
     scratch.focal[t] = focal;
-    scratch.inside[t] = inside;
+    scratch.wrong[t] = wrong;
   }
 }
 
@@ -134,13 +151,14 @@ inline bool class_probability(const MatchingCostParams& p, int64_t row, const Ma
   return defined;
 }
 
-// Writes the costs of a query from the sum of its foreground and from scratch.focal, .inside and .probability.
+// Writes the costs of a query from the sum of its foreground and from scratch.focal, .wrong and .probability. With I,
+// S and A as in dice_from_sums.h, `wrong` is S + A - 2 I, added up pixel by pixel. 1 - (2 I + 1) / (S + A + 1) would
+// cancel where a mask is almost right.
 inline void write_costs(const MatchingCostParams& p, const ImageTargets& targets, int64_t num_segments,
                         double foreground, const int64_t* labels, const MatchingCostScratch& scratch, float* cost) {
   const double pixels = static_cast<double>(std::max<int64_t>(targets.order.counted, 1));
   for (int64_t t = 0; t < num_segments; ++t) {
-    const double dice =
-        1.0 - (2.0 * scratch.inside[t] + 1.0) / (foreground + static_cast<double>(targets.area[t]) + 1.0);
+    const double dice = scratch.wrong[t] / (foreground + static_cast<double>(targets.area[t]) + 1.0);
     cost[t] = static_cast<float>(p.focal_weight * (scratch.focal[t] / pixels) + p.dice_weight * dice -
                                  static_cast<double>(p.class_weight) * scratch.probability[labels[t]]);
   }

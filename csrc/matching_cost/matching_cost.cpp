@@ -34,8 +34,8 @@ void sort_row(const PixelOrder& order, const float* row, float* sorted) {
   }
 }
 
-// Sums each group into scratch.foreground and, with their factors, scratch.positive and .negative. Returns the whole
-// foreground.
+// Sums each group into scratch.foreground, .background and, with their factors, .positive and .negative. Returns the
+// whole foreground.
 template <bool kSquare>
 double sum_groups(const PixelOrder& order, float gamma, FocalFactors factors, const MatchingCostScratch& scratch) {
   double foreground = 0.0;
@@ -44,6 +44,7 @@ double sum_groups(const PixelOrder& order, float gamma, FocalFactors factors, co
     scratch.positive[g] = factors.positive * sums.positive;
     scratch.negative[g] = factors.negative * sums.negative;
     scratch.foreground[g] = sums.foreground;
+    scratch.background[g] = sums.background;
     foreground += sums.foreground;
   }
   return foreground;
@@ -56,10 +57,11 @@ double sum_masks(const ImageTargets& targets, int64_t num_segments, float gamma,
                  const MatchingCostScratch& scratch) {
   float* __restrict positive = scratch.tiles;
   float* __restrict negative = positive + kMatchingCostTile;
-  float* __restrict inside = negative + kMatchingCostTile;
+  float* __restrict foreground = negative + kMatchingCostTile;
+  float* __restrict background = foreground + kMatchingCostTile;
   std::fill(scratch.focal, scratch.focal + num_segments, 0.0);
-  std::fill(scratch.inside, scratch.inside + num_segments, 0.0);
-  double foreground = 0.0;
+  std::fill(scratch.wrong, scratch.wrong + num_segments, 0.0);
+  double total = 0.0;
   const float positive_factor = static_cast<float>(factors.positive);
   const float negative_factor = static_cast<float>(factors.negative);
   const int64_t end = targets.order.begin[targets.order.num_groups];
@@ -72,29 +74,30 @@ double sum_masks(const ImageTargets& targets, int64_t num_segments, float gamma,
     float tile_foreground = 0.0f;
 #pragma omp simd reduction(+ : tile_foreground)
     for (int64_t i = 0; i < n; ++i) {
-      const PixelTerms terms = pixel_terms<kSquare>(x[i], gamma);
+      const PixelTerms<float> terms = pixel_terms<kSquare>(x[i], gamma);
       positive[i] = positive_factor * weight[i] * terms.positive;
       negative[i] = negative_factor * weight[i] * terms.negative;
-      inside[i] = weight[i] * terms.foreground;
-      tile_foreground += inside[i];
+      foreground[i] = weight[i] * terms.foreground;
+      background[i] = weight[i] * terms.background;
+      tile_foreground += foreground[i];
     }
-    foreground += tile_foreground;
+    total += tile_foreground;
     for (int64_t t = 0; t < num_segments; ++t) {
       const uint8_t* __restrict mask = targets.sorted_masks + t * targets.stride + tile;
-      float tile_focal = 0.0f, tile_inside = 0.0f;
-#pragma omp simd reduction(+ : tile_focal, tile_inside)
+      float tile_focal = 0.0f, tile_wrong = 0.0f;
+#pragma omp simd reduction(+ : tile_focal, tile_wrong)
       for (int64_t i = 0; i < n; ++i) {
         tile_focal += mask[i] != 0 ? positive[i] : negative[i];
-        tile_inside += mask[i] != 0 ? inside[i] : 0.0f;
+        tile_wrong += mask[i] != 0 ? background[i] : foreground[i];
       }
       scratch.focal[t] += tile_focal;
-      scratch.inside[t] += tile_inside;
+      scratch.wrong[t] += tile_wrong;
     }
   }
-  return foreground;
+  return total;
 }
 
-// Fills scratch.focal and scratch.inside for each segment. Returns the sum of the foreground over all pixels.
+// Fills scratch.focal and scratch.wrong for each segment. Returns the sum of the foreground over all pixels.
 template <bool kSquare>
 double segment_sums(const MatchingCostParams& p, const ImageTargets& targets, int64_t num_segments,
                     const MatchingCostScratch& scratch) {

@@ -100,11 +100,12 @@ struct MatchingCostScratch {
   float* sorted;       // (largest begin[num_groups] + lanes,)
   float* probability;  // (classes + 1,)
   double* focal;       // (segments,)
-  double* inside;      // (segments,)
-  double* positive;    // (largest num_groups,), and so negative and foreground
+  double* wrong;       // (segments,) the sum of 1 - s inside and of s outside, with s = sigmoid(logit)
+  double* positive;    // (largest num_groups,), and so the next three
   double* negative;
   double* foreground;
-  float* tiles;  // (3, tile)
+  double* background;
+  float* tiles;  // (4, tile)
 };
 
 // Writes the costs of rows [begin, end). Each row's result depends on that row alone.

@@ -31,7 +31,8 @@ void reduce_block(const EmbeddingsCostParams& p, const ImagePanels& panels, int6
       const GroupSums group = sum_group<kSquare>(logits, weight, entry.begin, entry.end, p.cost.gamma);
       sums[e] = {.positive = static_cast<float>(group.positive),
                  .negative = static_cast<float>(group.negative),
-                 .foreground = finite ? static_cast<float>(group.foreground) : std::numeric_limits<float>::quiet_NaN()};
+                 .foreground = finite ? static_cast<float>(group.foreground) : std::numeric_limits<float>::quiet_NaN(),
+                 .background = static_cast<float>(group.background)};
     }
   }
 }
@@ -61,6 +62,7 @@ double gather_entries(const ImagePanels& panels, const PixelOrder& order, int64_
   std::fill_n(scratch.positive, order.num_groups, 0.0);
   std::fill_n(scratch.negative, order.num_groups, 0.0);
   std::fill_n(scratch.foreground, order.num_groups, 0.0);
+  std::fill_n(scratch.background, order.num_groups, 0.0);
   const EntrySums* sums = panels.sums + row * panels.num_entries;
   double foreground = 0.0;
   for (int64_t e = 0; e < panels.num_entries; ++e) {
@@ -68,6 +70,7 @@ double gather_entries(const ImagePanels& panels, const PixelOrder& order, int64_
     scratch.positive[group] += factors.positive * sums[e].positive;
     scratch.negative[group] += factors.negative * sums[e].negative;
     scratch.foreground[group] += sums[e].foreground;
+    scratch.background[group] += sums[e].background;
     foreground += sums[e].foreground;
   }
   return foreground;

@@ -20,7 +20,7 @@ struct PanelEntry {
 
 // Sums over the pixels of an entry, for one query. `foreground` is NaN where a logit is not finite.
 struct EntrySums {
-  float positive, negative, foreground;
+  float positive, negative, foreground, background;
 };
 
 // One image's panels. The lists of panel p are [begin[p], begin[p + 1]).

@@ -76,13 +76,14 @@ struct PointCostParams {
   float* cost;  // (layers, images, queries, segments)
 };
 
-// Sums of some queries. For a segment map they are (groups, 3, stride): positive, negative and foreground of each
-// group. For masks they are (segments + 1, 2, stride): cross-entropy and inside of each, and last the whole foreground.
+// Sums of some queries. For a segment map they are (groups, 4, stride): positive, negative, foreground and background
+// of each group. For masks they are (segments + 1, 2, stride): of each its cross-entropy and what is wrong, that is 1 -
+// s inside and s outside. Last comes the whole foreground.
 struct PointSums {
   double* sums;
   int64_t stride;  // queries, padded
 };
-constexpr int64_t point_sums_rows(bool from_masks, int64_t segments) { return (from_masks ? 2 : 3) * (segments + 1); }
+constexpr int64_t point_sums_rows(bool from_masks, int64_t segments) { return (from_masks ? 2 : 4) * (segments + 1); }
 
 struct PointMatchingCostParams {
   PointCostParams cost;

@@ -16,7 +16,7 @@ static_assert(kPointTile <= kFloatRun && kQueryBlock % kLanes == 0);
 
 // The terms of a tile's points, for as many queries as a vector has.
 struct PointTerms {
-  FloatVec positive[kPointTile], negative[kPointTile], foreground[kPointTile];
+  FloatVec positive[kPointTile], negative[kPointTile], foreground[kPointTile], background[kPointTile];
 };
 
 inline void add_lanes(FloatVec vec, double* to) {
@@ -35,28 +35,31 @@ inline void compute_terms(const float* logits, int64_t stride, int64_t count, Po
     terms.positive[i] = p.softplus_negative;
     terms.negative[i] = p.softplus;
     terms.foreground[i] = p.sigmoid;
+    terms.background[i] = p.sigmoid_complement;
     const FloatVec magnitude = negative_magnitude(x);
     wrong |= ~(magnitude >= -FLT_MAX + FloatVec{});  // NaN is not finite either
   }
 }
 
-// Adds a tile to the sums of its groups, three rows each.
+// Adds a tile to the sums of its groups, four rows each.
 inline void add_groups_of_tile(const PointTargets& targets, int64_t tile, const PointTerms& terms, double* sums,
                                int64_t stride) {
   for (int32_t g = targets.tile_begin[tile]; g < targets.tile_begin[tile + 1]; ++g) {
     const TileGroup& group = targets.groups[g];
-    FloatVec positive{}, negative{}, foreground{};
+    FloatVec positive{}, negative{}, foreground{}, background{};
     for (int32_t s = group.begin; s < group.end; ++s) {
       const FloatVec share = broadcast(targets.shares[s].share);
       const int32_t point = targets.shares[s].point;
       positive += share * terms.positive[point];
       negative += share * terms.negative[point];
       foreground += share * terms.foreground[point];
+      background += share * terms.background[point];
     }
-    double* to = sums + 3 * group.group * stride;
+    double* to = sums + 4 * group.group * stride;
     add_lanes(positive, to);
     add_lanes(negative, to + stride);
     add_lanes(foreground, to + 2 * stride);
+    add_lanes(background, to + 3 * stride);
   }
 }
 
@@ -65,14 +68,16 @@ inline void add_masks_of_tile(const PointTargets& targets, int64_t num_segments,
                               const PointTerms& terms, double* sums, int64_t stride) {
   const float* inside = targets.inside + tile * num_segments * kPointTile;
   for (int64_t t = 0; t < num_segments; ++t) {
-    FloatVec entropy{}, covered{};
+    FloatVec entropy[2]{}, wrong[2]{};
     for (int64_t i = 0; i < count; ++i) {
-      const FloatVec share = broadcast(inside[t * kPointTile + i]);
-      entropy += share * terms.positive[i] + (1.0f - share) * terms.negative[i];
-      covered += share * terms.foreground[i];
+      const FloatVec share = broadcast(inside[t * kPointTile + i]), rest = 1.0f - share;
+      entropy[0] += share * terms.positive[i];
+      entropy[1] += rest * terms.negative[i];
+      wrong[0] += share * terms.background[i];
+      wrong[1] += rest * terms.foreground[i];
     }
-    add_lanes(entropy, sums + 2 * t * stride);
-    add_lanes(covered, sums + (2 * t + 1) * stride);
+    add_lanes(entropy[0] + entropy[1], sums + 2 * t * stride);
+    add_lanes(wrong[0] + wrong[1], sums + (2 * t + 1) * stride);
   }
   FloatVec foreground{};
   for (int64_t i = 0; i < count; ++i) foreground += terms.foreground[i];
@@ -93,19 +98,23 @@ inline void add_tile(const PointTargets& targets, int64_t num_segments, int64_t 
 }
 
 // Every group but void is a segment. The outside of a segment is summed as what comes before plus what comes after it.
-// The total less the inside would cancel. Afterwards the first row of each segment has its cross-entropy. Returns the
-// whole foreground.
+// The total less the inside would cancel. Afterwards the first row of each segment has its cross-entropy, and the last
+// row the numerator of its dice cost. Returns the whole foreground.
 inline double complete_segments(int64_t num_segments, double* sums, int64_t stride) {
-  const auto at = [&](int64_t group, int64_t row) -> double& { return sums[(3 * group + row) * stride]; };
-  double before = 0.0, after = at(num_segments, 1), foreground = at(num_segments, 2);
+  const auto at = [&](int64_t group, int64_t row) -> double& { return sums[(4 * group + row) * stride]; };
+  double before[2] = {}, after[2] = {at(num_segments, 1), at(num_segments, 2)};
   for (int64_t t = 0; t < num_segments; ++t) {
-    at(t, 0) += before;
-    before += at(t, 1);
-    foreground += at(t, 2);
+    at(t, 0) += before[0];
+    at(t, 3) += before[1];
+    before[0] += at(t, 1);
+    before[1] += at(t, 2);
   }
+  const double foreground = before[1] + after[1];
   for (int64_t t = num_segments - 1; t >= 0; --t) {
-    at(t, 0) += after;
-    after += at(t, 1);
+    at(t, 0) += after[0];
+    at(t, 3) += after[1];
+    after[0] += at(t, 1);
+    after[1] += at(t, 2);
   }
   return foreground;
 }
@@ -127,13 +136,13 @@ inline void write_point_costs(const PointCostParams& p, const PointTargets& targ
     return;
   }
   const bool from_masks = targets.inside != nullptr;
-  const int64_t rows = from_masks ? 2 : 3;
+  const int64_t rows = from_masks ? 2 : 4;
   const double foreground =
       from_masks ? sums[2 * num_segments * stride] : complete_segments(num_segments, sums, stride);
   const auto points = static_cast<double>(std::max<int64_t>(targets.count, 1));
   for (int64_t t = 0; t < num_segments; ++t) {
-    const double entropy = sums[rows * t * stride], inside = sums[(rows * t + rows - 1) * stride];
-    const double dice = 1.0 - (2.0 * inside + 1.0) / (foreground + targets.area[t] + 1.0);
+    const double entropy = sums[rows * t * stride], wrong = sums[(rows * t + rows - 1) * stride];
+    const double dice = wrong / (foreground + targets.area[t] + 1.0);  // as in group_sums.h
     cost[t] = static_cast<float>(p.mask_weight * (entropy / points) + p.dice_weight * dice -
                                  static_cast<double>(p.class_weight) * probability[labels[t]]);
   }

@@ -105,10 +105,7 @@ class ScoreRows {
   template <class Logits, class Use>
   inline __attribute__((always_inline)) void for_classes(const Logits& logits, const int32_t* query, int64_t n,
                                                          Use&& use) {
-    for (int64_t j = 0; j < n; ++j) {
-      float* to = masks_.data() + j * kTilePixels;
-      for (int v = 0; v < kTileVectors; ++v) store(to + v * kLanes, sigmoid(logits(query[j], v)));
-    }
+    store_sigmoids(logits, query, n, masks_.data());
     for (int64_t block = 0; block < classes_.blocks(); ++block) {
       FloatVec sums[kTileClasses][kTileVectors];
       score_tile(classes_.block(block), masks_.data(), query, n, sums);

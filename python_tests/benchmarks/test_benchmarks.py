@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import harness, plain, report, tables, timers
+from benchmarks import harness, plain, processor, report, tables, timers
 from benchmarks.case import Case, relative_error
 from benchmarks.memory import default_allocator_environment
 from benchmarks.scenes import segment_counts
@@ -206,18 +206,53 @@ def test_pages_show_every_gpu_that_was_measured_and_no_other(monkeypatch, tmp_pa
     monkeypatch.setattr(report, "RESULTS", tmp_path)
     (tmp_path / "scaling-cpu.json").write_text("[]")
     (tmp_path / "nvidia-h200.json").write_text(json.dumps({"gpu": {}, "records": []}))
-    assert tables.gpu_section(tables.results_table) == ""
+    (tmp_path / "cpu-avx2.json").write_text("[{}]")
+    assert tables.section(tables.results_table, tables.gpu_files()) == ""
     call = {"median": 0.002, "error": 0.0, "memory": {"extra": 1e8}}
     record = {"op": "mask_loss", "title": "320 masks 128x128, bfloat16", "implementation": "native", "threads": 2}
     record.update(steady_state=True, load=0, cores=2, date="2026-01-02T03:04:05", device="NVIDIA H100")
     record.update(versions={"torch": "2.11.0"}, calls={"ours": call, "transformers": {**call, "median": 0.1}})
     (tmp_path / "nvidia-h100.json").write_text(json.dumps({"gpu": {}, "records": [record]}))
-    section = tables.gpu_section(tables.readme_gpu_table)
+    section = tables.section(tables.readme_gpu_table, tables.gpu_files())
     assert section.startswith("NVIDIA H100, 2 threads, 2026-01-02; torch 2.11.0\n\n| work |")
     assert "| bfloat16 | 2 ms | 100 ms (transformers) | 50.00x | 100.0% |" in section
     assert "50.00x" not in tables.readme_gpu_table([{**record, "implementation": "reference"}])
     page = "\n".join(("a", *tables.GPU_MARKERS, "b"))
     assert section in tables.filled(page, section, tables.GPU_MARKERS)
+
+
+@pytest.mark.parametrize(
+    ("offered", "in_use", "expected"),
+    [
+        (["baseline", "avx2", "avx512"], "avx512", "A processor (AVX-512)"),
+        (["baseline", "avx2", "avx512"], "avx2", "A processor (narrowed to AVX2)"),
+        (["baseline", "avx2"], "avx2", "A processor (AVX2)"),
+    ],
+)
+def test_a_record_names_the_processor_and_says_where_it_was_narrowed(offered, in_use, expected):
+    assert processor.described("A processor", offered, in_use) == expected
+
+
+def test_each_kind_of_processor_has_a_file_and_a_table(monkeypatch, tmp_path):
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    call = {"median": 0.002, "error": 0.0, "memory": {"extra": 1e8}}
+    record = {"op": "mask_loss", "title": "60 masks", "implementation": "native", "steady_state": True, "threads": 2}
+    record.update(load=0, cores=2, date="2026-01-02T03:04:05", versions={}, calls={"ours": call, "peer": call})
+    assert tables.cpu_files() == []
+    for kind, name in (("avx2", "narrowed to AVX2"), ("avx512", "AVX-512")):
+        one = {**record, "device": f"A processor ({name})", "instruction_set": kind}
+        report.append(one, report.path_of_record(one))
+    assert [path.name for path in tables.cpu_files()] == ["cpu-avx512.json", "cpu-avx2.json"]
+    section = tables.section(tables.results_table, tables.cpu_files())
+    assert section.index("A processor (AVX-512)") < section.index("A processor (narrowed to AVX2)")
+    assert section.count("mask_loss: 60 masks") == 2
+
+
+def test_peers_are_narrowed_as_our_kernels_are(monkeypatch):
+    monkeypatch.delenv("MASKFORMER_EXT_CPU", raising=False)
+    assert processor.narrowing_of_peers() == {}
+    monkeypatch.setenv("MASKFORMER_EXT_CPU", "avx2")
+    assert processor.narrowing_of_peers()["ATEN_CPU_CAPABILITY"] == "avx2"
 
 
 class _Event:
@@ -297,7 +332,7 @@ def test_host_syncs_are_counted(monkeypatch):
 
 def test_records_are_added_to_both_kinds_of_file(tmp_path):
     assert report.path_of("NVIDIA H100 80GB HBM3").name == "nvidia-h100-80gb-hbm3.json"
-    assert report.path_of("cpu").name == "cpu.json"
+    assert report.path_of("cpu-avx512").name == "cpu-avx512.json"
     report.append({"op": "a"}, tmp_path / "list.json")
     report.append({"op": "b"}, tmp_path / "list.json")
     (tmp_path / "check.json").write_text(json.dumps({"gpu": {}, "records": []}))

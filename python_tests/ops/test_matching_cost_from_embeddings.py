@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from op_checks import LARGEST_ERROR, at_thread_counts, error, native_only
 from segments import DEFAULTS, PARTS, random_targets
@@ -120,6 +120,18 @@ def test_there_is_no_gradient():
     masks=st.booleans(),
     ignore_void=st.booleans(),
     seed=st.integers(0, 2**31),
+)
+@example(  # one pixel, which is nearly right
+    layers=1,
+    counts=[1],
+    queries=1,
+    channels=14,
+    size=(1, 1),
+    target_size=(1, 1),
+    cell=1,
+    masks=False,
+    ignore_void=False,
+    seed=0,
 )
 @settings(max_examples=60, deadline=None)
 def test_each_part_is_close_to_float64(
