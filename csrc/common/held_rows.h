@@ -18,7 +18,8 @@
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 
-// Resizing columns rounds. A bound on samples bounds what is made of them with this share more.
+// Resizing columns rounds, and so does the sigmoid. A bound on samples bounds what is made of them with this share
+// more.
 inline constexpr float kBlendRounding = 1e-5f;
 
 inline __attribute__((always_inline)) FloatVec with_rounding(FloatVec most) {
