@@ -69,7 +69,7 @@ def c_functions() -> ctypes.CDLL | None:
 
 
 def run_functions() -> ctypes.CDLL | None:
-    """Return the functions of csrc/run_lengths/run_lengths.h, or None as `c_functions`."""
+    """Return the functions of csrc/counting/run_lengths.h, or None as `c_functions`."""
     library = c_functions()
     if library is None or not hasattr(library, "maskformer_ext_row_runs"):  # built from older sources
         return None

@@ -62,8 +62,8 @@ def paint_masks(
         columns: (W,) the columns.
 
     Returns:
-        (h, w) int32, the place among the painted masks of the last one that has the pixel, or -1; and (k,) bool, which
-        are painted.
+        (h, w) int32, the place among the painted masks of the last one that has the pixel, or -1.
+        (k,) bool, which are painted.
     """
     height = packed.shape[1]
     row, column = np.zeros(height, bool), np.zeros(width, bool)

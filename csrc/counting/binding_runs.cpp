@@ -1,4 +1,4 @@
-#include "run_lengths/run_lengths.h"
+#include "counting/run_lengths.h"
 
 #include <algorithm>
 #include <bit>
