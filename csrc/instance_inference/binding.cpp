@@ -13,13 +13,18 @@ constexpr const char* op = "instance_inference";
 
 std::tuple<Tensor, Tensor, Tensor> instance_masks_cpu(const Tensor& mask_logits, const Size& size, double threshold,
                                                       const std::optional<Size>& input_size,
-                                                      const std::optional<Size>& crop) {
+                                                      const std::optional<Size>& crop,
+                                                      const std::optional<Size>& chosen) {
   const Tensor logits = with_contiguous_rows(mask_logits);
   InstanceParams params = {};
   params.masks = mask_source(op, logits, size, input_size, crop, false);
-  const int64_t count = logits.size(0);
-  std::vector<int64_t> queries(count);
-  std::iota(queries.begin(), queries.end(), int64_t{0});
+  std::vector<int64_t> queries = chosen ? *chosen : std::vector<int64_t>(logits.size(0));
+  if (!chosen) std::iota(queries.begin(), queries.end(), int64_t{0});
+  for (const int64_t query : queries) {
+    STD_TORCH_CHECK(query >= 0 && query < logits.size(0), op, ": queries must be in [0, ", logits.size(0), "), got ",
+                    query);
+  }
+  const int64_t count = static_cast<int64_t>(queries.size());
   params.masks.queries = queries.data();
   params.masks.count = count;
   params.threshold = static_cast<float>(threshold);
@@ -44,8 +49,8 @@ std::tuple<Tensor, Tensor, Tensor> instance_masks_cpu(const Tensor& mask_logits,
 
 STABLE_TORCH_LIBRARY_FRAGMENT(maskformer_ext, library) {
   library.def(
-      "instance_masks(Tensor mask_logits, SymInt[] size, float threshold, SymInt[]? input_size, SymInt[]? crop) "
-      "-> (Tensor mean, Tensor boxes, Tensor bits)");
+      "instance_masks(Tensor mask_logits, SymInt[] size, float threshold, SymInt[]? input_size, SymInt[]? crop, "
+      "int[]? queries=None) -> (Tensor mean, Tensor boxes, Tensor bits)");
 }
 STABLE_TORCH_LIBRARY_IMPL(maskformer_ext, CPU, library) {
   library.impl("instance_masks", TORCH_BOX(&instance_masks_cpu));

@@ -11,7 +11,9 @@ constexpr const char* op = "instance_inference";
 
 std::tuple<Tensor, Tensor, Tensor> instance_masks_on_gpu(const Tensor& mask_logits, const Size& size, double threshold,
                                                          const std::optional<Size>& input_size,
-                                                         const std::optional<Size>& crop) {
+                                                         const std::optional<Size>& crop,
+                                                         const std::optional<Size>& queries) {
+  STD_TORCH_CHECK(!queries, op, ": queries must be chosen by an index on a GPU, got a list of ", queries->size());
   const CudaScope cuda(mask_logits);
   CudaMaskSource source(op, mask_logits, size, input_size, crop, false, cuda);
   const Tensor& logits = source.logits();

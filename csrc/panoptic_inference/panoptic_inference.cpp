@@ -8,15 +8,12 @@
 #include <utility>
 #include <vector>
 
+#include "common/held_rows.h"
 #include "common/mask_tiles.h"
 #include "common/math.h"
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 namespace {
-
-// Values of masks are rounded where they are interpolated and where sigmoid is taken. A bound on their samples bounds
-// them with this share more.
-constexpr float kRounding = 1e-5f;
 
 class Winners {
  public:
@@ -30,17 +27,19 @@ class Winners {
 
   // Does a tile of output row y from column x on. The values of a mask are a function of its map, `of`. Vector v of the
   // map of query q is value(q, v). The largest of its samples under the tile is bound(q). Most queries are small in
-  // most tiles. They neither have a pixel there nor win one.
-  template <class Function, class Value, class Bound>
+  // most tiles. They neither have a pixel there nor win one. The others are prepared before they are read.
+  template <class Function, class Value, class Bound, class Prepare>
   inline __attribute__((always_inline)) void tile(int64_t y, int64_t x, int64_t pixels, const Function& of,
-                                                  const Value& value, const Bound& bound) {
+                                                  const Value& value, const Bound& bound, const Prepare& prepare) {
     for (int64_t q = 0; q < count_; ++q) most_[q] = bound(q);
     for (int64_t q = 0; q < count_; q += kLanes) {
       const FloatVec most = of(load<FloatVec>(most_.data() + q));
-      store(most_.data() + q, most - kRounding * negative_magnitude(most));
+      store(most_.data() + q, with_rounding(most));
     }
     // What the two queries with the largest bounds score at least, whose turn may come late.
     const auto [one, other] = largest_two();
+    prepare(one);
+    if (other != one) prepare(other);
     FloatVec lowest = broadcast(INFINITY);
     for (int v = 0; v < kTileVectors; ++v) {
       const FloatVec score = of(value(one, v)) * p_.score[one], another = of(value(other, v)) * p_.score[other];
@@ -61,6 +60,7 @@ class Winners {
       const float most = most_[q] * p_.score[q];
       // Not "if small, leave it out": a value that is not a number is no bound.
       if ((most <= least || most < sure) && (p_.weighted_area ? most : most_[q]) < p_.mask_threshold) continue;
+      if (q != one && q != other) prepare(q);
       const FloatVec score = broadcast(p_.score[q]);
       IntVec own = own_[q];
       for (int v = 0; v < kTileVectors; ++v) {
@@ -157,12 +157,12 @@ class ResizedProbabilities {
 
 void panoptic_blocks(const PanopticParams& params, int64_t begin, int64_t end) {
   Winners winners(params);
-  std::optional<LogitTiles> logits;
+  std::optional<HeldRows> logits;
   std::optional<ResizedProbabilities> probabilities;
   if (params.probabilities_first) {
     probabilities.emplace(params);
   } else {
-    logits.emplace(output_logits(params.masks));
+    logits.emplace(to_output(params.masks), params.masks.count, params.masks.width, false);
   }
   for (int64_t block = begin; block < end; ++block) {
     const int64_t first = block * params.rows_per_block;
@@ -174,16 +174,21 @@ void panoptic_blocks(const PanopticParams& params, int64_t begin, int64_t end) {
         const ResizedPlanes& planes = probabilities->tiles();
         planes.for_tiles([&](int64_t x, int64_t pixels, const auto& value) {
           const auto bound = [&](int64_t q) { return planes.upper_bound(q, x); };
-          winners.tile(y, x, pixels, [](FloatVec mask) { return mask; }, value, bound);
+          winners.tile(y, x, pixels, [](FloatVec mask) { return mask; }, value, bound, [](int64_t) {});
         });
       } else {
-        logits->set_row(y);
+        logits->set_row(y, [&](int64_t from, float* to, int64_t pitch) {
+          for (int64_t q = 0; q < params.masks.count; ++q) copy_row(params.masks, q, from, to + q * pitch);
+        });
         logits->for_tiles([&](int64_t x, int64_t pixels, const auto& value) {
-          const auto bound = [&](int64_t q) { return logits->upper_bound(q, x); };
+          const int64_t tile = x / kTilePixels;
+          const float* bounds = logits->bounds(tile);
+          const auto bound = [&](int64_t q) { return bounds[q]; };
+          const auto prepare = [&](int64_t q) { logits->blend_tile(q, tile); };
           if (params.of_logits) {
-            winners.tile(y, x, pixels, [](FloatVec mask) { return mask; }, value, bound);
+            winners.tile(y, x, pixels, [](FloatVec mask) { return mask; }, value, bound, prepare);
           } else {
-            winners.tile(y, x, pixels, [](FloatVec mask) { return sigmoid(mask); }, value, bound);
+            winners.tile(y, x, pixels, [](FloatVec mask) { return sigmoid(mask); }, value, bound, prepare);
           }
         });
       }

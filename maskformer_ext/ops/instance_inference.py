@@ -57,10 +57,7 @@ class Instances:
 
     def rle(self) -> list[dict[str, Any]]:
         """Encode the masks as COCO run lengths (column-major), ``{"size": [H, W], "counts": bytes}`` each."""
-        boxes = self.boxes.long().tolist()
-        return [
-            rle.encode(mask, box, self.size) for mask, box in zip(self.packed_masks.cpu().numpy(), boxes, strict=True)
-        ]
+        return rle.encode_all(self.packed_masks.cpu().numpy(), self.boxes.long().cpu().numpy(), self.size)
 
 
 def instance_inference(
@@ -149,19 +146,24 @@ def _count_instances(
     needed, which = needed[order], order.argsort()[which]
 
     row = size[0] * ((size[1] + 7) // 8)
-    packed = torch.empty((len(needed), size[0], (size[1] + 7) // 8), dtype=torch.uint8)  # untouched pages cost nothing
+    step = max(1, _MASK_BYTES // max(1, row))
+    whole = len(needed) <= step  # the masks are then made once, where they stay
+    packed = torch.empty((0 if whole else len(needed), size[0], (size[1] + 7) // 8), dtype=torch.uint8)
     place, kept = torch.full((len(needed),), -1), 0
     mean, box = torch.zeros(len(needed), dtype=torch.float64), torch.zeros((len(needed), 4))
     binarise = nearest_masks if resize == "nearest" else resized_masks
-    step = max(1, _MASK_BYTES // max(1, row))
     for begin in range(0, len(needed), step):
         part = slice(begin, begin + step)
         mean[part], box[part], bits = binarise(
-            mask_logits[needed[part]], size, _logit(mask_threshold), input_size, crop
+            mask_logits, size, _logit(mask_threshold), input_size, crop, needed[part]
         )
         found = (box[part, 2] > 0).nonzero().flatten()
         place[begin + found] = torch.arange(kept, kept + len(found))
-        packed[kept : kept + len(found)] = bits if len(found) == len(bits) else bits[found]
+        bits = bits if len(found) == len(bits) else bits[found]
+        if whole:
+            packed = bits
+        else:
+            packed[kept : kept + len(found)] = bits  # untouched pages cost nothing
         kept += len(found)
     rows = (place[which] >= 0).nonzero().flatten()
     query = which[rows]
@@ -206,7 +208,7 @@ def _instance_inference(
     # Several of the top k may share a query: each query's mask is made once.
     needed, which = _distinct(query, len(mask_logits))
     binarise = nearest_masks if resize == "nearest" else resized_masks
-    mean, box, bits = binarise(mask_logits[needed], size, _logit(mask_threshold), input_size, crop)
+    mean, box, bits = binarise(mask_logits, size, _logit(mask_threshold), input_size, crop, needed)
     scores[rows] = (ranked * mean[which]).to(scores.dtype).where(real, 0)
     labels[rows] = label.where(real, 0)
     boxes[rows] = box[which].where(real.unsqueeze(-1), 0)

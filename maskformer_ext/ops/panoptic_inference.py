@@ -81,7 +81,7 @@ def panoptic_inference(
     things = checks.whole_numbers(_OP, "thing_classes", thing_classes)
     thresholds = (float(object_mask_threshold), float(overlap_threshold), float(mask_threshold))
     if native(_OP, class_logits, mask_logits):
-        probability, _ = class_probabilities(class_logits, mask_logits)
+        probability = _probabilities_of_kept(class_logits, mask_logits, thresholds[0])
         modes = (resize == "probabilities", area == "weighted", paint == "own")
         segment_map, table, _ = torch.ops.maskformer_ext.panoptic_inference(
             probability, mask_logits, size, things, *thresholds, input_size, crop, *modes
@@ -122,6 +122,22 @@ def logit_segments(
     accepted = [share > overlap_threshold for share in _shares(won, own, single_precision=True)]
     ids = torch.tensor(_number_segments([0] * len(own), [True] * len(own), accepted), device=score.device)
     return ids.int()[winner], ids
+
+
+def _probabilities_of_kept(class_logits: Tensor, mask_logits: Tensor, threshold: float) -> Tensor:
+    """Return what `class_probabilities` does, but on a CPU rows of absent queries are 0 only where they would be kept.
+
+    The masks of the others, most of all, are then not read.
+    """
+    if mask_logits.device.type != "cpu" or torch.compiler.is_compiling() or threshold < 0 or not mask_logits.numel():
+        return class_probabilities(class_logits, mask_logits)[0]
+    probability, _ = class_probabilities(class_logits, mask_logits.new_zeros((len(mask_logits), 1)))
+    best = probability[:, :-1].amax(-1)
+    for query in ((best > threshold) & (best >= probability[:, -1])).nonzero().flatten().tolist():
+        lowest, highest = mask_logits[query].aminmax()
+        if not (lowest.isfinite() and highest.isfinite()):
+            probability[query] = 0
+    return probability
 
 
 def _segments_info(table: list[list[float]]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from maskformer_ext.integrations.transformers_models.post_processing import (
@@ -22,8 +23,8 @@ from maskformer_ext.integrations.transformers_models.processor_methods import (
 from maskformer_ext.ops.panoptic_inference import logit_segments
 
 
-def _tensor_run(run: list[int]) -> list[Any]:
-    return list(torch.tensor(run))
+def _tensor_run(run: np.ndarray) -> list[Any]:
+    return list(torch.from_numpy(run))
 
 
 class OneFormerProcessor:

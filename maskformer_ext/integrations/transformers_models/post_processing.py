@@ -24,11 +24,22 @@ from torch import Tensor
 from maskformer_ext.ops.matching_cost import nearest_index
 from maskformer_ext.ops.panoptic_inference import panoptic_inference
 from maskformer_ext.ops.semantic_inference import semantic_inference, semantic_scores
+from maskformer_ext.ops.support.row_runs import paint_masks, row_runs
 
 _log = logging.getLogger(__name__)
 
 _QUERIES_AT_ONCE = 8  # of which scores are computed; bounds the temporaries
 Size = tuple[int, int]
+
+
+def whole_run(run: np.ndarray) -> list[Any]:
+    """Return the numbers of a run as Python's."""
+    return run.tolist()
+
+
+def numpy_run(run: np.ndarray) -> list[Any]:
+    """Return the numbers of a run as NumPy's."""
+    return list(run)
 
 
 def sizes_of(target_sizes: Any, size: Sequence[int], images: int) -> list[Size]:
@@ -136,7 +147,7 @@ def painted_instances(
     return_coco_annotation: bool | None,
     return_binary_maps: bool | None,
     input_size: Size | None = None,
-    as_run: Callable[[list[int]], list[Any]] = list,
+    as_run: Callable[[np.ndarray], list[Any]] = whole_run,
 ) -> list[dict[str, Any]]:
     """Return the instances; transformers too ignores the two thresholds of masks here.
 
@@ -148,23 +159,22 @@ def painted_instances(
     results = []
     for class_logits, mask_logits, size in zip(classes, masks, sizes, strict=True):
         query, label, score, inside = _rank_instances(class_logits, mask_logits, threshold, input_size)
-        small_size = input_size or mask_logits.shape[-2:]
-        rows, columns = (nearest_index(small_size[axis], size[axis], mask_logits.device) for axis in (0, 1))
-        sampled = _sampled(small_size, rows, columns)
-        small = torch.full(small_size, -1.0, device=mask_logits.device)
-        infos: list[dict[str, Any]] = []
-        kept: list[int] = []
-        for index, category, value in zip(query.tolist(), label.tolist(), score.tolist(), strict=True):
-            mask = inside[index]
-            if (mask & sampled).any():
-                small[mask] = len(kept)
-                infos.append({"id": len(kept), "label_id": category, "was_fused": False, "score": round(value, 6)})
-                kept.append(index)
-        segmentation: Any = small.cpu()[rows.cpu()][:, columns.cpu()]
+        small_size = input_size or (mask_logits.shape[-2], mask_logits.shape[-1])
+        rows, columns = (nearest_index(small_size[axis], size[axis], query.device).numpy() for axis in (0, 1))
+        small, painted = paint_masks(inside, query.numpy(), small_size[1], rows, columns)
+        query, label, score = (values[torch.from_numpy(painted)] for values in (query, label, score))
+        infos = [
+            {"id": place, "label_id": category, "was_fused": False, "score": round(value, 6)}
+            for place, (category, value) in enumerate(zip(label.tolist(), score.tolist(), strict=True))
+        ]
+        segmentation: Any
         if return_coco_annotation:
-            segmentation = run_lengths(segmentation, as_run)
-        elif return_binary_maps and kept:
-            segmentation = torch.stack([inside[index][rows][:, columns].float() for index in kept])
+            segmentation = [as_run(runs) for runs in row_runs(small, rows, columns)]
+        elif return_binary_maps and len(query):
+            bits = np.unpackbits(inside[query.numpy()], axis=-1, count=small_size[1], bitorder="little")
+            segmentation = torch.from_numpy(bits[:, rows][..., columns]).float().to(mask_logits.device)
+        else:
+            segmentation = torch.from_numpy(small[rows].astype(np.float32)[:, columns])
         results.append({"segmentation": segmentation, "segments_info": infos})
     return results
 
@@ -190,8 +200,8 @@ def _number(categories: list[int], fused: Collection[int]) -> list[int]:
 
 def _rank_instances(
     class_logits: Tensor, mask_logits: Tensor, threshold: float, input_size: Size | None
-) -> tuple[Tensor, Tensor, Tensor, dict[int, Tensor]]:
-    """Return query, class and score of the pairs (query, class) that reach a score, and the masks of their queries.
+) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
+    """Return place of the mask, class and score of the pairs (query, class) that reach a score, and the packed masks.
 
     The order is transformers': that of an unsorted top Q of the most probable pairs.
     """
@@ -199,43 +209,34 @@ def _rank_instances(
     probability, index = F.softmax(class_logits, dim=-1)[:, :-1].flatten().topk(len(class_logits), sorted=False)
     possible = probability.double() >= 0.999 * threshold  # a score is at most the class probability, but for rounding
     probability, index = probability[possible], index[possible]
-    query = index.div(num_classes, rounding_mode="floor")
-    needed, which = query.unique(return_inverse=True)
-    means = []
-    masks: dict[int, Tensor] = {}
-    for some in needed.split(_QUERIES_AT_ONCE):
+    needed, which = index.div(num_classes, rounding_mode="floor").unique(return_inverse=True)
+    size = input_size or (mask_logits.shape[-2], mask_logits.shape[-1])
+    means, masks = [torch.zeros(0)], [np.zeros((0, size[0], (size[1] + 7) // 8), np.uint8)]
+    for some in needed.split(_QUERIES_AT_ONCE) if len(needed) else ():
         logits = mask_logits[some]
-        if input_size is not None and tuple(logits.shape[-2:]) != input_size and len(some):
-            logits = F.interpolate(logits[None], size=input_size, mode="bilinear", align_corners=False)[0]
-        inside = logits > 0
-        masks.update(zip(some.tolist(), inside, strict=True))
-        weight = inside.flatten(1).float()  # a 16-bit sum would end at 65504 pixels
-        means.append((logits.flatten(1).sigmoid() * weight).sum(1) / (weight.sum(1) + 1e-6))
-    score = probability * torch.cat(means)[which] if means else probability
+        if tuple(logits.shape[-2:]) != size:
+            logits = F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
+        mean, bits = _composed_masks(logits)
+        means.append(mean.cpu())
+        masks.append(bits)
+    inside = np.concatenate(masks)
+    score = probability.cpu() * torch.cat(means)[which.cpu()]
     reached = score.double() >= threshold
-    return query[reached], (index % num_classes)[reached], score[reached], masks
+    return which.cpu()[reached], (index % num_classes).cpu()[reached], score[reached], inside
 
 
-def _sampled(size: Any, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return which pixels of a map the nearest-neighbour resize looks at, (h, w) bool: not all when it shrinks."""
-    row, column = (torch.zeros(extent, dtype=torch.bool, device=rows.device) for extent in size)
-    row[rows], column[columns] = True, True
-    return row[:, None] & column
+def _composed_masks(logits: Tensor) -> tuple[Tensor, np.ndarray]:
+    """Return the mean probability inside each mask (n,), summed as transformers does, and the packed masks."""
+    inside = logits > 0
+    weight = inside.flatten(1).float()  # a 16-bit sum would end at 65504 pixels
+    mean = (logits.flatten(1).sigmoid() * weight).sum(1) / (weight.sum(1) + 1e-6)
+    return mean, np.packbits(inside.cpu().numpy(), axis=-1, bitorder="little")
 
 
-def numpy_run(run: list[int]) -> list[Any]:
-    """Return the numbers of a run as NumPy's, for `run_lengths`."""
-    return list(np.array(run, dtype=np.int64))
-
-
-def run_lengths(segmentation: Tensor, as_run: Callable[[list[int]], list[Any]] = list) -> list[list[Any]]:
+def run_lengths(segmentation: Tensor, as_run: Callable[[np.ndarray], list[Any]] = whole_run) -> list[list[Any]]:
     """Encode each id of a map, void included, by the starts and lengths of its runs, row by row, starts from 1.
 
     `as_run` makes of the numbers what the processor's own function hands out.
     """
-    flat = segmentation.flatten().cpu()
-    start = torch.cat((torch.zeros(1, dtype=torch.int64), (flat[1:] != flat[:-1]).nonzero().flatten() + 1))
-    length = torch.diff(start, append=torch.tensor([len(flat)]))
-    owner = flat[start]
-    runs = torch.stack((start + 1, length), 1)
-    return [as_run(runs[owner == number].flatten().tolist()) for number in owner.unique()]
+    ids = segmentation.to("cpu", torch.int32).numpy().reshape(-1, segmentation.shape[-1])
+    return [as_run(runs) for runs in row_runs(ids, np.arange(ids.shape[0]), np.arange(ids.shape[1]))]

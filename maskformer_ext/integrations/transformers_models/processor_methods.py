@@ -18,6 +18,7 @@ from maskformer_ext.integrations.transformers_models.post_processing import (
     panoptic_segments,
     semantic_maps,
     sizes_of,
+    whole_run,
 )
 
 
@@ -95,5 +96,5 @@ def instances(
         return_coco_annotation=return_coco_annotation,
         return_binary_maps=return_binary_maps,
         input_size=self._ext_input_size,
-        as_run=numpy_run if is_pil(self) else list,
+        as_run=numpy_run if is_pil(self) else whole_run,
     )

@@ -17,10 +17,18 @@ def resized_masks(
     threshold: float,
     input_size: Sequence[int] | None,
     crop: Sequence[int] | None,
+    queries: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the mean probability inside each mask (n,), its box (n, 4) and the packed masks, at the output size."""
+    """Return the mean probability inside each mask (n,), its box (n, 4) and the packed masks, at the output size.
+
+    `queries` (n,) int64 chooses masks, which may be all of them.
+    """
     if native("instance_masks", mask_logits):
-        return torch.ops.maskformer_ext.instance_masks(mask_logits, size, threshold, input_size, crop)
+        sizes = (size, threshold, input_size, crop)
+        if mask_logits.device.type == "cpu" and queries is not None and not torch.compiler.is_compiling():
+            return torch.ops.maskformer_ext.instance_masks(mask_logits, *sizes, queries.tolist())  # copies no logits
+        return torch.ops.maskformer_ext.instance_masks(_chosen(mask_logits, queries), *sizes)
+    mask_logits = _chosen(mask_logits, queries)
     bits = _empty_bits(len(mask_logits), size)
     total = torch.zeros(len(mask_logits), dtype=torch.float64, device=mask_logits.device)
     count = torch.zeros_like(total)
@@ -39,8 +47,10 @@ def nearest_masks(
     threshold: float,
     input_size: Sequence[int] | None,
     crop: Sequence[int] | None,
+    queries: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the mean probability inside each mask at (h, w), and its box and mask resized by nearest neighbour."""
+    mask_logits = _chosen(mask_logits, queries)
     logits = Stored(mask_logits).rows(0, mask_logits.shape[1])
     mask = logits > threshold
     inside = mask.to(logits.dtype)
@@ -71,6 +81,10 @@ def _nearest_positions(
     return nearest_index(extent, input_size[axis], device)[nearest_index(valid, size[axis], device)]
 
 
+def _chosen(mask_logits: Tensor, queries: Tensor | None) -> Tensor:
+    return mask_logits if queries is None else mask_logits[queries]
+
+
 def _empty_bits(count: int, size: Sequence[int]) -> np.ndarray:
     return np.zeros((count, size[0], (size[1] + 7) // 8), dtype=np.uint8)
 
@@ -98,8 +112,9 @@ def _fake_masks(
     threshold: float,
     input_size: Sequence[int] | None,
     crop: Sequence[int] | None,
+    queries: Sequence[int] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    count, (height, width) = mask_logits.shape[0], size
+    count, (height, width) = mask_logits.shape[0] if queries is None else len(queries), size
     new = mask_logits.new_empty
     return (
         new(count, dtype=torch.float32),

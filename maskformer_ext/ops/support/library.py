@@ -68,6 +68,24 @@ def c_functions() -> ctypes.CDLL | None:
     return library if hasattr(library, "maskformer_ext_joint_histogram") else None  # built from older sources
 
 
+def run_functions() -> ctypes.CDLL | None:
+    """Return the functions of csrc/counting/run_lengths.h, or None as `c_functions`."""
+    library = c_functions()
+    if library is None or not hasattr(library, "maskformer_ext_row_runs"):  # built from older sources
+        return None
+    pointer, count = ctypes.c_void_p, ctypes.c_int64
+    for name, result, arguments in (
+        ("mask_texts", pointer, (pointer, pointer, count, count, count, pointer)),
+        ("mask_texts_take", None, (pointer, pointer)),
+        ("paint_masks", None, (pointer, pointer, count, count, count, pointer, pointer, pointer, pointer)),
+        ("row_runs", pointer, (pointer, count, pointer, count, pointer, count, pointer, pointer)),
+        ("row_runs_take", None, (pointer, pointer, pointer, pointer)),
+    ):
+        function = getattr(library, f"maskformer_ext_{name}")
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
 def build_info() -> dict[str, str]:
     """Return what compiled the CPU library, "compiler", and the instruction set in use, "cpu"; {} without a library."""
     library = c_functions()

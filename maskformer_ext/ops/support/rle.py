@@ -1,9 +1,20 @@
-"""COCO run lengths (column-major) of bit-packed masks, in numpy."""
+"""COCO run lengths (column-major) of bit-packed masks, by the native library, or else in NumPy."""
+
+from __future__ import annotations
+
+import ctypes
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from maskformer_ext.ops.support.library import run_functions
+
+_LIBRARY = run_functions()
 
 
-def encode(packed: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, int]) -> dict:
+def encode(packed: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, int]) -> dict[str, Any]:
     """Encode one mask as pycocotools would.
 
     Args:
@@ -14,8 +25,42 @@ def encode(packed: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, 
     Returns:
         ``{"size": [H, W], "counts": bytes}``.
     """
+    return encode_all(packed[None], [box], size)[0]
+
+
+def encode_all(packed: np.ndarray, boxes: ArrayLike, size: tuple[int, int]) -> list[dict[str, Any]]:
+    """Encode masks as pycocotools would.
+
+    Args:
+        packed: (n, H, ceil(W / 8)) uint8, the lowest bit leftmost.
+        boxes: (n, 4), x0, y0, x1, y1 in half-open pixels; a mask is empty outside.
+        size: (H, W).
+
+    Returns:
+        ``{"size": [H, W], "counts": bytes}`` of each.
+
+    Raises:
+        MemoryError: if the run lengths do not fit in memory.
+    """
     height, width = size
-    return {"size": [height, width], "counts": compress(run_lengths(packed, box, size))}
+    corners = np.ascontiguousarray(boxes, np.int64).reshape(-1, 4)
+    if _LIBRARY is None:
+        texts = [
+            compress(run_lengths(mask, (x0, y0, x1, y1), size))
+            for mask, (x0, y0, x1, y1) in zip(packed, corners.tolist(), strict=True)
+        ]
+    else:
+        packed = np.ascontiguousarray(packed, np.uint8)
+        offsets = np.zeros(len(packed) + 1, np.int64)
+        arguments = (packed.ctypes.data, corners.ctypes.data, len(packed), height, width, offsets.ctypes.data)
+        found = _LIBRARY.maskformer_ext_mask_texts(*arguments)
+        if found is None:
+            raise MemoryError("the run lengths of the masks do not fit in memory")
+        text = ctypes.create_string_buffer(int(offsets[-1]))
+        _LIBRARY.maskformer_ext_mask_texts_take(found, text)
+        whole = text.raw
+        texts = [whole[begin:end] for begin, end in pairwise(offsets.tolist())]
+    return [{"size": [height, width], "counts": counts} for counts in texts]
 
 
 def run_lengths(packed: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, int]) -> np.ndarray:
