@@ -69,11 +69,10 @@ class PointMatchingCostCall {
     if (cost.numel() == 0) return;
     at_once =
         std::clamp<int64_t>(kCachedFloats / std::max<int64_t>(1, count * (params.segments + floats)), 1, problems);
-    params.blocks = static_cast<int>(std::min(at_once * params.queries, kMostBlocks));
     inside_ = torch::stable::new_empty(class_logits_, {at_once * params.segments * count}, ScalarType::Float);
-    sums_ = torch::stable::new_empty(class_logits_, {params.blocks * 3 * params.segments}, ScalarType::Double);
+    area_ = torch::stable::new_empty(class_logits_, {at_once * params.segments}, ScalarType::Double);
     params.inside = inside_.mutable_data_ptr<float>();
-    params.sums = sums_.mutable_data_ptr<double>();
+    params.area = area_.mutable_data_ptr<double>();
   }
   PointMatchingCostCall(const PointMatchingCostCall&) = delete;
   PointMatchingCostCall& operator=(const PointMatchingCostCall&) = delete;
@@ -84,9 +83,7 @@ class PointMatchingCostCall {
   int64_t at_once = 1;   // problems whose workspace is there at once
 
  private:
-  static constexpr int64_t kMostBlocks = 2048;  // more than any GPU runs at once; each loops over queries
-
-  Tensor class_logits_, pixels_, labels_, num_segments_, points_, inside_, sums_;
+  Tensor class_logits_, pixels_, labels_, num_segments_, points_, inside_, area_;
 };
 
 }  // namespace maskformer_ext

@@ -1,12 +1,16 @@
-// CUDA kernels of point_matching_cost: shares of points, then sums of queries. A block takes one query at a time.
+// CUDA kernels of point_matching_cost: shares of points, then sums of queries. A block takes two queries at a time,
+// which share taps and the reads of shares. Where there are few queries it takes one.
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
 
+#include "common/cuda_base.cuh"
 #include "common/cuda_block.cuh"
+#include "common/cuda_cache.h"
 #include "common/cuda_types.cuh"
-#include "common/math.h"
+#include "common/finite_logistic.cuh"
 #include "common/point_sample.cuh"
+#include "common/warp_sums.cuh"
 #include "matching_cost/class_sums.cuh"
 #include "point_matching_cost/point_matching_cost_cuda.h"
 
@@ -17,8 +21,11 @@ namespace {
 using Params = PointMatchingCostCudaParams;
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr int kTile = 1024;  // points whose terms all segments share
-constexpr int kSampleThreads = 512, kSamplePoints = 2, kSampleChannels = 16;
+constexpr int kFloatPoints = 32;  // points of a thread that are added in float
+constexpr int kSegments = 24;     // whose sums a thread keeps in registers
+constexpr int kSegmentGroup = 4;  // segments that are left out together where there are fewer
+// From how many pairs of queries on a block takes two: enough to fill a GPU several times. The stand-in tests both.
+constexpr int64_t kManyPairs = kCachedFloats > 1024 ? 512 : 4;
 
 // Counts outside [0, segments] are clamped.
 __device__ __forceinline__ int segments_of(const Params& p, int64_t image) {
@@ -68,145 +75,172 @@ __global__ void __launch_bounds__(kThreads) find_shares_kernel(Params p) {
   }
 }
 
-// The logit of a query at a point.
-template <class Mask>
-__device__ __forceinline__ float logit_at(const Params& p, const Mask* logits, const float* points, int point) {
-  if (p.sampled) return as_float(logits[point]);
-  return sample_map(logits, point_taps(points[2 * point], points[2 * point + 1], p.height, p.width, p.width));
-}
-
-template <class Class, class Mask>
-__global__ void __launch_bounds__(kThreads, 4) point_cost_kernel(Params p) {
-  MASKFORMER_EXT_SHARED(float, positive, kTile);
-  MASKFORMER_EXT_SHARED(float, negative, kTile);
-  MASKFORMER_EXT_SHARED(float, covered, kTile);
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  double* sums = p.sums + blockIdx.x * 3 * p.segments;
-  for (int64_t row = blockIdx.x; row < p.rows(); row += gridDim.x) {
-    const int64_t problem = row / p.queries, image = (p.first_problem + problem) % p.images;
-    const int64_t place = p.first_problem * p.queries + row;
-    const int num_segments = segments_of(p, image);
-    const Class* classes = static_cast<const Class*>(p.class_logits) + place * (p.classes + 1);
-    const Mask* logits = static_cast<const Mask*>(p.logits) + row * (p.sampled ? p.count : p.height * p.width);
-    const float* points = p.points + (p.first_problem + problem) * p.count * 2;
-    const float* inside = p.inside + problem * p.segments * p.count;
-    for (int t = warp; t < num_segments; t += kWarps) {
-      if (lane < 3) sums[3 * t + lane] = 0.0;
+// The logits of neighbouring queries at a point, which share its taps.
+template <int kQueries, bool kSampled, class Mask>
+__device__ __forceinline__ void logits_at(const Params& p, const Mask* const (&logits)[kQueries], const float* points,
+                                          unsigned point, float (&x)[kQueries]) {
+  if constexpr (kSampled) {
+#pragma unroll
+    for (int k = 0; k < kQueries; ++k) x[k] = as_float(logits[k][point]);
+  } else {
+    const PointTaps taps = point_taps(points[2 * point], points[2 * point + 1], p.height, p.width, p.width);
+    float value[kQueries][4];
+#pragma unroll
+    for (int tap = 0; tap < 4; ++tap) {
+      const auto index = static_cast<unsigned>(taps.index[tap]);
+#pragma unroll
+      for (int k = 0; k < kQueries; ++k) value[k][tap] = as_float(logits[k][index]);
     }
-    float largest, exponentials;
-    bool finite_row = class_sums<kThreads>(classes, p.classes + 1, &largest, &exponentials);
-    int wrong = 0;
-    double foreground = 0.0;
-    for (int first = 0; first < p.count; first += kTile) {
-      __syncthreads();
-      const int tile = min(kTile, p.count - first);
-      for (int i = threadIdx.x; i < tile; i += kThreads) {
-        const float x = logit_at(p, logits, points, first + i);
-        wrong |= !finite(x);
-        const Logistic<float> l = logistic(x);
-        positive[i] = l.softplus_negative;
-        negative[i] = l.softplus;
-        covered[i] = l.sigmoid;
-        foreground += l.sigmoid;
-      }
-      __syncthreads();
-      for (int t = warp; t < num_segments; t += kWarps) {
-        const float* shares = inside + static_cast<int64_t>(t) * p.count + first;
-        float entropy = 0.0f, both = 0.0f, area = 0.0f;
-        for (int i = lane; i < tile; i += 32) {  // at most 32 of a lane; the outside is summed, not subtracted
-          const float share = shares[i];
-          entropy += share * positive[i] + (1.0f - share) * negative[i];
-          both += share * covered[i];
-          area += share;
-        }
-        const double all_entropy = warp_sum(static_cast<double>(entropy));
-        const double all_both = warp_sum(static_cast<double>(both));
-        const double all_area = warp_sum(static_cast<double>(area));
-        if (lane == 0) {
-          sums[3 * t] += all_entropy;
-          sums[3 * t + 1] += all_both;
-          sums[3 * t + 2] += all_area;
-        }
-      }
-    }
-    foreground = block_reduce<kThreads>(foreground, Add());
-    finite_row = block_reduce<kThreads>(wrong, Largest()) == 0 && finite_row;
-    const float count = 1.0f * max(p.count, 1);
-    for (int t = threadIdx.x; t < p.segments; t += kThreads) {
-      float* cost = p.cost + place * p.segments + t;
-      if (t >= num_segments) {
-        *cost = 0.0f;
-      } else if (!finite_row) {
-        *cost = INFINITY;
-      } else {
-        const int64_t label = p.labels[image * p.segments + t];
-        const bool known = label >= 0 && label < p.classes;  // an unknown class is never likely
-        const float probability = known ? expf(as_float(classes[label]) - largest) / exponentials : 0.0f;
-        // Quotients are in float: a double one is a call, whose registers would have to be saved.
-        const float both = static_cast<float>(sums[3 * t + 1]);
-        const float all = static_cast<float>(foreground + sums[3 * t + 2]);
-        const float dice = 1.0f - (2.0f * both + 1.0f) / (all + 1.0f);
-        *cost = p.mask_weight * (static_cast<float>(sums[3 * t]) / count) + p.dice_weight * dice -
-                p.class_weight * probability;
-      }
-    }
-    __syncthreads();  // sums are free for the next query
+#pragma unroll
+    for (int k = 0; k < kQueries; ++k) x[k] = blend_taps(taps.weight, value[k]);
   }
 }
 
-// Where the four pixels of a point lie in a plane of any strides, and their weights.
-struct FeatureTaps {
-  int64_t offset[4];
-  float weight[4];
+// Combines flags of threads.
+struct AnyBit {
+  __device__ __forceinline__ int operator()(int a, int b) const { return a | b; }
 };
 
-__device__ __forceinline__ FeatureTaps feature_taps(const SampleFeaturesParams& p, const float* at) {
-  const PointTaps taps = point_taps(at[0], at[1], p.height, p.width, p.width);
-  const auto width = static_cast<unsigned>(p.width);  // planes have fewer than 2^30 pixels
-  const auto first = static_cast<unsigned>(taps.index[0]), last = static_cast<unsigned>(taps.index[3]);
-  const int64_t upper = first / width * p.row_stride, left = first % width * p.column_stride;
-  const int64_t lower = last / width * p.row_stride, right = last % width * p.column_stride;
-  FeatureTaps result = {{upper + left, upper + right, lower + left, lower + right}, {}};
-  for (int tap = 0; tap < 4; ++tap) result.weight[tap] = taps.weight[tap];
-  return result;
+struct SegmentSums {
+  double entropy, both;
+};
+
+// A thread evaluates its points for kQueries queries and keeps the sums of kSegments segments in registers. Queries
+// share the reads of shares. Lane l of a warp has the sums of segment l, and lane kSegments the foreground.
+
+template <int kQueries, bool kSampled, class Mask>
+__device__ __forceinline__ void sum_points(const Params& p, const Mask* const (&logits)[kQueries], const float* points,
+                                           const float* inside, int segments, float (&check)[kQueries],
+                                           SegmentSums (&total)[kQueries]) {
+  const auto count = static_cast<unsigned>(p.count);
+  for (unsigned first = 0; first < count; first += kThreads * kFloatPoints) {
+    const unsigned end = min(count, first + kThreads * kFloatPoints);
+    float entropy[kQueries][kSegments] = {}, both[kQueries][kSegments] = {}, foreground[kQueries] = {};
+    for (unsigned point = first + threadIdx.x; point < end; point += kThreads) {
+      float x[kQueries], positive[kQueries], negative[kQueries], sigmoid[kQueries];
+      logits_at<kQueries, kSampled>(p, logits, points, point, x);
+#pragma unroll
+      for (int k = 0; k < kQueries; ++k) {
+        check[k] = fmaf(x[k], 0.0f, check[k]);
+        const LogisticOfMagnitude l = logistic_of_magnitude(x[k]);
+        const float large = l.softplus_negative + fabsf(x[k]);
+        const bool above = x[k] > 0.0f;
+        positive[k] = above ? l.softplus_negative : large;
+        negative[k] = above ? large : l.softplus_negative;
+        sigmoid[k] = above ? l.larger : l.smaller;
+        foreground[k] += sigmoid[k];
+      }
+#pragma unroll
+      for (int group = 0; group < kSegments; group += kSegmentGroup) {
+        if (group >= segments) break;
+        float share[kSegmentGroup];
+#pragma unroll
+        for (int i = 0; i < kSegmentGroup; ++i) {  // the last segment again, where there are fewer
+          share[i] = inside[static_cast<unsigned>(min(group + i, segments - 1)) * count + point];
+        }
+#pragma unroll
+        for (int i = 0; i < kSegmentGroup; ++i) {
+          const float rest = 1.0f - share[i];  // the outside is summed, not subtracted
+#pragma unroll
+          for (int k = 0; k < kQueries; ++k) {
+            entropy[k][group + i] += share[i] * positive[k] + rest * negative[k];
+            both[k][group + i] += share[i] * sigmoid[k];
+          }
+        }
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < kQueries; ++k) {
+      double exact[32];
+#pragma unroll
+      for (int t = 0; t < 32; ++t) exact[t] = t < kSegments ? entropy[k][t % kSegments] : 0.0f;
+      exact[kSegments] = foreground[k];
+      total[k].entropy += warp_sums(exact);
+#pragma unroll
+      for (int t = 0; t < 32; ++t) exact[t] = t < kSegments ? both[k][t % kSegments] : 0.0f;
+      total[k].both += warp_sums(exact);
+    }
+  }
 }
 
-// A block takes kSampleThreads * kSamplePoints points and kSampleChannels channels at a time. A thread finds the taps
-// of its points once for all of these channels. Points of one block share a plane, which stays in the first-level
-// cache.
-template <class T>
-__global__ void __launch_bounds__(kSampleThreads, 2) sample_features_kernel(SampleFeaturesParams p) {
-  constexpr int64_t points_per_block = kSampleThreads * kSamplePoints;
-  const int64_t parts = (p.count + points_per_block - 1) / points_per_block;
-  const int64_t groups = (p.channels + kSampleChannels - 1) / kSampleChannels;
-  for (int64_t item = blockIdx.x; item < p.problems * groups * parts; item += gridDim.x) {
-    const int64_t part = item % parts, group = item / parts % groups, problem = item / parts / groups;
-    const int64_t image = (p.first_problem + problem) % p.images;
-    const int64_t first = group * kSampleChannels;
-    const int channels = static_cast<int>(min(p.channels - first, int64_t{kSampleChannels}));
-    const float* points = p.points + (p.first_problem + problem) * p.count * 2;
-    const T* plane = static_cast<const T*>(p.features) + image * p.image_stride + first * p.channel_stride;
-    float* out = p.out + (problem * p.channels + first) * p.count;
-    FeatureTaps taps[kSamplePoints];
-    const int point = static_cast<int>(part * points_per_block) + static_cast<int>(threadIdx.x);
-    const int count = static_cast<int>(p.count);
+// Sums the shares of each segment, for all queries.
+__global__ void __launch_bounds__(kThreads) add_shares_kernel(Params p) {
+  const int64_t problem = blockIdx.x / p.segments, segment = blockIdx.x - problem * p.segments;
+  if (segment >= segments_of(p, (p.first_problem + problem) % p.images)) return;
+  const float* inside = p.inside + (problem * p.segments + segment) * p.count;
+  double sum = 0.0;
+  for (int i = threadIdx.x; i < p.count; i += kThreads) sum += static_cast<double>(inside[i]);
+  sum = block_reduce<kThreads>(sum, Add());
+  if (threadIdx.x == 0) p.area[problem * p.segments + segment] = sum;
+}
+
+template <int kQueries, bool kSampled, class Class, class Mask>
+__global__ void __launch_bounds__(kThreads) point_cost_kernel(Params p, int64_t work) {
+  MASKFORMER_EXT_SHARED(double, entropy, kQueries* kThreads);
+  MASKFORMER_EXT_SHARED(double, both, kQueries* kThreads);
+  const int thread = static_cast<int>(threadIdx.x), segments = static_cast<int>(p.segments);
+  const int64_t of_problem = (p.queries + kQueries - 1) / kQueries;
+  for (int64_t index = blockIdx.x; index < work; index += gridDim.x) {
+    const int64_t problem = index / of_problem, query = (index - problem * of_problem) * kQueries;
+    const int64_t image = (p.first_problem + problem) % p.images, row = problem * p.queries + query;
+    const int64_t place = p.first_problem * p.queries + row;
+    const int queries = static_cast<int>(min(p.queries - query, int64_t{kQueries}));
+    const int num_segments = segments_of(p, image);
+    const int64_t stride = kSampled ? p.count : p.height * p.width;
+    const float* points = base_of(p.points + (p.first_problem + problem) * p.count * 2);
+    const Mask* logits[kQueries];
+    float largest[kQueries], exponentials[kQueries], check[kQueries];  // NaN once a logit is not finite
+    bool defined[kQueries];
 #pragma unroll
-    for (int i = 0; i < kSamplePoints; ++i) {
-      taps[i] = feature_taps(p, points + 2 * min(point + i * kSampleThreads, count - 1));
+    for (int k = 0; k < kQueries; ++k) {
+      const int own = min(k, queries - 1);  // where there is no second query, the first again
+      logits[k] = base_of(static_cast<const Mask*>(p.logits) + (row + own) * stride);
+      const Class* classes = static_cast<const Class*>(p.class_logits) + (place + own) * (p.classes + 1);
+      defined[k] = class_sums<kThreads>(classes, p.classes + 1, &largest[k], &exponentials[k]);
+      check[k] = 0.0f;
     }
-#pragma unroll 1
-    for (int channel = 0; channel < channels; ++channel, plane += p.channel_stride, out += p.count) {
-      float value[kSamplePoints][4];
+    for (int first = 0; first < segments; first += kSegments) {
+      const float* inside = base_of(p.inside + (problem * p.segments + first) * p.count);
+      SegmentSums total[kQueries] = {};
+      sum_points<kQueries, kSampled>(p, logits, points, inside, num_segments - first, check, total);
+      int wrong = 0;
 #pragma unroll
-      for (int i = 0; i < kSamplePoints; ++i) {
-#pragma unroll
-        for (int tap = 0; tap < 4; ++tap) value[i][tap] = as_float(plane[taps[i].offset[tap]]);
+      for (int k = 0; k < kQueries; ++k) {
+        entropy[k * kThreads + thread] = total[k].entropy;
+        both[k * kThreads + thread] = total[k].both;
+        wrong |= check[k] == 0.0f && defined[k] ? 0 : 1 << k;
       }
-#pragma unroll
-      for (int i = 0; i < kSamplePoints; ++i) {
-        const int place = point + i * kSampleThreads;
-        if (place < count) out[place] = blend_taps(taps[i].weight, value[i]);
+      wrong = block_reduce<kThreads>(wrong, AnyBit());
+      const int own = thread / kSegments, t = first + thread % kSegments;
+      if (own < queries && t < segments) {
+        float* cost = p.cost + (place + own) * p.segments + t;
+        double all_entropy = 0.0, all_both = 0.0, foreground = 0.0;
+        for (int warp = 0; warp < kWarps; ++warp) {
+          const int at = own * kThreads + 32 * warp;
+          all_entropy += entropy[at + t - first];
+          all_both += both[at + t - first];
+          foreground += entropy[at + kSegments];
+        }
+        if (t >= num_segments) {
+          *cost = 0.0f;
+        } else if ((wrong >> own & 1) != 0) {
+          *cost = INFINITY;
+        } else {
+          const Class* classes = static_cast<const Class*>(p.class_logits) + (place + own) * (p.classes + 1);
+          const int64_t label = p.labels[image * p.segments + t];
+          const bool known = label >= 0 && label < p.classes;  // an unknown class is never likely
+          const float most = own == 0 ? largest[0] : largest[kQueries - 1];
+          const float sum = own == 0 ? exponentials[0] : exponentials[kQueries - 1];
+          const float probability = known ? expf(as_float(classes[label]) - most) / sum : 0.0f;
+          // Quotients are in float: a double one is a call, whose registers would have to be saved.
+          const float all = static_cast<float>(foreground + p.area[problem * p.segments + t]);
+          const float dice = 1.0f - (2.0f * static_cast<float>(all_both) + 1.0f) / (all + 1.0f);
+          const float count = 1.0f * max(p.count, 1);
+          *cost = p.mask_weight * (static_cast<float>(all_entropy) / count) + p.dice_weight * dice -
+                  p.class_weight * probability;
+        }
       }
+      __syncthreads();  // the sums are free for the next segments
     }
   }
 }
@@ -215,6 +249,17 @@ constexpr int64_t kMostBlocks = 65535;  // more than any GPU runs at once; each 
 
 unsigned blocks_for(int64_t items) {
   return static_cast<unsigned>(std::min<int64_t>((items + kThreads - 1) / kThreads, kMostBlocks));
+}
+
+template <bool kSampled, class Class, class Mask>
+void launch_costs(const Params& params, CUstream_st* stream) {
+  const int64_t rows = params.rows(), pairs = params.problems * ((params.queries + 1) / 2);
+  const auto blocks = [&](int64_t work) { return static_cast<unsigned>(std::min<int64_t>(work, 1 << 20)); };
+  if (pairs < kManyPairs) {
+    launch(point_cost_kernel<1, kSampled, Class, Mask>, blocks(rows), kThreads, stream, params, rows);
+  } else {
+    launch(point_cost_kernel<2, kSampled, Class, Mask>, blocks(pairs), kThreads, stream, params, pairs);
+  }
 }
 
 }  // namespace
@@ -226,25 +271,13 @@ void point_matching_cost_cuda(const PointMatchingCostCudaParams& params, CUstrea
   if (params.count > 0) {
     launch(find_shares_kernel, blocks_for(params.problems * params.count), kThreads, stream, params);
   }
-  const auto blocks = static_cast<unsigned>(params.rows() < params.blocks ? params.rows() : params.blocks);
+  launch(add_shares_kernel, static_cast<unsigned>(params.problems * params.segments), kThreads, stream, params);
   for_cuda_float_type(params.class_dtype, [&](auto* class_pointer) {
+    using Class = std::remove_pointer_t<decltype(class_pointer)>;
+    if (params.sampled) return launch_costs<true, Class, float>(params, stream);
     for_cuda_float_type(params.logits_dtype, [&](auto* logits_pointer) {
-      using Class = std::remove_pointer_t<decltype(class_pointer)>;
-      using Mask = std::remove_pointer_t<decltype(logits_pointer)>;
-      launch(point_cost_kernel<Class, Mask>, blocks, kThreads, stream, params);
+      launch_costs<false, Class, std::remove_pointer_t<decltype(logits_pointer)>>(params, stream);
     });
-  });
-}
-
-void sample_features_cuda(const SampleFeaturesParams& params, CUstream_st* stream) {
-  using namespace cuda;
-  if (params.problems * params.channels * params.count == 0) return;
-  constexpr int64_t points = kSampleThreads * kSamplePoints;
-  const int64_t parts = (params.count + points - 1) / points;
-  const int64_t groups = (params.channels + kSampleChannels - 1) / kSampleChannels;
-  const auto blocks = static_cast<unsigned>(std::min<int64_t>(params.problems * groups * parts, kMostBlocks));
-  for_cuda_float_type(params.dtype, [&](auto* pointer) {
-    launch(sample_features_kernel<std::remove_pointer_t<decltype(pointer)>>, blocks, kSampleThreads, stream, params);
   });
 }
 

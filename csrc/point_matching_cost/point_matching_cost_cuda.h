@@ -35,8 +35,7 @@ struct PointMatchingCostCudaParams {
   bool sampled;  // logits are (problems, queries, count), at the points already
 
   float* inside;  // (problems, segments, count) workspace: the share of each point
-  int blocks;     // how many blocks work on queries
-  double* sums;   // (blocks, 3 * segments) workspace
+  double* area;   // (problems, segments) workspace: the sum of the shares
   constexpr int64_t rows() const { return problems * queries; }
 };
 

@@ -45,6 +45,24 @@ def test_each_part_is_close_to_float64(kernels, layers, counts, queries, size, c
         assert error(ours, truth) <= 2 * LARGEST_ERROR, part
 
 
+def test_a_query_costs_the_same_alone(kernels):
+    targets = random_targets(2, [3, 5], 6, (40, 52), 4)
+    classes, logits, points = draw((2,), 2, 5, (9, 13), 70)
+    together = kernels.point_matching_cost(classes, logits, targets, points)
+    for query in range(5):
+        own = slice(query, query + 1)
+        alone = kernels.point_matching_cost(classes[:1, :, own], logits[:1, :, own], targets, points[:1])
+        assert torch.equal(alone, together[:1, :, own])
+
+
+def test_many_segments_and_points(kernels):
+    """More segments than a GPU's thread sums at once, and more points than it adds in float."""
+    targets = random_targets(1, [27], 30, (40, 52), 4)
+    classes, logits, points = draw((), 1, 2, (9, 13), 8300)
+    truth = point_matching_cost(classes.double(), logits.double(), targets, points)
+    assert error(kernels.point_matching_cost(classes, logits, targets, points), truth) <= 2 * LARGEST_ERROR
+
+
 def test_a_good_match_is_not_a_difference_of_large_sums(kernels):
     targets = random_targets(1, [4], 4, (32, 32), 3, void=0.0, cell=8)
     inside = targets.to_masks().masks.float()
