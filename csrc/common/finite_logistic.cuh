@@ -6,32 +6,9 @@
 
 #include <cmath>
 
-#include "common/cuda_launch.cuh"
-#include "common/math.h"
+#include "common/cuda_math.cuh"
 
 namespace maskformer_ext::cuda {
-
-// 2^t to 2^-22, relatively. Results below 2^-126 are 0.
-__device__ __forceinline__ float exp2_approximate(float t) {
-#ifdef __CUDA_ARCH__
-  float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(t));
-  return result;
-#else
-  return std::exp2(t);
-#endif
-}
-
-// 1 / x to one unit in the last place. The division of CUDA also scales very large x.
-__device__ __forceinline__ float reciprocal_approximate(float x) {
-#ifdef __CUDA_ARCH__
-  float result;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-#else
-  return 1.0f / x;
-#endif
-}
 
 // The logistic function of a logit, by its magnitude. For a positive logit, `larger` is its sigmoid.
 struct LogisticOfMagnitude {
