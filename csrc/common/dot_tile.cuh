@@ -84,7 +84,7 @@ class DotTile {
       __syncthreads();
       if constexpr (!First::kShifts) {
         if (fragments == kRowFragments) {
-#pragma unroll
+#pragma unroll(kSplit ? 1 : kSteps)  // split operands leave no registers for two steps
           for (int step = 0; step < kSteps; ++step)
             multiply_step<true>(stages, first_part, second_part, step, fragments);
         } else if (fragments > 0) {

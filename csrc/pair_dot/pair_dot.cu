@@ -134,9 +134,18 @@ __global__ void __launch_bounds__(kTileThreads, kTileBlocks<Product>)
   tile.for_patches([&](const auto& patch) { store_patch(patch, store, [&](int y) { return to + y * row_stride; }); });
 }
 
+// How many blocks of the next kernel fit on a multiprocessor. With two, TF32 would spill on sm_80.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+template <class Product>
+constexpr int kEmbedBlocks = std::is_same_v<Product, TF32Product> ? 1 : kTileBlocks<Product>;
+#else
+template <class Product>
+constexpr int kEmbedBlocks = kTileBlocks<Product>;
+#endif
+
 // Sums of grad times features over a part of the pixels.
 template <class Product, bool kChannelsLast, bool kAligned>
-__global__ void __launch_bounds__(kTileThreads, kTileBlocks<Product>)
+__global__ void __launch_bounds__(kTileThreads, kEmbedBlocks<Product>)
     grad_embed_kernel(Params p, bool grad_aligned, bool features_aligned) {
   using Storage = typename Product::Storage;
   const int channels = static_cast<int>(p.channels), pixels = static_cast<int>(p.pixels);
