@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskformer_ext.modeling.products import conv2d
+
 _MOST_FINE = 8  # times as fine as the coarsest feature map (stride 32) are the mask features (stride 4)
 
 
@@ -78,7 +80,7 @@ class ConvNorm(nn.Conv2d):
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
-        x = super().forward(x)
+        x = conv2d(x, self.weight, self.bias, self)
         if self.norm is not None:
             x = self.norm(x)
         return F.relu_(x) if self.relu else x

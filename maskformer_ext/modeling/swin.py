@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskformer_ext.modeling.layers import Backbone, DropPath, round_up
+from maskformer_ext.modeling.products import wants_channels_last
 
 _PATCH = 4
 _BETWEEN_REGIONS = -100.0  # added to the attention between tokens that the shift brought together
@@ -180,7 +181,8 @@ class Swin(Backbone):
         features = []
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x, merged = layer(x)
-            features.append(norm(x).permute(0, 3, 1, 2).contiguous())
+            maps = norm(x).permute(0, 3, 1, 2)
+            features.append(maps if wants_channels_last(maps) else maps.contiguous())
             x = merged
         return features
 
