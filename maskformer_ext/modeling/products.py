@@ -70,6 +70,15 @@ class Conv2d(nn.Conv2d):
         return conv2d(x, self.weight, self.bias, self)
 
 
+@cache
+def multiplies_bf16(device_type: str) -> bool:
+    """Return whether a device has instructions for products of bfloat16; elsewhere they are slower than float32's."""
+    if device_type != "cpu":
+        return True
+    facts = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(bool(facts.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
+
+
 def use_fast_products(network: _T) -> _T:
     """Let every linear layer and convolution below a network take the faster library.
 
@@ -102,7 +111,7 @@ def _takes_onednn(x: Tensor) -> bool:
         and x.dtype == torch.float32
         and not torch.compiler.is_compiling()  # a compiler knows what to do, and a program shall stay plain
         and not torch.is_autocast_enabled("cpu")  # in bfloat16 torch takes oneDNN by itself
-        and torch.backends.mkldnn.enabled
+        and bool(torch.backends.mkldnn.enabled)
         and _lacks_mkl()
     )
 
@@ -113,4 +122,5 @@ def _lacks_mkl() -> bool:
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.cpu, "get_capabilities"):
         return False
     facts = torch.cpu.get_capabilities()
-    return str(facts.get("architecture")) == "x86_64" and "intel" not in str(facts.get("cpu_name", "intel")).lower()
+    name = str(facts.get("cpu_name", "intel")).lower()
+    return bool(facts.get("architecture") == "x86_64" and "intel" not in name)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from maskformer_ext import build_model
 from maskformer_ext.modeling import products
-from maskformer_ext.modeling.layers import ConvNorm
+from maskformer_ext.modeling.layers import ConvNorm, FrozenBatchNorm2d
+from maskformer_ext.modeling.swin import Swin
 
 
 @pytest.fixture(autouse=True)
@@ -139,3 +140,32 @@ def test_maps_keep_their_channels_side_by_side() -> None:
     with torch.inference_mode():
         model(torch.randn(1, 3, 64, 64))
     assert layouts and all(layouts)
+
+
+@pytest.mark.parametrize("kernel, stride, size", [(1, 1, 16), (3, 2, 16), (3, 1, 1)])
+def test_a_frozen_norm_is_folded_into_the_weights_where_these_are_few(kernel: int, stride: int, size: int) -> None:
+    torch.manual_seed(0)
+    norm = FrozenBatchNorm2d(8)
+    for _name, values in norm.named_buffers():
+        values.uniform_(0.5, 2.0)
+    layer = ConvNorm(4, 8, kernel, norm=norm, stride=stride, relu=True)
+    precise = copy.deepcopy(layer).double()
+    x = torch.randn(2, 4, size, size)
+    plain = F.conv2d(x.double(), precise.weight, None, stride, layer.padding)
+    expected = precise.norm(plain).relu()
+    found = layer(x)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    mine, theirs = _gradients(found, [layer.weight]), _gradients(expected, [precise.weight])
+    torch.testing.assert_close(mine[0].double(), theirs[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (60, 92)])
+def test_windows_attend_the_same_with_and_without_gradients(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    swin = Swin(24, (2, 2), (3, 6), window=4, drop_path=0.0).eval()
+    images = torch.randn(2, 3, *size)
+    expected = swin(images)
+    with torch.inference_mode():
+        found = swin(images)
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs.detach(), rtol=1e-4, atol=1e-5)
