@@ -168,6 +168,7 @@ class InferenceConfig:
     overlap_threshold: float = 0.8
     top_k: int = 100
     mask_threshold: float = 0.5
+    precision: str = "fp32"  # fp32 | bf16: of the network, where processor or GPU multiplies bfloat16 itself
     tile: int = 0  # side of square tiles in pixels that large images are cut into; 0 = whole images
 
 

@@ -46,6 +46,7 @@ CHOICES = {
     "inference.tasks": _TASKS,
     "inference.resize": ("scores", "logits"),
     "inference.semantic": ("sum", "argmax"),
+    "inference.precision": ("fp32", "bf16"),
 }
 """The words that a key may hold, for each key that holds one of a few."""
 

@@ -30,5 +30,20 @@ def draw_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+def draw_peers(recipe: str, size: tuple[int, int], peers: list[dict[str, Any]]) -> Table:
+    """Return a table of what `compare_peers` found for a recipe, one row per runtime."""
+    title = f"{recipe}, {size[0]}x{size[1]}, the network alone on the CPU"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
+    for index, name in enumerate(("runtime", "network", "images/s", "peak memory of the process")):
+        table.add_column(name, justify="right" if index else "left", no_wrap=True)
+    for row in peers:
+        if problem := row.get("problem"):
+            table.add_row(f"{row['name']}: {problem}", "\u2013", "\u2013", "\u2013")
+            continue
+        time, rate, memory = 1e3 * row["seconds"], row["images_per_second"], row["peak_mib"]
+        table.add_row(row["name"], f"{time:.0f} ms", f"{rate:.3g}", f"{memory:.0f} MiB")
+    return table
+
+
 def _cell(value: float | None, form: str) -> str:
     return "\u2013" if value is None else form.format(value)

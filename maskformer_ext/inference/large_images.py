@@ -39,7 +39,7 @@ def segment_tiles(
     """
     height, width = pixels.shape[-2:]
     tiles = make_tiles(height, width, reduce.settings.tile)
-    outputs = run_tiles(model, pixels, tiles, batch_size, laps)
+    outputs = run_tiles(model, pixels, tiles, batch_size, laps, reduce.settings.precision)
     return join_tiles(outputs, tiles, (height, width), size, reduce, laps)
 
 
@@ -98,18 +98,19 @@ def tile_scores(
     height, width = pixels.shape[-2:]
     scores = ScoreBand((height, width), size, lambda rows: rows)
     tiles = make_tiles(height, width, reduce.settings.tile)
-    for tile, output in run_tiles(model, pixels, tiles, batch_size, laps):
+    for tile, output in run_tiles(model, pixels, tiles, batch_size, laps, reduce.settings.precision):
         scores.add(reduce.scores(output, output.crop), tile)
     return scores.result()
 
 
 def run_tiles(
-    model: nn.Module, pixels: Tensor, tiles: list[Tile], batch_size: int, laps: Laps
+    model: nn.Module, pixels: Tensor, tiles: list[Tile], batch_size: int, laps: Laps, precision: str
 ) -> Iterator[tuple[Tile, QueryOutput]]:
     """Yield each tile of an image (3, h, w) uint8 with the network's output for it, ``batch_size`` at a time."""
     for start in range(0, len(tiles), batch_size):
         chosen = tiles[start : start + batch_size]
-        outputs = run_network(model, batch_of([pixels[:, tile.rows, tile.columns] for tile in chosen]), [laps])
+        images = batch_of([pixels[:, tile.rows, tile.columns] for tile in chosen])
+        outputs = run_network(model, images, [laps], precision=precision)
         yield from zip(chosen, outputs, strict=True)
 
 

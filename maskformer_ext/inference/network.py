@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,26 +10,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskformer_ext.config.values import CHOICES, check_choice
 from maskformer_ext.inference.programs.exported_model import ExportedModel
 from maskformer_ext.inference.query_output import QueryOutput
 from maskformer_ext.inference.results.times import Laps
 from maskformer_ext.media.images import normalize
+from maskformer_ext.modeling.products import multiplies_bf16
 from maskformer_ext.ops.support.constants import constant
 
 
-def run_network(model: nn.Module, pixels: Tensor, laps: Sequence[Laps] = ()) -> list[QueryOutput]:
+def run_network(
+    model: nn.Module, pixels: Tensor, laps: Sequence[Laps] = (), *, precision: str = "fp32"
+) -> list[QueryOutput]:
     """Normalise, pad and run the model on images of one size.
 
     Args:
         model: its ``config`` gives mean, standard deviation and the multiple to pad to. A program does all this itself.
         pixels: (B, 3, H, W) uint8.
         laps: of the images that share this run; the time is divided among them.
+        precision: "fp32", or "bf16" to multiply in bfloat16. A processor that cannot is left at fp32, with a warning.
 
     Returns:
         One output per image.
     """
     begin = [one.mark() for one in laps[:1]]
-    outputs = _run_network(model, pixels)
+    outputs = _run_network(model, pixels, precision)
     if laps:
         end = laps[0].mark()
         for one in laps:
@@ -36,7 +42,7 @@ def run_network(model: nn.Module, pixels: Tensor, laps: Sequence[Laps] = ()) -> 
     return outputs
 
 
-def _run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
+def _run_network(model: nn.Module, pixels: Tensor, precision: str) -> list[QueryOutput]:
     if isinstance(model, ExportedModel):
         return model.run_queries(pixels)
     weight = next(model.parameters())
@@ -45,10 +51,25 @@ def _run_network(model: nn.Module, pixels: Tensor) -> list[QueryOutput]:
     mean, std = (constant(tuple(values), torch.float32, device) for values in (config.pixel_mean, config.pixel_std))
     images = network_input(pixels.to(device), mean, std, config.size_divisibility)
     crop, input_size = (pixels.shape[-2], pixels.shape[-1]), (images.shape[-2], images.shape[-1])
-    output = model(images.to(weight.dtype))  # normalised in float32, whatever the weights are
-    masks = output.mask_logits()
-    classes = [None] * len(masks) if output.class_logits is None else output.class_logits[-1]
+    with _autocast(device, precision):
+        output = model(images.to(weight.dtype))  # normalised in float32, whatever the weights are
+        masks = output.mask_logits()
+    classes: Any = [None] * len(masks) if output.class_logits is None else output.class_logits[-1]
+    if precision == "bf16":
+        masks, classes = masks.float(), classes.float() if isinstance(classes, Tensor) else classes
     return [QueryOutput(*of_image, input_size, crop) for of_image in zip(classes, masks, strict=True)]
+
+
+def _autocast(device: torch.device, precision: str) -> torch.autocast:
+    check_choice("inference.precision", precision, CHOICES["inference.precision"])
+    enabled = precision == "bf16" and multiplies_bf16(device.type)
+    if precision == "bf16" and not enabled:
+        warnings.warn(
+            "this processor has no instructions for products of bfloat16, so the network runs in float32: "
+            "give inference.precision=fp32",
+            stacklevel=2,
+        )
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -32,7 +32,8 @@ def query_masks(model: nn.Module, pixels: Tensor, config: InferenceConfig) -> tu
     was_training = model.training
     model.eval()
     try:
-        output = run_network(model, resize_shortest_edge(pixels, config.min_size, config.max_size)[None])[0]
+        resized = resize_shortest_edge(pixels, config.min_size, config.max_size)
+        output = run_network(model, resized[None], precision=config.precision)[0]
     finally:
         model.train(was_training)
     return query_probabilities(output)

@@ -152,7 +152,7 @@ def _segment_tasks(
     def flush() -> None:
         if pending:
             inputs, sizes, laps = zip(*pending, strict=True)
-            outputs = run_network(model, batch_of(inputs), laps)
+            outputs = run_network(model, batch_of(inputs), laps, precision=settings.precision)
             results.extend(map(reduce, outputs, sizes, laps))
             pending.clear()
 

@@ -84,7 +84,7 @@ class SeenImage:
         return join_tiles(pairs, list(self.tiles), self.shape, size, reduce, laps)[task]
 
 
-_FIXED = {"tile", "tta", "tta_min_sizes", "tta_max_size", "tta_flip", "min_size", "max_size"}
+_FIXED = {"tile", "tta", "tta_min_sizes", "tta_max_size", "tta_flip", "min_size", "max_size", "precision"}
 
 
 @torch.inference_mode()
@@ -111,9 +111,9 @@ def see(model: nn.Module, image: Any, config: InferenceConfig | None = None, *, 
     try:
         if config.tile and max(shape) > config.tile:
             laps = Laps(resized.device)  # which nobody reads
-            pairs = list(run_tiles(model, resized, make_tiles(*shape, config.tile), batch_size, laps))
+            pairs = list(run_tiles(model, resized, make_tiles(*shape, config.tile), batch_size, laps, config.precision))
         else:
-            pairs = [(Tile(0, 0, *shape), run_network(model, batch_of([resized]))[0])]
+            pairs = [(Tile(0, 0, *shape), run_network(model, batch_of([resized]), precision=config.precision)[0])]
     finally:
         model.train(was_training)
     tiles, outputs = zip(*pairs, strict=True)

@@ -67,7 +67,8 @@ def segment_views(
                     scores = (scores.flip(-1) if flip else scores).mul_(weight)
                     total = scores if total is None else total.add_(scores)
                 continue
-            for output, flip in zip(run_network(model, batch_of(images), [laps]), chosen, strict=True):
+            outputs = run_network(model, batch_of(images), [laps], precision=settings.precision)
+            for output, flip in zip(outputs, chosen, strict=True):
                 total = reduce.scores(output, size, flip=flip, out=total, weight=weight)
     assert total is not None
     result = SemanticResult(total.argmax(0))

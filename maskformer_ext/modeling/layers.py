@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from maskformer_ext.modeling.products import conv2d
+
 _MOST_FINE = 8  # times as fine as the coarsest feature map (stride 32) are the mask features (stride 4)
 
 
@@ -51,11 +53,15 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        shift = self.bias - self.running_mean * scale
+        scale, shift = self.scale_and_shift()
         scale, shift = scale.to(x.dtype).view(1, -1, 1, 1), shift.to(x.dtype).view(1, -1, 1, 1)
         x = torch.addcmul(shift, x, scale)
         return x if self.activation is None else self.activation(x)
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """Return what a channel is multiplied by, and what is added to it then."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return scale, self.bias - self.running_mean * scale
 
 
 class ConvNorm(nn.Conv2d):
@@ -78,10 +84,21 @@ class ConvNorm(nn.Conv2d):
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
-        x = super().forward(x)
-        if self.norm is not None:
-            x = self.norm(x)
+        if isinstance(self.norm, FrozenBatchNorm2d) and self._folds(x):
+            scale, shift = self.norm.scale_and_shift()
+            x = conv2d(x, self.weight * scale.view(-1, 1, 1, 1), shift, self)
+        else:
+            x = conv2d(x, self.weight, self.bias, self)
+            if self.norm is not None:
+                x = self.norm(x)
         return F.relu_(x) if self.relu else x
+
+    def _folds(self, x: Tensor) -> bool:
+        """Return whether to scale the weights by a frozen norm: where they are fewer than the values it would scale."""
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return False
+        places = x.numel() // (x.shape[1] * self.stride[0] * self.stride[1])
+        return places > self.weight[0].numel()
 
 
 class DropPath(nn.Module):

@@ -37,7 +37,7 @@ class MaskFormer(PixelLevelModule):
         self.class_head = nn.Linear(config.hidden_dim, self.num_classes + 1)
         self.mask_head = MLP(config.hidden_dim, config.hidden_dim, config.mask_dim, MASK_EMBED_LAYERS)
         self.box_head = MLP(config.hidden_dim, config.hidden_dim, 4, MASK_EMBED_LAYERS) if config.box_head else None
-        self.note_untrained()
+        self.finish()
 
     def forward(self, images: Tensor) -> MaskFormerOutput:
         """Predict segments.

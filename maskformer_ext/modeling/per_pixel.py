@@ -48,7 +48,7 @@ class PerPixelBaseline(PixelLevelModule):
         super().__init__(config, backbone)
         self.classifier = nn.Conv2d(config.mask_dim, self.num_classes, kernel_size=1)
         init_he_fan_out(self.classifier)
-        self.note_untrained()
+        self.finish()
 
     def forward(self, images: Tensor) -> PerPixelOutput:
         """Classify the pixels of (B, 3, H, W) normalised images at the stride of the mask features."""
@@ -63,7 +63,7 @@ class PerPixelBaselinePlus(PixelLevelModule):
         super().__init__(config, backbone)
         self.transformer_decoder = self.build_transformer_decoder(self.num_classes)
         self.mask_head = MLP(config.hidden_dim, config.hidden_dim, config.mask_dim, MASK_EMBED_LAYERS)
-        self.note_untrained()
+        self.finish()
 
     def forward(self, images: Tensor) -> PerPixelOutput:
         """Classify the pixels of (B, 3, H, W) normalised images; earlier layers are formed in training only."""

@@ -11,6 +11,7 @@ from maskformer_ext.modeling.backbone import build_backbone
 from maskformer_ext.modeling.layers import Backbone
 from maskformer_ext.modeling.pixel_decoder import FPNPixelDecoder, TransformerEncoderPixelDecoder
 from maskformer_ext.modeling.position_encoding import FOURIER_FREQUENCIES, add_positions
+from maskformer_ext.modeling.products import channels_last, use_fast_products
 from maskformer_ext.modeling.transformer import TransformerDecoder
 from maskformer_ext.modeling.weights import sample_weights, still_holds, weights_version
 
@@ -56,8 +57,9 @@ class PixelLevelModule(nn.Module):
                 mask_position=config.mask_position,
             )
 
-    def note_untrained(self) -> None:
-        """Remember the weights as they are: drawn, but for a backbone's perhaps. Constructors end with this."""
+    def finish(self) -> None:
+        """Choose how layers compute, and remember their weights as drawn. Constructors end with this."""
+        use_fast_products(self)
         self._drawn = weights_version(self), sample_weights(self)
 
     @property
@@ -90,7 +92,7 @@ class PixelLevelModule(nn.Module):
 
     def pixel_level(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Map (B, 3, H, W) images to mask features (B, C, h, w) and the transformer decoder's memory."""
-        features = self.backbone(images)
+        features = self.backbone(channels_last(images))
         if isinstance(self.pixel_decoder, TransformerEncoderPixelDecoder):
             mask_features, encoded = self.pixel_decoder(features)
             return mask_features, self._with_position(encoded, mask_features)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskformer_ext.modeling.layers import Backbone, DropPath, round_up
+from maskformer_ext.modeling.products import wants_channels_last
 
 _PATCH = 4
 _BETWEEN_REGIONS = -100.0  # added to the attention between tokens that the shift brought together
@@ -42,10 +43,13 @@ class WindowAttention(nn.Module):
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
         bias = bias.unflatten(0, self.relative_position_index.shape).permute(2, 0, 1)
-        attention = (q * q.shape[-1] ** -0.5) @ k.mT + bias
-        if mask is not None:
-            attention = (attention.unflatten(0, (-1, mask.shape[0])) + mask.unsqueeze(1)).flatten(0, 1)
-        x = attention.softmax(-1) @ v
+        if torch.is_grad_enabled() or torch.compiler.is_exporting():
+            attention = (q * q.shape[-1] ** -0.5) @ k.mT + bias
+            if mask is not None:
+                attention = (attention.unflatten(0, (-1, mask.shape[0])) + mask.unsqueeze(1)).flatten(0, 1)
+            x = attention.softmax(-1) @ v
+        else:  # no fused attention has a gradient for its bias
+            x = _attend_with_bias(q, k, v, bias, mask)
         return self.proj(x.transpose(1, 2).flatten(2))
 
 
@@ -180,7 +184,8 @@ class Swin(Backbone):
         features = []
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x, merged = layer(x)
-            features.append(norm(x).permute(0, 3, 1, 2).contiguous())
+            maps = norm(x).permute(0, 3, 1, 2)
+            features.append(maps if wants_channels_last(maps) else maps.contiguous())
             x = merged
         return features
 
@@ -203,6 +208,15 @@ def swin_base(drop_path: float = 0.3) -> Swin:
 def swin_large(drop_path: float = 0.3) -> Swin:
     """Swin-L, windows of 12 as pre-trained at 384 x 384."""
     return Swin(192, (2, 2, 18, 2), (6, 12, 24, 48), window=12, drop_path=drop_path)
+
+
+def _attend_with_bias(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
+    """Attend without a matrix of weights; ``bias`` is (heads, N, N), and ``mask`` as `WindowAttention` takes it."""
+    if mask is None:
+        added = bias.unsqueeze(0)
+    else:
+        added = (bias + mask.unsqueeze(1)).repeat(len(q) // len(mask), 1, 1, 1)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=added.to(q.dtype).expand(len(q), -1, -1, -1))
 
 
 def _to_windows(x: Tensor, window: int) -> Tensor:

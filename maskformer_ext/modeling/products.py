@@ -1,0 +1,126 @@
+"""Matrix products of linear layers and 1x1 convolutions on a CPU, by the library that is fast there."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_LEAST_PRODUCTS = 1 << 23  # multiply-adds; below, the cost of a call outweighs what is gained
+
+_T = TypeVar("_T", bound=nn.Module)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return `F.linear`, computed by oneDNN where torch would take a slower library.
+
+    torch multiplies float32 matrices by MKL, which has AVX-512 for Intel's processors only. oneDNN has it for all.
+    Its product is within reach as a 1x1 convolution over a map that holds a token in each cell.
+
+    Args:
+        x: (..., in) tokens.
+        weight: (out, in).
+        bias: (out,) or None.
+    """
+    if not _takes_onednn(x) or x.numel() * len(weight) < _LEAST_PRODUCTS:
+        return F.linear(x, weight, bias)
+    cells = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)  # (1, in, 1, tokens), channels last
+    products = _pointwise(cells, weight[:, :, None, None], bias)
+    return products.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
+
+
+def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, conv: nn.Conv2d) -> Tensor:
+    """Return the convolution of ``conv`` with these weights, by oneDNN where torch would take a slower library.
+
+    With one thread and fewer than 16 images torch hands 1x1 convolutions to MKL.
+    """
+    if conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.groups == 1 and _is_plain(conv):
+        if _takes_onednn(x) and x.numel() * len(weight) >= _LEAST_PRODUCTS:
+            return _pointwise(x, weight, bias)
+    return conv._conv_forward(x, weight, bias)
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """Return images (B, C, H, W) whose channels lie side by side on a CPU, as its convolutions want them.
+
+    Whatever follows keeps this order, so that nothing is copied from one into the other.
+    """
+    return images.contiguous(memory_format=torch.channels_last) if wants_channels_last(images) else images
+
+
+def wants_channels_last(x: Tensor) -> bool:
+    """Return whether maps on the device of ``x`` keep the channels of a cell side by side."""
+    return x.device.type == "cpu" and not torch.compiler.is_exporting()
+
+
+class Linear(nn.Linear):
+    """A linear layer by `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution by `conv2d`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return conv2d(x, self.weight, self.bias, self)
+
+
+@cache
+def multiplies_bf16(device_type: str) -> bool:
+    """Return whether a device has instructions for products of bfloat16; elsewhere they are slower than float32's."""
+    if device_type != "cpu":
+        return True
+    facts = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(bool(facts.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
+
+
+def use_fast_products(network: _T) -> _T:
+    """Let every linear layer and convolution below a network take the faster library.
+
+    Modules, parameters and their names stay the same; only ``forward`` differs. Subclasses of torch's layers stay as
+    they are.
+    """
+    for module in network.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = Linear
+        elif type(module) is nn.Conv2d:
+            module.__class__ = Conv2d
+    return network
+
+
+def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve with (out, in, 1, 1) weights by oneDNN, forward and backward.
+
+    Dilation means nothing to a kernel of one cell, but torch leaves every dilated convolution to oneDNN.
+    """
+    return F.conv2d(x, weight, bias, dilation=2)
+
+
+def _is_plain(conv: nn.Conv2d) -> bool:
+    return conv.padding in ((0, 0), "valid", "same")
+
+
+def _takes_onednn(x: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and not torch.compiler.is_compiling()  # a compiler knows what to do, and a program shall stay plain
+        and not torch.is_autocast_enabled("cpu")  # in bfloat16 torch takes oneDNN by itself
+        and bool(torch.backends.mkldnn.enabled)
+        and _lacks_mkl()
+    )
+
+
+@cache
+def _lacks_mkl() -> bool:
+    """Return whether this is an x86 processor that MKL has no AVX-512 for: any but Intel's."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    facts = torch.cpu.get_capabilities()
+    name = str(facts.get("cpu_name", "intel")).lower()
+    return bool(facts.get("architecture") == "x86_64" and "intel" not in name)
