@@ -87,6 +87,11 @@ class ColumnTaps {
   }
   int64_t vectors() const { return vectors_; }
 
+  // What vector v takes of a tap, in slot tap * vectors() + v: lanes of the samples from base(slot) on.
+  int64_t base(int64_t slot) const { return base_[slot]; }
+  const IntVec& offset(int64_t slot) const { return offset_[slot]; }
+  const FloatVec& weight(int64_t slot) const { return weight_[slot]; }
+
   // Outputs [v * kLanes, (v + 1) * kLanes) of a row, which must be readable kLanes elements beyond its end.
   template <int kTaps, bool kClose>
   inline __attribute__((always_inline)) FloatVec resize(const float* row, int64_t v) const {
@@ -100,7 +105,7 @@ class ColumnTaps {
       } else {
         for (int lane = 0; lane < kLanes; ++lane) samples[lane] = from[offset_[slot][lane]];
       }
-      sum = tap == 0 ? weight_[slot] * samples : sum + weight_[slot] * samples;
+      sum = tap == 0 ? weight_[slot] * samples : fused_multiply_add(weight_[slot], samples, sum);
     }
     return sum;
   }
