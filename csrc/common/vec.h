@@ -38,8 +38,8 @@ inline __attribute__((always_inline)) void store(float* to, FloatVec vec) { std:
 // All lanes are x. x - 0 is x for every x, so no subtraction is left. 0 + x would not be: it is 0 for -0.
 inline __attribute__((always_inline)) FloatVec broadcast(float x) { return x - FloatVec{}; }
 
-// a * b + c, rounded once where the instruction set can. The compiler may not choose which of two products it fuses with
-// their sum, as it does for a * b + c * d.
+// a * b + c, rounded once where the instruction set can. The compiler may not choose which of two products it fuses
+// with their sum, as it does for a * b + c * d.
 inline __attribute__((always_inline)) FloatVec fused_multiply_add(FloatVec a, FloatVec b, FloatVec c) {
 #if defined(__AVX512F__)
   return (FloatVec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
