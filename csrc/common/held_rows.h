@@ -26,17 +26,6 @@ inline __attribute__((always_inline)) FloatVec with_rounding(FloatVec most) {
   return most - kBlendRounding * negative_magnitude(most);
 }
 
-// a * b + c, rounded once where the instruction set can.
-inline __attribute__((always_inline)) FloatVec multiply_add(FloatVec a, FloatVec b, FloatVec c) {
-#if defined(__AVX512F__)
-  return (FloatVec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(__FMA__)
-  return (FloatVec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#else
-  return a * b + c;
-#endif
-}
-
 // Lane i of the result is the largest lane of vector i.
 inline __attribute__((always_inline)) FloatVec largest_of_each(FloatVec (&vectors)[kLanes]) {
   const IntVec even = 2 * lane_numbers(), odd = even + 1;
@@ -123,7 +112,8 @@ class HeldRows {
           const int64_t tile = first + std::countr_zero(above), x = tile * kTilePixels;
           blend_tile(0, tile);
           const auto values = [&](int v) __attribute__((always_inline)) {
-            return columns_.resize<kTaps, kClose>(blended_.data(), std::min(x / kLanes + v, columns_.vectors() - 1));
+            const auto taps = columns_.vector_taps<kTaps, kClose>(std::min(x / kLanes + v, columns_.vectors() - 1));
+            return taps(blended_.data());
           };
           body(x, std::min(kTilePixels, width_ - x), values);
         }

@@ -107,6 +107,15 @@ class LogitTiles {
     for (int64_t query = 0; query < source_.count; ++query) set_row(query, y);
   }
 
+  // What the rows and columns of the grid are made of, and the samples behind each tile of a row.
+  const MaskSource& source() const { return source_; }
+  const TapTable& rows() const { return rows_; }
+  const ColumnTaps& columns() const { return columns_; }
+  const std::vector<ColumnTaps::Samples>& samples() const { return samples_; }
+
+  // The row that was prepared of a query, before its columns are resized.
+  const float* blended(int64_t query) const { return blended_.data() + query * pitch_; }
+
   // A bound on the logits of a query in the tile at column x. Resizing takes convex combinations, so none is larger.
   float upper_bound(int64_t query, int64_t x) const {
     return largest_sample(blended_.data() + query * pitch_, samples_[x / kTilePixels]);

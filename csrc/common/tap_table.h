@@ -87,6 +87,11 @@ class ColumnTaps {
   }
   int64_t vectors() const { return vectors_; }
 
+  // What vector v takes of a tap, in slot tap * vectors() + v: lanes of the samples from base(slot) on.
+  int64_t base(int64_t slot) const { return base_[slot]; }
+  const IntVec& offset(int64_t slot) const { return offset_[slot]; }
+  const FloatVec& weight(int64_t slot) const { return weight_[slot]; }
+
   // What makes a vector of outputs of any row. It is a copy, so that a loop over rows reloads no pointer to the tables.
   template <int kTaps, bool kClose>
   struct VectorTaps {

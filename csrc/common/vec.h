@@ -50,7 +50,7 @@ inline __attribute__((always_inline)) IntVec lane_numbers() {
 inline __attribute__((always_inline)) FloatVec multiply_add(FloatVec a, FloatVec b, FloatVec c) {
 #if defined(__AVX512F__)
   return (FloatVec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(__AVX2__)
+#elif defined(__AVX2__) && defined(__FMA__)
   return (FloatVec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 #else
   return a * b + c;

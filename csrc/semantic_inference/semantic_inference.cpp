@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/math.h"
+#include "semantic_inference/label_rows.h"
 #include "semantic_inference/score_tile.h"
 #include "semantic_inference/tile_classes.h"
 
@@ -126,7 +127,22 @@ Planes output_planes(const SemanticParams& p, int64_t y) {
   return {p.scores + y * p.masks.out_width, p.masks.out_height * p.masks.out_width, p.weight, true};
 }
 
+// Labels by fixed-point scores. Returns whether that was possible.
+bool fixed_labels(const SemanticParams& p, int64_t begin, int64_t end) {
+#if defined(__AVX2__)
+  const LogitTiles logits = output_logits(p.masks);
+  const FixedClasses classes(p.probability, p.classes, p.masks.queries, p.masks.count);
+  if (!LabelRows::serves(logits, classes)) return false;
+  LabelRows(logits, classes).rows(begin, end, p.labels);
+  return true;
+#else
+  (void)p, (void)begin, (void)end;
+  return false;
+#endif
+}
+
 void resized_logits(const SemanticParams& p, int64_t begin, int64_t end) {
+  if (p.labels != nullptr && fixed_labels(p, begin, end)) return;
   ScoreRows scores(p, output_logits(p.masks));
   for (int64_t y = begin; y < end; ++y) {
     if (p.labels != nullptr) {

@@ -237,6 +237,42 @@ def test_leaving_out_queries_changes_no_label(seed, sharpness, scale, queries, s
     assert torch.equal(semantic_inference(class_logits, mask_logits, size), scores.argmax(0))
 
 
+def _logits(queries, classes, size, spread, kind, seed):
+    """Draw class and mask logits, of a kind that fixed-point scores may get wrong."""
+    torch.manual_seed(seed)
+    class_logits, mask_logits = 3 * torch.randn(queries, classes + 1), spread * torch.randn(queries, *size)
+    if kind == "near ties":
+        class_logits[:, 1:classes] = class_logits[:, :1] * (1 + 1e-6 * torch.randn(queries, classes - 1))
+    elif kind == "equal classes":
+        class_logits[:, :classes] = class_logits[:, torch.randint(classes, (classes,))]
+    elif kind == "tiny":
+        class_logits[:, -1] += 30
+    elif kind == "one query":
+        class_logits = class_logits[:1] + 1e-6 * torch.randn(queries, classes + 1)
+    elif kind == "broken":
+        class_logits[-1, 0], mask_logits[0, 0, 0] = torch.nan, torch.inf
+    return class_logits, mask_logits
+
+
+@settings(deadline=None, max_examples=120)
+@given(
+    queries=st.one_of(st.integers(1, 30), st.integers(100, 300)),
+    classes=st.one_of(st.integers(1, 40), st.integers(150, 900)),
+    prediction=st.tuples(st.integers(1, 12), st.integers(1, 40)),
+    size=st.tuples(st.integers(1, 30), st.integers(1, 150)),
+    input_size=st.one_of(st.none(), st.tuples(st.integers(1, 30), st.integers(1, 60))),
+    spread=st.sampled_from([1e-4, 0.3, 3.0, 12.0, 100.0, 1e4, 1e30]),
+    kind=st.sampled_from(["random", "near ties", "equal classes", "tiny", "one query", "broken"]),
+    seed=st.integers(0, 1000),
+)
+def test_labels_are_those_of_the_whole_float_sum(queries, classes, prediction, size, input_size, spread, kind, seed):
+    """Whatever bounds and integers leave out, near ties included."""
+    class_logits, mask_logits = _logits(queries, classes, prediction, spread, kind, seed)
+    options = dict(input_size=input_size, flip=seed % 2 == 1)
+    scores = semantic_scores(class_logits, mask_logits, size, **options)
+    assert torch.equal(semantic_inference(class_logits, mask_logits, size, **options), scores.argmax(0))
+
+
 def test_same_bits_for_any_number_of_threads():
     class_logits, mask_logits = confident_predictions(9, 4, (40, 50))
     for resize in ("logits", "scores"):

@@ -1,0 +1,288 @@
+// What bounds say of a tile of pixels before any pixel is looked at: which queries and classes can matter there.
+//
+// The output rows between two stored rows share these bounds. They are found once for all of them.
+#pragma once
+
+#include "semantic_inference/fixed_classes.h"
+
+#if defined(__AVX2__)
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "common/aligned.h"
+#include "common/mask_tiles.h"
+#include "common/math.h"
+#include "semantic_inference/score_tile.h"
+
+namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
+
+// A pair of queries that a tile keeps.
+struct KeptPair {
+  int32_t pair;
+  int32_t halves;  // all bits of the halves whose query is kept
+};
+
+struct TilePlan {
+  bool whole;                           // bounds and integers say nothing here: add up everything in float32
+  int64_t kept;                         // how many pairs
+  int halvings;                         // of their logits, so that 16 bits hold them
+  float mask_error;                     // of any mask of these, in units of 1 / kOne
+  int64_t first_classes[kTileClasses];  // those that can be largest, by their bounds
+};
+
+class TilePlans {
+ public:
+  static constexpr int kMostTaps = 4;
+
+  TilePlans(const LogitTiles& logits, const FixedClasses& classes, float steps)
+      : logits_(logits),
+        classes_(classes),
+        steps_(steps),
+        rounding_(1.0001f + 2.5e-7f * static_cast<float>(classes.active())),
+        tiles_(static_cast<int64_t>(logits.samples().size())),
+        pitch_((classes.active() + kLanes) / kLanes * kLanes),
+        row_pitch_(row_pitch(logits.source().width)),
+        top_(pitch_, 0.0f),
+        mask_bound_(pitch_),
+        magnitude_(pitch_),
+        plans_(tiles_),
+        pairs_(tiles_ * classes.pair_count()),
+        bound_(tiles_ * classes.pitch()),
+        left_out_(tiles_ * classes.pitch()),
+        kept_(classes.active()),
+        others_(classes.active()) {
+    for (int64_t q = 0; q < classes.active(); ++q) {
+      top_[q] = *std::max_element(classes.row(q), classes.row(q) + classes.classes());
+    }
+  }
+
+  // Plans the tiles of output row y, and of the rows below it that are made of the same stored rows. Returns the first
+  // that is not, at most `end`.
+  int64_t choose_rows(int64_t y, int64_t end) {
+    int64_t sources[kMostTaps];
+    const int count = sources_of(y, sources);
+    int64_t next = y + 1;
+    for (int64_t other[kMostTaps]; next < end; ++next) {
+      if (sources_of(next, other) != count || !std::equal(sources, sources + count, other)) break;
+    }
+    hold(sources, count);
+    for (int64_t tile = 0; tile < tiles_; ++tile) plan(tile);
+    return next;
+  }
+
+  // The stored rows behind the chosen output rows, with the weights that they have in row y.
+  struct Sources {
+    int count;
+    const float* rows[kMostTaps];  // of the first query; the next one is `pitch` further
+    float weight[kMostTaps];
+    int64_t pitch;
+  };
+  Sources sources(int64_t y) const {
+    const TapTable& rows = logits_.rows();
+    Sources to = {};
+    to.pitch = row_pitch_;
+    for (int tap = 0; tap < rows.taps; ++tap) {
+      const float weight = rows.weight[tap * logits_.height() + y];
+      if (tap > 0 && weight == 0.0f) continue;
+      to.rows[to.count] = held_[chosen_[to.count]].rows.data();
+      to.weight[to.count++] = weight;
+    }
+    return to;
+  }
+
+  const TilePlan& tile(int64_t tile) const { return plans_[tile]; }
+  const KeptPair* pairs(int64_t tile) const { return pairs_.data() + tile * classes_.pair_count(); }
+  // By class: a bound on the score, and on the part of the queries that are not kept.
+  const float* bounds(int64_t tile) const { return bound_.data() + tile * classes_.pitch(); }
+  const float* left_out(int64_t tile) const { return left_out_.data() + tile * classes_.pitch(); }
+
+ private:
+  static constexpr float kNegligible = 5e-4f;  // a query is left out where it adds less than this to every class
+
+  // A stored row of every query in float32, and the extremes of its samples behind each tile.
+  struct HeldRow {
+    int64_t number = -1;
+    bool finite = true;
+    AlignedVector<float> rows;         // (active, row_pitch)
+    AlignedVector<float> most, least;  // (tiles, pitch)
+  };
+
+  int sources_of(int64_t y, int64_t (&sources)[kMostTaps]) const {
+    const TapTable& rows = logits_.rows();
+    int count = 0;
+    for (int tap = 0; tap < rows.taps; ++tap) {
+      if (tap == 0 || rows.weight[tap * logits_.height() + y] != 0.0f) {
+        sources[count++] = rows.index[tap * logits_.height() + y];
+      }
+    }
+    return count;
+  }
+
+  // Holds these rows. Those that are held already stay.
+  void hold(const int64_t (&sources)[kMostTaps], int count) {
+    bool used[kMostTaps] = {};
+    const auto find = [&](int i) {
+      chosen_[i] = -1;
+      for (int slot = 0; slot < kMostTaps && chosen_[i] < 0; ++slot) {
+        if (held_[slot].number == sources[i]) used[chosen_[i] = slot] = true;
+      }
+      return chosen_[i] >= 0;
+    };
+    for (int i = 0; i < count; ++i) find(i);
+    for (int i = 0; i < count; ++i) {
+      if (find(i)) continue;  // also where two taps are the same row
+      const int free = static_cast<int>(std::find(used, used + kMostTaps, false) - used);
+      read_row(sources[i], held_[free]);
+      find(i);
+    }
+    count_ = count;
+  }
+
+  void read_row(int64_t y, HeldRow& to) {
+    if (to.rows.empty()) {
+      to.rows.assign(classes_.active() * row_pitch_, -1e30f);
+      to.most.assign(tiles_ * pitch_, -1e30f);
+      to.least.assign(tiles_ * pitch_, -1e30f);
+    }
+    const MaskSource& source = logits_.source();
+    to.number = y;
+    to.finite = true;
+    for_float_type(source.dtype, [&](auto type) {
+      using T = decltype(type);
+      const T* plane = static_cast<const T*>(source.logits) + y * source.row_stride;
+      for (int64_t q = 0; q < classes_.active(); ++q) {
+        const T* from = plane + source.queries[q] * source.query_stride;
+        // Rows of queries lie far apart, and no prefetcher foresees them.
+        const T* next = plane + source.queries[std::min(q + 1, classes_.active() - 1)] * source.query_stride;
+        for (int64_t x = 0; x < source.width; x += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(next + x);
+        float* row = to.rows.data() + q * row_pitch_;
+        int32_t broken = 0;
+#pragma omp simd reduction(| : broken)
+        for (int64_t x = 0; x < source.width; ++x) {
+          const float value = to_float(from[x]);
+          row[x] = value;
+          broken |= value - value != 0.0f;
+        }
+        to.finite = to.finite && broken == 0;
+        note_extremes(row, q, to);
+      }
+    });
+  }
+
+  void note_extremes(const float* row, int64_t q, HeldRow& to) const {
+    for (int64_t tile = 0; tile < tiles_; ++tile) {
+      const ColumnTaps::Samples range = logits_.samples()[tile];
+      const int64_t count = range.last - range.first + 1;
+      FloatVec most = load<FloatVec>(row + range.first);
+      // Samples beyond the range are left out, as what lies behind a row is no sample.
+      FloatVec least = count < kLanes ? (lane_numbers() < static_cast<int32_t>(count) ? most : broadcast(1e30f)) : most;
+      for (int64_t i = range.first + kLanes; i <= range.last; i += kLanes) {
+        const FloatVec next = load<FloatVec>(row + std::min(i, range.last - kLanes + 1));
+        most = next > most ? next : most;
+        least = next < least ? next : least;
+      }
+      to.most[tile * pitch_ + q] = max_lanes(most);
+      to.least[tile * pitch_ + q] = -max_lanes(-least);
+    }
+  }
+
+  void plan(int64_t tile) {
+    TilePlan& to = plans_[tile];
+    bool finite = true;
+    for (int i = 0; i < count_; ++i) finite = finite && held_[chosen_[i]].finite;
+    for (int64_t q = 0; q < pitch_; q += kLanes) {
+      FloatVec most = broadcast(-1e30f), least = broadcast(1e30f);
+      for (int i = 0; i < count_; ++i) {
+        const HeldRow& row = held_[chosen_[i]];
+        const FloatVec high = load<FloatVec>(row.most.data() + tile * pitch_ + q);
+        const FloatVec low = load<FloatVec>(row.least.data() + tile * pitch_ + q);
+        most = high > most ? high : most;
+        least = low < least ? low : least;
+      }
+      store(mask_bound_.data() + q, rounding_ * sigmoid(most));
+      store(magnitude_.data() + q, most > -least ? most : -least);
+    }
+    KeptPair* pair = pairs_.data() + tile * classes_.pair_count();
+    int64_t kept = 0, others = 0;
+    to.kept = 0;
+    float largest = 0.0f;
+    for (int64_t first = 0; first < classes_.active(); first += 2) {
+      uint32_t halves = 0;
+      for (int64_t q = first; q < std::min(first + 2, classes_.active()); ++q) {
+        if (mask_bound_[q] * top_[q] > kNegligible) {
+          kept_[kept++] = static_cast<int32_t>(q);
+          largest = std::max(largest, magnitude_[q]);
+          halves |= q == first ? 0xffffu : 0xffff0000u;
+        } else {
+          others_[others++] = static_cast<int32_t>(q);
+        }
+      }
+      if (halves == 0) continue;
+      pair[to.kept++] = {static_cast<int32_t>(first / 2), static_cast<int32_t>(halves)};
+    }
+    float* bound = bound_.data() + tile * classes_.pitch();
+    float* left_out = left_out_.data() + tile * classes_.pitch();
+    weigh(others_.data(), others, left_out);
+    weigh(kept_.data(), kept, bound);
+    float most_left_out = 0.0f;
+    for (int64_t k = 0; k < classes_.pitch(); ++k) {
+      bound[k] += left_out[k];
+      most_left_out = std::max(most_left_out, left_out[k]);
+    }
+    choose_classes(bound, to.first_classes);
+    to.halvings = halvings_for(largest);
+    to.mask_error = mask_error(steps_, to.halvings);
+    to.whole = !finite || to.halvings > kMostHalvings || !classes_.in_reach(to.mask_error, most_left_out);
+  }
+
+  // sums[k] = what the n listed queries add to class k at most.
+  void weigh(const int32_t* query, int64_t n, float* sums) const {
+    int64_t k = 0;
+    for (; k + 4 * kLanes <= classes_.pitch(); k += 4 * kLanes) weigh_vectors<4>(query, n, k, sums);
+    for (; k < classes_.pitch(); k += kLanes) weigh_vectors<1>(query, n, k, sums);
+  }
+  template <int kVectors>
+  void weigh_vectors(const int32_t* query, int64_t n, int64_t k, float* sums) const {
+    FloatVec sum[kVectors] = {};
+    for (int64_t i = 0; i < n; ++i) {
+      const FloatVec mask = broadcast(mask_bound_[query[i]]);
+      const float* row = classes_.row(query[i]) + k;
+      for (int v = 0; v < kVectors; ++v) sum[v] += mask * load<FloatVec>(row + v * kLanes);
+    }
+    for (int v = 0; v < kVectors; ++v) store(sums + k + v * kLanes, rounding_ * sum[v]);
+  }
+
+  // The classes with the largest bounds, as many as are summed at a time.
+  void choose_classes(const float* bound, int64_t (&chosen)[kTileClasses]) const {
+    float value[kTileClasses];
+    int64_t count = 0;
+    for (int64_t k = 0; k < classes_.classes(); ++k) {
+      if (count == kTileClasses && !(bound[k] > value[count - 1])) continue;
+      int64_t place = count < kTileClasses ? count++ : count - 1;
+      for (; place > 0 && bound[k] > value[place - 1]; --place) {
+        value[place] = value[place - 1];
+        chosen[place] = chosen[place - 1];
+      }
+      value[place] = bound[k];
+      chosen[place] = k;
+    }
+    for (; count < kTileClasses; ++count) chosen[count] = -1;
+  }
+
+  const LogitTiles& logits_;
+  const FixedClasses& classes_;
+  float steps_;     // by how many a resized logit may be wrong
+  float rounding_;  // a factor for what rounding may take from a bound
+  int64_t tiles_, pitch_, row_pitch_;
+  HeldRow held_[kMostTaps];
+  int chosen_[kMostTaps] = {}, count_ = 0;             // which of them the planned rows are made of
+  AlignedVector<float> top_, mask_bound_, magnitude_;  // (pitch,): the largest class probability, mask and |logit|
+  std::vector<TilePlan> plans_;
+  std::vector<KeptPair> pairs_;            // (tiles, pairs)
+  AlignedVector<float> bound_, left_out_;  // (tiles, classes)
+  std::vector<int32_t> kept_, others_;
+};
+
+}  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT
+#endif
