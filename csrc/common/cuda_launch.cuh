@@ -25,18 +25,6 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 threads, CUstream_st*
 // Adds to an integer in shared memory and returns what was there before.
 __device__ __forceinline__ int atomic_add(int& to, int value) { return atomicAdd(&to, value); }
 
-// 2^x and 1/x, to about 22 bits. Subnormal numbers become 0.
-__device__ __forceinline__ float fast_exp2(float x) {
-  float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-}
-__device__ __forceinline__ float fast_reciprocal(float x) {
-  float result;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-}
-
 }  // namespace maskformer_ext::cuda
 
 #endif

@@ -3,8 +3,6 @@
 
 #include <cuda_runtime.h>
 
-#include <cmath>
-
 namespace maskformer_ext::cuda {
 
 template <class... Parameters, class... Arguments>
@@ -12,8 +10,5 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 threads, CUstream_st*
             const Arguments&... arguments) {
   host_cuda::launch(kernel, grid, threads, stream, arguments...);
 }
-
-inline float fast_exp2(float x) { return std::exp2(x); }
-inline float fast_reciprocal(float x) { return 1.0f / x; }
 
 }  // namespace maskformer_ext::cuda

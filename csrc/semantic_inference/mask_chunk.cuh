@@ -13,7 +13,9 @@ namespace maskformer_ext::cuda {
 __device__ __forceinline__ uint32_t half_bits(float x) { return __half_as_ushort(__float2half_rn(x)); }
 
 // Wrong by less than 2^-18 where float16 can tell the result from 0 and 1.
-__device__ __forceinline__ float fast_sigmoid(float x) { return fast_reciprocal(1.0f + fast_exp2(-1.44269504f * x)); }
+__device__ __forceinline__ float fast_sigmoid(float x) {
+  return reciprocal_approximate(1.0f + exp2_approximate(-1.44269504f * x));
+}
 
 // A block's pixels are kRows rows of 32, and each is filled by two threads. A thread loads the samples of kAtOnce
 // queries at once, as many as its registers hold.
