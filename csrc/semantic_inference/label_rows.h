@@ -253,8 +253,9 @@ class LabelRows {
     const ColumnTaps& columns = logits_.columns();
     const int64_t column = std::min(tile * kTileVectors + v, columns.vectors() - 1);
     const float* row = exact_rows_.data() - logits_.samples()[tile].first;
+    const auto taps = columns.vector_taps<kTaps, true>(column);
     for (int64_t q = 0; q < classes_.active(); ++q, row += sample_pitch_) {
-      store(exact_masks_.data() + q * kLanes, sigmoid(columns.resize<kTaps, true>(row, column)));
+      store(exact_masks_.data() + q * kLanes, sigmoid(taps(row)));
     }
     FloatVec best = broadcast(-1.0f);
     IntVec label{};

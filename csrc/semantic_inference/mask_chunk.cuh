@@ -3,6 +3,7 @@
 #pragma once
 
 #include "common/cuda_block.cuh"
+#include "common/cuda_math.cuh"
 #include "common/cuda_mma.cuh"
 #include "common/tap_table.cuh"
 #include "common/warp_samples.cuh"
