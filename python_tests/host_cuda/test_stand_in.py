@@ -7,9 +7,8 @@ import os
 import re
 
 import pytest
+import stand_in
 import torch
-
-from python_tests.shared import stand_in
 
 HOST_CUDA = os.environ["MASKFORMER_EXT_HOST_CUDA"]
 

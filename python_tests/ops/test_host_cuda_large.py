@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import stand_in
 import torch
 
 from maskformer_ext.ops import (
@@ -19,7 +20,6 @@ from maskformer_ext.ops import (
     semantic_inference,
     sigmoid_focal_loss,
 )
-from python_tests.shared import stand_in
 
 pytestmark = pytest.mark.cuda_kernels
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import stand_in
 import torch
 from op_samples import Sample, all_samples, tensors_of
 
 from maskformer_ext.ops import catalog
-from python_tests.shared import stand_in
 
 pytestmark = pytest.mark.cuda_kernels
 
