@@ -29,6 +29,7 @@ FLAGS = [
     *("-std=c++20", "-O1", "-g1", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unknown-pragmas"),
     *(["-Werror"] if os.environ.get("CI") else []),  # every compiler has other warnings
     *("-DMASKFORMER_EXT_HOST_CUDA", "-DMASKFORMER_EXT_VARIANT=cuda", "-DTORCH_TARGET_VERSION=0x020b000000000000"),
+    "-DMASKFORMER_EXT_GPU_FUNCTIONS",
     "-DMASKFORMER_EXT_CACHED_FLOATS=1024",  # small tests need several bands or chunks
     *(f"-I{ROOT / 'csrc' / 'host_cuda' / 'include'}", f"-I{ROOT / 'csrc'}", "-isystem", str(TORCH / "include")),
 ]

@@ -19,12 +19,11 @@
 #include "common/vec.h"
 #endif
 
-// The host stand-in has twins of a GPU's functions, as inexact as those.
-#ifdef MASKFORMER_EXT_HOST_CUDA
-#include <cuda_runtime.h>
-#endif
-#if defined(__CUDA_ARCH__) || defined(MASKFORMER_EXT_HOST_CUDA)
+// The host stand-in has twins of a GPU's functions, as inexact as those. Its build defines the name.
+#ifdef __CUDA_ARCH__
 #define MASKFORMER_EXT_GPU_FUNCTIONS
+#elif defined(MASKFORMER_EXT_GPU_FUNCTIONS)
+#include <cuda_runtime.h>
 #endif
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
