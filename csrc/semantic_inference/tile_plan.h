@@ -7,6 +7,7 @@
 
 #if defined(__AVX2__)
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -24,6 +25,7 @@ struct KeptPair {
 };
 
 struct TilePlan {
+  int32_t label;                        // of every pixel, where the bounds alone tell it, or -1
   bool whole;                           // bounds and integers say nothing here: add up everything in float32
   int64_t kept;                         // how many pairs
   int halvings;                         // of their logits, so that 16 bits hold them
@@ -45,7 +47,7 @@ class TilePlans {
         row_pitch_(row_pitch(logits.source().width)),
         top_(pitch_, 0.0f),
         mask_bound_(pitch_),
-        magnitude_(pitch_),
+        least_(pitch_),
         plans_(tiles_),
         pairs_(tiles_ * classes.pair_count()),
         bound_(tiles_ * classes.pitch()),
@@ -93,7 +95,8 @@ class TilePlans {
 
   const TilePlan& tile(int64_t tile) const { return plans_[tile]; }
   const KeptPair* pairs(int64_t tile) const { return pairs_.data() + tile * classes_.pair_count(); }
-  // By class: a bound on the score, and on the part of the queries that are not kept.
+  // By class: a bound on the score, for classes that are not among the first, and on the part of the queries that are
+  // not kept.
   const float* bounds(int64_t tile) const { return bound_.data() + tile * classes_.pitch(); }
   const float* left_out(int64_t tile) const { return left_out_.data() + tile * classes_.pitch(); }
 
@@ -141,7 +144,7 @@ class TilePlans {
 
   void read_row(int64_t y, HeldRow& to) {
     if (to.rows.empty()) {
-      to.rows.assign(classes_.active() * row_pitch_, -1e30f);
+      to.rows.assign(classes_.active() * row_pitch_ + kLanes, -1e30f);  // two vectors are read from any sample
       to.most.assign(tiles_ * pitch_, -1e30f);
       to.least.assign(tiles_ * pitch_, -1e30f);
     }
@@ -189,51 +192,91 @@ class TilePlans {
 
   void plan(int64_t tile) {
     TilePlan& to = plans_[tile];
-    bool finite = true;
-    for (int i = 0; i < count_; ++i) finite = finite && held_[chosen_[i]].finite;
-    for (int64_t q = 0; q < pitch_; q += kLanes) {
-      FloatVec most = broadcast(-1e30f), least = broadcast(1e30f);
-      for (int i = 0; i < count_; ++i) {
-        const HeldRow& row = held_[chosen_[i]];
-        const FloatVec high = load<FloatVec>(row.most.data() + tile * pitch_ + q);
-        const FloatVec low = load<FloatVec>(row.least.data() + tile * pitch_ + q);
-        most = high > most ? high : most;
-        least = low < least ? low : least;
-      }
-      store(mask_bound_.data() + q, rounding_ * sigmoid(most));
-      store(magnitude_.data() + q, most > -least ? most : -least);
-    }
-    KeptPair* pair = pairs_.data() + tile * classes_.pair_count();
-    int64_t kept = 0, others = 0;
-    to.kept = 0;
-    float largest = 0.0f;
-    for (int64_t first = 0; first < classes_.active(); first += 2) {
-      uint32_t halves = 0;
-      for (int64_t q = first; q < std::min(first + 2, classes_.active()); ++q) {
-        if (mask_bound_[q] * top_[q] > kNegligible) {
-          kept_[kept++] = static_cast<int32_t>(q);
-          largest = std::max(largest, magnitude_[q]);
-          halves |= q == first ? 0xffffu : 0xffff0000u;
-        } else {
-          others_[others++] = static_cast<int32_t>(q);
-        }
-      }
-      if (halves == 0) continue;
-      pair[to.kept++] = {static_cast<int32_t>(first / 2), static_cast<int32_t>(halves)};
-    }
+    to.label = -1;
+    to.whole = false;
+    for (int i = 0; i < count_; ++i) to.whole = to.whole || !held_[chosen_[i]].finite;
+    if (to.whole) return;
+    float rest;
+    const float largest = keep_queries(tile, rest);
     float* bound = bound_.data() + tile * classes_.pitch();
     float* left_out = left_out_.data() + tile * classes_.pitch();
-    weigh(others_.data(), others, left_out);
-    weigh(kept_.data(), kept, bound);
-    float most_left_out = 0.0f;
-    for (int64_t k = 0; k < classes_.pitch(); ++k) {
-      bound[k] += left_out[k];
-      most_left_out = std::max(most_left_out, left_out[k]);
+    weigh(kept_.data(), kept_count_, bound);
+    to.label = sure_label(bound, rest);
+    if (to.label >= 0) return;
+    weigh(others_.data(), other_count_, left_out);
+    FloatVec most_left_out{};
+    for (int64_t k = 0; k < classes_.pitch(); k += kLanes) {
+      const FloatVec next = load<FloatVec>(left_out + k);
+      store(bound + k, load<FloatVec>(bound + k) + next);
+      most_left_out = next > most_left_out ? next : most_left_out;
     }
     choose_classes(bound, to.first_classes);
     to.halvings = halvings_for(largest);
     to.mask_error = mask_error(steps_, to.halvings);
-    to.whole = !finite || to.halvings > kMostHalvings || !classes_.in_reach(to.mask_error, most_left_out);
+    to.whole = to.halvings > kMostHalvings || !classes_.in_reach(to.mask_error, max_lanes(most_left_out));
+  }
+
+  // Lists the queries and pairs that the tile keeps, and the other queries. These add at most `rest` to a score.
+  // Returns the largest logit of the kept ones.
+  float keep_queries(int64_t tile, float& rest) {
+    KeptPair* pair = pairs_.data() + tile * classes_.pair_count();
+    FloatVec largest{}, negligible{};
+    kept_count_ = other_count_ = 0;
+    int64_t pairs = 0;
+    for (int64_t first = 0; first < classes_.active(); first += kLanes) {
+      FloatVec most = broadcast(-1e30f), least = broadcast(1e30f);
+      for (int i = 0; i < count_; ++i) {
+        const HeldRow& row = held_[chosen_[i]];
+        const FloatVec high = load<FloatVec>(row.most.data() + tile * pitch_ + first);
+        const FloatVec low = load<FloatVec>(row.least.data() + tile * pitch_ + first);
+        most = high > most ? high : most;
+        least = low < least ? low : least;
+      }
+      const FloatVec mask = rounding_ * sigmoid(most), adds = mask * load<FloatVec>(top_.data() + first);
+      store(mask_bound_.data() + first, mask);
+      store(least_.data() + first, least);
+      const IntVec keeps = adds > kNegligible;
+      const FloatVec magnitude = most > -least ? most : -least;
+      largest = (keeps & (magnitude > largest)) ? magnitude : largest;
+      negligible += keeps ? FloatVec{} : adds;
+      const uint32_t kept = true_lanes(keeps);
+      const uint32_t real = (1u << std::min<int64_t>(kLanes, classes_.active() - first)) - 1;
+      const auto query = static_cast<int32_t>(first);
+      for (uint32_t lanes = kept; lanes != 0; lanes &= lanes - 1) kept_[kept_count_++] = query + __builtin_ctz(lanes);
+      for (uint32_t lanes = real & ~kept; lanes != 0; lanes &= lanes - 1) {
+        others_[other_count_++] = query + __builtin_ctz(lanes);
+      }
+      for (uint32_t lanes = (kept | kept >> 1) & 0x5555; lanes != 0; lanes &= lanes - 1) {
+        const int lane = __builtin_ctz(lanes);
+        const uint32_t halves = (kept >> lane & 1 ? 0xffffu : 0u) | (kept >> lane & 2 ? 0xffff0000u : 0u);
+        pair[pairs++] = {(query + lane) / 2, static_cast<int32_t>(halves)};
+      }
+    }
+    plans_[tile].kept = pairs;
+    rest = rounding_ * sum_lanes(negligible);
+    return max_lanes(largest);
+  }
+
+  // The class that is largest at every pixel of the tile, or -1 where the bounds do not tell. The smallest samples
+  // bound its score from below. Others have at most their bounds by the kept queries, and `rest`.
+  int32_t sure_label(const float* bound, float rest) const {
+    FloatVec best = broadcast(-1.0f), second = broadcast(-1.0f);
+    for (int64_t k = 0; k < classes_.pitch(); k += kLanes) {
+      const FloatVec next = load<FloatVec>(bound + k);
+      const FloatVec lower = next < best ? next : best;
+      second = lower > second ? lower : second;
+      best = next > best ? next : best;
+    }
+    const float largest = max_lanes(best);
+    const float* place = std::find(bound, bound + classes_.classes(), largest);
+    const auto label = static_cast<int32_t>(place - bound);
+    if (label == classes_.classes()) return -1;
+    const FloatVec others = lane_numbers() == label % kLanes ? broadcast(-1.0f) : best;
+    const float most = rounding_ * (max_lanes(others > second ? others : second) + rest);
+    if (largest <= most) return -1;
+    float least = 0.0f;
+    for (int64_t j = 0; j < kept_count_; ++j) least += sigmoid(least_[kept_[j]]) * classes_.row(kept_[j])[label];
+    return least > rounding_ * rounding_ * most ? label : -1;
   }
 
   // sums[k] = what the n listed queries add to class k at most.
@@ -253,8 +296,8 @@ class TilePlans {
     for (int v = 0; v < kVectors; ++v) store(sums + k + v * kLanes, rounding_ * sum[v]);
   }
 
-  // The classes with the largest bounds, as many as are summed at a time.
-  void choose_classes(const float* bound, int64_t (&chosen)[kTileClasses]) const {
+  // The classes with the largest bounds, as many as are summed at a time. Their bounds are not needed any more.
+  void choose_classes(float* bound, int64_t (&chosen)[kTileClasses]) const {
     float value[kTileClasses];
     int64_t count = 0;
     for (int64_t k = 0; k < classes_.classes(); ++k) {
@@ -267,6 +310,7 @@ class TilePlans {
       value[place] = bound[k];
       chosen[place] = k;
     }
+    for (int64_t i = 0; i < count; ++i) bound[chosen[i]] = -INFINITY;
     for (; count < kTileClasses; ++count) chosen[count] = -1;
   }
 
@@ -276,12 +320,13 @@ class TilePlans {
   float rounding_;  // a factor for what rounding may take from a bound
   int64_t tiles_, pitch_, row_pitch_;
   HeldRow held_[kMostTaps];
-  int chosen_[kMostTaps] = {}, count_ = 0;             // which of them the planned rows are made of
-  AlignedVector<float> top_, mask_bound_, magnitude_;  // (pitch,): the largest class probability, mask and |logit|
+  int chosen_[kMostTaps] = {}, count_ = 0;         // which of them the planned rows are made of
+  AlignedVector<float> top_, mask_bound_, least_;  // (pitch,): the largest class probability and mask, the least logit
   std::vector<TilePlan> plans_;
   std::vector<KeptPair> pairs_;            // (tiles, pairs)
   AlignedVector<float> bound_, left_out_;  // (tiles, classes)
   std::vector<int32_t> kept_, others_;
+  int64_t kept_count_ = 0, other_count_ = 0;
 };
 
 }  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT
