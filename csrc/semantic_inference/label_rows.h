@@ -27,7 +27,7 @@ class LabelRows {
         classes_(classes),
         taps_(logits.columns()),
         plans_(logits, classes, taps_.error()),
-        sample_pitch_(most_samples(logits) + 2 * kLanes),
+        sample_pitch_((most_samples(logits) + kLanes - 1) / kLanes * kLanes + kLanes),
         samples_(kMostRows * classes.pair_count() * sample_pitch_),
         masks_(classes.pair_count() * kTilePixels),
         pair_numbers_(classes.pair_count()),

@@ -53,7 +53,7 @@ class TilePlans {
         bound_(tiles_ * classes.pitch()),
         left_out_(tiles_ * classes.pitch()),
         kept_(classes.active()),
-        others_(classes.active()) {
+        others_(classes.active() + 1) {
     for (int64_t q = 0; q < classes.active(); ++q) {
       top_[q] = *std::max_element(classes.row(q), classes.row(q) + classes.classes());
     }
@@ -203,6 +203,7 @@ class TilePlans {
     weigh(kept_.data(), kept_count_, bound);
     to.label = sure_label(bound, rest);
     if (to.label >= 0) return;
+    list_others();
     weigh(others_.data(), other_count_, left_out);
     FloatVec most_left_out{};
     for (int64_t k = 0; k < classes_.pitch(); k += kLanes) {
@@ -216,12 +217,12 @@ class TilePlans {
     to.whole = to.halvings > kMostHalvings || !classes_.in_reach(to.mask_error, max_lanes(most_left_out));
   }
 
-  // Lists the queries and pairs that the tile keeps, and the other queries. These add at most `rest` to a score.
-  // Returns the largest logit of the kept ones.
+  // Lists the queries and pairs that the tile keeps. Other queries add at most `rest` to a score. Returns the largest
+  // logit of the kept ones.
   float keep_queries(int64_t tile, float& rest) {
     KeptPair* pair = pairs_.data() + tile * classes_.pair_count();
     FloatVec largest{}, negligible{};
-    kept_count_ = other_count_ = 0;
+    kept_count_ = 0;
     int64_t pairs = 0;
     for (int64_t first = 0; first < classes_.active(); first += kLanes) {
       FloatVec most = broadcast(-1e30f), least = broadcast(1e30f);
@@ -240,12 +241,8 @@ class TilePlans {
       largest = (keeps & (magnitude > largest)) ? magnitude : largest;
       negligible += keeps ? FloatVec{} : adds;
       const uint32_t kept = true_lanes(keeps);
-      const uint32_t real = (1u << std::min<int64_t>(kLanes, classes_.active() - first)) - 1;
       const auto query = static_cast<int32_t>(first);
       for (uint32_t lanes = kept; lanes != 0; lanes &= lanes - 1) kept_[kept_count_++] = query + __builtin_ctz(lanes);
-      for (uint32_t lanes = real & ~kept; lanes != 0; lanes &= lanes - 1) {
-        others_[other_count_++] = query + __builtin_ctz(lanes);
-      }
       for (uint32_t lanes = (kept | kept >> 1) & 0x5555; lanes != 0; lanes &= lanes - 1) {
         const int lane = __builtin_ctz(lanes);
         const uint32_t halves = (kept >> lane & 1 ? 0xffffu : 0u) | (kept >> lane & 2 ? 0xffff0000u : 0u);
@@ -255,6 +252,17 @@ class TilePlans {
     plans_[tile].kept = pairs;
     rest = rounding_ * sum_lanes(negligible);
     return max_lanes(largest);
+  }
+
+  void list_others() {
+    int64_t kept = 0;
+    other_count_ = 0;
+    for (int64_t q = 0; q < classes_.active(); ++q) {
+      const bool keeps = kept < kept_count_ && kept_[kept] == q;
+      kept += keeps;
+      others_[other_count_] = static_cast<int32_t>(q);
+      other_count_ += !keeps;
+    }
   }
 
   // The class that is largest at every pixel of the tile, or -1 where the bounds do not tell. The smallest samples
@@ -283,6 +291,7 @@ class TilePlans {
   void weigh(const int32_t* query, int64_t n, float* sums) const {
     int64_t k = 0;
     for (; k + 4 * kLanes <= classes_.pitch(); k += 4 * kLanes) weigh_vectors<4>(query, n, k, sums);
+    for (; k + 2 * kLanes <= classes_.pitch(); k += 2 * kLanes) weigh_vectors<2>(query, n, k, sums);
     for (; k < classes_.pitch(); k += kLanes) weigh_vectors<1>(query, n, k, sums);
   }
   template <int kVectors>
@@ -310,6 +319,8 @@ class TilePlans {
       value[place] = bound[k];
       chosen[place] = k;
     }
+    // Where few classes stand out, one of them mostly rules out the others.
+    while (count > 2 && value[count - 1] < 0.25f * value[0]) --count;
     for (int64_t i = 0; i < count; ++i) bound[chosen[i]] = -INFINITY;
     for (; count < kTileClasses; ++count) chosen[count] = -1;
   }
