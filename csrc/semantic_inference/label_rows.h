@@ -34,8 +34,7 @@ class LabelRows {
         listed_(classes.classes() + kTileClasses),
         width_(classes.classes() + kTileClasses),
         lower_((classes.classes() + kTileClasses) * kTilePixels),
-        exact_(logits, classes, sample_pitch_),
-        in_reach_(classes.classes()) {}
+        exact_(logits, classes, sample_pitch_) {}
 
   // Writes the labels of rows [begin, end). Row y goes to to + y * width.
   void rows(int64_t begin, int64_t end, int64_t* to) {
@@ -84,33 +83,52 @@ class LabelRows {
   }
 
   // The samples behind the tile, of the pairs that it keeps, in 16 bits, for the rows.
-  __attribute__((noinline)) void round_samples(int64_t tile, int64_t rows) {
+  void round_samples(int64_t tile, int64_t rows) {
+    switch (sources_[0].count) {
+      case 1:
+        return round_blends<1>(tile, rows);
+      case 2:
+        return round_blends<2>(tile, rows);
+      case 3:
+        return round_blends<3>(tile, rows);
+      default:
+        return round_blends<4>(tile, rows);
+    }
+  }
+  // A row of samples is a blend of kStored stored rows.
+  template <int kStored>
+  __attribute__((noinline)) void round_blends(int64_t tile, int64_t rows) {
     const TilePlan& plan = plans_.tile(tile);
     const KeptPair* pairs = plans_.pairs(tile);
     const ColumnTaps::Samples range = logits_.samples()[tile];
     const int64_t row_pitch = classes_.pair_count() * sample_pitch_;
     const float scale = std::ldexp(kLogitSteps, -plan.halvings);
-    TilePlans::Sources sources[kMostRows];
+    float weight[kMostRows][kStored];
     for (int64_t row = 0; row < rows; ++row) {
-      sources[row] = sources_[row];
-      for (float& weight : sources[row].weight) weight *= scale;
+      for (int i = 0; i < kStored; ++i) weight[row][i] = scale * sources_[row].weight[i];
     }
-    int32_t* to = samples_.data();
+    const float* stored[kStored];
+    for (int i = 0; i < kStored; ++i) stored[i] = sources_[0].rows[i];
+    int32_t* to = samples_.data() - range.first;
     for (int64_t j = 0; j < plan.kept; ++j, to += sample_pitch_) {
-      const int64_t low = 2 * pairs[j].pair * sources[0].pitch;
-      const int64_t high = std::min(2 * pairs[j].pair + int64_t{1}, classes_.active() - 1) * sources[0].pitch;
+      const int64_t low = 2 * pairs[j].pair * sources_[0].pitch;
+      const int64_t high = std::min(2 * pairs[j].pair + int64_t{1}, classes_.active() - 1) * sources_[0].pitch;
       pair_numbers_[j] = pairs[j].pair;
       for (int64_t x = range.first; x <= range.last; x += kLanes) {
-        for (int64_t row = 0; row < rows; ++row) {  // the loads of the stored rows stay in the first cache
-          const TilePlans::Sources& of = sources[row];
-          FloatVec a = broadcast(of.weight[0]) * load<FloatVec>(of.rows[0] + low + x);
-          FloatVec b = broadcast(of.weight[0]) * load<FloatVec>(of.rows[0] + high + x);
-          for (int i = 1; i < of.count; ++i) {
-            a += broadcast(of.weight[i]) * load<FloatVec>(of.rows[i] + low + x);
-            b += broadcast(of.weight[i]) * load<FloatVec>(of.rows[i] + high + x);
+        FloatVec of_low[kStored], of_high[kStored];
+        for (int i = 0; i < kStored; ++i) {
+          of_low[i] = load<FloatVec>(stored[i] + low + x);
+          of_high[i] = load<FloatVec>(stored[i] + high + x);
+        }
+        int32_t* sample = to + x;
+        for (int64_t row = 0; row < rows; ++row, sample += row_pitch) {
+          FloatVec a = broadcast(weight[row][0]) * of_low[0], b = broadcast(weight[row][0]) * of_high[0];
+          for (int i = 1; i < kStored; ++i) {
+            a += broadcast(weight[row][i]) * of_low[i];
+            b += broadcast(weight[row][i]) * of_high[i];
           }
           const IntVec both = (round_to_int(a) & 0xffff) | (round_to_int(b) << 16);
-          std::memcpy(to + row * row_pitch + x - range.first, &both, sizeof(both));
+          std::memcpy(sample, &both, sizeof(both));
         }
       }
     }
@@ -226,19 +244,16 @@ class LabelRows {
   template <int kTaps>
   __attribute__((noinline)) void decide(int64_t tile, int64_t row, int v, int64_t count, int64_t listed) {
     IntVec label{}, seen{}, several{};
-    int64_t reaching = 0;
     for (int64_t i = 0; i < listed; ++i) {
       const IntVec reaches = in_reach(i, v);
-      if (true_lanes(reaches) == 0) continue;
       label = reaches ? IntVec{} + listed_[i] : label;
       several |= seen & reaches;
       seen |= reaches;
-      in_reach_[reaching++] = static_cast<int32_t>(i);
     }
     several &= lane_numbers() < static_cast<int32_t>(count - v * kLanes);
     if (uint32_t lanes = true_lanes(several); lanes != 0) {
-      for (int64_t j = 0; j < reaching; ++j) {
-        if (true_lanes(in_reach(in_reach_[j], v) & several) != 0) exact_.allow(listed_[in_reach_[j]]);
+      for (int64_t i = 0; i < listed; ++i) {
+        if (true_lanes(in_reach(i, v) & several) != 0) exact_.allow(listed_[i]);
       }
       if (exact_.scatters(tile)) {
         for (; lanes != 0; lanes &= lanes - 1) exact_.doubt(row, v * kLanes + __builtin_ctz(lanes));
@@ -280,7 +295,6 @@ class LabelRows {
   AlignedVector<int32_t> lower_;           // (classes, kTilePixels): the lower bounds of the scores
   IntVec best_[kTileVectors];              // the largest of them
   ExactLabels exact_;
-  std::vector<int32_t> in_reach_;  // (classes,) of listed ones
   alignas(64) int32_t labels_[kTilePixels];
   bool blended_ = false;  // whether exact_ has the row of this tile
 };

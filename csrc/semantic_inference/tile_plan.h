@@ -267,7 +267,7 @@ class TilePlans {
 
   // The class that is largest at every pixel of the tile, or -1 where the bounds do not tell. The smallest samples
   // bound its score from below. Others have at most their bounds by the kept queries, and `rest`.
-  int32_t sure_label(const float* bound, float rest) const {
+  int32_t sure_label(const float* bound, float rest) {
     FloatVec best = broadcast(-1.0f), second = broadcast(-1.0f);
     for (int64_t k = 0; k < classes_.pitch(); k += kLanes) {
       const FloatVec next = load<FloatVec>(bound + k);
@@ -282,8 +282,9 @@ class TilePlans {
     const FloatVec others = lane_numbers() == label % kLanes ? broadcast(-1.0f) : best;
     const float most = rounding_ * (max_lanes(others > second ? others : second) + rest);
     if (largest <= most) return -1;
+    for (int64_t q = 0; q < pitch_; q += kLanes) store(least_.data() + q, sigmoid(load<FloatVec>(least_.data() + q)));
     float least = 0.0f;
-    for (int64_t j = 0; j < kept_count_; ++j) least += sigmoid(least_[kept_[j]]) * classes_.row(kept_[j])[label];
+    for (int64_t j = 0; j < kept_count_; ++j) least += least_[kept_[j]] * classes_.row(kept_[j])[label];
     return least > rounding_ * rounding_ * most ? label : -1;
   }
 
@@ -331,8 +332,9 @@ class TilePlans {
   float rounding_;  // a factor for what rounding may take from a bound
   int64_t tiles_, pitch_, row_pitch_;
   HeldRow held_[kMostTaps];
-  int chosen_[kMostTaps] = {}, count_ = 0;         // which of them the planned rows are made of
-  AlignedVector<float> top_, mask_bound_, least_;  // (pitch,): the largest class probability and mask, the least logit
+  int chosen_[kMostTaps] = {}, count_ = 0;  // which of them the planned rows are made of
+  AlignedVector<float> top_, mask_bound_,
+      least_;  // (pitch,): the largest class probability and mask, and the least of masks
   std::vector<TilePlan> plans_;
   std::vector<KeptPair> pairs_;            // (tiles, pairs)
   AlignedVector<float> bound_, left_out_;  // (tiles, classes)
