@@ -10,6 +10,13 @@
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 
+// How many samples are behind a tile at most.
+inline int64_t most_samples(const LogitTiles& logits) {
+  int64_t most = 0;
+  for (const ColumnTaps::Samples& range : logits.samples()) most = std::max(most, range.last - range.first + 1);
+  return most;
+}
+
 class ExactLabels {
  public:
   // At most `sample_pitch` samples of a row, in whole vectors, are behind a tile.
@@ -36,7 +43,7 @@ class ExactLabels {
 
   // Writes the labels of the pixels in doubt. The tile's first pixel of row number r goes to to + r * width.
   template <int kTaps>
-  void settle(int64_t tile, const TilePlans::Sources* rows, int64_t* to) {
+  void settle(int64_t tile, const StoredRows::Sources* rows, int64_t* to) {
     if (pixels_.empty()) return;
     const int64_t count = list_classes();
     for (size_t from = 0; from < pixels_.size(); from += kLanes) {
@@ -51,7 +58,7 @@ class ExactLabels {
   // The labels of vector v of the tile, of the classes that were allowed. `blended`: whether this row of the tile was
   // blended before.
   template <int kTaps>
-  __attribute__((noinline)) IntVec vector(int64_t tile, int v, const TilePlans::Sources& sources, bool blended) {
+  __attribute__((noinline)) IntVec vector(int64_t tile, int v, const StoredRows::Sources& sources, bool blended) {
     const int64_t first = logits_.samples()[tile].first;
     if (!blended) blend(logits_.samples()[tile], sources);
     const ColumnTaps& columns = logits_.columns();
@@ -81,8 +88,8 @@ class ExactLabels {
 
   // The samples behind the tile of all queries, blended to the row as blend_rows does it. The first product is rounded,
   // and later ones are fused with their sum.
-  void blend(ColumnTaps::Samples range, const TilePlans::Sources& sources) {
-    FloatVec weight[TilePlans::kMostTaps];
+  void blend(ColumnTaps::Samples range, const StoredRows::Sources& sources) {
+    FloatVec weight[StoredRows::kMostTaps];
     for (int i = 0; i < sources.count; ++i) weight[i] = broadcast(sources.weight[i]);
     for (int64_t q = 0; q < classes_.active(); ++q) {
       const int64_t from = q * sources.pitch;
@@ -108,12 +115,12 @@ class ExactLabels {
 
   // The masks of all queries at n pixels of the tile, by the same products and sums as blend() and ColumnTaps.
   template <int kTaps>
-  __attribute__((noinline)) void scattered_masks(int64_t tile, const TilePlans::Sources* rows, const Pixel* pixels,
+  __attribute__((noinline)) void scattered_masks(int64_t tile, const StoredRows::Sources* rows, const Pixel* pixels,
                                                  int64_t n) {
     const ColumnTaps& columns = logits_.columns();
     const int64_t first = logits_.samples()[tile].first;
     alignas(64) int32_t places[kTaps][kLanes];
-    alignas(64) float weights[kTaps][kLanes], row_weights[TilePlans::kMostTaps][kLanes];
+    alignas(64) float weights[kTaps][kLanes], row_weights[StoredRows::kMostTaps][kLanes];
     const int count = rows[0].count;
     for (int64_t i = 0; i < kLanes; ++i) {
       const Pixel& pixel = pixels[std::min(i, n - 1)];

@@ -46,12 +46,6 @@ class LabelRows {
   }
 
  private:
-  static int64_t most_samples(const LogitTiles& logits) {
-    int64_t most = 0;
-    for (const ColumnTaps::Samples& range : logits.samples()) most = std::max(most, range.last - range.first + 1);
-    return most;
-  }
-
   // Rows [begin, end), which share the plans of their tiles.
   template <int kTaps>
   void tiles(int64_t begin, int64_t end, int64_t* to) {
@@ -286,14 +280,14 @@ class LabelRows {
   const FixedClasses& classes_;
   FixedTaps taps_;
   TilePlans plans_;
-  TilePlans::Sources sources_[kMostRows];  // the stored rows behind each row of the tile
-  int64_t sample_pitch_;                   // at least the samples behind a tile, and what vectors may read beyond
-  AlignedVector<int32_t> samples_;         // (kMostRows, pairs, sample_pitch) of the kept ones
-  AlignedVector<int32_t> masks_;           // (pairs, kTilePixels)
-  std::vector<int32_t> pair_numbers_;      // (pairs,) of the kept ones
-  std::vector<int32_t> listed_, width_;    // (classes,) and how much above the lower bound a score can be
-  AlignedVector<int32_t> lower_;           // (classes, kTilePixels): the lower bounds of the scores
-  IntVec best_[kTileVectors];              // the largest of them
+  StoredRows::Sources sources_[kMostRows];  // the stored rows behind each row of the tile
+  int64_t sample_pitch_;                    // at least the samples behind a tile, and what vectors may read beyond
+  AlignedVector<int32_t> samples_;          // (kMostRows, pairs, sample_pitch) of the kept ones
+  AlignedVector<int32_t> masks_;            // (pairs, kTilePixels)
+  std::vector<int32_t> pair_numbers_;       // (pairs,) of the kept ones
+  std::vector<int32_t> listed_, width_;     // (classes,) and how much above the lower bound a score can be
+  AlignedVector<int32_t> lower_;            // (classes, kTilePixels): the lower bounds of the scores
+  IntVec best_[kTileVectors];               // the largest of them
   ExactLabels exact_;
   alignas(64) int32_t labels_[kTilePixels];
   bool blended_ = false;  // whether exact_ has the row of this tile

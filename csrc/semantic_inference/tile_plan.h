@@ -15,6 +15,7 @@
 #include "common/mask_tiles.h"
 #include "common/math.h"
 #include "semantic_inference/score_tile.h"
+#include "semantic_inference/stored_rows.h"
 
 namespace maskformer_ext::MASKFORMER_EXT_VARIANT {
 
@@ -35,16 +36,13 @@ struct TilePlan {
 
 class TilePlans {
  public:
-  static constexpr int kMostTaps = 4;
-
   TilePlans(const LogitTiles& logits, const FixedClasses& classes, float steps)
-      : logits_(logits),
-        classes_(classes),
+      : classes_(classes),
         steps_(steps),
         rounding_(1.0001f + 2.5e-7f * static_cast<float>(classes.active())),
         tiles_(static_cast<int64_t>(logits.samples().size())),
         pitch_((classes.active() + kLanes) / kLanes * kLanes),
-        row_pitch_(row_pitch(logits.source().width)),
+        rows_(logits, classes.active(), pitch_),
         top_(pitch_, 0.0f),
         mask_bound_(pitch_),
         least_(pitch_),
@@ -62,36 +60,11 @@ class TilePlans {
   // Plans the tiles of output row y, and of the rows below it that are made of the same stored rows. Returns the first
   // that is not, at most `end`.
   int64_t choose_rows(int64_t y, int64_t end) {
-    int64_t sources[kMostTaps];
-    const int count = sources_of(y, sources);
-    int64_t next = y + 1;
-    for (int64_t other[kMostTaps]; next < end; ++next) {
-      if (sources_of(next, other) != count || !std::equal(sources, sources + count, other)) break;
-    }
-    hold(sources, count);
+    const int64_t next = rows_.choose(y, end);
     for (int64_t tile = 0; tile < tiles_; ++tile) plan(tile);
     return next;
   }
-
-  // The stored rows behind the chosen output rows, with the weights that they have in row y.
-  struct Sources {
-    int count;
-    const float* rows[kMostTaps];  // of the first query; the next one is `pitch` further
-    float weight[kMostTaps];
-    int64_t pitch;
-  };
-  Sources sources(int64_t y) const {
-    const TapTable& rows = logits_.rows();
-    Sources to = {};
-    to.pitch = row_pitch_;
-    for (int tap = 0; tap < rows.taps; ++tap) {
-      const float weight = rows.weight[tap * logits_.height() + y];
-      if (tap > 0 && weight == 0.0f) continue;
-      to.rows[to.count] = held_[chosen_[to.count]].rows.data();
-      to.weight[to.count++] = weight;
-    }
-    return to;
-  }
+  StoredRows::Sources sources(int64_t y) const { return rows_.sources(y); }
 
   const TilePlan& tile(int64_t tile) const { return plans_[tile]; }
   const KeptPair* pairs(int64_t tile) const { return pairs_.data() + tile * classes_.pair_count(); }
@@ -103,98 +76,11 @@ class TilePlans {
  private:
   static constexpr float kNegligible = 5e-4f;  // a query is left out where it adds less than this to every class
 
-  // A stored row of every query in float32, and the extremes of its samples behind each tile.
-  struct HeldRow {
-    int64_t number = -1;
-    bool finite = true;
-    AlignedVector<float> rows;         // (active, row_pitch)
-    AlignedVector<float> most, least;  // (tiles, pitch)
-  };
-
-  int sources_of(int64_t y, int64_t (&sources)[kMostTaps]) const {
-    const TapTable& rows = logits_.rows();
-    int count = 0;
-    for (int tap = 0; tap < rows.taps; ++tap) {
-      if (tap == 0 || rows.weight[tap * logits_.height() + y] != 0.0f) {
-        sources[count++] = rows.index[tap * logits_.height() + y];
-      }
-    }
-    return count;
-  }
-
-  // Holds these rows. Those that are held already stay.
-  void hold(const int64_t (&sources)[kMostTaps], int count) {
-    bool used[kMostTaps] = {};
-    const auto find = [&](int i) {
-      chosen_[i] = -1;
-      for (int slot = 0; slot < kMostTaps && chosen_[i] < 0; ++slot) {
-        if (held_[slot].number == sources[i]) used[chosen_[i] = slot] = true;
-      }
-      return chosen_[i] >= 0;
-    };
-    for (int i = 0; i < count; ++i) find(i);
-    for (int i = 0; i < count; ++i) {
-      if (find(i)) continue;  // also where two taps are the same row
-      const int free = static_cast<int>(std::find(used, used + kMostTaps, false) - used);
-      read_row(sources[i], held_[free]);
-      find(i);
-    }
-    count_ = count;
-  }
-
-  void read_row(int64_t y, HeldRow& to) {
-    if (to.rows.empty()) {
-      to.rows.assign(classes_.active() * row_pitch_ + kLanes, -1e30f);  // two vectors are read from any sample
-      to.most.assign(tiles_ * pitch_, -1e30f);
-      to.least.assign(tiles_ * pitch_, -1e30f);
-    }
-    const MaskSource& source = logits_.source();
-    to.number = y;
-    to.finite = true;
-    for_float_type(source.dtype, [&](auto type) {
-      using T = decltype(type);
-      const T* plane = static_cast<const T*>(source.logits) + y * source.row_stride;
-      for (int64_t q = 0; q < classes_.active(); ++q) {
-        const T* from = plane + source.queries[q] * source.query_stride;
-        // Rows of queries lie far apart, and no prefetcher foresees them.
-        const T* next = plane + source.queries[std::min(q + 1, classes_.active() - 1)] * source.query_stride;
-        for (int64_t x = 0; x < source.width; x += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(next + x);
-        float* row = to.rows.data() + q * row_pitch_;
-        int32_t broken = 0;
-#pragma omp simd reduction(| : broken)
-        for (int64_t x = 0; x < source.width; ++x) {
-          const float value = to_float(from[x]);
-          row[x] = value;
-          broken |= value - value != 0.0f;
-        }
-        to.finite = to.finite && broken == 0;
-        note_extremes(row, q, to);
-      }
-    });
-  }
-
-  void note_extremes(const float* row, int64_t q, HeldRow& to) const {
-    for (int64_t tile = 0; tile < tiles_; ++tile) {
-      const ColumnTaps::Samples range = logits_.samples()[tile];
-      const int64_t count = range.last - range.first + 1;
-      FloatVec most = load<FloatVec>(row + range.first);
-      // Samples beyond the range are left out, as what lies behind a row is no sample.
-      FloatVec least = count < kLanes ? (lane_numbers() < static_cast<int32_t>(count) ? most : broadcast(1e30f)) : most;
-      for (int64_t i = range.first + kLanes; i <= range.last; i += kLanes) {
-        const FloatVec next = load<FloatVec>(row + std::min(i, range.last - kLanes + 1));
-        most = next > most ? next : most;
-        least = next < least ? next : least;
-      }
-      to.most[tile * pitch_ + q] = max_lanes(most);
-      to.least[tile * pitch_ + q] = -max_lanes(-least);
-    }
-  }
-
   void plan(int64_t tile) {
     TilePlan& to = plans_[tile];
     to.label = -1;
     to.whole = false;
-    for (int i = 0; i < count_; ++i) to.whole = to.whole || !held_[chosen_[i]].finite;
+    for (int i = 0; i < rows_.count(); ++i) to.whole = to.whole || !rows_.row(i).finite;
     if (to.whole) return;
     float rest;
     const float largest = keep_queries(tile, rest);
@@ -226,8 +112,8 @@ class TilePlans {
     int64_t pairs = 0;
     for (int64_t first = 0; first < classes_.active(); first += kLanes) {
       FloatVec most = broadcast(-1e30f), least = broadcast(1e30f);
-      for (int i = 0; i < count_; ++i) {
-        const HeldRow& row = held_[chosen_[i]];
+      for (int i = 0; i < rows_.count(); ++i) {
+        const StoredRows::HeldRow& row = rows_.row(i);
         const FloatVec high = load<FloatVec>(row.most.data() + tile * pitch_ + first);
         const FloatVec low = load<FloatVec>(row.least.data() + tile * pitch_ + first);
         most = high > most ? high : most;
@@ -326,13 +212,11 @@ class TilePlans {
     for (; count < kTileClasses; ++count) chosen[count] = -1;
   }
 
-  const LogitTiles& logits_;
   const FixedClasses& classes_;
   float steps_;     // by how many a resized logit may be wrong
   float rounding_;  // a factor for what rounding may take from a bound
-  int64_t tiles_, pitch_, row_pitch_;
-  HeldRow held_[kMostTaps];
-  int chosen_[kMostTaps] = {}, count_ = 0;  // which of them the planned rows are made of
+  int64_t tiles_, pitch_;
+  StoredRows rows_;
   AlignedVector<float> top_, mask_bound_,
       least_;  // (pitch,): the largest class probability and mask, and the least of masks
   std::vector<TilePlan> plans_;
