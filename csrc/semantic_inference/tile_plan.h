@@ -68,8 +68,7 @@ class TilePlans {
 
   const TilePlan& tile(int64_t tile) const { return plans_[tile]; }
   const KeptPair* pairs(int64_t tile) const { return pairs_.data() + tile * classes_.pair_count(); }
-  // By class: a bound on the score, for classes that are not among the first, and on the part of the queries that are
-  // not kept.
+  // By class: a bound on the score, and on the part of the queries that are not kept. The first classes have no bound.
   const float* bounds(int64_t tile) const { return bound_.data() + tile * classes_.pitch(); }
   const float* left_out(int64_t tile) const { return left_out_.data() + tile * classes_.pitch(); }
 
