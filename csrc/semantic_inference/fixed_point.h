@@ -72,8 +72,14 @@ inline __attribute__((always_inline)) ShortVec permute_pairs(IntVec vec, IntVec 
 // A table of eight 16-bit numbers, one of which each half picks. `place` has its two bytes' numbers.
 struct ShortTable {
   ShortVec entries;
+  // By a broadcast: the compiler would fill the vector number by number each time.
   explicit ShortTable(const int16_t (&of)[8]) {
-    for (int i = 0; i < 2 * kLanes; ++i) entries[i] = of[i % 8];
+    const __m128i once = _mm_loadu_si128(reinterpret_cast<const __m128i*>(of));
+#if defined(__AVX512F__)
+    entries = (ShortVec)_mm512_maskz_broadcast_i32x4(0xffff, once);  // plain: GCC 12 warns
+#else
+    entries = (ShortVec)_mm256_broadcastsi128_si256(once);
+#endif
   }
   inline __attribute__((always_inline)) ShortVec at(ShortVec place) const {
 #if defined(__AVX512F__)
@@ -93,7 +99,9 @@ class FixedSigmoid {
       const ShortVec most = broadcast_short(kLargest >> halvings);
       magnitude = shift_left(magnitude < most ? magnitude : most, halvings);
     }
-    const ShortVec place = (magnitude >> 11) * static_cast<int16_t>(0x0202) + static_cast<int16_t>(0x0100);
+    // 0x0202 * (magnitude >> 11) + 0x0100, without a shift and a sum: 8224 / 32768 * 2048 is 0x0202.
+    const ShortVec place =
+        multiply_rounded((magnitude & broadcast_short(0x3800)) | broadcast_short(1020), broadcast_short(8224));
     const ShortVec t = (magnitude << 5) ^ broadcast_short(-32768);  // from -1 to 1 in a segment, in units of 2^-15
     ShortVec p = cubic_.at(place);
     p = multiply_rounded(p, t) + square_.at(place);

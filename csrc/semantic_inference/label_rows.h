@@ -5,6 +5,7 @@
 // thus exactly those of the whole float32 sums.
 #pragma once
 
+#include "semantic_inference/exact_labels.h"
 #include "semantic_inference/tile_plan.h"
 
 #if defined(__AVX2__)
@@ -26,16 +27,14 @@ class LabelRows {
         classes_(classes),
         taps_(logits.columns()),
         plans_(logits, classes, taps_.error()),
-        sample_pitch_(most_samples(logits) + 2 * kLanes),
+        sample_pitch_((most_samples(logits) + kLanes - 1) / kLanes * kLanes + kLanes),
         samples_(kMostRows * classes.pair_count() * sample_pitch_),
         masks_(classes.pair_count() * kTilePixels),
         pair_numbers_(classes.pair_count()),
         listed_(classes.classes() + kTileClasses),
         width_(classes.classes() + kTileClasses),
         lower_((classes.classes() + kTileClasses) * kTilePixels),
-        exact_rows_(classes.active() * sample_pitch_),
-        exact_masks_(classes.active() * kLanes),
-        doubtful_(classes.classes()) {}
+        exact_(logits, classes, sample_pitch_) {}
 
   // Writes the labels of rows [begin, end). Row y goes to to + y * width.
   void rows(int64_t begin, int64_t end, int64_t* to) {
@@ -47,65 +46,83 @@ class LabelRows {
   }
 
  private:
-  static int64_t most_samples(const LogitTiles& logits) {
-    int64_t most = 0;
-    for (const ColumnTaps::Samples& range : logits.samples()) most = std::max(most, range.last - range.first + 1);
-    return most;
-  }
-
   // Rows [begin, end), which share the plans of their tiles.
   template <int kTaps>
   void tiles(int64_t begin, int64_t end, int64_t* to) {
     const int64_t width = logits_.width();
+    for (int64_t y = begin; y < end; ++y) sources_[y - begin] = plans_.sources(y);
     for (int64_t x = 0, tile = 0; x < width; x += kTilePixels, ++tile) {
-      const int64_t count = std::min(kTilePixels, width - x);
-      const bool whole = plans_.tile(tile).whole;
-      if (!whole) round_samples(tile, begin, end);
-      for (int64_t y = begin; y < end; ++y) {
-        sources_ = plans_.sources(y);
-        complete_ = false;
-        if (whole) {
-          whole_tile<kTaps>(tile, count);
-        } else {
-          make_masks<kTaps>(tile, samples_.data() + (y - begin) * classes_.pair_count() * sample_pitch_);
-          const int64_t listed = score(tile, count);
-          for (int v = 0; v * kLanes < count; ++v) decide<kTaps>(tile, v, count, listed);
-        }
-        int64_t* labels = to + y * width + x;
-#pragma omp simd
-        for (int64_t i = 0; i < count; ++i) labels[i] = labels_[i];
+      const int64_t count = std::min(kTilePixels, width - x), rows = end - begin;
+      const TilePlan& plan = plans_.tile(tile);
+      int64_t* labels = to + begin * width + x;
+      if (plan.label >= 0) {
+        for (int64_t row = 0; row < rows; ++row) std::fill_n(labels + row * width, count, int64_t{plan.label});
+        continue;
       }
+      if (!plan.whole) round_samples(tile, rows);
+      for (int64_t row = 0; row < rows; ++row) {
+        if (plan.whole) {
+          whole_tile<kTaps>(tile, row, count);
+        } else {
+          make_masks<kTaps>(tile, samples_.data() + row * classes_.pair_count() * sample_pitch_);
+          const int64_t listed = score(tile, count);
+          blended_ = false;
+          for (int v = 0; v * kLanes < count; ++v) decide<kTaps>(tile, row, v, count, listed);
+        }
+#pragma omp simd
+        for (int64_t i = 0; i < count; ++i) labels[row * width + i] = labels_[i];
+      }
+      exact_.settle<kTaps>(tile, sources_, labels);
     }
   }
 
-  // The samples behind the tile, of the pairs that it keeps, in 16 bits, for rows [begin, end).
-  __attribute__((noinline)) void round_samples(int64_t tile, int64_t begin, int64_t end) {
+  // The samples behind the tile, of the pairs that it keeps, in 16 bits, for the rows.
+  void round_samples(int64_t tile, int64_t rows) {
+    switch (sources_[0].count) {
+      case 1:
+        return round_blends<1>(tile, rows);
+      case 2:
+        return round_blends<2>(tile, rows);
+      case 3:
+        return round_blends<3>(tile, rows);
+      default:
+        return round_blends<4>(tile, rows);
+    }
+  }
+  // A row of samples is a blend of kStored stored rows.
+  template <int kStored>
+  __attribute__((noinline)) void round_blends(int64_t tile, int64_t rows) {
     const TilePlan& plan = plans_.tile(tile);
     const KeptPair* pairs = plans_.pairs(tile);
     const ColumnTaps::Samples range = logits_.samples()[tile];
     const int64_t row_pitch = classes_.pair_count() * sample_pitch_;
     const float scale = std::ldexp(kLogitSteps, -plan.halvings);
-    TilePlans::Sources sources[kMostRows];
-    for (int64_t y = begin; y < end; ++y) {
-      sources[y - begin] = plans_.sources(y);
-      for (float& weight : sources[y - begin].weight) weight *= scale;
+    float weight[kMostRows][kStored];
+    for (int64_t row = 0; row < rows; ++row) {
+      for (int i = 0; i < kStored; ++i) weight[row][i] = scale * sources_[row].weight[i];
     }
-    int32_t* to = samples_.data();
+    const float* stored[kStored];
+    for (int i = 0; i < kStored; ++i) stored[i] = sources_[0].rows[i];
+    int32_t* to = samples_.data() - range.first;
     for (int64_t j = 0; j < plan.kept; ++j, to += sample_pitch_) {
-      const int64_t low = 2 * pairs[j].pair * sources[0].pitch;
-      const int64_t high = std::min(2 * pairs[j].pair + int64_t{1}, classes_.active() - 1) * sources[0].pitch;
+      const int64_t low = 2 * pairs[j].pair * sources_[0].pitch;
+      const int64_t high = std::min(2 * pairs[j].pair + int64_t{1}, classes_.active() - 1) * sources_[0].pitch;
       pair_numbers_[j] = pairs[j].pair;
       for (int64_t x = range.first; x <= range.last; x += kLanes) {
-        for (int64_t row = 0; row < end - begin; ++row) {  // the loads of the stored rows stay in the first cache
-          const TilePlans::Sources& of = sources[row];
-          FloatVec a = broadcast(of.weight[0]) * load<FloatVec>(of.rows[0] + low + x);
-          FloatVec b = broadcast(of.weight[0]) * load<FloatVec>(of.rows[0] + high + x);
-          for (int i = 1; i < of.count; ++i) {
-            a += broadcast(of.weight[i]) * load<FloatVec>(of.rows[i] + low + x);
-            b += broadcast(of.weight[i]) * load<FloatVec>(of.rows[i] + high + x);
+        FloatVec of_low[kStored], of_high[kStored];
+        for (int i = 0; i < kStored; ++i) {
+          of_low[i] = load<FloatVec>(stored[i] + low + x);
+          of_high[i] = load<FloatVec>(stored[i] + high + x);
+        }
+        int32_t* sample = to + x;
+        for (int64_t row = 0; row < rows; ++row, sample += row_pitch) {
+          FloatVec a = broadcast(weight[row][0]) * of_low[0], b = broadcast(weight[row][0]) * of_high[0];
+          for (int i = 1; i < kStored; ++i) {
+            a += broadcast(weight[row][i]) * of_low[i];
+            b += broadcast(weight[row][i]) * of_high[i];
           }
           const IntVec both = (round_to_int(a) & 0xffff) | (round_to_int(b) << 16);
-          std::memcpy(to + row * row_pitch + x - range.first, &both, sizeof(both));
+          std::memcpy(sample, &both, sizeof(both));
         }
       }
     }
@@ -147,8 +164,7 @@ class LabelRows {
       const IntVec exists = lane_numbers() < static_cast<int32_t>(count - v * kLanes);
       least = (exists & (best_[v] < least)) ? best_[v] : least;
     }
-    int32_t sure = least[0];
-    for (int lane = 1; lane < kLanes; ++lane) sure = std::min(sure, least[lane]);
+    const float sure = -max_lanes(-__builtin_convertvector(least, FloatVec)) - 256.0f;  // less what float32 rounds
     // A class below this everywhere is not the label of any pixel.
     const auto needed = static_cast<float>((static_cast<double>(sure) + kScoreOrigin) / classes_.units() * 0.9999);
     const float* bounds = plans_.bounds(tile);
@@ -156,9 +172,7 @@ class LabelRows {
       for (uint32_t lanes = true_lanes(load<FloatVec>(bounds + k) >= needed); lanes != 0; lanes &= lanes - 1) {
         const int64_t next = k + __builtin_ctz(lanes);
         if (next >= classes_.classes()) break;
-        if (std::find(listed_.data(), listed_.data() + first, next) == listed_.data() + first) {
-          listed_[listed++] = static_cast<int32_t>(next);
-        }
+        listed_[listed++] = static_cast<int32_t>(next);
       }
     }
     for (int64_t from = first; from < listed; from += kTileClasses) {
@@ -180,7 +194,13 @@ class LabelRows {
       if (from + i < to) width_[from + i] = reach.below + reach.above;
     }
     IntVec sums[kTileClasses][kTileVectors];
-    score_pairs(factors, plan.kept, start, sums);
+    if (to - from <= 2) {
+      score_pairs<2>(factors, plan.kept, start, sums);
+    } else if (to - from <= 4) {
+      score_pairs<4>(factors, plan.kept, start, sums);
+    } else {
+      score_pairs<kTileClasses>(factors, plan.kept, start, sums);
+    }
     for (int i = 0; from + i < to && i < kTileClasses; ++i) {
       for (int v = 0; v < kTileVectors; ++v) {
         std::memcpy(lower_.data() + (from + i) * kTilePixels + v * kLanes, &sums[i][v], sizeof(IntVec));
@@ -189,18 +209,19 @@ class LabelRows {
     }
   }
 
+  template <int kCount>
   inline __attribute__((always_inline)) void score_pairs(const int32_t* const (&factors)[kTileClasses], int64_t n,
                                                          const IntVec (&start)[kTileClasses],
                                                          IntVec (&sums)[kTileClasses][kTileVectors]) const {
-    IntVec acc[kTileClasses][kTileVectors];
-    for (int i = 0; i < kTileClasses; ++i) {
+    IntVec acc[kCount][kTileVectors];
+    for (int i = 0; i < kCount; ++i) {
       for (int v = 0; v < kTileVectors; ++v) acc[i][v] = start[i];
     }
     for (int64_t j = 0; j < n; ++j) {
       const int32_t* column = masks_.data() + j * kTilePixels;
       const int32_t pair = pair_numbers_[j];
 #pragma GCC unroll 6
-      for (int i = 0; i < kTileClasses; ++i) {
+      for (int i = 0; i < kCount; ++i) {
         const IntVec factor = IntVec{} + factors[i][pair];
 #pragma GCC unroll 4
         for (int v = 0; v < kTileVectors; ++v) {
@@ -208,115 +229,68 @@ class LabelRows {
         }
       }
     }
-    for (int i = 0; i < kTileClasses; ++i) {
+    for (int i = 0; i < kCount; ++i) {
       for (int v = 0; v < kTileVectors; ++v) sums[i][v] = acc[i][v];
     }
   }
 
-  // The labels of vector v of the tile.
+  // The labels of vector v of the tile. Pixels in doubt get theirs at once, or are noted.
   template <int kTaps>
-  __attribute__((noinline)) void decide(int64_t tile, int v, int64_t count, int64_t listed) {
+  __attribute__((noinline)) void decide(int64_t tile, int64_t row, int v, int64_t count, int64_t listed) {
     IntVec label{}, seen{}, several{};
-    int64_t doubtful = 0;
     for (int64_t i = 0; i < listed; ++i) {
-      const IntVec lower = load<IntVec>(lower_.data() + i * kTilePixels + v * kLanes);
-      const IntVec in_reach = lower + width_[i] >= best_[v];
-      if (true_lanes(in_reach) == 0) continue;
-      label = in_reach ? IntVec{} + listed_[i] : label;
-      several |= seen & in_reach;
-      seen |= in_reach;
-      doubtful_[doubtful++] = listed_[i];
+      const IntVec reaches = in_reach(i, v);
+      label = reaches ? IntVec{} + listed_[i] : label;
+      several |= seen & reaches;
+      seen |= reaches;
     }
     several &= lane_numbers() < static_cast<int32_t>(count - v * kLanes);
-    if (true_lanes(several) != 0) {
-      const IntVec exact = exact_labels<kTaps>(tile, v, doubtful);
-      label = several ? exact : label;
+    if (uint32_t lanes = true_lanes(several); lanes != 0) {
+      for (int64_t i = 0; i < listed; ++i) {
+        if (true_lanes(in_reach(i, v) & several) != 0) exact_.allow(listed_[i]);
+      }
+      if (exact_.scatters(tile)) {
+        for (; lanes != 0; lanes &= lanes - 1) exact_.doubt(row, v * kLanes + __builtin_ctz(lanes));
+      } else {
+        const IntVec exact = exact_.vector<kTaps>(tile, v, sources_[row], blended_);
+        blended_ = true;
+        label = several ? exact : label;
+      }
     }
     std::memcpy(labels_ + v * kLanes, &label, sizeof(label));
   }
 
+  // The pixels of vector v where listed class i can be largest.
+  inline __attribute__((always_inline)) IntVec in_reach(int64_t i, int v) const {
+    return load<IntVec>(lower_.data() + i * kTilePixels + v * kLanes) + width_[i] >= best_[v];
+  }
+
   template <int kTaps>
-  void whole_tile(int64_t tile, int64_t count) {
-    for (int64_t k = 0; k < classes_.classes(); ++k) doubtful_[k] = static_cast<int32_t>(k);
+  void whole_tile(int64_t tile, int64_t row, int64_t count) {
     for (int v = 0; v * kLanes < count; ++v) {
-      const IntVec label = exact_labels<kTaps>(tile, v, classes_.classes());
+      for (int64_t k = 0; k < classes_.classes(); ++k) exact_.allow(k);
+      const IntVec label = exact_.vector<kTaps>(tile, v, sources_[row], v > 0);
       std::memcpy(labels_ + v * kLanes, &label, sizeof(label));
     }
   }
 
-  // The labels of vector v of the tile, which have one of the first `count` doubtful classes: whole sums in float32.
-  template <int kTaps>
-  __attribute__((noinline)) IntVec exact_labels(int64_t tile, int v, int64_t count) {
-    if (!complete_) blend_exactly(logits_.samples()[tile]);
-    complete_ = true;
-    std::sort(doubtful_.begin(), doubtful_.begin() + count);
-    const ColumnTaps& columns = logits_.columns();
-    const int64_t column = std::min(tile * kTileVectors + v, columns.vectors() - 1);
-    const float* row = exact_rows_.data() - logits_.samples()[tile].first;
-    const auto taps = columns.vector_taps<kTaps, true>(column);
-    for (int64_t q = 0; q < classes_.active(); ++q, row += sample_pitch_) {
-      store(exact_masks_.data() + q * kLanes, sigmoid(taps(row)));
-    }
-    FloatVec best = broadcast(-1.0f);
-    IntVec label{};
-    for (int64_t from = 0; from < count; from += kExactClasses) {
-      const float* factors[kExactClasses];
-      for (int i = 0; i < kExactClasses; ++i) {
-        factors[i] = classes_.column(doubtful_[std::min(from + i, count - 1)]);
-      }
-      FloatVec sums[kExactClasses] = {};
-      for (int64_t q = 0; q < classes_.active(); ++q) {
-        const FloatVec mask = load<FloatVec>(exact_masks_.data() + q * kLanes);
-#pragma GCC unroll 8
-        for (int i = 0; i < kExactClasses; ++i) sums[i] += broadcast(factors[i][q]) * mask;
-      }
-      for (int i = 0; i < kExactClasses && from + i < count; ++i) {
-        const IntVec better = sums[i] > best;
-        best = better ? sums[i] : best;
-        label = better ? IntVec{} + doubtful_[from + i] : label;
-      }
-    }
-    return label;
-  }
-
-  // The samples behind the tile of all queries, blended to the row as blend_rows does it. The first product is rounded,
-  // and later ones are fused with their sum.
-  void blend_exactly(ColumnTaps::Samples range) {
-    FloatVec weight[TilePlans::kMostTaps];
-    for (int i = 0; i < sources_.count; ++i) weight[i] = broadcast(sources_.weight[i]);
-    for (int64_t q = 0; q < classes_.active(); ++q) {
-      const int64_t from = q * sources_.pitch;
-      float* to = exact_rows_.data() + q * sample_pitch_ - range.first;
-      for (int64_t x = range.first; x <= range.last; x += kLanes) {
-        FloatVec sum = weight[0] * load<FloatVec>(sources_.rows[0] + from + x);
-        for (int i = 1; i < sources_.count; ++i) {
-          sum = multiply_add(weight[i], load<FloatVec>(sources_.rows[i] + from + x), sum);
-        }
-        store(to + x, sum);
-      }
-    }
-  }
-
   static constexpr int64_t kMostRows = 8;  // that are done together
-  static constexpr int kExactClasses = 4;
 
   const LogitTiles& logits_;
   const FixedClasses& classes_;
   FixedTaps taps_;
   TilePlans plans_;
-  TilePlans::Sources sources_ = {};      // the stored rows behind a row of the tile
-  int64_t sample_pitch_;                 // at least the samples behind a tile, and what vectors may read beyond
-  AlignedVector<int32_t> samples_;       // (kMostRows, pairs, sample_pitch) of the kept ones
-  AlignedVector<int32_t> masks_;         // (pairs, kTilePixels)
-  std::vector<int32_t> pair_numbers_;    // (pairs,) of the kept ones
-  std::vector<int32_t> listed_, width_;  // (classes,) and how much above the lower bound a score can be
-  AlignedVector<int32_t> lower_;         // (classes, kTilePixels): the lower bounds of the scores
-  IntVec best_[kTileVectors];            // the largest of them
-  AlignedVector<float> exact_rows_;      // (active, sample_pitch)
-  AlignedVector<float> exact_masks_;     // (active, kLanes)
-  std::vector<int32_t> doubtful_;        // (classes,)
+  StoredRows::Sources sources_[kMostRows];  // the stored rows behind each row of the tile
+  int64_t sample_pitch_;                    // at least the samples behind a tile, and what vectors may read beyond
+  AlignedVector<int32_t> samples_;          // (kMostRows, pairs, sample_pitch) of the kept ones
+  AlignedVector<int32_t> masks_;            // (pairs, kTilePixels)
+  std::vector<int32_t> pair_numbers_;       // (pairs,) of the kept ones
+  std::vector<int32_t> listed_, width_;     // (classes,) and how much above the lower bound a score can be
+  AlignedVector<int32_t> lower_;            // (classes, kTilePixels): the lower bounds of the scores
+  IntVec best_[kTileVectors];               // the largest of them
+  ExactLabels exact_;
   alignas(64) int32_t labels_[kTilePixels];
-  bool complete_ = false;  // whether exact_rows_ are those of the tile and row
+  bool blended_ = false;  // whether exact_ has the row of this tile
 };
 
 }  // namespace maskformer_ext::MASKFORMER_EXT_VARIANT
