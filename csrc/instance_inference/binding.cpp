@@ -4,6 +4,7 @@
 #include <numeric>
 #include <tuple>
 
+#include "instance_inference/positive_masks.h"
 #include "torch/mask_source.h"
 
 namespace maskformer_ext {
@@ -58,3 +59,12 @@ STABLE_TORCH_LIBRARY_IMPL(maskformer_ext, CPU, library) {
 
 }  // namespace
 }  // namespace maskformer_ext
+
+void maskformer_ext_positive_masks(const float* logits, const int64_t* queries, int64_t count, int64_t query_stride,
+                                   int64_t row_stride, int64_t height, int64_t width, uint8_t* bits, double* sums,
+                                   int64_t* pixels) {
+  const maskformer_ext::PositiveParams params = {logits, queries, query_stride, row_stride, height,
+                                                 width,  bits,    sums,         pixels};
+  torch::stable::parallel_for(0, count, 1,
+                              [&](int64_t begin, int64_t end) { maskformer_ext::positive_masks(params, begin, end); });
+}

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -40,9 +41,12 @@ class Winners {
     const auto [one, other] = largest_two();
     prepare(one);
     if (other != one) prepare(other);
+    FloatVec known[2][kTileVectors];  // their masks
     FloatVec lowest = broadcast(INFINITY);
     for (int v = 0; v < kTileVectors; ++v) {
-      const FloatVec score = of(value(one, v)) * p_.score[one], another = of(value(other, v)) * p_.score[other];
+      known[0][v] = of(value(one, v));
+      known[1][v] = of(value(other, v));
+      const FloatVec score = known[0][v] * p_.score[one], another = known[1][v] * p_.score[other];
       const FloatVec larger = another > score ? another : score;
       lowest = larger < lowest ? larger : lowest;
     }
@@ -60,11 +64,17 @@ class Winners {
       const float most = most_[q] * p_.score[q];
       // Not "if small, leave it out": a value that is not a number is no bound.
       if ((most <= least || most < sure) && (p_.weighted_area ? most : most_[q]) < p_.mask_threshold) continue;
-      if (q != one && q != other) prepare(q);
+      FloatVec masks[kTileVectors];
+      if (q == one || q == other) {
+        for (int v = 0; v < kTileVectors; ++v) masks[v] = known[q == one ? 0 : 1][v];
+      } else {
+        prepare(q);
+        for (int v = 0; v < kTileVectors; ++v) masks[v] = of(value(q, v));
+      }
       const FloatVec score = broadcast(p_.score[q]);
       IntVec own = own_[q];
       for (int v = 0; v < kTileVectors; ++v) {
-        const FloatVec mask = of(value(q, v));
+        const FloatVec mask = masks[v];
         const FloatVec weighted = mask * score;
         const IntVec inside = (p_.weighted_area ? weighted : mask) >= p_.mask_threshold;
         own -= inside & exists[v];  // true is -1
@@ -79,7 +89,13 @@ class Winners {
       least = -max_lanes(-lower);
     }
     int32_t* to = p_.winner + y * p_.masks.out_width + x;
-    for (int64_t i = 0; i < pixels; ++i) to[i] = winner[i / kLanes][i % kLanes];
+    if (pixels == kTilePixels) {
+      std::memcpy(to, winner, sizeof(winner));
+    } else {
+      int32_t some[kTilePixels];
+      std::memcpy(some, winner, sizeof(winner));
+      std::copy(some, some + pixels, to);
+    }
   }
 
   void finish_block(int64_t block, int64_t first_row, int64_t last_row) {
@@ -91,20 +107,37 @@ class Winners {
     int64_t* won = p_.won + block * count_;
     std::fill(won, won + count_, int64_t{0});
     const int64_t width = p_.masks.out_width;
+    const int32_t *from = p_.winner + first_row * width, *end = p_.winner + last_row * width;
     if (!p_.paint_own) {
-      for (int64_t i = first_row * width; i < last_row * width; ++i) ++won[p_.winner[i]];
+      for_equal_pixels(from, end, [&](int32_t winner, int64_t pixels) { won[winner] += pixels; });
       return;
     }
     int64_t* painted = p_.painted + block * count_;
     std::fill(painted, painted + count_, int64_t{0});
-    for (int64_t i = first_row * width; i < last_row * width; ++i) {
-      const int32_t winner = p_.winner[i];
-      winner < 0 ? ++won[~winner] : ++painted[winner];
-    }
+    for_equal_pixels(from, end, [&](int32_t winner, int64_t pixels) {
+      winner < 0 ? won[~winner] += pixels : painted[winner] += pixels;
+    });
     for (int64_t q = 0; q < count_; ++q) won[q] += painted[q];
   }
 
  private:
+  // Calls body(winner, pixels) for pixels that lie side by side and have one winner: some vectors, or a single pixel.
+  template <class Body>
+  static void for_equal_pixels(const int32_t* from, const int32_t* end, Body&& body) {
+    constexpr int64_t step = 4 * kLanes;
+    for (; from + step <= end; from += step) {
+      const IntVec first = IntVec{} + from[0];
+      IntVec different{};
+      for (int64_t i = 0; i < step; i += kLanes) different |= load<IntVec>(from + i) != first;
+      if (true_lanes(different) == 0) {
+        body(from[0], step);
+      } else {
+        for (int64_t i = 0; i < step; ++i) body(from[i], 1);
+      }
+    }
+    for (; from < end; ++from) body(*from, 1);
+  }
+
   std::pair<int64_t, int64_t> largest_two() const {
     int64_t query[2] = {0, 0};
     float bound[2] = {-INFINITY, -INFINITY};

@@ -21,6 +21,8 @@ NAMES = [
 ]
 SIZES = [None, [(50, 61), (17, 90)], [[9, 11], [20, 28]], torch.tensor([[31, 40], [20, 28]])]
 THINGS = [1, 3, 4]
+_SUM = 2e-6
+"""A score rounds to six digits, and its mean mask probability is summed more exactly than by transformers."""
 
 
 def processors(name: str, tmp_path):
@@ -82,7 +84,7 @@ def test_instances(name, sizes, form, tmp_path) -> None:
         options = {"threshold": threshold, "overlap_mask_area_threshold": 0.3, **form}
         found = ours.post_process_instance_segmentation(given, target_sizes=sizes, **options)
         expected = theirs.post_process_instance_segmentation(given, target_sizes=as_theirs(sizes), **options)
-        segments += assert_same_results(found, expected)
+        segments += assert_same_results(found, expected, _SUM)
     assert segments > 2
 
 

@@ -24,11 +24,12 @@ from torch import Tensor
 from maskformer_ext.ops.matching_cost import nearest_index
 from maskformer_ext.ops.panoptic_inference import panoptic_inference
 from maskformer_ext.ops.semantic_inference import semantic_inference, semantic_scores
-from maskformer_ext.ops.support.row_runs import paint_masks, row_runs
+from maskformer_ext.ops.support.row_runs import has_positive_masks, paint_masks, positive_masks, row_runs
 
 _log = logging.getLogger(__name__)
 
 _QUERIES_AT_ONCE = 8  # of which scores are computed; bounds the temporaries
+_NEAR = 1e-5  # relative: sums of float32 round by less
 Size = tuple[int, int]
 
 
@@ -210,19 +211,45 @@ def _rank_instances(
     possible = probability.double() >= 0.999 * threshold  # a score is at most the class probability, but for rounding
     probability, index = probability[possible], index[possible]
     needed, which = index.div(num_classes, rounding_mode="floor").unique(return_inverse=True)
+    mean, inside = _means_and_masks(mask_logits, needed, input_size)
+    probability, which = probability.cpu(), which.cpu()
+    if has_positive_masks(mask_logits):
+        # Where rounding may decide whether a score is reached, the mean is summed as transformers sums it.
+        doubtful = (probability * mean[which] - threshold).abs() < _NEAR * threshold
+        for place in which[doubtful].unique().tolist():
+            mean[place] = _composed_masks(_logits_of(mask_logits, needed[place : place + 1], input_size))[0][0]
+    score = probability * mean[which]
+    reached = score.double() >= threshold
+    return which[reached], (index % num_classes).cpu()[reached], score[reached], inside
+
+
+def _means_and_masks(mask_logits: Tensor, needed: Tensor, input_size: Size | None) -> tuple[Tensor, np.ndarray]:
+    """Return the mean probability inside each mask (n,) float32 and the packed masks of the queries."""
     size = input_size or (mask_logits.shape[-2], mask_logits.shape[-1])
+    if tuple(mask_logits.shape[-2:]) == size and has_positive_masks(mask_logits):
+        return _summed_masks(mask_logits, needed)  # copies no logits
     means, masks = [torch.zeros(0)], [np.zeros((0, size[0], (size[1] + 7) // 8), np.uint8)]
     for some in needed.split(_QUERIES_AT_ONCE) if len(needed) else ():
-        logits = mask_logits[some]
-        if tuple(logits.shape[-2:]) != size:
-            logits = F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
-        mean, bits = _composed_masks(logits)
+        logits = _logits_of(mask_logits, some, size)
+        native = has_positive_masks(logits)
+        mean, bits = _summed_masks(logits, torch.arange(len(logits))) if native else _composed_masks(logits)
         means.append(mean.cpu())
         masks.append(bits)
-    inside = np.concatenate(masks)
-    score = probability.cpu() * torch.cat(means)[which.cpu()]
-    reached = score.double() >= threshold
-    return which.cpu()[reached], (index % num_classes).cpu()[reached], score[reached], inside
+    return torch.cat(means), np.concatenate(masks)
+
+
+def _logits_of(mask_logits: Tensor, queries: Tensor, size: Size | None) -> Tensor:
+    """Return the mask logits of some queries, resized where transformers does."""
+    logits = mask_logits[queries]
+    if size is None or tuple(logits.shape[-2:]) == size:
+        return logits
+    return F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def _summed_masks(logits: Tensor, queries: Tensor) -> tuple[Tensor, np.ndarray]:
+    """Return what `_composed_masks` does, in one pass and with more exact sums."""
+    sums, pixels, bits = positive_masks(logits, queries)
+    return sums.float() / (pixels.float() + 1e-6), bits
 
 
 def _composed_masks(logits: Tensor) -> tuple[Tensor, np.ndarray]:

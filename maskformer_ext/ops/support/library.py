@@ -69,9 +69,9 @@ def c_functions() -> ctypes.CDLL | None:
 
 
 def run_functions() -> ctypes.CDLL | None:
-    """Return the functions of csrc/counting/run_lengths.h, or None as `c_functions`."""
+    """Return the functions of csrc/counting/run_lengths.h and of positive_masks.h, or None as `c_functions`."""
     library = c_functions()
-    if library is None or not hasattr(library, "maskformer_ext_row_runs"):  # built from older sources
+    if library is None or not hasattr(library, "maskformer_ext_positive_masks"):  # built from older sources
         return None
     pointer, count = ctypes.c_void_p, ctypes.c_int64
     for name, result, arguments in (
@@ -80,6 +80,7 @@ def run_functions() -> ctypes.CDLL | None:
         ("paint_masks", None, (pointer, pointer, count, count, count, pointer, pointer, pointer, pointer)),
         ("row_runs", pointer, (pointer, count, pointer, count, pointer, count, pointer, pointer)),
         ("row_runs_take", None, (pointer, pointer, pointer, pointer)),
+        ("positive_masks", None, (pointer, pointer, *[count] * 5, pointer, pointer, pointer)),
     ):
         function = getattr(library, f"maskformer_ext_{name}")
         function.restype, function.argtypes = result, arguments

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from maskformer_ext.ops.support.library import run_functions
 
@@ -47,6 +49,44 @@ def row_runs(segment_map: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> 
     _LIBRARY.maskformer_ext_row_runs_take(found, values.ctypes.data, lengths.ctypes.data, numbers.ctypes.data)
     lists = np.split(numbers, lengths.cumsum()[:-1]) if len(values) else []
     return [lists[index] for index in values.argsort().tolist()]
+
+
+def has_positive_masks(logits: Tensor) -> bool:
+    """Return whether `positive_masks` takes these logits: float32 on a CPU, with the native library."""
+    return _LIBRARY is not None and logits.device.type == "cpu" and logits.dtype == torch.float32
+
+
+def positive_masks(logits: Tensor, queries: Tensor) -> tuple[Tensor, Tensor, np.ndarray]:
+    """Pack masks of positive logits as they are stored, and sum the probabilities inside.
+
+    Args:
+        logits: (Q, h, w) for which `has_positive_masks` holds.
+        queries: (n,) int64, which of the Q.
+
+    Returns:
+        (n,) float64, the sum of the probabilities; NaN where any logit of the query is NaN.
+        (n,) int64, how many pixels are inside.
+        (n, h, ceil(w / 8)) uint8, the masks, the lowest bit leftmost.
+    """
+    assert _LIBRARY is not None
+    height, width = logits.shape[1:]
+    logits = logits.detach() if logits.stride(2) == 1 else logits.detach().contiguous()
+    queries = queries.contiguous()
+    sums, pixels = np.empty(len(queries), np.float64), np.empty(len(queries), np.int64)
+    bits = np.empty((len(queries), height, (width + 7) // 8), np.uint8)
+    _LIBRARY.maskformer_ext_positive_masks(
+        logits.data_ptr(),
+        queries.data_ptr(),
+        len(queries),
+        logits.stride(0),
+        logits.stride(1),
+        height,
+        width,
+        bits.ctypes.data,
+        sums.ctypes.data,
+        pixels.ctypes.data,
+    )
+    return torch.from_numpy(sums), torch.from_numpy(pixels), bits
 
 
 def paint_masks(
