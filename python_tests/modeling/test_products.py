@@ -169,3 +169,22 @@ def test_windows_attend_the_same_with_and_without_gradients(size: tuple[int, int
         found = swin(images)
     for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, theirs.detach(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel, stride, padding", [(1, 1, 0), (3, 1, 1), (3, 2, 0), (1, 1, "same"), (5, 1, "valid")])
+def test_one_small_image_is_convolved_by_onednn_without_gradients(
+    monkeypatch: pytest.MonkeyPatch, kernel: int, stride: int, padding: int | str
+) -> None:
+    monkeypatch.setattr(products, "_LEAST_SMALL", 1)
+    calls: list[int] = []
+    convolve = torch.mkldnn_convolution
+    monkeypatch.setattr(torch, "mkldnn_convolution", lambda *given: (calls.append(1), convolve(*given))[1])
+    torch.manual_seed(0)
+    layer = products.Conv2d(6, 10, kernel, stride, padding)
+    x = torch.randn(1, 6, 9, 7).contiguous(memory_format=torch.channels_last)
+    expected = copy.deepcopy(layer).double()(x.double())
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x).double(), expected, rtol=1e-5, atol=1e-5)
+    assert len(calls) == (0 if isinstance(padding, str) else 1)
+    layer(x).sum().backward()
+    assert layer.weight.grad is not None
