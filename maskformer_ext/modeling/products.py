@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -48,8 +48,8 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, conv: nn.Conv2d) -> T
     products = places * weight.numel()
     if _is_small(x):
         if products >= _LEAST_SMALL and _pads_zeros(conv) and not torch.is_grad_enabled():
-            padding, stride, dilation = list(conv.padding), list(conv.stride), list(conv.dilation)
-            return torch.mkldnn_convolution(x, weight, bias, padding, stride, dilation, 1)
+            padding: Any = conv.padding
+            return torch.mkldnn_convolution(x, weight, bias, padding, conv.stride, conv.dilation, 1)
     elif products >= _LEAST_PRODUCTS and conv.kernel_size == (1, 1) and conv.stride == (1, 1) and _is_plain(conv):
         return _pointwise(x, weight, bias)
     return conv._conv_forward(x, weight, bias)
