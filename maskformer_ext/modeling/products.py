@@ -49,6 +49,7 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, conv: nn.Conv2d) -> T
     if _is_small(x):
         if products >= _LEAST_SMALL and _pads_zeros(conv) and not torch.is_grad_enabled():
             padding: Any = conv.padding
+            weight = weight.contiguous(memory_format=torch.channels_last)  # oneDNN may take six times as long to do so
             return torch.mkldnn_convolution(x, weight, bias, padding, conv.stride, conv.dilation, 1)
     elif products >= _LEAST_PRODUCTS and conv.kernel_size == (1, 1) and conv.stride == (1, 1) and _is_plain(conv):
         return _pointwise(x, weight, bias)
