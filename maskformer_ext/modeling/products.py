@@ -83,15 +83,6 @@ class Conv2d(nn.Conv2d):
         return conv2d(x, self.weight, self.bias, self)
 
 
-@cache
-def multiplies_bf16(device_type: str) -> bool:
-    """Return whether a device has instructions for products of bfloat16; elsewhere they are slower than float32's."""
-    if device_type != "cpu":
-        return True
-    facts = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(bool(facts.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
-
-
 def use_fast_products(network: _T) -> _T:
     """Let every linear layer and convolution below a network take the faster library.
 
