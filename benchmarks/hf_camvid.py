@@ -29,11 +29,11 @@ from maskformer_ext.config import Config, ModelConfig
 from maskformer_ext.config.load import load_config
 from maskformer_ext.data.build import build_dataset, build_loader
 from maskformer_ext.data.types import Batch
-from maskformer_ext.engine.allocator import keep_freed_memory
 from maskformer_ext.engine.average import WeightAverage
 from maskformer_ext.engine.optimizer import build_optimizer, clip_grad_norm
 from maskformer_ext.engine.schedule import learning_rate_factor, set_learning_rate
 from maskformer_ext.evaluation.run import evaluate
+from maskformer_ext.inference.allocator import keep_freed_memory
 from maskformer_ext.modeling.backbone import freeze_batch_norm
 from maskformer_ext.modeling.maskformer import MaskFormerOutput
 from maskformer_ext.ops import SegmentTargets

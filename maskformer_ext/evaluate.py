@@ -68,7 +68,9 @@ def _evaluate(arguments: list[str]) -> int:
     from maskformer_ext.engine.distributed import explain_lost_processes, stop_processes
     from maskformer_ext.evaluation.checkpoint import default_output, load_evaluation
     from maskformer_ext.evaluation.score_table import print_scores
+    from maskformer_ext.inference.allocator import keep_freed_memory
 
+    keep_freed_memory()
     place = join_processes(values)
     evaluation = load_evaluation(
         checkpoint,

@@ -193,8 +193,10 @@ def _start(arguments: list[str]) -> tuple[PredictionRun, Listing, SharedFiles]:
     shared = SharedFiles()
     shared.agree([name for _, name in listing.files])
 
+    from maskformer_ext.inference.allocator import keep_freed_memory
     from maskformer_ext.prediction.run import start_run
 
+    keep_freed_memory()
     run = start_run(
         checkpoint,
         output,

@@ -11,6 +11,7 @@ from pathlib import Path
 from maskformer_ext.cli.command import run_command
 from maskformer_ext.cli.early import check_run
 from maskformer_ext.cli.hints import print_next, shell, written_otherwise
+from maskformer_ext.cli.threads import limit_spinning
 from maskformer_ext.config.help import describe_usage
 from maskformer_ext.config.load import available_configs
 from maskformer_ext.config.values import HUB_ID
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(arguments: list[str]) -> int:
+    limit_spinning()
     given = any(argument.startswith("config=") for argument in arguments)
     if bare := [argument for argument in arguments if "=" not in argument]:
         written = written_otherwise(arguments)

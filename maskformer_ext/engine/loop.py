@@ -17,7 +17,6 @@ from maskformer_ext.config import Config
 from maskformer_ext.config.load import save_config
 from maskformer_ext.data.build import build_loader
 from maskformer_ext.data.types import Batch
-from maskformer_ext.engine.allocator import keep_freed_memory
 from maskformer_ext.engine.distributed import (
     StopVote,
     explain_lost_processes,
@@ -36,6 +35,7 @@ from maskformer_ext.engine.setup import Setup, build_setup
 from maskformer_ext.engine.signals import StopSignals, TrainingInterrupted
 from maskformer_ext.errors import UserError
 from maskformer_ext.files import make_folder
+from maskformer_ext.inference.allocator import keep_freed_memory
 
 _SMALLEST_LOSS_SCALE = 2.0**-10
 

@@ -33,7 +33,7 @@ def draw_table(rows: list[dict[str, Any]]) -> Table:
 def draw_peers(recipe: str, size: tuple[int, int], peers: list[dict[str, Any]]) -> Table:
     """Return a table of what `compare_peers` found for a recipe, one row per runtime."""
     title = f"{recipe}, {size[0]}x{size[1]}, the network alone on the CPU"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="dim")
+    table = Table(title=title, title_justify="left", min_width=len(title), box=None, pad_edge=False, header_style="dim")
     for index, name in enumerate(("runtime", "network", "images/s", "peak memory of the process")):
         table.add_column(name, justify="right" if index else "left", no_wrap=True)
     for row in peers:

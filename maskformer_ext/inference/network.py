@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskformer_ext.config.values import CHOICES, check_choice
+from maskformer_ext.inference.precision import multiplies_bf16
 from maskformer_ext.inference.programs.exported_model import ExportedModel
 from maskformer_ext.inference.query_output import QueryOutput
 from maskformer_ext.inference.results.times import Laps
 from maskformer_ext.media.images import normalize
-from maskformer_ext.modeling.products import multiplies_bf16
 from maskformer_ext.ops.support.constants import constant
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from maskformer_ext.config import ModelConfig
 from maskformer_ext.errors import UserError, why
 from maskformer_ext.modeling import resnet, swin
+from maskformer_ext.modeling.folding import FoldedNetwork
 from maskformer_ext.modeling.layers import Backbone, FrozenBatchNorm2d
 from maskformer_ext.modeling.vit import SimpleFeaturePyramid, is_plain
 
@@ -43,10 +44,16 @@ class TimmBackbone(Backbone):
         self.channels = tuple(info.channels()[level] for level in self._levels)
         self._channels_last = str(getattr(net, "output_fmt", "NCHW")).endswith("NHWC")
         self.net = net
+        self._folded: FoldedNetwork | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_folded": None}  # a copy traces its own network
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map (B, 3, H, W) images to features (B, C_i, H / stride_i, W / stride_i)."""
-        features = self.net(images)
+        if self._folded is None or self._folded.network is not self.net:
+            self._folded = FoldedNetwork(self.net)
+        features = self._folded(images)
         chosen = [features[level] for level in self._levels]
         return [f.permute(0, 3, 1, 2) for f in chosen] if self._channels_last else chosen
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 _LEAST_PRODUCTS = 1 << 23  # multiply-adds; below, the cost of a call outweighs what is gained
+_LEAST_SMALL = 1 << 22  # likewise of a small image; 3x3 kernels gain a little earlier
+_MOST_SMALL = 20480  # values of one image; up to here torch's rule says so
 
 _T = TypeVar("_T", bound=nn.Module)
 
@@ -28,6 +30,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not _takes_onednn(x) or x.numel() * len(weight) < _LEAST_PRODUCTS:
         return F.linear(x, weight, bias)
     cells = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)  # (1, in, 1, tokens), channels last
+    if torch.is_grad_enabled() and _is_small(cells):
+        return F.linear(x, weight, bias)
     products = _pointwise(cells, weight[:, :, None, None], bias)
     return products.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
 
@@ -35,11 +39,20 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, conv: nn.Conv2d) -> Tensor:
     """Return the convolution of ``conv`` with these weights, by oneDNN where torch would take a slower library.
 
-    With one thread and fewer than 16 images torch hands 1x1 convolutions to MKL.
+    With one thread and fewer than 16 images torch hands 1x1 convolutions to MKL. One small image it convolves by code
+    of its own, which unfolds it first.
     """
-    if conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.groups == 1 and _is_plain(conv):
-        if _takes_onednn(x) and x.numel() * len(weight) >= _LEAST_PRODUCTS:
-            return _pointwise(x, weight, bias)
+    if not _takes_onednn(x) or conv.groups != 1:  # first, for sizes may be symbols while a program is formed
+        return conv._conv_forward(x, weight, bias)
+    places = x.numel() // max(1, x.shape[1] * conv.stride[0] * conv.stride[1])
+    products = places * weight.numel()
+    if _is_small(x):
+        if products >= _LEAST_SMALL and _pads_zeros(conv) and not torch.is_grad_enabled():
+            padding: Any = conv.padding
+            weight = weight.contiguous(memory_format=torch.channels_last)  # oneDNN may take six times as long to do so
+            return torch.mkldnn_convolution(x, weight, bias, padding, conv.stride, conv.dilation, 1)
+    elif products >= _LEAST_PRODUCTS and conv.kernel_size == (1, 1) and conv.stride == (1, 1) and _is_plain(conv):
+        return _pointwise(x, weight, bias)
     return conv._conv_forward(x, weight, bias)
 
 
@@ -70,15 +83,6 @@ class Conv2d(nn.Conv2d):
         return conv2d(x, self.weight, self.bias, self)
 
 
-@cache
-def multiplies_bf16(device_type: str) -> bool:
-    """Return whether a device has instructions for products of bfloat16; elsewhere they are slower than float32's."""
-    if device_type != "cpu":
-        return True
-    facts = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return any(bool(facts.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
-
-
 def use_fast_products(network: _T) -> _T:
     """Let every linear layer and convolution below a network take the faster library.
 
@@ -96,9 +100,21 @@ def use_fast_products(network: _T) -> _T:
 def _pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Convolve with (out, in, 1, 1) weights by oneDNN, forward and backward.
 
-    Dilation means nothing to a kernel of one cell, but torch leaves every dilated convolution to oneDNN.
+    Dilation means nothing to a kernel of one cell. But torch leaves every dilated convolution to oneDNN, unless the
+    input is small.
     """
+    if not torch.is_grad_enabled():
+        return torch.mkldnn_convolution(x, weight, bias, [0, 0], [1, 1], [1, 1], 1)
     return F.conv2d(x, weight, bias, dilation=2)
+
+
+def _is_small(x: Tensor) -> bool:
+    """Return whether torch leaves this input to oneDNN for large kernels alone, whatever is asked of it."""
+    return x.shape[0] == 1 and 0 < x.numel() <= _MOST_SMALL
+
+
+def _pads_zeros(conv: nn.Conv2d) -> bool:
+    return conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
 
 
 def _is_plain(conv: nn.Conv2d) -> bool:

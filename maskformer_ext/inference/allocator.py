@@ -1,4 +1,4 @@
-"""Keep memory that a CPU training step frees, instead of returning it to the system."""
+"""Keep memory that a step or an image frees, instead of returning it to the system."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # parameters of glibc's
 
 
 def keep_freed_memory() -> bool:
-    """Make glibc's malloc reuse large blocks from step to step.
+    """Make glibc's malloc reuse large blocks from step to step, or from image to image.
 
     By default every tensor above 32 MiB is mapped afresh and unmapped again, and the kernel must clear each page on its
-    first touch. On two cores of a virtual machine that took half of a training step. Nothing happens where malloc is
-    not glibc's, or where the user already chose an allocator or tuned this one.
+    first touch. On two cores of a virtual machine that took half of a training step. The setting is one of the whole
+    process, so commands make it, and no function of the library does. Nothing happens where malloc is not glibc's, or
+    where the user already chose an allocator or tuned this one.
 
     Returns:
         Whether the settings were applied.
