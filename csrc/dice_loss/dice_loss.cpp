@@ -16,23 +16,16 @@ constexpr int64_t kRun = 1024;  // pixels converted at a time
 // be read up to the next whole vector.
 template <class Body>
 void for_runs(const DiceLossParams& p, int64_t item, Body&& body) {
-  alignas(64) float logits[kRun] = {};
-  alignas(64) float targets[kRun] = {};
+  alignas(64) float logits_buffer[kRun] = {};
+  alignas(64) float targets_buffer[kRun] = {};
   const int64_t first = (item / p.blocks) * p.pixels, block = item % p.blocks;
   const int64_t end = first + std::min(p.pixels, (block + 1) * p.kBlock);
   for (int64_t begin = first + block * p.kBlock; begin < end; begin += kRun) {
     const int64_t count = std::min(kRun, end - begin);
-    load_floats(p.logits, p.logits_dtype, begin, count, logits);
-    load_floats(p.targets, p.targets_dtype, begin, count, targets);
+    const float* logits = as_floats(p.logits, p.logits_dtype, begin, count, logits_buffer);
+    const float* targets = as_floats(p.targets, p.targets_dtype, begin, count, targets_buffer);
     body(begin, count, logits, targets);
   }
-}
-
-// s (1 - s) of the sigmoid s.
-inline __attribute__((always_inline)) FloatVec sigmoid_slope(FloatVec x) {
-  const FloatVec z = exp_nonpositive(negative_magnitude(x));
-  const FloatVec larger = 1.0f / (1.0f + z);
-  return z * larger * larger;
 }
 
 }  // namespace
@@ -84,16 +77,19 @@ void dice_loss_finish(const DiceLossParams& p, int64_t begin, int64_t end) {
 }
 
 void dice_loss_bwd(const DiceLossParams& p, int64_t first, int64_t last) {
+  alignas(64) float values[kRun];
   for (int64_t item = first; item < last; ++item) {
     const int64_t mask = item / p.blocks;
     const float inside = p.grad[mask] * p.coefficients[2 * mask];
     const float all = p.grad[mask] * p.coefficients[2 * mask + 1];
-    for_runs(p, item, [&](int64_t begin, int64_t count, float* __restrict logits, const float* __restrict targets) {
-      for (int64_t i = 0; i < count; i += kLanes) {
-        const FloatVec factor = multiply_add(broadcast(inside), load<FloatVec>(targets + i), broadcast(all));
-        store(logits + i, sigmoid_slope(load<FloatVec>(logits + i)) * factor);
+    for_runs(p, item, [&](int64_t begin, int64_t count, const float* logits, const float* targets) {
+      float* __restrict to = floats_to(p.grad_logits, p.logits_dtype, begin, count, values);
+#pragma omp simd
+      for (int64_t i = 0; i < count; ++i) {
+        const Logistic<float> s = logistic(logits[i]);
+        to[i] = s.sigmoid * s.sigmoid_complement * (inside * targets[i] + all);
       }
-      store_floats(logits, count, p.grad_logits, p.logits_dtype, begin);
+      store_floats_from(to, values, count, p.grad_logits, p.logits_dtype, begin);
     });
   }
 }

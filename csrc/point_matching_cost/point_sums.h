@@ -19,11 +19,12 @@ struct PointTerms {
   FloatVec positive[kPointTile], negative[kPointTile], foreground[kPointTile], background[kPointTile];
 };
 
-inline void add_lanes(FloatVec vec, double* to) {
-  float lanes[kLanes];
-  store(lanes, vec);
-#pragma omp simd
-  for (int lane = 0; lane < kLanes; ++lane) to[lane] += static_cast<double>(lanes[lane]);
+inline __attribute__((always_inline)) void add_lanes(FloatVec vec, double* to) {
+  typedef double DoubleVec __attribute__((vector_size(8 * kLanes)));
+  DoubleVec sum;
+  std::memcpy(&sum, to, sizeof(sum));
+  sum += __builtin_convertvector(vec, DoubleVec);
+  std::memcpy(to, &sum, sizeof(sum));
 }
 
 // Computes the terms of `count` points. Logits of a point lie `stride` apart. Marks the lanes of queries that have a
@@ -63,24 +64,64 @@ inline void add_groups_of_tile(const PointTargets& targets, int64_t tile, const 
   }
 }
 
-// Adds a tile to the sums of masks, two rows each, and to the whole foreground behind them.
+// The sums of a mask over the points of a tile, two rows each.
+struct MaskRows {
+  const float* inside;  // (kPointTile,) the mask's share of each point
+  double* sums;
+};
+
+// Adds a tile to the sums of `kMasks` masks.
+template <int kMasks>
+inline __attribute__((always_inline)) void add_masks(const MaskRows (&masks)[kMasks], int64_t count,
+                                                     const PointTerms& terms, int64_t stride) {
+  FloatVec entropy[kMasks][2]{}, wrong[kMasks][2]{};
+  for (int64_t i = 0; i < count; ++i) {
+#pragma GCC unroll 2
+    for (int m = 0; m < kMasks; ++m) {
+      const FloatVec share = broadcast(masks[m].inside[i]), rest = 1.0f - share;
+      entropy[m][0] += share * terms.positive[i];
+      entropy[m][1] += rest * terms.negative[i];
+      wrong[m][0] += share * terms.background[i];
+      wrong[m][1] += rest * terms.foreground[i];
+    }
+  }
+  for (int m = 0; m < kMasks; ++m) {
+    add_lanes(entropy[m][0] + entropy[m][1], masks[m].sums);
+    add_lanes(wrong[m][0] + wrong[m][1], masks[m].sums + stride);
+  }
+}
+
+// Whether a mask has a share of any point of a whole tile.
+inline bool has_share(const float* inside) {
+  IntVec any{};
+  for (int64_t i = 0; i < kPointTile; i += kLanes) any |= load<IntVec>(inside + i);
+  return true_lanes(any != 0) != 0;
+}
+
+// Adds a tile to the sums of masks, and to the whole foreground behind them. Most masks have no share of most tiles.
+// Others are taken in pairs, as their sums wait for each other.
 inline void add_masks_of_tile(const PointTargets& targets, int64_t num_segments, int64_t tile, int64_t count,
                               const PointTerms& terms, double* sums, int64_t stride) {
   const float* inside = targets.inside + tile * num_segments * kPointTile;
-  for (int64_t t = 0; t < num_segments; ++t) {
-    FloatVec entropy[2]{}, wrong[2]{};
-    for (int64_t i = 0; i < count; ++i) {
-      const FloatVec share = broadcast(inside[t * kPointTile + i]), rest = 1.0f - share;
-      entropy[0] += share * terms.positive[i];
-      entropy[1] += rest * terms.negative[i];
-      wrong[0] += share * terms.background[i];
-      wrong[1] += rest * terms.foreground[i];
-    }
-    add_lanes(entropy[0] + entropy[1], sums + 2 * t * stride);
-    add_lanes(wrong[0] + wrong[1], sums + (2 * t + 1) * stride);
+  FloatVec negative{}, foreground{};
+  for (int64_t i = 0; i < count; ++i) {
+    negative += terms.negative[i];
+    foreground += terms.foreground[i];
   }
-  FloatVec foreground{};
-  for (int64_t i = 0; i < count; ++i) foreground += terms.foreground[i];
+  MaskRows left = {};
+  for (int64_t t = 0; t < num_segments; ++t) {
+    const MaskRows mask = {.inside = inside + t * kPointTile, .sums = sums + 2 * t * stride};
+    if (count == kPointTile && !has_share(mask.inside)) {
+      add_lanes(negative, mask.sums);
+      add_lanes(foreground, mask.sums + stride);
+    } else if (left.sums == nullptr) {
+      left = mask;
+    } else {
+      add_masks<2>({left, mask}, count, terms, stride);
+      left = {};
+    }
+  }
+  if (left.sums != nullptr) add_masks<1>({left}, count, terms, stride);
   add_lanes(foreground, sums + 2 * num_segments * stride);
 }
 
