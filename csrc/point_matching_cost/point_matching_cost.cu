@@ -101,13 +101,13 @@ struct AnyBit {
   __device__ __forceinline__ int operator()(int a, int b) const { return a | b; }
 };
 
+// `missed` has the probability of what is outside and one minus that of what is inside.
 struct SegmentSums {
-  double entropy, both;
+  double entropy, missed;
 };
 
 // A thread evaluates its points for kQueries queries and keeps the sums of kSegments segments in registers. Queries
 // share the reads of shares. Lane l of a warp has the sums of segment l, and lane kSegments the foreground.
-
 template <int kQueries, bool kSampled, class Mask>
 __device__ __forceinline__ void sum_points(const Params& p, const Mask* const (&logits)[kQueries], const float* points,
                                            const float* inside, int segments, float (&check)[kQueries],
@@ -115,9 +115,9 @@ __device__ __forceinline__ void sum_points(const Params& p, const Mask* const (&
   const auto count = static_cast<unsigned>(p.count);
   for (unsigned first = 0; first < count; first += kThreads * kFloatPoints) {
     const unsigned end = min(count, first + kThreads * kFloatPoints);
-    float entropy[kQueries][kSegments] = {}, both[kQueries][kSegments] = {}, foreground[kQueries] = {};
+    float entropy[kQueries][kSegments] = {}, missed[kQueries][kSegments] = {}, foreground[kQueries] = {};
     for (unsigned point = first + threadIdx.x; point < end; point += kThreads) {
-      float x[kQueries], positive[kQueries], negative[kQueries], sigmoid[kQueries];
+      float x[kQueries], positive[kQueries], negative[kQueries], sigmoid[kQueries], opposite[kQueries];
       logits_at<kQueries, kSampled>(p, logits, points, point, x);
 #pragma unroll
       for (int k = 0; k < kQueries; ++k) {
@@ -128,6 +128,7 @@ __device__ __forceinline__ void sum_points(const Params& p, const Mask* const (&
         positive[k] = above ? l.softplus_negative : large;
         negative[k] = above ? large : l.softplus_negative;
         sigmoid[k] = above ? l.larger : l.smaller;
+        opposite[k] = above ? l.smaller : l.larger;  // 1 - sigmoid, without cancellation
         foreground[k] += sigmoid[k];
       }
 #pragma unroll
@@ -144,7 +145,7 @@ __device__ __forceinline__ void sum_points(const Params& p, const Mask* const (&
 #pragma unroll
           for (int k = 0; k < kQueries; ++k) {
             entropy[k][group + i] += share[i] * positive[k] + rest * negative[k];
-            both[k][group + i] += share[i] * sigmoid[k];
+            missed[k][group + i] += share[i] * opposite[k] + rest * sigmoid[k];
           }
         }
       }
@@ -157,8 +158,8 @@ __device__ __forceinline__ void sum_points(const Params& p, const Mask* const (&
       exact[kSegments] = foreground[k];
       total[k].entropy += warp_sums(exact);
 #pragma unroll
-      for (int t = 0; t < 32; ++t) exact[t] = t < kSegments ? both[k][t % kSegments] : 0.0f;
-      total[k].both += warp_sums(exact);
+      for (int t = 0; t < 32; ++t) exact[t] = t < kSegments ? missed[k][t % kSegments] : 0.0f;
+      total[k].missed += warp_sums(exact);
     }
   }
 }
@@ -177,7 +178,7 @@ __global__ void __launch_bounds__(kThreads) add_shares_kernel(Params p) {
 template <int kQueries, bool kSampled, class Class, class Mask>
 __global__ void __launch_bounds__(kThreads) point_cost_kernel(Params p, int64_t work) {
   MASKFORMER_EXT_SHARED(double, entropy, kQueries* kThreads);
-  MASKFORMER_EXT_SHARED(double, both, kQueries* kThreads);
+  MASKFORMER_EXT_SHARED(double, missed, kQueries* kThreads);
   const int thread = static_cast<int>(threadIdx.x), segments = static_cast<int>(p.segments);
   const int64_t of_problem = (p.queries + kQueries - 1) / kQueries;
   for (int64_t index = blockIdx.x; index < work; index += gridDim.x) {
@@ -207,18 +208,18 @@ __global__ void __launch_bounds__(kThreads) point_cost_kernel(Params p, int64_t 
 #pragma unroll
       for (int k = 0; k < kQueries; ++k) {
         entropy[k * kThreads + thread] = total[k].entropy;
-        both[k * kThreads + thread] = total[k].both;
+        missed[k * kThreads + thread] = total[k].missed;
         wrong |= check[k] == 0.0f && defined[k] ? 0 : 1 << k;
       }
       wrong = block_reduce<kThreads>(wrong, AnyBit());
       const int own = thread / kSegments, t = first + thread % kSegments;
       if (own < queries && t < segments) {
         float* cost = p.cost + (place + own) * p.segments + t;
-        double all_entropy = 0.0, all_both = 0.0, foreground = 0.0;
+        double all_entropy = 0.0, all_missed = 0.0, foreground = 0.0;
         for (int warp = 0; warp < kWarps; ++warp) {
           const int at = own * kThreads + 32 * warp;
           all_entropy += entropy[at + t - first];
-          all_both += both[at + t - first];
+          all_missed += missed[at + t - first];
           foreground += entropy[at + kSegments];
         }
         if (t >= num_segments) {
@@ -234,7 +235,7 @@ __global__ void __launch_bounds__(kThreads) point_cost_kernel(Params p, int64_t 
           const float probability = known ? expf(as_float(classes[label]) - most) / sum : 0.0f;
           // Quotients are in float: a double one is a call, whose registers would have to be saved.
           const float all = static_cast<float>(foreground + p.area[problem * p.segments + t]);
-          const float dice = 1.0f - (2.0f * static_cast<float>(all_both) + 1.0f) / (all + 1.0f);
+          const float dice = static_cast<float>(all_missed) / (all + 1.0f);
           const float count = 1.0f * max(p.count, 1);
           *cost = p.mask_weight * (static_cast<float>(all_entropy) / count) + p.dice_weight * dice -
                   p.class_weight * probability;

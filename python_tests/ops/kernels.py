@@ -15,6 +15,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import pytest
@@ -154,6 +155,12 @@ def _back(result: Any) -> Any:
     return result
 
 
+def _without_list(op: Callable[..., Any], mask_logits: Tensor, *options: Any) -> Any:
+    """Call `instance_masks` of a GPU as that of a CPU, which also takes a list of queries, the fifth option."""
+    queries = options[4] if len(options) > 4 else None
+    return op(mask_logits if queries is None else mask_logits[queries], *options[:4])
+
+
 class HostCuda:
     """Puts the kernels of the stand-in in the place of the CPU's, below autograd, and takes them away again."""
 
@@ -175,7 +182,8 @@ class HostCuda:
         self._installed = torch.library.Library("maskformer_ext", "IMPL")
         for name in sorted(self._names):
             op = getattr(torch.ops.maskformer_ext_shim, name).default
-            self._installed.impl(name, op, "CPU", allow_override=True)
+            kernel = partial(_without_list, op) if name == "instance_masks" else op
+            self._installed.impl(name, kernel, "CPU", allow_override=True)
         library._KERNELS["cpu"] = self._names
         value_checks.may_read = lambda device: False
         value_checks.kernels_refuse = lambda device: False

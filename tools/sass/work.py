@@ -69,9 +69,9 @@ MATCHING = Stage(
     "matching_cost map", "matching_cost", r"map_cost_kernel<(true, 2, )?float, float", "pixel", r"MUFU\.RCP",
     needs=r"MUFU\.EX2", avoid=_DOUBLE, select=EACH, special=2, fma=24, outer=32,
 )  # fmt: skip
-OVERLAPS = Stage(
-    "matching_cost masks", "matching_cost", r"mask_cost_kernel<(true, )?float, float", "pixel and segment",
-    r"LDS", marks=3, needs=r"LDG", select=EACH, fma=3, outer=32,
+OVERLAPS = Stage(  # a pixel once for a word of 24 masks, and the sums over a warp every 32 pixels of a thread
+    "matching_cost masks", "matching_cost", r"mask_cost_kernel<true, float, float", "pixel and segment",
+    r"MUFU\.EX2|FADD|FSEL", marks=0, fixed=24, needs=r"MUFU\.RCP", select=MOST, outer=24 * 32, special=0.1, fma=3,
 )  # fmt: skip
 SCAN = Stage(
     "linear_sum_assignment scan", "linear_sum_assignment",
@@ -150,13 +150,10 @@ POINT_SCATTER = Stage(
 )  # fmt: skip
 POINT_BWD = Stage("point_mask_loss pixels", "point_mask_loss", r"point_mask_loss_bwd_kernel<float",
                   "pixel", r"STG", needs=r"LDG", select=EACH, fma=2)  # fmt: skip
-POINT_COST = Stage(
-    "point_matching_cost points", "point_matching_cost", r"point_cost_kernel<float, float",
-    "query and point", r"MUFU\.EX2", needs=r"STS", special=2, fma=30, near=True,
-)  # fmt: skip
-POINT_SHARES = Stage(
-    "point_matching_cost segments", "point_matching_cost", r"point_cost_kernel<float, float",
-    "query, point and segment", r"LDS", marks=3, needs=r"LDG", select=EACH, fma=5, outer=32,
+POINT_COST = Stage(  # as for overlapping masks; two queries share a point and the shares of 24 segments
+    "point_matching_cost", "point_matching_cost", r"point_cost_kernel<2, false, float, float",
+    "query, point and segment", r"MUFU\.EX2|FFMA|LDG", marks=0, fixed=48, needs=r"MUFU\.RCP", select=MOST,
+    avoid=r"LDS|BAR", outer=48 * 32, special=0.1, fma=5, near=True,
 )  # fmt: skip
 SAMPLES = Stage("sampled features", "point_matching_cost", r"sample_features_kernel<float",
                 "value", r"STG", needs=r"LDG", select=MOST, fma=4)  # fmt: skip
@@ -176,7 +173,7 @@ WORKS = (
     Work("`mask_loss` forward and backward, 320 masks 128x128 -> 512x512",
          (Part(SWEEP, _TRAINING), Part(MASK_BWD, 320 * PLANE)), _TRAINING + 8 * 4 * 320 * PLANE),
     Work("`matching_cost`, B 16, L 6, Q 100, T 20, 128x128", (Part(MATCHING, _MATCHED),), 4 * _MATCHED),
-    Work("the same, overlapping masks", (Part(MATCHING, _MATCHED), Part(OVERLAPS, 20 * _MATCHED)), 4 * _MATCHED),
+    Work("the same, overlapping masks", (Part(OVERLAPS, 24 * _MATCHED),), 4 * _MATCHED),
     Work("`matching_cost_from_embeddings`, the same size, bfloat16",
          (Part(PRODUCT, 2 * 16 * _TILE_ROWS * 256 * PLANE / MMA), Part(MATCHING, _MATCHED)), 2 * 16 * 256 * PLANE,
          flops=2 * 96 * 100 * 256 * PLANE),
@@ -210,7 +207,7 @@ WORKS = (
     Work("its backward", (Part(POINT_GRADS, _POINTS), Part(POINT_SCATTER, _POINTS), Part(POINT_BWD, 400 * PLANE)),
          335e6),
     Work("`point_matching_cost`, L 10, B 2, Q 100, T 20, 12,544 points",
-         (Part(POINT_COST, 20 * 100 * 12544), Part(POINT_SHARES, 20 * 100 * 20 * 12544)), 134e6),
+         (Part(POINT_COST, 20 * 100 * 24 * 12544),), 134e6),
     Work("`point_matching_cost_from_embeddings`, sampling alone, C 256", (Part(SAMPLES, 20 * 256 * 12544),), 33e6),
     Work("`attention_mask`, B 2, C 256, 128x128 to 64x64, resizing alone", (Part(PLANES, 2 * 256 * 64 * 64),), 42e6),
     Work("`box_matching_cost`, B 8, 3900 queries, T 30", (Part(BOXES, 8 * 3900 * 30),), 13e6),
