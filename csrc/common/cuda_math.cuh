@@ -42,6 +42,20 @@ __device__ __forceinline__ float fast_exp_nonpositive(float x) {
   return exp2_approximate(clamped * 1.44269504f);
 }
 
+// As sigmoid() of common/math.h, to four units in the last place.
+__device__ __forceinline__ float fast_sigmoid_of_any(float x) {
+#ifdef __CUDA_ARCH__
+  float limited;
+  asm("max.NaN.f32 %0, %1, %2;\n\tmin.NaN.f32 %0, %0, %3;" : "=f"(limited) : "f"(x), "f"(-87.0f), "f"(87.0f));
+#else
+  const float limited = at_most(at_least(x, -87.0f), 87.0f);
+#endif
+  const float t = limited * -1.44269504f;
+  const float rounding = fmaf(t, -0.693147182f, -limited);  // of t, times log 2
+  const float power = exp2_approximate(t);
+  return reciprocal_approximate(1.0f + fmaf(power, rounding, power));
+}
+
 // As logistic() of common/math.h.
 __device__ __forceinline__ Logistic<float> fast_logistic(float x) {
   const float z = fast_exp_nonpositive(negative_magnitude(x));

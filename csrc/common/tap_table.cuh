@@ -55,7 +55,7 @@ struct PixelTaps {
   // The sample of row tap r and column tap c.
   template <class T>
   __device__ __forceinline__ float stored(const T* plane, int r, int c) const {
-    return as_float(plane[row[r] + column[c]]);
+    return as_float(plane[static_cast<unsigned>(row[r] + column[c])]);  // without a sign, an instruction less
   }
 
   template <class T>
@@ -77,6 +77,23 @@ struct PixelTaps {
     return result;
   }
 };
+
+// The compiler would otherwise make some values anew in every iteration of a loop.
+__device__ __forceinline__ void keep_in_register([[maybe_unused]] unsigned& value) {
+#ifdef __CUDA_ARCH__
+  asm("" : "+r"(value));
+#endif
+}
+
+// A pointer to global memory that is kept in registers. The compiler would make a product in it anew for every load.
+template <class T>
+__device__ __forceinline__ const T* kept_pointer(const T* pointer) {
+#ifdef __CUDA_ARCH__
+  asm("" : "+l"(pointer));
+  __builtin_assume(__isGlobal(pointer));
+#endif
+  return pointer;
+}
 
 // The plane of the query with this number among those that count.
 template <class T>

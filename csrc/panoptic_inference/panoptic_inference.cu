@@ -1,6 +1,7 @@
 // CUDA kernels of panoptic inference: queries that are kept, winners, segments, ids.
 #include "common/cuda_block.cuh"
-#include "common/math.h"
+#include "common/cuda_math.cuh"
+#include "common/strip_taps.cuh"
 #include "common/warp_samples.cuh"
 #include "panoptic_inference/panoptic_inference_cuda.h"
 
@@ -63,40 +64,56 @@ __global__ void __launch_bounds__(kThreads) keep_queries_kernel(Params p) {
   if (threadIdx.x == 0) *p.kept = before;
 }
 
-// The value of a query's mask at a pixel: one struct per Params::Values, with the number of output rows per thread.
+// The values of a query's mask at a thread's pixels: one struct per Params::Values, with the number of output rows per
+// thread.
 template <int kTaps>
 struct ResizedLogit {
-  static constexpr int kRows = kTaps == 2 ? 4 : 1;  // more rows of 16 samples would not fit the registers
+  static constexpr int kRows = 1;  // more rows of 16 samples would not fit the registers
   PixelTaps<kTaps> taps;
 
-  ResizedLogit() = default;
-  __device__ ResizedLogit(const Params& p, int y, const AxisTaps& column)
-      : taps(p.masks.rows[y], column, p.masks.row_stride) {}
-  static __device__ AxisTaps column(const Params& p, int x) { return p.masks.columns[x]; }
+  __device__ ResizedLogit(const Params& p, int y, int x)
+      : taps(p.masks.rows[min(y, p.out_height - 1)], p.masks.columns[x], p.masks.row_stride) {}
   __device__ const auto& top_left() const { return taps; }
   __device__ const auto& bottom_right() const { return taps; }
 
   template <class Logit>
-  __device__ __forceinline__ float value(const Logit* plane, bool of_logits) const {
-    const float logit = taps.logit(plane);
-    return of_logits ? logit : sigmoid(logit);
+  __device__ __forceinline__ void values(const Logit* plane, bool of_logits, float (&value)[kRows]) const {
+    value[0] = taps.logit(plane);
+    if (!of_logits) value[0] = fast_sigmoid_of_any(value[0]);
+  }
+};
+
+template <>
+struct ResizedLogit<2> {
+  static constexpr int kRows = 4;
+  StripTaps<kRows> taps;
+
+  __device__ ResizedLogit(const Params& p, int y, int x)
+      : taps(p.masks.rows, y, p.out_height - 1, p.masks.columns[x], p.masks.row_stride) {}
+  __device__ const auto& top_left() const { return taps; }
+  __device__ const auto& bottom_right() const { return taps; }
+
+  template <class Logit>
+  __device__ __forceinline__ void values(const Logit* plane, bool of_logits, float (&value)[kRows]) const {
+    taps.logits(plane, value);
+    if (of_logits) return;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) value[r] = fast_sigmoid_of_any(value[r]);
   }
 };
 
 struct StoredProbability {
-  static constexpr int kRows = 2;
-  PixelTaps<2> taps;
+  static constexpr int kRows = 4;
+  StripTaps<kRows> taps;
 
-  StoredProbability() = default;
-  __device__ StoredProbability(const Params& p, int y, const AxisTaps& column)
-      : taps(p.masks.rows[y], column, p.masks.row_stride) {}
-  static __device__ AxisTaps column(const Params& p, int x) { return p.masks.columns[x]; }
+  __device__ StoredProbability(const Params& p, int y, int x)
+      : taps(p.masks.rows, y, p.out_height - 1, p.masks.columns[x], p.masks.row_stride) {}
   __device__ const auto& top_left() const { return taps; }
   __device__ const auto& bottom_right() const { return taps; }
 
   template <class Logit>
-  __device__ __forceinline__ float value(const Logit* plane, bool) const {
-    return taps.value([&](int r, int c) { return sigmoid(taps.stored(plane, r, c)); });
+  __device__ __forceinline__ void values(const Logit* plane, bool, float (&value)[kRows]) const {
+    taps.values(plane, value, [](float logit) { return fast_sigmoid_of_any(logit); });
   }
 };
 
@@ -105,23 +122,31 @@ struct InputProbability {
   PixelTaps<2> taps;         // the pixels of the network input, as rows and columns
   PixelTaps<2> pixel[2][2];  // and the samples that these are made of
 
-  InputProbability() = default;
-  __device__ InputProbability(const Params& p, int y, const AxisTaps& column) : taps(p.output_rows[y], column, 1) {
+  __device__ InputProbability(const Params& p, int y, int x)
+      : taps(p.output_rows[min(y, p.out_height - 1)], p.output_columns[x], 1) {
     for (int r = 0; r < 2; ++r) {
       for (int c = 0; c < 2; ++c) {
         pixel[r][c] = PixelTaps<2>(p.masks.rows[taps.row[r]], p.masks.columns[taps.column[c]], p.masks.row_stride);
       }
     }
   }
-  static __device__ AxisTaps column(const Params& p, int x) { return p.output_columns[x]; }
   __device__ const auto& top_left() const { return pixel[0][0]; }
   __device__ const auto& bottom_right() const { return pixel[1][1]; }
 
   template <class Logit>
-  __device__ __forceinline__ float value(const Logit* plane, bool) const {
-    return taps.value([&](int r, int c) { return sigmoid(pixel[r][c].logit(plane)); });
+  __device__ __forceinline__ void values(const Logit* plane, bool, float (&value)[kRows]) const {
+    value[0] = taps.value([&](int r, int c) { return fast_sigmoid_of_any(pixel[r][c].logit(plane)); });
   }
 };
+
+// Keys in the order of floats that are no NaN, so that one instruction finds the least of a warp.
+__device__ __forceinline__ unsigned order_of(float x) {
+  const unsigned bits = __float_as_uint(x);
+  return bits ^ (static_cast<unsigned>(static_cast<int>(bits) >> 31) | 0x80000000u);
+}
+__device__ __forceinline__ float of_order(unsigned key) {
+  return __uint_as_float(key ^ (static_cast<unsigned>(~static_cast<int>(key) >> 31) | 0x80000000u));
+}
 
 // A block takes 32 columns, a warp kRows rows of them, and a thread one column. Queries come 32 at a time, so that a
 // lane holds the count of one.
@@ -135,50 +160,55 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
   const unsigned tiles = static_cast<unsigned>(p.out_width + 31) / 32;
   const int x = static_cast<int>(blockIdx.x % tiles) * 32 + lane;
   const int first_row = (static_cast<int>(blockIdx.x / tiles) * kWarps + warp) * kRows;
-  const AxisTaps column = Mask::column(p, min(x, p.out_width - 1));
-  Mask masks[kRows];
-  float best[kRows];
+  const Mask mask(p, first_row, min(x, p.out_width - 1));
+  float best[kRows], threshold[kRows];
   int winner[kRows];
   const int flip = p.paint_own ? ~0 : 0;  // a winner that does not have its pixel is ~query then: it is not painted
+#pragma unroll
   for (int r = 0; r < kRows; ++r) {
-    masks[r] = Mask(p, min(first_row + r, p.out_height - 1), column);
     const bool exists = x < p.out_width && first_row + r < p.out_height;
     best[r] = exists ? -INFINITY : INFINITY;
-    winner[r] = exists ? flip : kNoPixel;  // the first query, unless another is better than nothing
+    threshold[r] = exists ? p.mask_threshold : NAN;  // which no value reaches
+    winner[r] = exists ? flip : kNoPixel;            // the first query, unless another is better than nothing
   }
-  const auto& top_left = masks[0].top_left();
-  const auto& bottom_right = masks[kRows - 1].bottom_right();
+  const auto& top_left = mask.top_left();
+  const auto& bottom_right = mask.bottom_right();
   const WarpSamples samples(top_left.first_row(), bottom_right.last_row(), top_left.first_column(),
                             bottom_right.last_column(), p.masks.row_stride);
   float least = -INFINITY;  // of the warp's best
 
   for (int group = 0; group < kept; group += 32) {
     const int end = min(group + 32, kept);
+    const int own_place = min(group + lane, kept - 1);  // a lane knows one query of the group
+    const auto own_plane = reinterpret_cast<uintptr_t>(mask_plane<Logit>(p.masks, own_place));
+    const float own_score = p.score[own_place];
     int own = 0;
     for (int q = group; q < end; ++q) {
-      const Logit* plane = mask_plane<Logit>(p.masks, q);
-      const float score = p.score[q];
+      const auto* plane = kept_pointer(reinterpret_cast<const Logit*>(__shfl_sync(kAllLanes, own_plane, q - group)));
+      const float score = __shfl_sync(kAllLanes, own_score, q - group);
       // Most queries are small under most warps: they neither have a pixel there nor win one. 1.00001 allows for
       // rounding.
       const float bound = samples.bound(plane);
-      const float most = p.of_logits ? bound + 0.00001f * fabsf(bound) : 1.00001f * sigmoid(bound);
+      const float most = p.of_logits ? bound + 0.00001f * fabsf(bound) : 1.00001f * fast_sigmoid_of_any(bound);
       const bool matters = most * score > least || (p.weighted_area ? most * score : most) >= p.mask_threshold;
       if (!__any_sync(kAllLanes, matters)) continue;
-      int inside = 0;
+      float value[kRows];
+      mask.values(plane, p.of_logits, value);
+      unsigned inside = 0;
+#pragma unroll
       for (int r = 0; r < kRows; ++r) {
-        const float value = masks[r].value(plane, p.of_logits);
-        const float weighted = value * score;
-        const bool has = (p.weighted_area ? weighted : value) >= p.mask_threshold;
-        inside += __popc(__ballot_sync(kAllLanes, has && winner[r] != kNoPixel));
-        if (weighted > best[r]) {
-          best[r] = weighted;
-          winner[r] = has ? q : q ^ flip;
-        }
+        const float weighted = value[r] * score;
+        const bool has = (p.weighted_area ? weighted : value[r]) >= threshold[r];
+        inside += has ? 1 : 0;
+        winner[r] = weighted > best[r] ? (has ? q : q ^ flip) : winner[r];
+        best[r] = fmaxf(best[r], weighted);  // NaN never wins
       }
-      if (lane == q - group) own = inside;
+      inside = __reduce_add_sync(kAllLanes, inside);
+      if (lane == q - group) own = static_cast<int>(inside);
       least = best[0];
-      for (int r = 1; r < kRows; ++r) least = min(least, best[r]);
-      for (int bits = 16; bits > 0; bits /= 2) least = min(least, __shfl_xor_sync(kAllLanes, least, bits));
+#pragma unroll
+      for (int r = 1; r < kRows; ++r) least = fminf(least, best[r]);
+      least = of_order(__reduce_min_sync(kAllLanes, order_of(least)));
     }
     __syncthreads();  // the group before may still be read
     counts[threadIdx.x] = own;

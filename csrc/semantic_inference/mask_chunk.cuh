@@ -5,6 +5,7 @@
 #include "common/cuda_block.cuh"
 #include "common/cuda_math.cuh"
 #include "common/cuda_mma.cuh"
+#include "common/strip_taps.cuh"
 #include "common/tap_table.cuh"
 #include "common/warp_samples.cuh"
 #include "semantic_inference/semantic_inference_cuda.h"
@@ -18,8 +19,36 @@ __device__ __forceinline__ float fast_sigmoid(float x) {
   return reciprocal_approximate(1.0f + exp2_approximate(-1.44269504f * x));
 }
 
-// A block's pixels are kRows rows of 32, and each is filled by two threads. A thread loads the samples of kAtOnce
-// queries at once, as many as its registers hold.
+// The taps of a thread of a block, whose pixels are kRows rows of 32. One struct per number of taps, with the number of
+// rows per thread. A thread loads the samples of all its rows at once.
+template <int kTaps, int kBlockRows, int kAtOnce>
+struct ChunkTaps {
+  static constexpr int kRows = 1;  // more rows of 16 samples would not fit the registers
+  PixelTaps<kTaps> taps;
+
+  __device__ ChunkTaps(const CudaMasks& masks, int row, int column)
+      : taps(masks.rows[min(row + static_cast<int>(threadIdx.x) / 32 % kBlockRows, masks.out_height - 1)],
+             masks.columns[min(column + static_cast<int>(threadIdx.x) % 32, masks.out_width - 1)], masks.row_stride) {}
+  template <class Logit>
+  __device__ __forceinline__ void logits(const Logit* plane, float (&logit)[kRows]) const {
+    logit[0] = taps.logit(plane);
+  }
+};
+
+template <int kBlockRows, int kAtOnce>
+struct ChunkTaps<2, kBlockRows, kAtOnce> {
+  static constexpr int kRows = kAtOnce;
+  StripTaps<kRows> taps;
+
+  __device__ ChunkTaps(const CudaMasks& masks, int row, int column)
+      : taps(masks.rows, row + static_cast<int>(threadIdx.x) / 32 * kRows % kBlockRows, masks.out_height - 1,
+             masks.columns[min(column + static_cast<int>(threadIdx.x) % 32, masks.out_width - 1)], masks.row_stride) {}
+  template <class Logit>
+  __device__ __forceinline__ void logits(const Logit* plane, float (&logit)[kRows]) const {
+    taps.logits(plane, logit);
+  }
+};
+
 template <class Logit, int kTaps, int kAtOnce>
 class MaskChunk {
  public:
@@ -31,19 +60,16 @@ class MaskChunk {
   static constexpr float kNegligible = 2e-4f;  // the most that a query which is left out adds to a score
 
   // All threads of the block make one, for the pixels from (row, column) on. Pixels outside the image count as the last
-  // ones inside.
+  // ones inside. Taps are read again for every chunk, since no registers are left for them beside a product's sums.
   __device__ MaskChunk(const SemanticCudaParams& p, int row, int column)
-      : taps_(p.masks.rows[min(row + pixel() / kColumns, p.masks.out_height - 1)],
-              p.masks.columns[min(column + pixel() % kColumns, p.masks.out_width - 1)], p.masks.row_stride),
-        samples_(row_samples(p, row).first_row(), row_samples(p, min(row + kRows, p.masks.out_height) - 1).last_row(),
-                 taps_.first_column(), taps_.last_column(), p.masks.row_stride) {}
+      : samples_(samples(p, row, Taps(p.masks, row, column))) {}
 
   // Writes probabilities of queries [first, first + kQueries) that count, query q's from to[q * kPitch] on. Returns
-  // which steps of kStep queries have any: a bit for each. The others are not written. `missing` grows by what is left
+  // which steps of kStep queries have any: a bit for each. The others are not written. `left_out` grows by what is left
   // out.
-  template <class Shared>
+  template <class Shared, class SharedFloats>
   __device__ __forceinline__ unsigned fill(const SemanticCudaParams& p, int first, int kept, Shared& to,
-                                           float& missing) const {
+                                           SharedFloats& left_out) const {
     MASKFORMER_EXT_SHARED(float, most, kQueries);           // that a query adds to a score
     MASKFORMER_EXT_SHARED(int, places, kQueries);           // where rows of probabilities begin, then those of zeros
     MASKFORMER_EXT_SHARED(const Logit*, planes, kQueries);  // the logits of the former
@@ -53,6 +79,7 @@ class MaskChunk {
     const bool exists[2] = {lane < count, 32 + lane < count};
     bool matters[2];
     unsigned active[2];
+    float missing = 0.0f;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const float own = exists[i] ? most[32 * i + lane] : 0.0f;
@@ -60,6 +87,7 @@ class MaskChunk {
       missing += matters[i] ? 0.0f : own;
       active[i] = __ballot_sync(kAllLanes, matters[i]);
     }
+    if (warp == 0) left_out[lane] = left_out[lane] + missing;
     unsigned steps = 0, zeros[2];
 #pragma unroll
     for (int s = 0; s < kSteps; ++s) steps |= (active[s / 2] >> (s % 2 * 16) & 0xffffu) != 0 ? 1u << s : 0u;
@@ -82,26 +110,25 @@ class MaskChunk {
       }
     }
     __syncthreads();
-    constexpr int kStreams = kThreads / kPixels;
+    // Each stream of threads takes queries of its own.
+    constexpr int kOwnRows = Taps::kRows, kStreams = kThreads / kPixels * kOwnRows;
+    const int own_row = warp * kOwnRows % kRows, stream = warp / (kRows / kOwnRows);
+    // The block's place is found again: the registers that would keep it are the sums'.
+    const Taps taps(p.masks, static_cast<int>(blockIdx.x) / tiles(p) * kRows,
+                    static_cast<int>(blockIdx.x) % tiles(p) * kColumns);
 #pragma unroll 1
-    for (int n = threadIdx.x / kPixels; n < probabilities; n += kAtOnce * kStreams) {
-      float logit[kAtOnce];
+    for (int n = stream; n < probabilities; n += kStreams) {
+      float logit[kOwnRows];
+      const Logit* plane = planes[n];
+      taps.logits(kept_pointer(plane), logit);
+      const int place = places[n] + own_row * kColumns + lane;
 #pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) {  // no branch, so that all loads are under way at once
-        const Logit* plane = planes[min(n + i * kStreams, probabilities - 1)];
-        // Offsets without a sign take one instruction.
-        logit[i] = taps_.value(
-            [&](int r, int c) { return as_float(plane[static_cast<unsigned>(taps_.row[r] + taps_.column[c])]); });
-      }
-#pragma unroll
-      for (int i = 0; i < kAtOnce; ++i) {
-        if (n + i * kStreams >= probabilities) break;
-        const int place = places[n + i * kStreams];
-        to[place + pixel()] = static_cast<uint16_t>(half_bits(fast_sigmoid(logit[i])));
+      for (int r = 0; r < kOwnRows; ++r) {
+        to[place + r * kColumns] = static_cast<uint16_t>(half_bits(fast_sigmoid(logit[r])));
       }
     }
 #pragma unroll 1
-    for (int n = probabilities + threadIdx.x / kPixels; n < rows; n += kStreams) {
+    for (int n = probabilities + threadIdx.x / kPixels; n < rows; n += kThreads / kPixels) {
       const int place = places[n];
       to[place + pixel()] = uint16_t{0};
     }
@@ -110,13 +137,15 @@ class MaskChunk {
   }
 
  private:
-  PixelTaps<kTaps> taps_;  // of this thread's pixel
-  WarpSamples samples_;    // under all of the block's pixels
+  using Taps = ChunkTaps<kTaps, kRows, kAtOnce>;
+  WarpSamples samples_;  // under all of the block's pixels
 
   static __device__ __forceinline__ int pixel() { return static_cast<int>(threadIdx.x) % kPixels; }
-  // The samples of a row of pixels; columns do not matter.
-  static __device__ PixelTaps<kTaps> row_samples(const SemanticCudaParams& p, int row) {
-    return PixelTaps<kTaps>(p.masks.rows[row], p.masks.columns[0], p.masks.row_stride);
+  static __device__ int tiles(const SemanticCudaParams& p) { return (p.masks.out_width + kColumns - 1) / kColumns; }
+  static __device__ WarpSamples samples(const SemanticCudaParams& p, int row, const Taps& own) {
+    const auto row_samples = [&](int y) { return PixelTaps<kTaps>(p.masks.rows[y], {}, p.masks.row_stride); };
+    return WarpSamples(row_samples(row).first_row(), row_samples(min(row + kRows, p.masks.out_height) - 1).last_row(),
+                       own.taps.first_column(), own.taps.last_column(), p.masks.row_stride);
   }
 
   // Bounds what each query adds to a score at the block's pixels. A warp takes a query.

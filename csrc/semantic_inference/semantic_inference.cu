@@ -15,8 +15,8 @@ using Params = SemanticCudaParams;
 constexpr int kThreads = 256;
 constexpr int kListThreads = 1024;
 constexpr int kStep = Params::kStep;
-// Queries that are loaded at once beside eighty sums. On sm_80 two would spill.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+// Rows whose samples a thread loads at once beside eighty sums. Two spill on all but sm_90.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1000
 constexpr int kBesideManySums = 2;
 #else
 constexpr int kBesideManySums = 1;
@@ -157,13 +157,13 @@ __global__ void __launch_bounds__(kThreads, kTaps == 4 && kClassTiles > 4 ? 1 : 
   const Chunk chunk(p, first_row, first_column);
   const auto* fragments = static_cast<const uint4*>(p.fragments) + lane;
   const int own = 16 * warp + fragment_part<uint16_t, false, kPitch, true>(lane);
-  float missing = 0.0f;  // that this lane knows of
-  Best best[2][2];       // of pixels 8 i + 2 (lane % 4) + j of the warp's 16
+  MASKFORMER_EXT_SHARED(float, left_out, 32);  // that a lane of the first warp knows of: no register is left
+  Best best[2][2];                             // of pixels 8 i + 2 (lane % 4) + j of the warp's 16
   for (int first_tile = 0; first_tile < p.class_tiles; first_tile += kClassTiles) {
     float sums[kClassTiles][2][4] = {};
-    missing = 0.0f;
+    if (warp == 0) left_out[lane] = 0.0f;
     for (int first = 0; first < kept; first += Chunk::kQueries) {
-      const unsigned steps = chunk.fill(p, first, kept, masks, missing);
+      const unsigned steps = chunk.fill(p, first, kept, masks, left_out);
       for (int step = 0; step < Chunk::kSteps; ++step) {
         if ((steps >> step & 1u) == 0) continue;
         uint32_t second[4];
@@ -193,7 +193,8 @@ __global__ void __launch_bounds__(kThreads, kTaps == 4 && kClassTiles > 4 ? 1 : 
     }
   }
 
-  missing = warp_sum(missing);
+  __syncthreads();
+  const float missing = warp_sum(static_cast<float>(left_out[lane]));
   unsigned again = 0;  // a bit for each of the warp's pixels that the bound does not decide
 #pragma unroll
   for (int i = 0; i < 2; ++i) {

@@ -104,12 +104,12 @@ SCORES = Stage("semantic_scores sum", "semantic_inference", r"semantic_scores_ke
                "FMA", r"FFMA", needs=r"LDS", select=EACH, fma=1)  # fmt: skip
 WINNERS = Stage(
     "panoptic_inference winners", "panoptic_inference",
-    r"panoptic_winners_kernel<float, ResizedLogit<2>", "pixel and query", r"MUFU\.EX2|LDG", marks=0, fixed=4,
-    needs=r"SHFL", select=MOST, special=2, fma=10, near=True,
+    r"panoptic_winners_kernel<float, ResizedLogit<2>", "pixel and query", r"MUFU\.EX2", marks=0, fixed=4,
+    needs=r"REDUX", select=MOST, special=2, fma=10, near=True,
 )  # fmt: skip
 INSTANCES = Stage(
     "instance_inference masks", "instance_inference", r"instance_masks_kernel<float, 2",
-    "pixel and query", r"MUFU\.EX2", needs=r"LDG", special=2, fma=10, near=True,
+    "pixel and query", r"MUFU\.EX2", needs=r"LDG", select=MOST, special=2, fma=10, near=True,
 )  # fmt: skip
 DICE = Stage("dice_loss forward", "dice_loss", r"dice_loss_fwd_kernel<float, unsigned char", "pixel",
              r"MUFU\.EX2", select=EACH, special=2, fma=6)  # fmt: skip

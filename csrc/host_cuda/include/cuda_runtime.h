@@ -101,6 +101,10 @@ inline unsigned __ballot_sync(unsigned mask, int predicate, const host_cuda_plac
   const unsigned bit = predicate != 0 ? 1u << (host_cuda::block().thread() % host_cuda::kWarp) : 0u;
   return host_cuda::reduce(mask, bit, [](unsigned a, unsigned b) { return a | b; }, where);
 }
+inline unsigned __reduce_add_sync(unsigned mask, unsigned value,
+                                  const host_cuda_place& where = host_cuda_place::current()) {
+  return host_cuda::reduce(mask, value, [](unsigned a, unsigned b) { return a + b; }, where);
+}
 inline unsigned __reduce_min_sync(unsigned mask, unsigned value,
                                   const host_cuda_place& where = host_cuda_place::current()) {
   return host_cuda::reduce(mask, value, [](unsigned a, unsigned b) { return std::min(a, b); }, where);
