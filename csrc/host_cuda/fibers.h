@@ -40,6 +40,15 @@ struct Place {
 };
 extern Place place;
 
+// An asynchronous copy of up to 16 bytes. It is plain data: what a kernel put on the heap would count as its memory.
+struct Copy {
+  void (*land)(const Copy& copy);  // does it
+  void* array;                     // a SharedArray
+  int64_t index;                   // its first element
+  const void* from;                // null where zeros are written
+  unsigned char bytes[16];         // what `from` held when the copy began
+};
+
 class Block {
  public:
   uint64_t stamp = 0;                // tells blocks apart, of all launches
@@ -62,8 +71,8 @@ class Block {
   unsigned char* slot(int thread, int set);
   int next_set();
 
-  // Asynchronous copies of the running thread, in groups. `land` does one.
-  void begin_copy(std::function<void()> land);
+  // Asynchronous copies of the running thread, in groups.
+  void begin_copy(const Copy& copy);
   void commit_copies();
   void wait_copies(int groups_under_way);
 

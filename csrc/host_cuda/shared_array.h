@@ -8,7 +8,6 @@
 // - a read or write while an asynchronous copy is under way to the same place
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -71,18 +70,13 @@ class SharedArray {
   template <int kCount>
   HOST_CUDA_OWN void copy(int64_t index, const T* from, bool exists) {
     note_access(__builtin_return_address(0), static_cast<int64_t>(index * sizeof(T)), kCount * sizeof(T));
-    std::array<T, kCount> values{};
-    if (exists) std::memcpy(values.data(), from, sizeof(values));
+    Copy copy{land<kCount>, this, index, exists ? from : nullptr, {}};
+    if (exists) std::memcpy(copy.bytes, from, kCount * sizeof(T));
     for (int i = 0; i < kCount; ++i) {
       check_write(at(index + i));
       at(index + i).copy_to = block().stamp;
     }
-    block().begin_copy([this, index, values, from, exists] {
-      if (exists && std::memcmp(values.data(), from, sizeof(values)) != 0) {
-        block().fail("what an asynchronous copy reads was changed before the copy was waited for");
-      }
-      for (int i = 0; i < kCount; ++i) land(words_[index + i], values[i]);
-    });
+    block().begin_copy(copy);
   }
 
  private:
@@ -114,9 +108,18 @@ class SharedArray {
     return before;
   }
 
-  HOST_CUDA_OWN static void land(Word& word, T value) {
-    word.copy_to = 0;
-    put(word, value);
+  template <int kCount>
+  HOST_CUDA_OWN static void land(const Copy& copy) {
+    if (copy.from != nullptr && std::memcmp(copy.bytes, copy.from, kCount * sizeof(T)) != 0) {
+      block().fail("what an asynchronous copy reads was changed before the copy was waited for");
+    }
+    for (int i = 0; i < kCount; ++i) {
+      Word& word = static_cast<SharedArray*>(copy.array)->words_[copy.index + i];
+      T value;
+      std::memcpy(&value, copy.bytes + i * sizeof(T), sizeof(T));
+      word.copy_to = 0;
+      put(word, value);
+    }
   }
 
   HOST_CUDA_OWN static T checked_read(Word& word) {

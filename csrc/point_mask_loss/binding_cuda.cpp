@@ -79,7 +79,7 @@ Tensor point_mask_loss_backward_on_gpu(const Tensor& mask_logits, const Tensor& 
   Tensor at_points = torch::stable::new_empty(call.points, {masks, forward.num_points});
   Tensor largest = torch::stable::new_zeros(call.points, {masks}, ScalarType::Int);
   Tensor multiples = torch::stable::new_zeros(call.points, {masks, height, width}, ScalarType::Long);
-  Tensor not_finite = torch::stable::new_zeros(call.points, {masks, height, width}, ScalarType::Byte);
+  Tensor not_finite = torch::stable::new_zeros(call.points, {(masks * height * width + 31) / 32}, ScalarType::Int);
   point_mask_loss_bwd_cuda(
       {
           .forward = forward,
@@ -89,7 +89,7 @@ Tensor point_mask_loss_backward_on_gpu(const Tensor& mask_logits, const Tensor& 
           .at_points = at_points.mutable_data_ptr<float>(),
           .largest = largest.mutable_data_ptr<int32_t>(),
           .multiples = multiples.mutable_data_ptr<int64_t>(),
-          .not_finite = static_cast<uint8_t*>(not_finite.mutable_data_ptr()),
+          .not_finite = static_cast<unsigned*>(not_finite.mutable_data_ptr()),
           .grad_logits = grad_logits.mutable_data_ptr(),
       },
       cuda.stream);

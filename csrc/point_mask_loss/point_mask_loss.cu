@@ -177,7 +177,7 @@ __global__ void __launch_bounds__(kThreads) point_mask_loss_scatter_kernel(GradP
       if (taps.weight[tap] == 0.0f) continue;
       const int64_t pixel = map + taps.index[tap];
       if (!finite) {
-        params.not_finite[pixel] = 1;  // whoever writes it, writes the same
+        atomicOr(params.not_finite + pixel / 32, 1u << (pixel % 32));
         continue;
       }
       const auto multiple = static_cast<int64_t>(rint(units * (double{taps.weight[tap]} * double{grad})));
@@ -195,8 +195,8 @@ __global__ void __launch_bounds__(kThreads) point_mask_loss_bwd_kernel(GradParam
   for (int64_t i = blockIdx.y * int64_t{kThreads} + threadIdx.x; i < pixels; i += int64_t{gridDim.y} * kThreads) {
     const int64_t pixel = mask * pixels + i;
     const auto grad = static_cast<float>(static_cast<double>(params.multiples[pixel]) * unit);
-    assign(static_cast<Logit*>(params.grad_logits)[pixel],
-           params.not_finite[pixel] != 0 ? bits_float(0x7fc00000) : grad);
+    const bool finite = (params.not_finite[pixel / 32] >> (pixel % 32) & 1u) == 0;
+    assign(static_cast<Logit*>(params.grad_logits)[pixel], finite ? grad : bits_float(0x7fc00000));
   }
 }
 

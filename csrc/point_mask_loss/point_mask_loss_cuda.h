@@ -55,7 +55,7 @@ struct PointMaskLossGradCudaParams {
   float* at_points;                 // (masks, num_points) workspace
   int32_t* largest;                 // (masks,) workspace, 0 at first: the bits of the largest finite |gradient|
   int64_t* multiples;               // (masks, height, width) workspace, 0 at first
-  uint8_t* not_finite;              // (masks, height, width) workspace, 0 at first
+  unsigned* not_finite;             // a bit per logit, 0 at first: whether a term was infinite or NaN
   void* grad_logits;                // (masks, height, width) out, of logits_dtype
 };
 

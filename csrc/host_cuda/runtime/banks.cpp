@@ -75,8 +75,8 @@ void count_banks_of_block() {
 
 }  // namespace host_cuda
 
-// Returns a line per place in the code and begins anew. A line has four numbers: the address in the library, accesses of
-// a warp, wavefronts, and wavefronts without conflicts.
+// Returns a line per place in the code and begins anew. A line has four numbers: the address in the library, accesses
+// of a warp, wavefronts, and wavefronts without conflicts.
 extern "C" __attribute__((visibility("default"))) const char* host_cuda_banks() {
   static std::string text;
   text.clear();

@@ -53,8 +53,8 @@ struct Block::Fiber {
   State state = State::ready;
   uint32_t mask = 0;
   bool orders_memory = false;
-  std::source_location where;                                // it waits
-  std::deque<std::vector<std::function<void()>>> copies{1};  // groups under way; the last is not yet committed
+  std::source_location where;               // it waits
+  std::deque<std::vector<Copy>> copies{1};  // groups under way; the last is not yet committed
 };
 
 struct Block::Impl {
@@ -173,16 +173,14 @@ bool Block::passed(int other, uint64_t its_epoch, uint64_t its_warp_epoch) const
 unsigned char* Block::slot(int thread, int set) { return impl_->slots.at(2 * thread + set).bytes; }
 int Block::next_set() { return impl_->fibers[impl_->current].operations++ % 2; }
 
-void Block::begin_copy(std::function<void()> land) {
-  impl_->fibers[impl_->current].copies.back().push_back(std::move(land));
-}
+void Block::begin_copy(const Copy& copy) { impl_->fibers[impl_->current].copies.back().push_back(copy); }
 
 void Block::commit_copies() { impl_->fibers[impl_->current].copies.emplace_back(); }
 
 void Block::wait_copies(int groups_under_way) {
   auto& copies = impl_->fibers[impl_->current].copies;
   while (static_cast<int>(copies.size()) - 1 > groups_under_way) {
-    for (const auto& land : copies.front()) land();
+    for (const Copy& copy : copies.front()) copy.land(copy);
     copies.pop_front();
   }
 }
