@@ -10,23 +10,23 @@ namespace maskformer_ext::cuda {
 
 // 2^t to 2^-22, relatively. Results below 2^-126 are 0. The PTX ISA gives the error.
 __device__ __forceinline__ float exp2_approximate(float t) {
-#ifdef MASKFORMER_EXT_HOST_CUDA
-  return host_cuda::rounded(std::exp2(double{t}), 2.0, t);
-#else
+#ifdef __CUDACC__
   float result;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(t));
   return result;
+#else
+  return host_cuda::rounded(std::exp2(double{t}), 2.0, t);
 #endif
 }
 
 // 1 / x to one unit in the last place. The division of CUDA also scales very large x.
 __device__ __forceinline__ float reciprocal_approximate(float x) {
-#ifdef MASKFORMER_EXT_HOST_CUDA
-  return host_cuda::rounded(1.0 / double{x}, 1.0, x);
-#else
+#ifdef __CUDACC__
   float result;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
   return result;
+#else
+  return host_cuda::rounded(1.0 / double{x}, 1.0, x);
 #endif
 }
 
