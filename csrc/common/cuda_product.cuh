@@ -52,8 +52,8 @@ void for_product(DType dtype, bool allow_tf32, Body&& body) {
   }
 }
 
-// Where a tile's result is stored: the number of rows and columns from the tile's corner on that exist, and whether
-// four elements may be stored from every fourth column on.
+// Where a tile's result is stored: how many rows and columns exist from the tile's corner on. `fours` says whether four
+// elements may be stored from every fourth column on.
 struct TileStore {
   int rows, columns;
   bool fours;

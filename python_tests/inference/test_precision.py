@@ -40,7 +40,12 @@ def test_bf16_is_near_float32_and_hands_out_float32(model, monkeypatch) -> None:
 def test_every_way_through_segment_knows_the_precision(model, monkeypatch, options: dict) -> None:
     asked: list[str] = []
     autocast = network._autocast
-    monkeypatch.setattr(network, "_autocast", lambda *arguments: (asked.append(arguments[1]), autocast(*arguments))[1])
+
+    def counted(*arguments):
+        asked.append(arguments[1])
+        return autocast(*arguments)
+
+    monkeypatch.setattr(network, "_autocast", counted)
     monkeypatch.setattr(network, "multiplies_bf16", lambda device_type: True)
     segment(model, IMAGE, precision="bf16", **options)
     assert set(asked) == {"bf16"}

@@ -106,7 +106,12 @@ def test_a_network_and_its_gradients_stay_the_same(
     images = torch.randn(2, 3, 64, 96)  # one alone is small
     calls: list[int] = []
     pointwise = products._pointwise
-    monkeypatch.setattr(products, "_pointwise", lambda *arguments: (calls.append(1), pointwise(*arguments))[1])
+
+    def counted(*arguments):
+        calls.append(1)
+        return pointwise(*arguments)
+
+    monkeypatch.setattr(products, "_pointwise", counted)
     mine = _outputs_and_gradients(model, images)
     assert len(calls) > 20
     exact = _outputs_and_gradients(copy.deepcopy(model).double(), images.double())
@@ -154,6 +159,7 @@ def test_a_frozen_norm_is_folded_into_the_weights_where_these_are_few(kernel: in
     precise = copy.deepcopy(layer).double()
     x = torch.randn(2, 4, size, size)
     plain = F.conv2d(x.double(), precise.weight, None, stride, layer.padding)
+    assert precise.norm is not None
     expected = precise.norm(plain).relu()
     found = layer(x)
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
@@ -180,7 +186,12 @@ def test_one_small_image_is_convolved_by_onednn_without_gradients(
     monkeypatch.setattr(products, "_LEAST_SMALL", 1)
     calls: list[int] = []
     convolve = torch.mkldnn_convolution
-    monkeypatch.setattr(torch, "mkldnn_convolution", lambda *given: (calls.append(1), convolve(*given))[1])
+
+    def counted(*given):
+        calls.append(1)
+        return convolve(*given)
+
+    monkeypatch.setattr(torch, "mkldnn_convolution", counted)
     torch.manual_seed(0)
     layer = products.Conv2d(6, 10, kernel, stride, padding)
     x = torch.randn(1, 6, 9, 7).contiguous(memory_format=torch.channels_last)

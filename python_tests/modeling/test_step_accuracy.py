@@ -12,6 +12,7 @@ from maskformer_ext import build_model
 from maskformer_ext.config.load import load_config
 from maskformer_ext.modeling import products
 from maskformer_ext.modeling.build_criterion import build_criterion
+from maskformer_ext.modeling.criterion import MaskFormerCriterion
 from maskformer_ext.ops import SegmentTargets
 
 
@@ -50,11 +51,17 @@ def test_losses_and_gradients_differ_from_float64_by_rounding_alone(
     segments = torch.randint(5, (2, 6, 4)).repeat_interleave(16, 1).repeat_interleave(16, 2).to(torch.int16)
     targets = SegmentTargets(segments, torch.randint(4, (2, 5)), torch.full((2,), 5)).with_pairs()
     criterion = build_criterion(model, config.criterion)
+    assert isinstance(criterion, MaskFormerCriterion)
     with torch.no_grad():
         criterion.matcher = _Given(criterion.matcher(copy.deepcopy(model)(images), targets))
     calls: list[int] = []
     pointwise = products._pointwise
-    monkeypatch.setattr(products, "_pointwise", lambda *arguments: (calls.append(1), pointwise(*arguments))[1])
+
+    def counted(*arguments):
+        calls.append(1)
+        return pointwise(*arguments)
+
+    monkeypatch.setattr(products, "_pointwise", counted)
     found: dict[bool, tuple[Tensor, Tensor]] = {}
     for lacks_mkl in (True, False):
         monkeypatch.setattr(products, "_lacks_mkl", lambda lacks_mkl=lacks_mkl: lacks_mkl)

@@ -36,7 +36,7 @@ def run(sample: Sample) -> list[torch.Tensor]:
     results = tensors_of(sample.function(**floating, **sample.rest))
     wrt = [tensor for tensor in floating.values() if tensor.requires_grad]
     differentiable = [result.sum() for result in results if result.requires_grad]
-    grads = torch.autograd.grad(sum(differentiable), wrt, allow_unused=True) if differentiable and wrt else ()
+    grads = torch.autograd.grad(differentiable, wrt, allow_unused=True) if differentiable and wrt else ()
     return [*(result.detach() for result in results), *(grad for grad in grads if grad is not None)]
 
 
