@@ -189,7 +189,8 @@ def speed_bars(readme: str) -> str:
         readme: its text; the table stands between two comments.
     """
     table = readme.partition("<!-- benchmarks.tables: begin -->")[2].partition("<!-- benchmarks.tables: end -->")[0]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
+    lines = [line for line in table.splitlines() if line.startswith("|")][2:]  # above stands the processor's name
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     ratios = [float(row[3].removesuffix("x")) for row in rows]
     lines = ['<div class="bars" role="table" aria-label="How many times faster than the peer">']
     for (work, ours, peer, *_), ratio in zip(rows, ratios, strict=True):
