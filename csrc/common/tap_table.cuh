@@ -3,6 +3,7 @@
 
 #include <type_traits>
 
+#include "common/cuda_base.cuh"
 #include "common/cuda_launch.cuh"
 #include "common/cuda_types.cuh"
 #include "common/mask_source_cuda.h"
@@ -83,16 +84,6 @@ __device__ __forceinline__ void keep_in_register([[maybe_unused]] unsigned& valu
 #ifdef __CUDA_ARCH__
   asm("" : "+r"(value));
 #endif
-}
-
-// A pointer to global memory that is kept in registers. The compiler would make a product in it anew for every load.
-template <class T>
-__device__ __forceinline__ const T* kept_pointer(const T* pointer) {
-#ifdef __CUDA_ARCH__
-  asm("" : "+l"(pointer));
-  __builtin_assume(__isGlobal(pointer));
-#endif
-  return pointer;
 }
 
 // The plane of the query with this number among those that count.

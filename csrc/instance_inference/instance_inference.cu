@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) instance_masks_kernel(Param
   const int query = static_cast<int>(blockIdx.x / strips), strip = static_cast<int>(blockIdx.x % strips);
   const int first_row = strip * Params::kRows;
   const int end_row = min(first_row + Params::kRows, masks.out_height);
-  const Logit* plane = kept_pointer(mask_plane<Logit>(masks, query));
+  const Logit* plane = base_of(mask_plane<Logit>(masks, query));
   const int lane = threadIdx.x % 32;
   static_assert(Params::kRows == 8);  // four bytes per row, one per lane
   const int own_row = first_row + lane / 4;

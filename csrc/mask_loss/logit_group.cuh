@@ -36,7 +36,7 @@ __device__ __forceinline__ GroupTaps group_taps(const MaskLossCudaParams& p, int
 template <class Logit>
 __device__ __forceinline__ void resize_row(const void* logits, int64_t from, const GroupTaps& taps,
                                            float (&to)[kMaskLossGroup]) {
-  const Logit* row = whole_pointer(static_cast<const Logit*>(logits) + from);
+  const Logit* row = base_of(static_cast<const Logit*>(logits) + from);
   const float previous = as_float(row[taps.previous]), sample = as_float(row[taps.sample]);
   const float next = as_float(row[taps.next]);
   for (int k = 0; k < kMaskLossGroup; ++k) {

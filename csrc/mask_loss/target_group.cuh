@@ -1,6 +1,7 @@
 // Targets of mask_loss on a GPU: what a mask is compared with, four neighbouring pixels at a time.
 #pragma once
 
+#include "common/cuda_base.cuh"
 #include "common/cuda_types.cuh"
 #include "mask_loss/mask_loss_cuda.h"
 
@@ -28,16 +29,6 @@ __device__ inline MaskTarget mask_target(const MaskLossCudaParams& p, int mask) 
   return target;
 }
 
-// The compiler must not split the pointer into its parts again, which would cost three instructions per load.
-template <class T>
-__device__ __forceinline__ const T* whole_pointer(const T* pointer) {
-#ifdef __CUDA_ARCH__
-  asm("" : "+l"(pointer));
-  __builtin_assume(__isGlobal(pointer));
-#endif
-  return pointer;
-}
-
 // The pixels that a thread evaluates in every row.
 struct GroupPlace {
   int x, exist;       // the first, inside the row; and how many there are, none to kMaskLossGroup
@@ -54,7 +45,7 @@ __device__ __forceinline__ void load_group(const T* row, const GroupPlace& place
     const Group group = *reinterpret_cast<const Group*>(row + place.x);
     for (int k = 0; k < kMaskLossGroup; ++k) to[k] = group.pixels[k];
   } else {
-    const T* first = whole_pointer(row + place.x);
+    const T* first = base_of(row + place.x);
     for (int k = 0; k < kMaskLossGroup; ++k) to[k] = first[static_cast<unsigned>(max(min(k, place.exist - 1), 0))];
   }
 }

@@ -184,7 +184,7 @@ __global__ void __launch_bounds__(kThreads, 3) panoptic_winners_kernel(Params p)
     const float own_score = p.score[own_place];
     int own = 0;
     for (int q = group; q < end; ++q) {
-      const auto* plane = kept_pointer(reinterpret_cast<const Logit*>(__shfl_sync(kAllLanes, own_plane, q - group)));
+      const auto* plane = base_of(reinterpret_cast<const Logit*>(__shfl_sync(kAllLanes, own_plane, q - group)));
       const float score = __shfl_sync(kAllLanes, own_score, q - group);
       // Most queries are small under most warps: they neither have a pixel there nor win one. 1.00001 allows for
       // rounding.

@@ -120,7 +120,7 @@ class MaskChunk {
     for (int n = stream; n < probabilities; n += kStreams) {
       float logit[kOwnRows];
       const Logit* plane = planes[n];
-      taps.logits(kept_pointer(plane), logit);
+      taps.logits(base_of(plane), logit);
       const int place = places[n] + own_row * kColumns + lane;
 #pragma unroll
       for (int r = 0; r < kOwnRows; ++r) {

@@ -35,8 +35,7 @@ __global__ void __launch_bounds__(kThreads, kTaps == 4 && kClasses > 4 ? 1 : 2) 
     const int count = min(kChunk, kept - first);
     __syncthreads();  // the chunk before may still be read
     for (int q = threadIdx.x / kTilePixels; q < count; q += kThreads / kTilePixels) {
-      masks[q * kTilePixels + filled] =
-          fast_sigmoid_of_any(taps.logit(kept_pointer(mask_plane<Logit>(p.masks, first + q))));
+      masks[q * kTilePixels + filled] = fast_sigmoid_of_any(taps.logit(base_of(mask_plane<Logit>(p.masks, first + q))));
     }
     for (int i = threadIdx.x; i < count * 16 * kClasses; i += kThreads) {
       const int k = first_class + i % (16 * kClasses);

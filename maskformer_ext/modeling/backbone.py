@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor, nn
 
 from maskformer_ext.config import ModelConfig
@@ -51,11 +52,15 @@ class TimmBackbone(Backbone):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map (B, 3, H, W) images to features (B, C_i, H / stride_i, W / stride_i)."""
-        if self._folded is None or self._folded.network is not self.net:
-            self._folded = FoldedNetwork(self.net)
-        features = self._folded(images)
+        # a compiler would form a second program once the first has set an attribute
+        features = self.net(images) if torch.compiler.is_compiling() else self._folding()(images)
         chosen = [features[level] for level in self._levels]
         return [f.permute(0, 3, 1, 2) for f in chosen] if self._channels_last else chosen
+
+    def _folding(self) -> FoldedNetwork:
+        if self._folded is None or self._folded.network is not self.net:
+            self._folded = FoldedNetwork(self.net)
+        return self._folded
 
 
 def _build_timm_backbone(name: str, config: ModelConfig) -> TimmBackbone | SimpleFeaturePyramid:
